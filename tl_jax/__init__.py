@@ -1,0 +1,3 @@
+"""TL-Training in JAX: teach language models to call tools."""
+
+__version__ = "0.1.0"

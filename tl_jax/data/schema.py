@@ -1,0 +1,110 @@
+"""The canonical trajectory: tools, messages, structured calls and feedback with status."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema, tool_to_schema
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """One turn.
+
+    Attributes:
+      role: ``system``, ``user``, ``assistant`` or ``tool`` (feedback to the call before it).
+      content: Text; for an assistant turn with a call, the thought before it (may be empty).
+      call: The structured call of an assistant turn, or None for plain text.
+      status: For a ``tool`` turn whose source says so: ``"ok"`` or ``"error"``; ``""`` if unknown.
+    """
+
+    role: str
+    content: str = ""
+    call: ToolCall | None = None
+    status: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """One dialogue with tools.
+
+    Attributes:
+      id: Unique within its source.
+      tools: Tools offered in the prompt, in prompt order.
+      messages: Turns; a ``system`` turn, if any, comes first.
+      source: Name of the data set or file.
+      line: 0-based line in the source file, or -1.
+      tags: Free labels, such as ``{"domain": "travel", "split": "unseen"}``.
+    """
+
+    id: str
+    tools: tuple[ToolSpec, ...]
+    messages: tuple[Message, ...]
+    source: str = ""
+    line: int = -1
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class RowError(ValueError):
+    """A source row that cannot become a Trajectory; the message is the quarantine reason."""
+
+
+def to_json(trajectory: Trajectory) -> dict[str, Any]:
+    """Return a JSON-ready dict; inverse of ``from_json``."""
+    messages = []
+    for message in trajectory.messages:
+        entry: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.call is not None:
+            entry["call"] = {
+                "name": message.call.name,
+                "arguments": dict(message.call.arguments),
+            }
+        if message.status:
+            entry["status"] = message.status
+        messages.append(entry)
+    return {
+        "id": trajectory.id,
+        "tools": [tool_to_schema(tool) for tool in trajectory.tools],
+        "messages": messages,
+        "source": trajectory.source,
+        "line": trajectory.line,
+        "tags": dict(trajectory.tags),
+    }
+
+
+def from_json(row: Mapping[str, Any]) -> Trajectory:
+    """Build a Trajectory from ``to_json`` output.
+
+    Raises:
+      RowError: A missing field, an unknown role or a malformed call.
+    """
+    try:
+        messages = []
+        for entry in row["messages"]:
+            if entry["role"] not in ROLES:
+                raise RowError(f"unknown role {entry['role']!r}; known: {', '.join(ROLES)}")
+            call = entry.get("call")
+            messages.append(
+                Message(
+                    role=entry["role"],
+                    content=entry.get("content") or "",
+                    call=None if call is None else ToolCall(call["name"], dict(call["arguments"])),
+                    status=entry.get("status", ""),
+                )
+            )
+        return Trajectory(
+            id=str(row["id"]),
+            tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
+            messages=tuple(messages),
+            source=row.get("source", ""),
+            line=row.get("line", -1),
+            tags=dict(row.get("tags", {})),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RowError(f"malformed trajectory: {error!r}") from error
+    except ValueError as error:
+        raise RowError(str(error)) from error
