@@ -82,7 +82,7 @@ class DataConfig:
     """
 
     path: str = "synthetic"
-    format: str = _choice("auto", "tl_training", "rotllama", "synthetic", default="auto")
+    format: str = _choice("auto", "canonical", "tl_training", "rotllama", default="auto")
     template: str = _choice("released", "script", default="released")
     max_length: int = 1024
     batch_size: int = 8

@@ -18,13 +18,13 @@ class Message:
     Attributes:
       role: ``system``, ``user``, ``assistant`` or ``tool`` (feedback to the call before it).
       content: Text; for an assistant turn with a call, the thought before it (may be empty).
-      call: The structured call of an assistant turn, or None for plain text.
+      calls: The structured calls of an assistant turn; empty for plain text.
       status: For a ``tool`` turn whose source says so: ``"ok"`` or ``"error"``; ``""`` if unknown.
     """
 
     role: str
     content: str = ""
-    call: ToolCall | None = None
+    calls: tuple[ToolCall, ...] = ()
     status: str = ""
 
 
@@ -58,11 +58,10 @@ def to_json(trajectory: Trajectory) -> dict[str, Any]:
     messages = []
     for message in trajectory.messages:
         entry: dict[str, Any] = {"role": message.role, "content": message.content}
-        if message.call is not None:
-            entry["call"] = {
-                "name": message.call.name,
-                "arguments": dict(message.call.arguments),
-            }
+        if message.calls:
+            entry["calls"] = [
+                {"name": call.name, "arguments": dict(call.arguments)} for call in message.calls
+            ]
         if message.status:
             entry["status"] = message.status
         messages.append(entry)
@@ -87,12 +86,14 @@ def from_json(row: Mapping[str, Any]) -> Trajectory:
         for entry in row["messages"]:
             if entry["role"] not in ROLES:
                 raise RowError(f"unknown role {entry['role']!r}; known: {', '.join(ROLES)}")
-            call = entry.get("call")
             messages.append(
                 Message(
                     role=entry["role"],
                     content=entry.get("content") or "",
-                    call=None if call is None else ToolCall(call["name"], dict(call["arguments"])),
+                    calls=tuple(
+                        ToolCall(call["name"], dict(call["arguments"]))
+                        for call in entry.get("calls", ())
+                    ),
                     status=entry.get("status", ""),
                 )
             )
