@@ -1,0 +1,223 @@
+"""The loader loses nothing, packs tightly, reshuffles, and resumes exactly."""
+
+import collections
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from tl_jax.data import pipeline
+
+LENGTH = 64
+
+
+def write_examples(path, count=90, seed=0, longest=40):
+    """Write examples whose targets are all different numbers, weight = target / 1000."""
+    rng = np.random.default_rng(seed)
+    start = 1
+    rows = []
+    for number in range(count):
+        size = int(rng.integers(2, longest))
+        ids = list(range(start, start + size))
+        start += size
+        weights = [0.0] + [i / 1000 if i % 3 else 0.0 for i in ids[1:]]
+        rows.append({"id": f"e{number}", "ids": ids, "weights": weights, "tags": {}})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def loader(path, **changes):
+    settings = dict(length=LENGTH, rows=4, seed=3, packing=True, packing_bins=8)
+    return pipeline.make_loader(path, **{**settings, **changes})
+
+
+def take(iterator, count):
+    return [next(iterator) for _ in range(count)]
+
+
+def targets_of(batches):
+    found = collections.Counter()
+    for batch in batches:
+        real = batch["segment_ids"] > 0
+        found.update(zip(batch["targets"][real].tolist(), batch["weights"][real].tolist()))
+    return found
+
+
+def targets_in(rows):
+    return collections.Counter(
+        (target, float(np.float32(weight)))
+        for row in rows
+        for target, weight in zip(row["ids"][1:], row["weights"][1:])
+    )
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for a, b in zip(left, right):
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+def test_source_reads_rows_by_index_skips_blank_lines_and_pickles(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n\n{"a": "\xc3\xa9"}\n  \n{"a": 3}')
+    source = pipeline.JsonlSource(path)
+    assert [source[i]["a"] for i in (2, 0, 1)] == [3, 1, "é"]
+    copy = pickle.loads(pickle.dumps(source))  # noqa: S301
+    assert len(copy) == 3 and copy[1] == source[1]
+
+
+def test_lines_across_scan_blocks_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "_SCAN_BYTES", 7)
+    rows = write_examples(tmp_path / "x.jsonl", count=20)
+    source = pipeline.JsonlSource(tmp_path / "x.jsonl")
+    assert [source[i] for i in range(len(source))] == rows
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_one_pass_trains_exactly_the_targets_of_the_file(tmp_path, packing):
+    rows = write_examples(tmp_path / "x.jsonl")
+    batches = list(loader(tmp_path / "x.jsonl", packing=packing, repeat=False))
+    assert targets_of(batches) == targets_in(rows)
+    for batch in batches:
+        assert {key: value.dtype.name for key, value in batch.items()} == {
+            "tokens": "int32",
+            "targets": "int32",
+            "weights": "float32",
+            "positions": "int32",
+            "segment_ids": "int32",
+        }
+        assert all(value.shape == (4, LENGTH) for value in batch.values())
+        padding = batch["segment_ids"] == 0
+        assert not batch["weights"][padding].any() and not batch["tokens"][padding].any()
+
+
+def test_rows_keep_tokens_targets_and_positions_of_each_segment_together(tmp_path):
+    rows = {row["ids"][0]: row["ids"] for row in write_examples(tmp_path / "x.jsonl")}
+    for batch in loader(tmp_path / "x.jsonl", repeat=False):
+        for r in range(4):
+            for segment in range(1, batch["segment_ids"][r].max() + 1):
+                where = batch["segment_ids"][r] == segment
+                ids = rows[int(batch["tokens"][r][where][0])]
+                assert batch["tokens"][r][where].tolist() == ids[:-1]
+                assert batch["targets"][r][where].tolist() == ids[1:]
+                assert batch["positions"][r][where].tolist() == list(range(len(ids) - 1))
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_hosts_share_one_pass_without_loss_and_agree_on_the_batch_count(tmp_path, packing):
+    rows = write_examples(tmp_path / "x.jsonl", count=37)
+    hosts = [
+        list(
+            loader(tmp_path / "x.jsonl", packing=packing, repeat=False, host_index=i, host_count=3)
+        )
+        for i in range(3)
+    ]
+    assert len({len(batches) for batches in hosts}) == 1
+    assert targets_of(sum(hosts, [])) == targets_in(rows)
+
+
+def test_endless_stream_covers_every_example_once_per_epoch_in_new_orders(tmp_path):
+    rows = write_examples(tmp_path / "x.jsonl", count=24)
+    stream = loader(tmp_path / "x.jsonl", packing=False)
+    epochs = [take(stream, 6) for _ in range(3)]
+    orders = [np.concatenate([batch["tokens"][:, 0] for batch in epoch]) for epoch in epochs]
+    for epoch in epochs:
+        assert targets_of(epoch) == targets_in(rows)
+    assert not np.array_equal(orders[0], orders[1]) and not np.array_equal(orders[1], orders[2])
+    other = loader(tmp_path / "x.jsonl", packing=False, seed=4)
+    assert not np.array_equal(
+        orders[0], np.concatenate([b["tokens"][:, 0] for b in take(other, 6)])
+    )
+    stream.close()
+    other.close()
+
+
+def test_training_hosts_read_disjoint_examples_of_an_epoch(tmp_path):
+    rows = write_examples(tmp_path / "x.jsonl", count=24)
+    hosts = []
+    for i in range(2):
+        stream = loader(tmp_path / "x.jsonl", packing=False, host_index=i, host_count=2)
+        hosts += take(stream, 3)
+        stream.close()
+    assert targets_of(hosts) == targets_in(rows)
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("taken", [0, 1, 3, 7])
+def test_state_resumes_exactly_in_the_middle_of_a_packing_window(tmp_path, taken, prefetch):
+    # 8 bins and batches of 3 rows: batch borders never coincide with window borders.
+    write_examples(tmp_path / "x.jsonl")
+    settings = dict(rows=3, prefetch=prefetch)
+    whole = loader(tmp_path / "x.jsonl", **settings)
+    take(whole, taken)
+    state = json.loads(json.dumps(whole.get_state()))
+    expected = take(whole, 9)
+    resumed = loader(tmp_path / "x.jsonl", **settings)
+    next(resumed)
+    resumed.set_state(state)
+    assert_same(take(resumed, 9), expected)
+    whole.close()
+    resumed.close()
+
+
+def test_state_of_another_file_or_setting_is_refused_by_name(tmp_path):
+    write_examples(tmp_path / "x.jsonl")
+    write_examples(tmp_path / "y.jsonl", seed=1)
+    state = loader(tmp_path / "x.jsonl").get_state()
+    with pytest.raises(ValueError, match="source was"):
+        loader(tmp_path / "y.jsonl").set_state(state)
+    with pytest.raises(ValueError, match="host_count was 1 and is 2"):
+        loader(tmp_path / "x.jsonl", host_count=2).set_state(state)
+
+
+def test_packing_fills_rows(tmp_path):
+    write_examples(tmp_path / "x.jsonl", count=400)
+    stream = loader(tmp_path / "x.jsonl", packing_bins=64, rows=64)
+    batch = next(stream)
+    stream.close()
+    assert pipeline.fill_rate(batch) > 0.95
+    real = batch["segment_ids"] > 0
+    expected = (batch["weights"] > 0).sum() / real.sum()
+    assert pipeline.trained_share(batch) == pytest.approx(expected)
+    assert 0.5 < expected < 0.8
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_an_example_longer_than_a_row_is_named(tmp_path, packing):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"id": "big", "ids": [1] * 66, "weights": [0.0] * 66}) + "\n")
+    with pytest.raises(ValueError, match="'big' has 65 targets but a row holds 64"):
+        next(loader(path, packing=packing))
+
+
+def test_a_row_of_exactly_the_length_fits(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"id": "full", "ids": [1] * 65, "weights": [1.0] * 65}) + "\n")
+    assert pipeline.fill_rate(next(loader(path, rows=1))) == 1.0
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"id": "a", "ids": [1, 2]}, "'a' needs 'ids'"),
+        ({"id": "b", "ids": [1, 2], "weights": [0.0]}, "one weight per id"),
+        ({"id": "c", "ids": [1], "weights": [0.0]}, "two or more ids"),
+        ({"id": "d", "ids": [1, 2], "weights": [0.0, float("nan")]}, "'d' has a weight"),
+    ],
+)
+def test_malformed_examples_are_named(tmp_path, row, message):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=message):
+        next(loader(path))
+
+
+def test_an_empty_or_missing_file_says_how_to_make_it(tmp_path):
+    (tmp_path / "x.jsonl").write_text("\n")
+    with pytest.raises(ValueError, match="holds no examples.*tl-jax prepare"):
+        loader(tmp_path / "x.jsonl")
+    with pytest.raises(FileNotFoundError, match="tl-jax prepare"):
+        loader(tmp_path / "y.jsonl")

@@ -1,0 +1,276 @@
+"""Turn a file of tokenised examples into packed, batched, resumable token rows.
+
+Example files are JSON lines ``{"id", "ids", "weights", "tags"}`` where ``weights[i]`` is the loss
+weight of ``ids[i]`` as a target. Row entry ``t`` pairs the input ``ids[t]`` with the target
+``ids[t + 1]`` and its weight.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+Row = dict[str, np.ndarray]
+
+_SCAN_BYTES = 1 << 22
+_PACKED = ("tokens", "targets", "weights")
+
+
+class JsonlSource:
+    """Read single rows of a JSON-lines file by index.
+
+    The offsets of the lines are found once, at construction; afterwards only the row that is
+    asked for is in memory. Reads are positional, so threads and forked processes may share one
+    source, and a pickled copy opens the file for itself. Blank lines do not count.
+
+    Attributes:
+      path: The file.
+      fingerprint: SHA-256 of its bytes, as hex.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = str(path)
+        if not Path(self.path).is_file():
+            raise FileNotFoundError(
+                f"{self.path}: no such example file; write it with `tl-jax prepare`"
+            )
+        self._spans, self.fingerprint = _scan_lines(self.path)
+        self._descriptor: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        start, stop = self._spans[index]
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+        line = os.pread(self._descriptor, int(stop - start), int(start))
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path}, row {index} at byte {start}: not JSON ({error}); "
+                "the file changed or is damaged, run `tl-jax prepare` again"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_descriptor": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(self._descriptor)
+
+    def __repr__(self) -> str:
+        return f"JsonlSource({self.path!r}, rows={len(self)})"
+
+
+def make_loader(
+    path: str | os.PathLike[str],
+    *,
+    length: int,
+    rows: int,
+    seed: int,
+    packing: bool,
+    packing_bins: int,
+    shuffle: bool = True,
+    repeat: bool = True,
+    host_index: int = 0,
+    host_count: int = 1,
+    prefetch: int = 2,
+) -> grain.DatasetIterator:
+    """Make the iterator of batches over an example file.
+
+    With ``repeat`` the stream is endless, every epoch in another order, and each host reads every
+    ``host_count``-th example of it. Without ``repeat`` every example comes exactly once: all hosts
+    read the whole file, each takes its rows of the global batch, so they agree on the number of
+    batches, and the last batch is filled up with rows of weight 0.
+
+    Args:
+      path: JSON-lines file of examples.
+      length: Tokens per row.
+      rows: Rows per batch on this host.
+      seed: Of the order of examples and of packed rows.
+      packing: Put several examples into a row (best fit); else one example per row.
+      packing_bins: Rows that are filled side by side; more bins pack tighter.
+      shuffle: Permute the examples.
+      repeat: Endless training stream instead of one pass.
+      host_index: Number of this host.
+      host_count: Number of hosts.
+      prefetch: Batches prepared ahead by a thread; 0 prepares them on demand.
+
+    Returns:
+      Iterator of ``{"tokens", "targets", "positions", "segment_ids"}`` (int32) and ``"weights"``
+      (float32), each ``[rows, length]``; segments count from 1, padding is 0. ``get_state`` and
+      ``set_state`` resume exactly, also in the middle of a packing window; ``set_state`` refuses
+      the state of another file or other settings.
+
+    Raises:
+      FileNotFoundError: ``path`` does not exist.
+      ValueError: ``path`` has no examples; or, while iterating, an example that is longer than a
+        row, has no target, or is malformed.
+    """
+    if not 0 <= host_index < host_count:
+        raise ValueError(f"host_index {host_index} must be in 0..{host_count - 1}")
+    source = JsonlSource(path)
+    if not len(source):
+        raise ValueError(
+            f"{path} holds no examples; check the counts in the prepare report (were all samples "
+            "dropped, or is max_length too small?) and run `tl-jax prepare` again"
+        )
+    signature = {
+        "source": source.fingerprint,
+        "length": length,
+        "rows": rows,
+        "seed": seed,
+        "packing_bins": packing_bins if packing else 0,
+        "shuffle": shuffle,
+        "repeat": repeat,
+        "host_index": host_index,
+        "host_count": host_count,
+    }
+
+    examples = grain.MapDataset.source(source).seed(seed)
+    if shuffle:
+        examples = examples.shuffle()
+    if repeat:
+        examples = examples.repeat(None)[host_index::host_count]
+    examples = examples.map(functools.partial(_arrays, length=length, path=source.path))
+    # Rows are parsed where they are packed: JSON holds the interpreter lock, threads add nothing.
+    stream = examples.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    if packing:
+        stream = grain.experimental.BestFitPackIterDataset(
+            stream,
+            length_struct={key: length for key in _PACKED},
+            num_packing_bins=packing_bins,
+            seed=seed,
+            shuffle_bins=shuffle,
+        ).map(_packed_row)
+    else:
+        stream = stream.map(functools.partial(_padded_row, length=length))
+    if repeat:
+        stream = stream.batch(rows)
+    else:
+        size = rows * host_count
+        fill = functools.partial(grain.experimental.batch_and_pad, batch_size=size)
+        mine = slice(host_index * rows, (host_index + 1) * rows)
+        stream = stream.batch(size, drop_remainder=False, batch_fn=fill)
+        stream = stream.map(functools.partial(_take_rows, rows=mine))
+    if prefetch:
+        stream = grain.experimental.ThreadPrefetchIterDataset(stream, prefetch_buffer_size=prefetch)
+    return _GuardedIterator(iter(stream), signature)
+
+
+def fill_rate(batch: Mapping[str, np.ndarray]) -> float:
+    """Return the share of a batch's positions that hold a token of an example."""
+    return float(np.mean(np.asarray(batch["segment_ids"]) > 0))
+
+
+def trained_share(batch: Mapping[str, np.ndarray]) -> float:
+    """Return the share of a batch's real positions whose target carries weight."""
+    real = np.count_nonzero(np.asarray(batch["segment_ids"]) > 0)
+    return float(np.count_nonzero(np.asarray(batch["weights"]) > 0) / max(real, 1))
+
+
+class _GuardedIterator(grain.DatasetIterator):
+    """Tie the state of an iterator to the file and settings it belongs to."""
+
+    def __init__(self, parent: grain.DatasetIterator, signature: Mapping[str, Any]):
+        super().__init__(parent)
+        self._signature = dict(signature)
+
+    def __next__(self) -> Row:
+        return next(self._parent)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"signature": dict(self._signature), "position": self._parent.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        saved = state["signature"]
+        changed = [
+            f"{key} was {saved.get(key)!r} and is {value!r}"
+            for key, value in self._signature.items()
+            if saved.get(key) != value
+        ]
+        if changed:
+            raise ValueError(
+                "the data position cannot be resumed: "
+                + "; ".join(changed)
+                + ". Restore the old setting, or start in a new run directory."
+            )
+        self._parent.set_state(state["position"])
+
+
+def _arrays(row: Mapping[str, Any], *, length: int, path: str) -> Row:
+    name = row.get("id", "?")
+    try:
+        ids = np.asarray(row["ids"], np.int32)
+        weights = np.asarray(row["weights"], np.float32)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{path}: example {name!r} needs 'ids' (integers) and 'weights' (numbers): {error!r}"
+        ) from error
+    if ids.ndim != 1 or ids.shape != weights.shape or len(ids) < 2:
+        raise ValueError(
+            f"{path}: example {name!r} needs two or more ids and one weight per id, "
+            f"got shapes {ids.shape} and {weights.shape}"
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"{path}: example {name!r} has a weight that is negative or not finite")
+    if len(ids) - 1 > length:
+        raise ValueError(
+            f"{path}: example {name!r} has {len(ids) - 1} targets but a row holds {length}; "
+            "raise data.max_length or prepare with the smaller one"
+        )
+    return {"tokens": ids[:-1], "targets": ids[1:], "weights": weights[1:]}
+
+
+def _packed_row(packed: Row) -> Row:
+    # The packer numbers every feature; all features of ours have the same lengths.
+    row = {key: packed[key] for key in _PACKED}
+    row["positions"] = packed["tokens_positions"].astype(np.int32, copy=False)
+    row["segment_ids"] = packed["tokens_segment_ids"].astype(np.int32, copy=False)
+    return row
+
+
+def _padded_row(example: Row, *, length: int) -> Row:
+    size = len(example["tokens"])
+    row = {key: np.pad(example[key], (0, length - size)) for key in _PACKED}
+    row["positions"] = np.pad(np.arange(size, dtype=np.int32), (0, length - size))
+    row["segment_ids"] = np.pad(np.ones(size, np.int32), (0, length - size))
+    return row
+
+
+def _take_rows(batch: Row, *, rows: slice) -> Row:
+    return {key: value[rows] for key, value in batch.items()}
+
+
+def _scan_lines(path: str) -> tuple[np.ndarray, str]:
+    """Return the ``[N, 2]`` byte spans of the non-blank lines of ``path`` and its SHA-256."""
+    digest = hashlib.sha256()
+    ends: list[np.ndarray] = []
+    size = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_SCAN_BYTES):
+            digest.update(chunk)
+            ends.append(np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + size)
+            size += len(chunk)
+        stops = np.concatenate([*ends, np.asarray([size])]).astype(np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
+        spans = np.stack([starts, stops], axis=1)[starts < stops]
+        # Only lines too short to be an example can be blank; look at those.
+        short = np.flatnonzero(spans[:, 1] - spans[:, 0] < 16)
+        blank = [i for i in short if not _read(file, spans[i]).strip()]
+    return np.delete(spans, blank, axis=0), digest.hexdigest()
+
+
+def _read(file: Any, span: Sequence[int]) -> bytes:
+    file.seek(int(span[0]))
+    return file.read(int(span[1] - span[0]))
