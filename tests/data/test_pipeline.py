@@ -40,7 +40,9 @@ def targets_of(batches):
     found = collections.Counter()
     for batch in batches:
         real = batch["segment_ids"] > 0
-        found.update(zip(batch["targets"][real].tolist(), batch["weights"][real].tolist()))
+        found.update(
+            zip(batch["targets"][real].tolist(), batch["weights"][real].tolist(), strict=True)
+        )
     return found
 
 
@@ -48,13 +50,13 @@ def targets_in(rows):
     return collections.Counter(
         (target, float(np.float32(weight)))
         for row in rows
-        for target, weight in zip(row["ids"][1:], row["weights"][1:])
+        for target, weight in zip(row["ids"][1:], row["weights"][1:], strict=True)
     )
 
 
 def assert_same(left, right):
     assert len(left) == len(right)
-    for a, b in zip(left, right):
+    for a, b in zip(left, right, strict=True):
         assert a.keys() == b.keys()
         for key in a:
             np.testing.assert_array_equal(a[key], b[key], err_msg=key)

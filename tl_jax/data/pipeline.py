@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import grain
 import numpy as np
@@ -43,16 +43,16 @@ class JsonlSource:
                 f"{self.path}: no such example file; write it with `tl-jax prepare`"
             )
         self._spans, self.fingerprint = _scan_lines(self.path)
-        self._descriptor: int | None = None
+        self._file: BinaryIO | None = None
 
     def __len__(self) -> int:
         return len(self._spans)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         start, stop = self._spans[index]
-        if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDONLY)
-        line = os.pread(self._descriptor, int(stop - start), int(start))
+        if self._file is None:
+            self._file = open(self.path, "rb", buffering=0)
+        line = os.pread(self._file.fileno(), int(stop - start), int(start))
         try:
             return json.loads(line)
         except ValueError as error:
@@ -62,11 +62,7 @@ class JsonlSource:
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_descriptor": None}
-
-    def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            os.close(self._descriptor)
+        return {**self.__dict__, "_file": None}
 
     def __repr__(self) -> str:
         return f"JsonlSource({self.path!r}, rows={len(self)})"
@@ -271,6 +267,6 @@ def _scan_lines(path: str) -> tuple[np.ndarray, str]:
     return np.delete(spans, blank, axis=0), digest.hexdigest()
 
 
-def _read(file: Any, span: Sequence[int]) -> bytes:
+def _read(file: BinaryIO, span: Sequence[int]) -> bytes:
     file.seek(int(span[0]))
     return file.read(int(span[1] - span[0]))
