@@ -1,0 +1,200 @@
+"""Policy-gradient arithmetic: KL estimates, token rewards, GAE, whitening, clipped losses.
+
+Arrays are ``[B, T]``; entry ``t`` speaks about the target at ``t``. Masks are 0/1 floats. What
+stands at masked entries, NaN included, changes neither results nor gradients. Everything is
+computed in float32. Losses are sums, divided once by the caller over the global batch.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+MAX_LOG_RATIO = 20.0
+"""Log-ratios are clamped to this before exp; a clamp after exp gives NaN gradients."""
+
+
+def kl_estimates(
+    logprobs: jax.Array, ref_logprobs: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Estimate KL(policy || reference) per token from samples of the policy.
+
+    Args:
+      logprobs: Log-probabilities of the sampled tokens under the policy, any shape.
+      ref_logprobs: The same under the reference, same shape.
+
+    Returns:
+      ``(k1, k2, k3)`` float32: ``d``, ``d**2 / 2`` and ``exp(-d) - 1 + d`` with
+      ``d = logprobs - ref_logprobs``; k3 uses ``d`` clamped to +-20, so it and its gradient stay
+      finite.
+
+    Source: Schulman, "Approximating KL divergence" (2020).
+    """
+    k1 = jnp.asarray(logprobs, jnp.float32) - jnp.asarray(ref_logprobs, jnp.float32)
+    log_ratio = jnp.clip(-k1, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return k1, 0.5 * jnp.square(k1), jnp.expm1(log_ratio) - log_ratio
+
+
+def token_rewards(
+    scores_B: jax.Array,
+    old_logprobs_BT: jax.Array,
+    ref_logprobs_BT: jax.Array,
+    mask_BT: jax.Array,
+    *,
+    kl_coef: float,
+    reward_clip: float,
+) -> jax.Array:
+    """Spread sequence scores and the KL penalty over tokens.
+
+    Args:
+      scores_B: One score per row; fractions survive whatever the other dtypes are.
+      old_logprobs_BT: Under the policy that sampled.
+      ref_logprobs_BT: Under the frozen reference.
+      mask_BT: 1 at sampled tokens.
+      kl_coef: Factor of the k1 estimate at every sampled token.
+      reward_clip: Scores are clipped to ``[-reward_clip, reward_clip]``.
+
+    Returns:
+      ``[B, T]`` float32: ``-kl_coef * k1``, plus the clipped score at the last sampled token of
+      each row; 0 at masked entries and in rows without sampled tokens.
+    """
+    sampled = mask_BT > 0
+    k1 = jnp.where(sampled, kl_estimates(old_logprobs_BT, ref_logprobs_BT)[0], 0.0)
+    index_T = jnp.arange(mask_BT.shape[1])
+    last_B = jnp.max(jnp.where(sampled, index_T, -1), axis=1)
+    scores_B = jnp.clip(jnp.asarray(scores_B, jnp.float32), -reward_clip, reward_clip)
+    return jnp.where(index_T == last_B[:, None], scores_B[:, None], 0.0) - kl_coef * k1
+
+
+def gae(
+    rewards_BT: jax.Array,
+    values_BT: jax.Array,
+    mask_BT: jax.Array,
+    *,
+    gamma: float,
+    lam: float,
+) -> tuple[jax.Array, jax.Array]:
+    """Compute generalised advantage estimates and value targets.
+
+    Masked positions are passed over: they neither discount nor bootstrap, so the token before a
+    masked stretch sees the value of the token after it. After the last token the value is 0.
+
+    Args:
+      rewards_BT: Token rewards.
+      values_BT: Value before each target.
+      mask_BT: 1 at sampled tokens.
+      gamma: Discount per sampled token.
+      lam: Trace decay per sampled token.
+
+    Returns:
+      ``(advantages_BT, returns_BT)`` float32, 0 at masked entries;
+      ``returns = advantages + values``.
+
+    Source: Schulman et al. 2016 (arXiv 1506.02438), eq. 16.
+    """
+    sampled = mask_BT > 0
+    rewards_BT = jnp.where(sampled, rewards_BT, 0.0).astype(jnp.float32)
+    values_BT = jnp.where(sampled, values_BT, 0.0).astype(jnp.float32)
+
+    def backward(carry, inputs):
+        advantage_B, next_value_B = carry
+        reward_B, value_B, sampled_B = inputs
+        delta_B = reward_B + gamma * next_value_B - value_B
+        advantage_B = jnp.where(sampled_B, delta_B + gamma * lam * advantage_B, advantage_B)
+        return (advantage_B, jnp.where(sampled_B, value_B, next_value_B)), advantage_B
+
+    zeros_B = jnp.zeros(mask_BT.shape[0], jnp.float32)
+    inputs_TB = (rewards_BT.T, values_BT.T, sampled.T)
+    _, advantages_TB = jax.lax.scan(backward, (zeros_B, zeros_B), inputs_TB, reverse=True)
+    advantages_BT = jnp.where(sampled, advantages_TB.T, 0.0)
+    return advantages_BT, advantages_BT + values_BT
+
+
+def whiten(x: jax.Array, mask: jax.Array, *, eps: float = 1e-8) -> jax.Array:
+    """Shift and scale the masked-in entries to mean 0 and variance 1 over the whole array.
+
+    The variance is that of the population (no Bessel correction), so a single entry gives 0
+    instead of a division by zero. Call it on the global batch: whitening a micro-batch of one row
+    would remove the difference between good and bad samples.
+
+    Returns:
+      Float32 of the same shape, 0 at masked entries.
+    """
+    sampled = mask > 0
+    x = jnp.where(sampled, x, 0.0).astype(jnp.float32)
+    count = jnp.maximum(jnp.sum(sampled.astype(jnp.float32)), 1.0)
+    centred = jnp.where(sampled, x - jnp.sum(x) / count, 0.0)
+    return centred * jax.lax.rsqrt(jnp.sum(jnp.square(centred)) / count + eps)
+
+
+def clipped_policy_loss(
+    new_logprobs: jax.Array,
+    old_logprobs: jax.Array,
+    advantages: jax.Array,
+    mask: jax.Array,
+    *,
+    clip: float,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Sum the clipped surrogate loss over sampled tokens.
+
+    ``max(-A * r, -A * clip(r, 1 - clip, 1 + clip))`` with ``r = exp(new - old)``.
+
+    Args:
+      new_logprobs: Under the policy being trained (differentiated).
+      old_logprobs: Under the policy that sampled.
+      advantages: Constants.
+      mask: 1 at sampled tokens; divide the loss and the sums by its sum.
+      clip: Half-width of the trusted ratio range.
+
+    Returns:
+      ``(loss_sum, stats)``; stats are gradient-free scalars: ``clipped`` (tokens where the clip
+      decides), ``approx_kl`` (sum of k3 between old and new policy) and ``max_abs_log_ratio``
+      (a maximum, not a sum).
+
+    Source: Schulman et al. 2017 (arXiv 1707.06347), eq. 7.
+    """
+    sampled = mask > 0
+    new_logprobs = jnp.where(sampled, new_logprobs, 0.0).astype(jnp.float32)
+    old_logprobs = jnp.where(sampled, old_logprobs, 0.0).astype(jnp.float32)
+    advantages = jax.lax.stop_gradient(jnp.where(sampled, advantages, 0.0).astype(jnp.float32))
+    log_ratio = new_logprobs - old_logprobs
+    ratio = jnp.exp(jnp.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+    free = -advantages * ratio
+    bound = -advantages * jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
+    stats = {
+        "clipped": jnp.sum((bound > free).astype(jnp.float32)),
+        "approx_kl": jnp.sum(kl_estimates(old_logprobs, new_logprobs)[2]),
+        "max_abs_log_ratio": jnp.max(jnp.abs(log_ratio), initial=0.0),
+    }
+    return jnp.sum(jnp.maximum(free, bound)), jax.lax.stop_gradient(stats)
+
+
+def clipped_value_loss(
+    values: jax.Array,
+    old_values: jax.Array,
+    returns: jax.Array,
+    mask: jax.Array,
+    *,
+    clip: float,
+) -> jax.Array:
+    """Sum the clipped squared value error over sampled tokens.
+
+    ``0.5 * max((v - R)**2, (clip(v, old - clip, old + clip) - R)**2)``.
+
+    Args:
+      values: Predictions being trained (differentiated).
+      old_values: Predictions at rollout time.
+      returns: Value targets.
+      mask: 1 at sampled tokens; divide the loss by its sum.
+      clip: Largest move from ``old_values`` that is trusted, in reward units.
+
+    Returns:
+      Float32 scalar.
+    """
+    sampled = mask > 0
+    values = jnp.where(sampled, values, 0.0).astype(jnp.float32)
+    old_values = jax.lax.stop_gradient(jnp.where(sampled, old_values, 0.0).astype(jnp.float32))
+    returns = jax.lax.stop_gradient(jnp.where(sampled, returns, 0.0).astype(jnp.float32))
+    near_old = jnp.clip(values, old_values - clip, old_values + clip)
+    errors = jnp.maximum(jnp.square(values - returns), jnp.square(near_old - returns))
+    return 0.5 * jnp.sum(errors)
