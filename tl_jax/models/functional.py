@@ -1,0 +1,223 @@
+"""The model as pure functions of a nested dict of parameters."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tl_jax.config import ModelConfig
+from tl_jax.models.decoder import Decoder
+from tl_jax.models.heads import ValueHead
+from tl_jax.models.layers import Block, Embedding, ParamInfo, RMSNorm
+from tl_jax.ops.rope import rotary_angles
+from tl_jax.parallel.sharding import constrain
+from tl_jax.types import Params
+
+
+class TokenRows(Protocol):
+    """What the model reads of a batch."""
+
+    tokens: Any
+    positions: Any
+    segment_ids: Any
+
+
+@flax.struct.dataclass
+class Cache:
+    """Keys and values of earlier tokens; every row uses the same slot for its next token.
+
+    Attributes:
+      keys: One ``[B, K, S, H]`` array per layer.
+      values: The same for values.
+      positions: ``[B, S]`` int32 position of the token in each slot.
+      valid: ``[B, S]`` bool, whether a slot may be attended.
+      index: int32 scalar, the next free slot.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+    positions: jax.Array
+    valid: jax.Array
+    index: jax.Array
+
+
+def abstract_params(config: ModelConfig, *, value_head: bool = False) -> dict[str, Any]:
+    """Return the nested dict of ``ParamInfo``: what every parameter looks like.
+
+    Stacked layers carry a leading axis named ``layers``.
+    """
+    module = jax.eval_shape(lambda: Decoder(config, nnx.Rngs(params=0), value_head=value_head))
+    declared: dict[str, Any] = {}
+    for path, param in nnx.split(module)[1].flat_state():
+        shape, axes = param.get_value().shape, param.axes
+        axes = ("layers",) * (len(shape) - len(axes)) + tuple(axes)
+        node = declared
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = ParamInfo(tuple(shape), param.get_value().dtype, axes)
+    return declared
+
+
+def init(config: ModelConfig, key: jax.Array, *, value_head: bool = False) -> Params:
+    """Return freshly initialised parameters (``value_head`` adds a zero head)."""
+    module = Decoder(config, nnx.Rngs(params=key), value_head=value_head)
+    return nnx.to_pure_dict(nnx.split(module)[1])
+
+
+def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.Array:
+    """Return the final hidden states ``[B, T, D]`` of packed rows.
+
+    Args:
+      params: Parameters as from ``init`` or ``convert.from_hf.load``.
+      batch: ``tokens``, ``positions``, ``segment_ids``, each ``[B, T]`` int32. A token sees the
+        earlier tokens of its segment.
+      config: The architecture.
+    """
+    positions_BT, segments_BT = jnp.asarray(batch.positions), jnp.asarray(batch.segment_ids)
+    block_graph = _graph(Block, config)
+    angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
+
+    def layer(x_BTD: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+        block = nnx.merge(block_graph, layer_params)
+        q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)
+        x_BTD = block.finish(
+            x_BTD,
+            q_BNTH,
+            k_BKTH,
+            v_BKTH,
+            q_positions_BT=positions_BT,
+            k_positions_BS=positions_BT,
+            q_segments_BT=segments_BT,
+            k_segments_BS=segments_BT,
+            same_tokens=True,
+        )
+        return x_BTD, None
+
+    x_BTD = _embed(params, jnp.asarray(batch.tokens), config)
+    x_BTD, _ = jax.lax.scan(_remat(layer, config.remat), x_BTD, params["layers"])
+    return nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
+
+
+def head_kernel(params: Params, config: ModelConfig) -> jax.Array:
+    """Return the output projection ``[D, V]`` (the embedding's transpose when tied)."""
+    if config.tie_embeddings:
+        return params["embed"]["embedding"].T
+    return params["lm_head"]["kernel"]
+
+
+def logits(params: Params, hidden_BTD: jax.Array, config: ModelConfig) -> jax.Array:
+    """Return float32 logits ``[..., V]`` of hidden states ``[..., D]``."""
+    kernel_DV = head_kernel(params, config).astype(hidden_BTD.dtype)
+    return jnp.dot(hidden_BTD, kernel_DV, preferred_element_type=jnp.float32)
+
+
+def apply(params: Params, batch: TokenRows, config: ModelConfig) -> jax.Array:
+    """Return float32 logits ``[B, T, V]`` of packed rows (see ``hidden_states``)."""
+    return logits(params, hidden_states(params, batch, config), config)
+
+
+def values(params: Params, hidden_BTD: jax.Array, *, stop_gradient: bool) -> jax.Array:
+    """Return the value head's predictions ``[B, T]`` float32.
+
+    With ``stop_gradient`` the value loss trains the head alone and leaves the trunk as it is.
+    """
+    if stop_gradient:
+        hidden_BTD = jax.lax.stop_gradient(hidden_BTD)
+    graph = _graph(ValueHead, hidden_BTD.shape[-1])
+    return nnx.merge(graph, params["value_head"])(hidden_BTD)
+
+
+def unstack_layers(params: Params) -> Params:
+    """Return the parameters with ``layers`` as a tuple of per-layer dicts.
+
+    Decoding reads each layer's matrices once per token; slices of the stack made inside the loop
+    would be copied every time.
+    """
+    count = jax.tree.leaves(params["layers"])[0].shape[0]
+    layers = tuple(jax.tree.map(lambda x, i=i: x[i], params["layers"]) for i in range(count))
+    return {**params, "layers": layers}
+
+
+def init_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
+    """Return an empty cache of ``length`` slots per row in the compute dtype."""
+    shape = (batch_size, config.num_kv_heads, length, config.head_dim)
+    empty = tuple(jnp.zeros(shape, config.dtype) for _ in range(config.num_layers))
+    return Cache(
+        keys=empty,
+        values=empty,
+        positions=jnp.zeros((batch_size, length), jnp.int32),
+        valid=jnp.zeros((batch_size, length), bool),
+        index=jnp.int32(0),
+    )
+
+
+def apply_with_cache(
+    params: Params,
+    tokens_BT: jax.Array,
+    positions_BT: jax.Array,
+    valid_BT: jax.Array,
+    cache: Cache,
+    config: ModelConfig,
+) -> tuple[jax.Array, Cache]:
+    """Append T tokens to every row of the cache and return their final hidden states.
+
+    Args:
+      params: Parameters whose layers are unstacked (``unstack_layers``).
+      tokens_BT: New tokens; they take slots ``cache.index`` to ``cache.index + T - 1``.
+      positions_BT: Position of each new token in its row's text.
+      valid_BT: Whether the token is real; others are never attended by real tokens.
+      cache: Earlier tokens.
+      config: The architecture.
+
+    Returns:
+      ``(hidden_BTD, cache)``.
+    """
+    start = cache.index
+    all_positions = jax.lax.dynamic_update_slice(cache.positions, positions_BT, (0, start))
+    all_valid = jax.lax.dynamic_update_slice(cache.valid, valid_BT, (0, start))
+    where = {
+        "q_positions_BT": positions_BT,
+        "k_positions_BS": all_positions,
+        "q_segments_BT": valid_BT,
+        "k_segments_BS": all_valid,
+        "same_tokens": False,
+    }
+    angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
+    block_graph = _graph(Block, config)
+    keys, vals = list(cache.keys), list(cache.values)
+    x_BTD = _embed(params, tokens_BT, config)
+    for i, layer_params in enumerate(params["layers"]):
+        block = nnx.merge(block_graph, layer_params)
+        q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)
+        keys[i] = jax.lax.dynamic_update_slice(keys[i], k_BKTH, (0, 0, start, 0))
+        vals[i] = jax.lax.dynamic_update_slice(vals[i], v_BKTH, (0, 0, start, 0))
+        x_BTD = block.finish(x_BTD, q_BNTH, keys[i], vals[i], **where)
+    hidden_BTD = nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
+    new = Cache(tuple(keys), tuple(vals), all_positions, all_valid, start + tokens_BT.shape[1])
+    return hidden_BTD, new
+
+
+def _embed(params: Params, tokens_BT: jax.Array, config: ModelConfig) -> jax.Array:
+    embedding = nnx.merge(_graph(Embedding, config), params["embed"])
+    return constrain(embedding(tokens_BT, config.dtype), "batch", "length", "act_embed")
+
+
+def _remat(layer: Any, policy: str) -> Any:
+    if policy == "none":
+        return layer
+    if policy == "full":
+        return jax.checkpoint(layer)
+    # Keeping the outputs of the weight matrices costs little memory and no second matmul.
+    return jax.checkpoint(
+        layer, policy=jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims
+    )
+
+
+@functools.lru_cache(maxsize=128)
+def _graph(module: type[nnx.Module], argument: ModelConfig | int) -> Any:
+    return nnx.split(jax.eval_shape(lambda: module(argument, nnx.Rngs(params=0))))[0]

@@ -1,0 +1,169 @@
+"""Building blocks of the decoder as stateless Flax NNX modules, each parameter declared once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tl_jax.config import ModelConfig
+from tl_jax.ops.attention import QUERY_CHUNK, attention
+from tl_jax.ops.rope import apply_rotary
+from tl_jax.parallel.sharding import constrain
+
+Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
+
+_kernel_init = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
+_embedding_init = nnx.initializers.normal(0.02)
+_zeros = nnx.initializers.zeros_init()
+_ones = nnx.initializers.ones_init()
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamInfo:
+    """A parameter without its values: shape, dtype and the logical name of each axis."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    axes: tuple[str | None, ...]
+
+
+def declare(
+    rngs: nnx.Rngs,
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...],
+    init: Initializer,
+    dtype: str,
+) -> nnx.Param:
+    """Declare a parameter; everything else about it is derived from this call."""
+    return nnx.Param(init(rngs.params(), shape, jnp.dtype(dtype)), axes=axes)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square normalisation with a learned scale, computed in float32."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.eps = config.norm_eps
+        self.scale = declare(rngs, (config.embed_dim,), (None,), _ones, config.param_dtype)
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        x = x_BTD.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
+        return (x * self.scale[...].astype(jnp.float32)).astype(x_BTD.dtype)
+
+
+class Linear(nnx.Module):
+    """A matrix product; the kernel is ``[in, out]``, the transpose of the checkpoint's."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        sizes: tuple[int, int],
+        axes: tuple[str | None, str | None],
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = declare(rngs, sizes, axes, _kernel_init, config.param_dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.dot(x, self.kernel[...].astype(x.dtype))
+
+
+class Embedding(nnx.Module):
+    """Token embeddings ``[V, D]``."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        shape = (config.vocab_size, config.embed_dim)
+        self.embedding = declare(
+            rngs, shape, ("vocab", "embed"), _embedding_init, config.param_dtype
+        )
+
+    def __call__(self, tokens_BT: jax.Array, dtype: str) -> jax.Array:
+        return jnp.take(self.embedding[...].astype(dtype), tokens_BT, axis=0)
+
+
+class Attention(nnx.Module):
+    """Grouped-query self-attention with rotary positions.
+
+    ``project`` and ``attend`` are separate so that a key-value cache can stand between them.
+    """
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.config = config
+        embed, head = config.embed_dim, config.head_dim
+        heads, kv_heads = config.num_heads * head, config.num_kv_heads * head
+        self.q = Linear(config, (embed, heads), ("embed", "heads"), rngs)
+        self.k = Linear(config, (embed, kv_heads), ("embed", "kv_heads"), rngs)
+        self.v = Linear(config, (embed, kv_heads), ("embed", "kv_heads"), rngs)
+        self.o = Linear(config, (heads, embed), ("heads", "embed"), rngs)
+
+    def project(
+        self, x_BTD: jax.Array, cos_BTh: jax.Array, sin_BTh: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return rotated queries ``[B, N, T, H]``, rotated keys and values ``[B, K, T, H]``."""
+
+        def heads(x: jax.Array) -> jax.Array:
+            split = x.reshape(*x.shape[:2], -1, self.config.head_dim)
+            return constrain(split.swapaxes(1, 2), "batch", "act_heads", "length", None)
+
+        q_BNTH, k_BKTH, v_BKTH = heads(self.q(x_BTD)), heads(self.k(x_BTD)), heads(self.v(x_BTD))
+        return (
+            apply_rotary(q_BNTH, cos_BTh, sin_BTh),
+            apply_rotary(k_BKTH, cos_BTh, sin_BTh),
+            v_BKTH,
+        )
+
+    def attend(
+        self, q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, **where: Any
+    ) -> jax.Array:
+        """Attend (see ``ops.attention.attention`` for ``where``) and project back to embed."""
+        chunk = QUERY_CHUNK if self.config.attention == "chunked" else 0
+        out_BNTH = attention(q_BNTH, k_BKSH, v_BKSH, chunk=chunk, **where)
+        out_BTNH = out_BNTH.swapaxes(1, 2)
+        return self.o(out_BTNH.reshape(*out_BTNH.shape[:2], -1))
+
+
+class Mlp(nnx.Module):
+    """SwiGLU feed-forward layer."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        up, down = (config.embed_dim, config.mlp_dim), (config.mlp_dim, config.embed_dim)
+        self.gate = Linear(config, up, ("embed", "mlp"), rngs)
+        self.up = Linear(config, up, ("embed", "mlp"), rngs)
+        self.down = Linear(config, down, ("mlp", "embed"), rngs)
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        hidden_BTF = jax.nn.silu(self.gate(x_BTD)) * self.up(x_BTD)
+        return self.down(constrain(hidden_BTF, "batch", "length", "act_mlp"))
+
+
+class Block(nnx.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.attn_norm = RMSNorm(config, rngs)
+        self.attn = Attention(config, rngs)
+        self.mlp_norm = RMSNorm(config, rngs)
+        self.mlp = Mlp(config, rngs)
+
+    def project(
+        self, x_BTD: jax.Array, cos_BTh: jax.Array, sin_BTh: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return the queries, keys and values of the normalised input."""
+        return self.attn.project(self.attn_norm(x_BTD), cos_BTh, sin_BTh)
+
+    def finish(
+        self,
+        x_BTD: jax.Array,
+        q_BNTH: jax.Array,
+        k_BKSH: jax.Array,
+        v_BKSH: jax.Array,
+        **where: Any,
+    ) -> jax.Array:
+        """Add attention and feed-forward outputs to the residual stream."""
+        x_BTD = x_BTD + self.attn.attend(q_BNTH, k_BKSH, v_BKSH, **where)
+        x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        return constrain(x_BTD, "batch", "length", "act_embed")

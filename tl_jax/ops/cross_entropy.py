@@ -1,0 +1,88 @@
+"""Token-weighted cross-entropy and per-token log-probabilities without whole logits."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from tl_jax.parallel.sharding import constrain
+
+
+def token_logprobs(
+    hidden_BTD: jax.Array,
+    kernel_DV: jax.Array,
+    targets_BT: jax.Array,
+    *,
+    chunk: int,
+    temperature: float = 1.0,
+    with_entropy: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the log-probability of each target and the entropy of each prediction.
+
+    The vocabulary is only ever materialised for ``chunk`` positions per row; the backward pass
+    computes each chunk's logits again.
+
+    Args:
+      hidden_BTD: Final hidden states.
+      kernel_DV: Output projection.
+      targets_BT: int32 target ids.
+      chunk: Positions per chunk; 0 means all at once.
+      temperature: Divides the logits.
+      with_entropy: If false, the entropy is returned as zeros and not computed.
+
+    Returns:
+      ``(logprobs_BT, entropy_BT)``, both float32.
+    """
+
+    def score(hidden_BCD: jax.Array, targets_BC: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits_BCV = jnp.dot(hidden_BCD, kernel_DV, preferred_element_type=jnp.float32)
+        logits_BCV = constrain(logits_BCV, "batch", "length", "act_vocab") / temperature
+        log_norm_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
+        target_BC = jnp.take_along_axis(logits_BCV, targets_BC[..., None], axis=-1)[..., 0]
+        if not with_entropy:
+            return target_BC - log_norm_BC, jnp.zeros_like(log_norm_BC)
+        probs_BCV = jnp.exp(logits_BCV - log_norm_BC[..., None])
+        entropy_BC = log_norm_BC - jnp.sum(probs_BCV * logits_BCV, axis=-1)
+        return target_BC - log_norm_BC, entropy_BC
+
+    B, T, D = hidden_BTD.shape
+    kernel_DV = kernel_DV.astype(hidden_BTD.dtype)
+    if chunk <= 0 or chunk >= T:
+        return score(hidden_BTD, targets_BT)
+
+    count = -(-T // chunk)
+    padding = count * chunk - T
+    hidden = jnp.pad(hidden_BTD, ((0, 0), (0, padding), (0, 0)))
+    targets = jnp.pad(targets_BT, ((0, 0), (0, padding)))
+    # Time is split, rows stay whole, so that each chunk is spread over the mesh like the batch.
+    hidden = hidden.reshape(B, count, chunk, D).swapaxes(0, 1)
+    targets = targets.reshape(B, count, chunk).swapaxes(0, 1)
+    scorer = jax.checkpoint(score)
+    _, outputs = jax.lax.scan(lambda _, xs: (None, scorer(*xs)), None, (hidden, targets))
+    logprobs_BT, entropy_BT = (
+        out.swapaxes(0, 1).reshape(B, count * chunk)[:, :T] for out in outputs
+    )
+    return logprobs_BT, entropy_BT
+
+
+def weighted_cross_entropy(
+    hidden_BTD: jax.Array,
+    kernel_DV: jax.Array,
+    targets_BT: jax.Array,
+    weights_BT: jax.Array,
+    *,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the weighted sum of cross-entropies and the sum of weights.
+
+    The caller divides once, over the global batch. With PKT weights this is the objective
+    ``L_PKT`` of the paper (figure of the method), with 0 for tokens that MAE excludes.
+
+    Returns:
+      Two float32 scalars ``(loss_sum, weight_sum)``.
+    """
+    logprobs_BT, _ = token_logprobs(
+        hidden_BTD, kernel_DV, targets_BT, chunk=chunk, with_entropy=False
+    )
+    weights_BT = weights_BT.astype(jnp.float32)
+    return -jnp.sum(logprobs_BT * weights_BT), jnp.sum(weights_BT)

@@ -1,0 +1,95 @@
+"""Logical axes and where they lie on the mesh."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+MeshAxes = str | tuple[str, ...] | None
+
+# Parameters: FSDP splits the embed side of each matrix, tensor parallelism the other side.
+# Activations (act_*): rows over data and fsdp, features of the inner layers over tensor.
+RULES: dict[str, MeshAxes] = {
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "mlp": "tensor",
+    "layers": None,
+    "batch": ("data", "fsdp"),
+    "length": None,
+    "act_embed": None,
+    "act_heads": "tensor",
+    "act_mlp": "tensor",
+    "act_vocab": "tensor",
+}
+
+
+class Declared(Protocol):
+    """What a parameter declaration must say: its shape and the logical name of each axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def axes(self) -> tuple[str | None, ...]: ...
+
+
+def spec(axes: tuple[str | None, ...]) -> P:
+    """Return the PartitionSpec of an array with these logical axes.
+
+    Raises:
+      ValueError: An unknown axis name, or two axes that want the same mesh axis.
+    """
+    entries: list[MeshAxes] = []
+    used: set[str] = set()
+    for axis in axes:
+        if axis is not None and axis not in RULES:
+            raise ValueError(f"unknown logical axis {axis!r}; known: {', '.join(RULES)}")
+        entry = None if axis is None else RULES[axis]
+        names = () if entry is None else (entry,) if isinstance(entry, str) else entry
+        clash = used.intersection(names)
+        if clash:
+            raise ValueError(f"logical axes {axes} use mesh axis {sorted(clash)[0]!r} twice")
+        used.update(names)
+        entries.append(entry)
+    return P(*entries)
+
+
+def param_shardings(declared: Any, mesh: Mesh) -> Any:
+    """Return the NamedSharding of every declared parameter (same nested dict).
+
+    Raises:
+      ValueError: A dimension that its mesh axis does not divide.
+    """
+
+    def one(path: Any, info: Declared) -> NamedSharding:
+        partition = spec(info.axes)
+        for size, axis, entry in zip(info.shape, info.axes, partition, strict=True):
+            if entry is not None and size % mesh.shape[entry]:
+                raise ValueError(
+                    f"{jax.tree_util.keystr(path)}: axis {axis!r} of size {size} is not divisible "
+                    f"by mesh axis {entry!r} of size {mesh.shape[entry]}; change config.mesh"
+                )
+        return NamedSharding(mesh, partition)
+
+    return jax.tree_util.tree_map_with_path(one, declared, is_leaf=lambda x: hasattr(x, "axes"))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of ``[B, T]`` arrays: rows over data and fsdp."""
+    return NamedSharding(mesh, spec(("batch", "length")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of values that every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Hint the layout of an activation; without a mesh in context, return ``x`` unchanged."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec(axes))

@@ -1,0 +1,237 @@
+"""The one train step: token-weighted cross-entropy plus a reward term."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tl_jax.config import ModelConfig
+from tl_jax.models import functional
+from tl_jax.ops.cross_entropy import token_logprobs
+from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss
+from tl_jax.types import Batch, Params, StepMetrics, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """``ce_coef * weighted_ce + reward_coef * policy_term + value_coef * value_loss``.
+
+    A coefficient of zero removes its term from the compiled program. Supervised training is
+    (1, 0, 0), reward training (0, 1, value_coef), a joint run mixes them.
+    """
+
+    ce_coef: float = 1.0
+    reward_coef: float = 0.0
+    value_coef: float = 0.0
+    clip_ratio: float = 0.2
+    clip_value: float = 0.2
+    temperature: float = 1.0
+    value_stop_gradient: bool = True
+    ce_chunk: int = 1024
+
+    @property
+    def uses_rollout(self) -> bool:
+        """Whether batches must carry a Rollout."""
+        return bool(self.reward_coef or self.value_coef)
+
+
+def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """Return the state before the first step."""
+    return TrainState(
+        step=jnp.int32(0), params=params, opt_state=optimizer.init(params), skipped=jnp.int32(0)
+    )
+
+
+def loss_sums(
+    params: Params, batch: Batch, model: ModelConfig, loss: LossConfig
+) -> dict[str, jax.Array]:
+    """Return the unreduced float32 sums of one micro-batch, by term, and its diagnostics.
+
+    ``ce``, ``policy`` and ``value`` are sums over tokens, to be divided by the global
+    denominators of ``denominators``.
+    """
+    hidden_BTD = functional.hidden_states(params, batch, model)
+    sums: dict[str, jax.Array] = {}
+    temperatures = {1.0} if loss.ce_coef else set()
+    if loss.reward_coef:
+        temperatures.add(loss.temperature)
+    scored = {
+        temperature: token_logprobs(
+            hidden_BTD,
+            functional.head_kernel(params, model),
+            batch.targets,
+            chunk=loss.ce_chunk,
+            temperature=temperature,
+            with_entropy=bool(loss.reward_coef) and temperature == loss.temperature,
+        )
+        for temperature in temperatures
+    }
+    if loss.ce_coef:
+        sums["ce"] = -jnp.sum(scored[1.0][0] * batch.weights)
+    if loss.reward_coef:
+        logprobs_BT, entropy_BT = scored[loss.temperature]
+        rollout = _rollout(batch)
+        sums["policy"], stats = clipped_policy_loss(
+            logprobs_BT,
+            rollout.old_logprobs,
+            rollout.advantages,
+            rollout.mask,
+            clip=loss.clip_ratio,
+        )
+        sums["entropy"] = jnp.sum(entropy_BT * rollout.mask)
+        sums |= stats
+    if loss.value_coef:
+        rollout = _rollout(batch)
+        values_BT = functional.values(params, hidden_BTD, stop_gradient=loss.value_stop_gradient)
+        sums["value"] = clipped_value_loss(
+            values_BT, rollout.old_values, rollout.returns, rollout.mask, clip=loss.clip_value
+        )
+    return sums
+
+
+def denominators(batch: Batch, loss: LossConfig) -> tuple[jax.Array, jax.Array]:
+    """Return the global sums of loss weights and of sampled tokens, at least a tiny number."""
+    weight = jnp.sum(batch.weights.astype(jnp.float32))
+    sampled = jnp.sum(_rollout(batch).mask) if loss.uses_rollout else jnp.float32(0)
+    return weight, sampled
+
+
+def make_train_step(
+    model: ModelConfig,
+    loss: LossConfig,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulation: int = 1,
+    schedule: optax.Schedule | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    """Return the pure function ``(state, batch) -> (state, metrics)`` for ``jax.jit``.
+
+    Each loss term is summed over tokens and divided once by its sum of weights over the global
+    batch, so the result does not depend on padding, packing, the mesh or ``accumulation``. A
+    step whose loss or gradient is not finite leaves parameters and optimiser state unchanged.
+
+    Args:
+      model: The architecture.
+      loss: Coefficients and clips.
+      optimizer: From ``optim.make_optimizer``.
+      accumulation: Micro-batches a batch is cut into; must divide its rows.
+      schedule: Learning rate per step, only reported.
+
+    Source: paper, objectives of MAE, PKT and IRM; code/pkt and code/irm of the reference.
+    """
+
+    def objective(params: Params, micro: Batch, totals: tuple[jax.Array, jax.Array]) -> Any:
+        weight, sampled = (jnp.maximum(total, 1e-8) for total in totals)
+        sums = loss_sums(params, micro, model, loss)
+        total = jnp.float32(0)
+        if loss.ce_coef:
+            total += loss.ce_coef * sums["ce"] / weight
+        if loss.reward_coef:
+            total += loss.reward_coef * sums["policy"] / sampled
+        if loss.value_coef:
+            total += loss.value_coef * sums["value"] / sampled
+        return total, sums
+
+    gradient = jax.value_and_grad(objective, has_aux=True)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        totals = denominators(batch, loss)
+        if accumulation == 1:
+            (total, sums), grads = gradient(state.params, batch, totals)
+        else:
+            total, sums, grads = _accumulate(gradient, state.params, batch, totals, accumulation)
+        grad_norm = optax.global_norm(grads)
+        finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+
+        def keep(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+        new_state = TrainState(
+            step=state.step + 1,
+            params=keep(params, state.params),
+            opt_state=keep(opt_state, state.opt_state),
+            skipped=state.skipped + (1 - finite.astype(jnp.int32)),
+        )
+        rate = schedule(state.step) if schedule is not None else 0.0
+        metrics = _metrics(batch, total, sums, totals, grad_norm, rate, new_state.skipped)
+        return new_state, metrics
+
+    return step
+
+
+def make_eval_step(
+    model: ModelConfig, *, ce_chunk: int
+) -> Callable[[Params, Batch], tuple[jax.Array, jax.Array]]:
+    """Return ``(params, batch) -> (loss_sum, weight_sum)`` of the weighted cross-entropy."""
+    loss = LossConfig(ce_chunk=ce_chunk)
+
+    def step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        return loss_sums(params, batch, model, loss)["ce"], denominators(batch, loss)[0]
+
+    return step
+
+
+def _rollout(batch: Batch) -> Any:
+    if batch.rollout is None:
+        raise ValueError("the reward term needs a batch with a rollout")
+    return batch.rollout
+
+
+def _accumulate(
+    gradient: Any, params: Params, batch: Batch, totals: Any, accumulation: int
+) -> tuple[jax.Array, dict[str, jax.Array], Params]:
+    rows = batch.tokens.shape[0]
+    if rows % accumulation:
+        raise ValueError(f"{rows} rows cannot be cut into {accumulation} micro-batches")
+    # Row r goes to micro-batch r % accumulation: each device keeps its own rows.
+    micros = jax.tree.map(
+        lambda x: x.reshape(rows // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
+    def body(carry: Any, micro: Batch) -> tuple[Any, None]:
+        (total, sums), grads = gradient(params, micro, totals)
+        new = (total, sums, grads)
+        merged = jax.tree.map(jnp.add, carry, new)
+        merged[1].update({k: jnp.maximum(carry[1][k], sums[k]) for k in sums if "max" in k})
+        return merged, None
+
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], micros), totals)
+    (total, sums), grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    carry, _ = jax.lax.scan(body, (total, sums, grads), micros)
+    return carry
+
+
+def _metrics(
+    batch: Batch,
+    total: jax.Array,
+    sums: dict[str, jax.Array],
+    totals: tuple[jax.Array, jax.Array],
+    grad_norm: jax.Array,
+    rate: Any,
+    skipped: jax.Array,
+) -> StepMetrics:
+    zero = jnp.float32(0)
+    weight, sampled = (jnp.maximum(total_, 1e-8) for total_ in totals)
+    return StepMetrics(
+        loss=total,
+        ce_loss=sums.get("ce", zero) / weight,
+        policy_loss=sums.get("policy", zero) / sampled,
+        value_loss=sums.get("value", zero) / sampled,
+        weight_sum=totals[0],
+        trained_tokens=jnp.sum(batch.weights > 0).astype(jnp.float32) + totals[1],
+        tokens=jnp.sum(batch.segment_ids > 0).astype(jnp.float32),
+        grad_norm=grad_norm,
+        learning_rate=jnp.asarray(rate, jnp.float32),
+        skipped=skipped.astype(jnp.float32),
+        approx_kl=sums.get("approx_kl", zero) / sampled,
+        clip_fraction=sums.get("clipped", zero) / sampled,
+        max_abs_log_ratio=sums.get("max_abs_log_ratio", zero),
+        entropy=sums.get("entropy", zero) / sampled,
+    )
