@@ -82,3 +82,11 @@ def test_too_small_a_vocabulary_is_refused(tmp_path):
 def test_a_directory_without_tokenizer_is_named(tmp_path):
     with pytest.raises(ValueError, match=str(tmp_path)):
         load_tokenizer(tmp_path)
+
+
+def test_a_word_has_the_same_ids_after_a_blank_as_inside_quotes(trained):
+    after_blank, _ = trained.encode("the tool x")
+    in_quotes, _ = trained.encode("('tool')")
+    word, _ = trained.encode("tool")
+    for ids in (after_blank, in_quotes):
+        assert any(ids[i : i + len(word)] == word for i in range(len(ids)))

@@ -137,6 +137,7 @@ def from_fast(fast: Any, path: str = "") -> Tokenizer:
     else:
         digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
     backend.encode_special_tokens = True
+    backend.post_processor = None  # it would take blanks off the offsets
     return Tokenizer(
         fast=fast,
         backend=backend,
@@ -152,8 +153,9 @@ def train_byte_bpe(
 ) -> Tokenizer:
     """Train a byte-level BPE tokenizer and save it to ``out_dir``.
 
-    Digits are split one by one, which makes copying numbers from the query easy to learn. The
-    result depends only on ``texts`` and ``vocab_size``.
+    Blanks and punctuation are tokens of their own and digits stand alone, so that a word has the
+    same ids after a blank as inside quotes: a small model can then copy values from the query.
+    The result depends only on ``texts`` and ``vocab_size``.
 
     Args:
       texts: Training texts.
@@ -172,8 +174,10 @@ def train_byte_bpe(
     core = tokenizers.Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
+            pre_tokenizers.Split(tokenizers.Regex(r"\s+"), "isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(r"[^\w\s]+"), "isolated"),
             pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     core.decoder = decoders.ByteLevel()
