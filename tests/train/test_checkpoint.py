@@ -206,11 +206,12 @@ def test_a_committed_step_without_digests_loads_unverified(tmp_path, caplog):
     assert "loaded unverified" in caplog.text
 
 
-def test_a_step_without_digests_that_cannot_be_read_is_set_aside(tmp_path, caplog):
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_step_without_digests_that_cannot_be_read_is_set_aside(tmp_path, caplog, share):
     save_steps(tmp_path, [1, 2])
     (tmp_path / "2" / checkpoint.MANIFEST).unlink()
     for path in (tmp_path / "2" / "state").rglob("d/*"):
-        path.write_bytes(path.read_bytes()[:50])
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with caplog.at_level(logging.ERROR), checkpoint.Checkpoints(tmp_path, 1, 5) as saver:
         assert saver.restore(abstract(make_state()))[1] == {"step": 1}
     assert "cannot be read" in caplog.text

@@ -323,6 +323,8 @@ def _require_shapes(
     step_dir: epath.Path, wanted: dict[str, tuple[tuple[int, ...], np.dtype]], *, dtypes: bool
 ) -> None:
     saved = _shapes(ocp.metadata(step_dir).metadata)
+    if not saved:
+        raise RuntimeError(f"{step_dir} lists no arrays")
     for name, (shape, dtype) in wanted.items():
         if name not in saved:
             raise CheckpointError(f"{step_dir} does not hold {name}; is it of another model?")
