@@ -1,0 +1,110 @@
+"""Load a Hugging Face checkpoint straight into sharded parameters."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl_jax.convert import names
+from tl_jax.convert.hf_directory import CheckpointError, TensorFiles, dtype_of
+from tl_jax.models import functional, registry
+from tl_jax.parallel import sharding as sharding_lib
+from tl_jax.types import Params
+
+Index = tuple[slice, ...]
+
+
+def load(
+    path: str | Path, mesh: jax.sharding.Mesh | None = None, *, param_dtype: str = "float32"
+) -> Params:
+    """Load the parameters of a LLaMA checkpoint in safetensors form.
+
+    Every byte is read once, and host memory holds at most the local shards of one parameter.
+
+    Args:
+      path: Directory with ``config.json`` and (sharded) safetensors files.
+      mesh: Devices to place the parameters on; None puts them on the default device.
+      param_dtype: Type of the parameters, ``"float32"`` or ``"bfloat16"``.
+
+    Returns:
+      Nested dict of arrays, as ``functional.init`` returns it.
+
+    Raises:
+      ConfigError: The architecture is not supported.
+      CheckpointError: A tensor is missing, not expected or of the wrong shape, or the weights
+        are not safetensors; the message names the file and the tensor.
+    """
+    dtype = dtype_of(param_dtype)
+    config = registry.read_config(path, param_dtype=param_dtype)
+    abstract = functional.abstract_params(config)
+    shapes = {leaf_path: info.shape for leaf_path, info in names.flatten(abstract)}
+    shardings = {}
+    if mesh is not None:
+        shardings = dict(names.flatten(sharding_lib.param_shardings(abstract, mesh)))
+    params = {}
+    with TensorFiles(path) as files:
+        _check(Path(path), files, names.tensors(shapes), config.tie_embeddings)
+        for leaf_path, shape in shapes.items():
+            read = functools.partial(_read, files, names.TABLE[leaf_path], shape, dtype)
+            if mesh is None:
+                params[leaf_path] = jnp.asarray(read((slice(None),) * len(shape)))
+            else:
+                # Devices that hold the same shard share one reading of it.
+                params[leaf_path] = jax.make_array_from_callback(
+                    shape, shardings[leaf_path], _once(read)
+                )
+    return names.unflatten(params)
+
+
+def _check(path: Path, files: TensorFiles, expected: dict[str, names.Tensor], tied: bool) -> None:
+    missing = [name for name in expected if name not in files.files]
+    if missing:
+        hint = ""
+        if missing == [names.TABLE[("lm_head", "kernel")].name]:
+            hint = "; if the model shares its embedding, set tie_word_embeddings in config.json"
+        raise CheckpointError(f"{path}: {len(missing)} tensors missing, first {missing[0]}{hint}")
+    for name, file in files.files.items():
+        if name in expected:
+            if files.shape(name) != expected[name].shape:
+                raise CheckpointError(
+                    f"{file}: {name} has shape {files.shape(name)}, config.json calls for "
+                    f"{expected[name].shape}"
+                )
+        # transformers leaves a copy of a tied head unread as well.
+        elif not (tied and name == names.TABLE[("lm_head", "kernel")].name) and not name.endswith(
+            names.IGNORED_SUFFIXES
+        ):
+            raise CheckpointError(f"{file}: {name} is not part of a LLaMA model of this config")
+
+
+def _read(
+    files: TensorFiles, entry: names.Entry, shape: tuple[int, ...], dtype: np.dtype, index: Index
+) -> np.ndarray:
+    """Return the part ``index`` of a parameter: layers stacked, kernels turned to ``[in, out]``."""
+    if not entry.stacked:
+        return _block(files, entry.name, entry.transpose, index).astype(dtype, copy=False)
+    ranges = [range(*part.indices(size)) for part, size in zip(index, shape, strict=True)]
+    out = np.empty([len(part) for part in ranges], dtype)
+    for row, layer in enumerate(ranges[0]):
+        out[row] = _block(files, entry.layer_name(layer), entry.transpose, index[1:])
+    return out
+
+
+def _block(files: TensorFiles, name: str, transpose: bool, index: Index) -> np.ndarray:
+    return files.read(name, index[::-1]).T if transpose else files.read(name, index)
+
+
+def _once(read):
+    blocks: dict[tuple, np.ndarray] = {}
+
+    def cached(index: Index) -> np.ndarray:
+        key = tuple((part.start, part.stop, part.step) for part in index)
+        if key not in blocks:
+            blocks[key] = read(index)
+        return blocks[key]
+
+    return cached

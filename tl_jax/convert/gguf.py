@@ -1,0 +1,185 @@
+"""Turn a GGUF file of the LLaMA architecture into a Hugging Face model directory."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from tl_jax.config import ModelConfig
+from tl_jax.convert import gguf_tokenizer, hf_directory, names
+from tl_jax.convert.hf_directory import CheckpointError, Writable
+from tl_jax.models import functional, registry
+
+# GGUF tensor -> Hugging Face tensor; {i} is the layer.
+_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "blk.{i}.attn_norm.weight": "model.layers.{i}.input_layernorm.weight",
+    "blk.{i}.attn_q.weight": "model.layers.{i}.self_attn.q_proj.weight",
+    "blk.{i}.attn_k.weight": "model.layers.{i}.self_attn.k_proj.weight",
+    "blk.{i}.attn_v.weight": "model.layers.{i}.self_attn.v_proj.weight",
+    "blk.{i}.attn_output.weight": "model.layers.{i}.self_attn.o_proj.weight",
+    "blk.{i}.ffn_norm.weight": "model.layers.{i}.post_attention_layernorm.weight",
+    "blk.{i}.ffn_gate.weight": "model.layers.{i}.mlp.gate_proj.weight",
+    "blk.{i}.ffn_up.weight": "model.layers.{i}.mlp.up_proj.weight",
+    "blk.{i}.ffn_down.weight": "model.layers.{i}.mlp.down_proj.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+# Projections whose rows llama.cpp permutes, and their number of heads.
+_ROTARY_HEADS = {
+    "blk.{i}.attn_q.weight": lambda config: config.num_heads,
+    "blk.{i}.attn_k.weight": lambda config: config.num_kv_heads,
+}
+_TOKEN_IDS = {
+    "bos_token_id": "tokenizer.ggml.bos_token_id",
+    "eos_token_id": "tokenizer.ggml.eos_token_id",
+    "pad_token_id": "tokenizer.ggml.padding_token_id",
+}
+
+
+def convert(
+    gguf_path: str | Path,
+    out_dir: str | Path,
+    dtype: str = "float32",
+    *,
+    max_shard_bytes: int = hf_directory.SHARD_BYTES,
+    overwrite: bool = False,
+) -> None:
+    """Write the dequantised model, its configuration and its tokenizer as a model directory.
+
+    Tensors are dequantised one after another; host memory holds one safetensors file at a time.
+
+    Args:
+      gguf_path: A GGUF file whose ``general.architecture`` is ``llama``.
+      out_dir: Directory to make.
+      dtype: Type of the tensors, ``"float32"`` or ``"bfloat16"``.
+      max_shard_bytes: Size limit of one safetensors file.
+      overwrite: Replace ``out_dir`` if it exists.
+
+    Raises:
+      CheckpointError: Not a GGUF file, or a model, tensor or tokenizer that is not supported; the
+        message names the file and the key.
+
+    Source: ``convert_hf_to_gguf.py`` of llama.cpp (class ``LlamaModel``), whose row permutation of
+    the query and key projections is undone here.
+    """
+    file = Path(gguf_path)
+    try:
+        reader = gguf.GGUFReader(file)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read as GGUF: {error}") from error
+    config = _config(file, reader)
+    tensors = _tensors(file, reader, config)
+    token_ids = {
+        name: int(field.contents())
+        for name, key in _TOKEN_IDS.items()
+        if (field := reader.get_field(key)) is not None
+    }
+    tokenizer = gguf_tokenizer.build(file, reader)
+    with hf_directory.new_directory(out_dir, overwrite=overwrite) as directory:
+        hf_directory.write_tensors(directory, tensors, dtype=dtype, max_shard_bytes=max_shard_bytes)
+        gguf_tokenizer.save(directory, tokenizer, reader, config.max_position)
+        hf_directory.write_json(directory / "generation_config.json", token_ids)
+        hf_config = registry.to_hf_config(config) | token_ids | {"torch_dtype": dtype}
+        hf_directory.write_json(directory / "config.json", hf_config)
+
+
+def _value(reader: gguf.GGUFReader, key: str, default: Any = None) -> Any:
+    field = reader.get_field(key)
+    return default if field is None else field.contents()
+
+
+def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
+    architecture = _value(reader, "general.architecture")
+    if architecture != "llama":
+        raise CheckpointError(f"{file}: general.architecture is {architecture!r}; supported: llama")
+
+    def need(key: str) -> int:
+        value = _value(reader, f"llama.{key}")
+        if value is None:
+            raise CheckpointError(f"{file}: lacks llama.{key}")
+        return int(value)
+
+    heads = need("attention.head_count")
+    head_dim = int(_value(reader, "llama.attention.key_length", need("embedding_length") // heads))
+    # The computation these keys ask for is not implemented, so only their neutral values pass.
+    neutral = {
+        "llama.rope.dimension_count": (None, head_dim),
+        "llama.attention.value_length": (None, head_dim),
+        "llama.rope.scaling.type": (None, "none"),
+        "llama.expert_count": (None, 0),
+    }
+    for key, allowed in neutral.items():
+        if _value(reader, key) not in allowed:
+            raise CheckpointError(
+                f"{file}: {key} is {_value(reader, key)!r}; only {allowed[1]!r} is implemented"
+            )
+    return ModelConfig(
+        vocab_size=len(_value(reader, "tokenizer.ggml.tokens", ())),
+        embed_dim=need("embedding_length"),
+        num_layers=need("block_count"),
+        num_heads=heads,
+        num_kv_heads=int(_value(reader, "llama.attention.head_count_kv", heads)),
+        head_dim=head_dim,
+        mlp_dim=need("feed_forward_length"),
+        rope_theta=_shortest(_value(reader, "llama.rope.freq_base", 10000.0)),
+        norm_eps=_shortest(_value(reader, "llama.attention.layer_norm_rms_epsilon", 1e-5)),
+        tie_embeddings=all(tensor.name != "output.weight" for tensor in reader.tensors),
+        max_position=need("context_length"),
+    )
+
+
+def _shortest(value: float) -> float:
+    """Return the decimal that was meant: the file holds 1e-5 as float32 9.99999974e-06."""
+    return float(str(np.float32(value)))
+
+
+def _tensors(file: Path, reader: gguf.GGUFReader, config: ModelConfig) -> dict[str, Writable]:
+    declared = names.flatten(functional.abstract_params(config))
+    wanted = names.tensors({path: info.shape for path, info in declared})
+    found: dict[str, Writable] = {}
+    for tensor in reader.tensors:
+        pattern = re.sub(r"^blk\.\d+\.", "blk.{i}.", tensor.name)
+        name = _NAMES.get(pattern, "").replace("{i}", tensor.name.split(".")[1])
+        if name not in wanted:
+            raise CheckpointError(
+                f"{file}: tensor {tensor.name} is not part of a LLaMA model of these sizes without "
+                "biases, experts or rotary scaling"
+            )
+        # GGUF lists dimensions from the fastest, safetensors from the slowest.
+        shape = tuple(int(size) for size in tensor.shape[::-1])
+        if shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{file}: tensor {tensor.name} has shape {shape}, the metadata call for "
+                f"{wanted[name].shape}"
+            )
+        heads = _ROTARY_HEADS[pattern](config) if pattern in _ROTARY_HEADS else None
+        read = functools.partial(_dequantise, file, tensor, shape, heads)
+        found[name] = Writable(shape, read)
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise CheckpointError(f"{file}: {len(missing)} tensors missing, first {missing[0]}")
+    return {name: found[name] for name in wanted}
+
+
+def _dequantise(
+    file: Path, tensor: gguf.ReaderTensor, shape: tuple[int, ...], heads: int | None
+) -> np.ndarray:
+    try:
+        block = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError as error:
+        raise CheckpointError(
+            f"{file}: tensor {tensor.name} has type {tensor.tensor_type.name}, which the gguf "
+            "package cannot dequantise"
+        ) from error
+    block = block.reshape(shape)
+    if heads is None:
+        return block
+    # llama.cpp interleaves the two halves of every head's rotary pairs; lay them side by side.
+    pairs = block.reshape(heads, shape[0] // heads // 2, 2, *shape[1:])
+    return pairs.swapaxes(1, 2).reshape(shape)

@@ -1,0 +1,124 @@
+"""Write parameters as a Hugging Face model directory."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tl_jax.config import ModelConfig
+from tl_jax.convert import hf_directory, names
+from tl_jax.convert.hf_directory import CheckpointError, Writable
+from tl_jax.models import functional, registry
+from tl_jax.types import Params
+
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def save(
+    params: Params,
+    path: str | Path,
+    *,
+    config: ModelConfig | None = None,
+    source: str | Path | None = None,
+    dtype: str = "float32",
+    max_shard_bytes: int = hf_directory.SHARD_BYTES,
+    generation: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a model directory that ``transformers`` loads; it appears whole or not at all.
+
+    Host memory holds one safetensors file at a time.
+
+    Args:
+      params: Nested dict of arrays; a value head is left out.
+      path: Directory to make.
+      config: Architecture of ``params``; None takes the one of ``source``.
+      source: Directory the model or its tokenizer came from. Its tokenizer files, chat template
+        and generation settings are copied, and its ``config.json`` is kept but for what changed.
+      dtype: Type of the tensors, ``"float32"`` or ``"bfloat16"``.
+      max_shard_bytes: Size limit of one safetensors file.
+      generation: Entries for ``generation_config.json``, over those of ``source``. The token ids
+        among them also go into a ``config.json`` that does not come from ``source``.
+      overwrite: Replace ``path`` if it exists.
+
+    Raises:
+      CheckpointError: Neither ``config`` nor a ``source`` with ``config.json``, ``path`` exists,
+        or ``params`` do not fit the configuration.
+    """
+    if source is not None and not Path(source).is_dir():
+        raise CheckpointError(f"{source}: no such directory to take config and tokenizer from")
+    original = source is not None and (Path(source) / "config.json").is_file()
+    if config is None and not original:
+        raise CheckpointError(
+            f"cannot write {path}: give `config`, or a `source` directory with config.json"
+        )
+    hf_directory.dtype_of(dtype)
+    before = registry.read_config(source) if original else None
+    config = config or before
+    _check(params, config)
+    settings = _generation(source, generation)
+    if original:
+        raw = hf_directory.read_json(Path(source) / "config.json")
+        hf_config = registry.update_hf_config(raw, before, config, dtype)
+    else:
+        hf_config = registry.to_hf_config(config)
+        hf_config |= {"torch_dtype": dtype}
+        hf_config |= {name: settings[name] for name in _TOKEN_IDS if name in settings}
+    with hf_directory.new_directory(path, overwrite=overwrite) as directory:
+        hf_directory.write_tensors(
+            directory, _writable(params), dtype=dtype, max_shard_bytes=max_shard_bytes
+        )
+        if source is not None:
+            hf_directory.copy_tokenizer(source, directory)
+        if settings:
+            hf_directory.write_json(directory / "generation_config.json", settings)
+        # Last, so that a directory without it is known to be unfinished.
+        hf_directory.write_json(directory / "config.json", hf_config)
+
+
+def _exported(params: Params) -> dict[names.Path, Any]:
+    leaves = names.flatten(params)
+    return {leaf_path: leaf for leaf_path, leaf in leaves if leaf_path[0] not in names.LOCAL_ROOTS}
+
+
+def _check(params: Params, config: ModelConfig) -> None:
+    wanted = {path: info.shape for path, info in names.flatten(functional.abstract_params(config))}
+    found = {path: tuple(leaf.shape) for path, leaf in _exported(params).items()}
+    for path in sorted(wanted.keys() | found.keys()):
+        if wanted.get(path) != found.get(path):
+            raise CheckpointError(
+                f"parameter {'/'.join(path)} has shape {found.get(path)}, the configuration calls "
+                f"for {wanted.get(path)} (None: absent)"
+            )
+    for path, leaf in _exported(params).items():
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            raise CheckpointError(
+                f"parameter {'/'.join(path)} lies partly on other hosts; restore the checkpoint on "
+                "one host to export it"
+            )
+
+
+def _writable(params: Params) -> dict[str, Writable]:
+    leaves = _exported(params)
+    tensors = names.tensors({path: tuple(leaf.shape) for path, leaf in leaves.items()})
+    return {
+        name: Writable(tensor.shape, functools.partial(_fetch, leaves[tensor.path], tensor))
+        for name, tensor in tensors.items()
+    }
+
+
+def _fetch(leaf: Any, tensor: names.Tensor) -> np.ndarray:
+    block = np.asarray(leaf if tensor.layer is None else leaf[tensor.layer])
+    return block.T if names.TABLE[tensor.path].transpose else block
+
+
+def _generation(source: str | Path | None, generation: Mapping[str, Any] | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if source is not None and (Path(source) / "generation_config.json").is_file():
+        settings = hf_directory.read_json(Path(source) / "generation_config.json")
+    return settings | dict(generation or {})
