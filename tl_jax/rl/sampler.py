@@ -192,6 +192,11 @@ def bucket_length(length: int) -> int:
     return bucket
 
 
+def scoring_temperature(temperature: float) -> float:
+    """Return the temperature at which log-probabilities are taken: 1 when sampling is greedy."""
+    return temperature if temperature > 0 else 1.0
+
+
 def _empty(rows: int, new_tokens: int) -> Samples:
     return Samples(
         tokens=jnp.zeros((rows, new_tokens), jnp.int32),
@@ -220,11 +225,10 @@ def _append(
 def _choose(
     logits_BV: jax.Array, keys_B: jax.Array, config: SampleConfig
 ) -> tuple[jax.Array, jax.Array]:
-    logits_BV = logits_BV.astype(jnp.float32)
+    logits_BV = logits_BV.astype(jnp.float32) / scoring_temperature(config.temperature)
     if config.temperature == 0:
         token_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     else:
-        logits_BV = logits_BV / config.temperature
         allowed_BV = logits_BV if config.top_p == 1 else _nucleus(logits_BV, config.top_p)
         token_B = jax.vmap(jax.random.categorical)(keys_B, allowed_BV).astype(jnp.int32)
     logprobs_BV = jax.nn.log_softmax(logits_BV)

@@ -1,0 +1,50 @@
+"""Properties of the fields that the losses read."""
+
+import numpy as np
+import pytest
+
+from tl_jax.rl import advantages
+
+SETTINGS = {"kl_coef": 0.1, "reward_clip": 5.0, "gamma": 0.9, "gae_lambda": 0.8, "whiten": True}
+
+
+def estimate(**changes):
+    rng = np.random.default_rng(0)
+    old, ref, values = rng.normal(size=(3, 2, 6)).astype(np.float32)
+    mask = np.array([[0, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]], np.float32)
+    scores = np.array([1.0, -0.25], np.float32)
+    return advantages.estimate(scores, old, ref, values, mask, **(SETTINGS | changes))
+
+
+def test_whitening_changes_advantages_and_leaves_returns():
+    white, plain = estimate(), estimate(whiten=False)
+    mask = np.asarray(white.mask) > 0
+    kept = np.asarray(white.advantages)[mask]
+    np.testing.assert_allclose([kept.mean(), kept.var()], [0, 1], atol=1e-5)
+    np.testing.assert_array_equal(white.returns, plain.returns)
+    np.testing.assert_allclose(plain.returns, plain.advantages + plain.old_values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kl_coef": 0.3}, {"reward_clip": 0.5}, {"gamma": 0.5}, {"gae_lambda": 0.1}],
+)
+def test_every_setting_changes_the_returns(change):
+    assert np.abs(estimate(**change).returns - estimate().returns).max() > 1e-3
+
+
+def test_settings_do_not_recompile():
+    estimate()
+    compiled = advantages.estimate._cache_size()
+    estimate(kl_coef=0.7, gamma=0.3)
+    assert advantages.estimate._cache_size() == compiled
+
+
+def test_explained_variance_is_one_for_a_perfect_critic_and_zero_for_a_constant_one():
+    rollout = estimate()
+    perfect = rollout.replace(old_values=rollout.returns)
+    constant = rollout.replace(old_values=3.0 * rollout.mask)
+    flat = rollout.replace(returns=rollout.mask)
+    np.testing.assert_allclose(advantages.explained_variance(perfect), 1.0, atol=1e-6)
+    np.testing.assert_allclose(advantages.explained_variance(constant), 0.0, atol=1e-5)
+    assert advantages.explained_variance(flat) == 0.0
