@@ -20,6 +20,7 @@ class Message:
       content: Text; for an assistant turn with a call, the thought before it (may be empty).
       calls: The structured calls of an assistant turn; empty for plain text.
       status: For a ``tool`` turn whose source says so: ``"ok"`` or ``"error"``; ``""`` if unknown.
+        For an assistant turn, ``"error"`` if its text should hold a call but none can be parsed.
     """
 
     role: str

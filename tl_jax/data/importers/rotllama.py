@@ -1,0 +1,106 @@
+"""Import the ReAct text of RoTLLaMA's GPT-4 trajectories (RoTBench, early commit).
+
+A row is ``{"id", "conversations": [{"from", "value"}], "tool_folder"}``. The system text holds
+instructions for the ReAct form and a JSON tool list; the instructions are left out, because they
+ask for another call form than the one trained here. Repairs: the key ``desciption``, ``required``
+beside instead of inside ``parameters``, and ``Begin!`` after the query.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tl_jax.calls.call import ToolSpec, tool_from_schema
+from tl_jax.data.importers.assistant import assistant_turn, unparsable_turn
+from tl_jax.data.schema import Message, RowError, Trajectory
+
+NAME = "rotllama"
+
+_REACT = re.compile(
+    r"(?:Thought:(?P<thought>.*?)\n)?Action:(?P<name>[^\n]*)\nAction Input:(?P<arguments>.*)",
+    re.DOTALL,
+)
+
+
+def recognise(row: Any) -> str:
+    """Return why ``row`` looks like this format, or an empty string."""
+    turns = row.get("conversations") if isinstance(row, Mapping) else None
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        return ""
+    has_call = any(
+        turn.get("from") == "assistant" and "\nAction Input:" in str(turn.get("value"))
+        for turn in turns
+    )
+    return "conversations of from/value with Action / Action Input turns" if has_call else ""
+
+
+def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
+    """Convert one row.
+
+    Raises:
+      RowError: No tool list, an unknown speaker, or a turn without text.
+    """
+    turns = row.get("conversations")
+    if not isinstance(turns, list) or len(turns) < 2:
+        raise RowError("'conversations' must be a list of at least a system and one more turn")
+    messages = []
+    for number, turn in enumerate(turns):
+        speaker, text = turn.get("from"), turn.get("value")
+        if not isinstance(text, str):
+            raise RowError(f"turn {number}: 'value' must be text")
+        if (speaker == "system") != (number == 0):
+            raise RowError("exactly the first turn must come from 'system'")
+        if speaker == "assistant":
+            messages.append(_assistant(text))
+        elif speaker == "user":
+            messages.append(Message("user", text.strip().removesuffix("Begin!").rstrip()))
+        elif speaker == "function":
+            messages.append(Message("tool", text))
+        elif speaker != "system":
+            raise RowError(f"turn {number}: unknown speaker {speaker!r}")
+    folder = str(row.get("tool_folder", ""))
+    return Trajectory(
+        id=f"{folder or source}:{line}",
+        tools=_tools(turns[0]["value"]),
+        messages=tuple(messages),
+        source=source,
+        line=line,
+        tags={"scenario": folder} if folder else {},
+    )
+
+
+def _assistant(text: str) -> Message:
+    match = _REACT.fullmatch(text.strip())
+    if match is None:
+        return unparsable_turn(text)
+    return assistant_turn(text, match["name"], match["arguments"], (match["thought"] or "").strip())
+
+
+def _tools(system: str) -> tuple[ToolSpec, ...]:
+    start = system.find("[{")
+    if start < 0:
+        raise RowError("the system turn holds no JSON tool list")
+    try:
+        functions, _ = json.JSONDecoder().raw_decode(system, start)
+        return tuple(tool_from_schema(_repaired(function)) for function in functions)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise RowError(f"the tool list in the system turn cannot be read: {error}") from error
+
+
+def _repaired(function: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = dict(function.get("parameters") or {})
+    properties = {}
+    for name, value in (parameters.get("properties") or {}).items():
+        value = dict(value)
+        if "desciption" in value:
+            value.setdefault("description", value.pop("desciption"))
+        properties[name] = value
+    required = parameters.get("required") or function.get("required") or []
+    return {
+        "name": function.get("name"),
+        "description": function.get("description"),
+        "parameters": {**parameters, "properties": properties, "required": required},
+    }
