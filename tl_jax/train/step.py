@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding
 
 from tl_jax.config import ModelConfig
 from tl_jax.models import functional
 from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss
+from tl_jax.parallel import sharding
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 
@@ -44,6 +46,43 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
     """Return the state before the first step."""
     return TrainState(
         step=jnp.int32(0), params=params, opt_state=optimizer.init(params), skipped=jnp.int32(0)
+    )
+
+
+def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
+    """Return the sharding of every leaf of ``state``: moments lie as their parameters do.
+
+    Args:
+      state: A state, or its shapes; only the structure is read.
+      declared: Nested dict of parameter declarations (``functional.abstract_params``).
+      mesh: The device mesh.
+    """
+    params = sharding.param_shardings(declared, mesh)
+    by_path = {path: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    whole = sharding.replicated(mesh)
+
+    def like_parameter(path: Any, leaf: Any) -> NamedSharding:
+        # An optimiser leaf belongs to the parameter whose path its own path ends with.
+        for start in range(len(path)):
+            if path[start:] in by_path and leaf.ndim:
+                return by_path[path[start:]]
+        return whole
+
+    return TrainState(
+        step=whole,
+        params=params,
+        opt_state=jax.tree_util.tree_map_with_path(like_parameter, state.opt_state),
+        skipped=whole,
+    )
+
+
+def jit_train_step(step: Any, state_layout: TrainState, batch_layout: Any) -> Any:
+    """Compile ``step`` with pinned layouts and a donated state."""
+    return jax.jit(
+        step,
+        in_shardings=(state_layout, batch_layout),
+        out_shardings=(state_layout, None),
+        donate_argnums=0,
     )
 
 

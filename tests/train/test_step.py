@@ -1,0 +1,230 @@
+"""The train step: one loss whatever the padding, packing, chunks, micro-batches or mesh."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tl_jax.config import MeshConfig, ModelConfig, OptimConfig
+from tl_jax.models import functional
+from tl_jax.parallel import mesh as mesh_lib
+from tl_jax.parallel import sharding
+from tl_jax.train import optim
+from tl_jax.train import step as step_lib
+from tl_jax.types import Batch, Rollout
+
+MODEL = ModelConfig(
+    vocab_size=64, embed_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64
+)
+SFT = step_lib.LossConfig(ce_chunk=0)
+LENGTHS = (5, 9, 7, 12, 4, 8, 11, 6)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return functional.init(MODEL, jax.random.key(0), value_head=True)
+
+
+def samples():
+    rng = np.random.default_rng(0)
+    return [
+        (rng.integers(0, 64, n), rng.integers(0, 64, n), rng.choice([0.0, 1.0, 9.0], n))
+        for n in LENGTHS
+    ]
+
+
+def rows_of(groups, length):
+    """One row per group of samples, each sample a segment."""
+    shape = (len(groups), length)
+    out = {
+        "tokens": np.zeros(shape, np.int32),
+        "targets": np.zeros(shape, np.int32),
+        "weights": np.zeros(shape, np.float32),
+        "positions": np.zeros(shape, np.int32),
+        "segment_ids": np.zeros(shape, np.int32),
+    }
+    for row, group in enumerate(groups):
+        at = 0
+        for segment, (tokens, targets, weights) in enumerate(group, 1):
+            end = at + len(tokens)
+            out["tokens"][row, at:end] = tokens
+            out["targets"][row, at:end] = targets
+            out["weights"][row, at:end] = weights
+            out["positions"][row, at:end] = np.arange(len(tokens))
+            out["segment_ids"][row, at:end] = segment
+            at = end
+    return Batch(**{key: jnp.asarray(value) for key, value in out.items()})
+
+
+def one_per_row(length=16):
+    return rows_of([[s] for s in samples()], length)
+
+
+def reward_batch():
+    batch = one_per_row()
+    rng = np.random.default_rng(1)
+    noise = [jnp.asarray(rng.normal(size=batch.tokens.shape), jnp.float32) for _ in range(4)]
+    mask = ((batch.segment_ids > 0) & (batch.positions >= 2)).astype(jnp.float32)
+    return batch.replace(rollout=Rollout(mask, noise[0] * 0.1 - 4, noise[1], noise[2], noise[3]))
+
+
+def loss_and_grads(params, batch, loss=SFT, model=MODEL):
+    def objective(p):
+        totals = step_lib.denominators(batch, loss)
+        sums = step_lib.loss_sums(p, batch, model, loss)
+        return sums["ce"] / totals[0]
+
+    return jax.jit(jax.value_and_grad(objective))(params)
+
+
+def assert_close(a, b, rtol=2e-4, atol=2e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
+
+
+def test_loss_and_gradient_do_not_depend_on_padding(params):
+    assert_close(loss_and_grads(params, one_per_row(16)), loss_and_grads(params, one_per_row(23)))
+
+
+def test_loss_and_gradient_do_not_depend_on_packing(params):
+    s = samples()
+    packed = rows_of([[s[0], s[1]], [s[2], s[3], s[4]], [s[5], s[6]], [s[7]]], 32)
+    assert_close(loss_and_grads(params, one_per_row()), loss_and_grads(params, packed))
+
+
+@pytest.mark.parametrize("chunk", [5, 8])
+def test_loss_and_gradient_do_not_depend_on_the_chunk(params, chunk):
+    chunked = step_lib.LossConfig(ce_chunk=chunk)
+    whole = loss_and_grads(params, one_per_row())
+    assert_close(whole, loss_and_grads(params, one_per_row(), chunked))
+
+
+@pytest.mark.parametrize("change", [{"remat": "none"}, {"remat": "full"}, {"attention": "dense"}])
+def test_remat_and_attention_chunks_change_nothing(params, change):
+    model = dataclasses.replace(MODEL, **change)
+    assert_close(
+        loss_and_grads(params, one_per_row()), loss_and_grads(params, one_per_row(), model=model)
+    )
+
+
+def run_step(params, batch, loss, mesh_sizes=None, accumulation=1, steps=2):
+    config = OptimConfig(learning_rate=1e-2, warmup_steps=0, schedule="constant", eps=1e-3)
+    optimizer = optim.make_optimizer(config, 10, value_learning_rate=1e-2)
+    step = step_lib.make_train_step(MODEL, loss, optimizer, accumulation=accumulation)
+    state = step_lib.init_state(jax.tree.map(jnp.copy, params), optimizer)
+    if mesh_sizes is None:
+        jitted = jax.jit(step, donate_argnums=0)
+        for _ in range(steps):
+            state, metrics = jitted(state, batch)
+        return state, metrics, jitted
+    config = MeshConfig(*mesh_sizes)
+    mesh = mesh_lib.make_mesh(config, jax.devices()[: int(np.prod(mesh_sizes))])
+    declared = functional.abstract_params(MODEL, value_head=True)
+    layout = step_lib.state_shardings(state, declared, mesh)
+    rows = jax.tree.map(lambda _: sharding.batch_sharding(mesh), batch)
+    with jax.set_mesh(mesh):
+        jitted = step_lib.jit_train_step(step, layout, rows)
+        state, batch = jax.device_put(state, layout), jax.device_put(batch, rows)
+        for _ in range(steps):
+            state, metrics = jitted(state, batch)
+    assert jax.tree.map(lambda x: x.sharding, state.params) == layout.params
+    return state, metrics, jitted
+
+
+JOINT = step_lib.LossConfig(ce_coef=0.5, reward_coef=1.0, value_coef=0.5, ce_chunk=0)
+
+
+_single_device = {}
+
+
+def single_device(params, batch, loss):
+    if loss not in _single_device:
+        _single_device[loss] = run_step(params, batch, loss)
+    return _single_device[loss]
+
+
+@pytest.mark.parametrize("accumulation", [2, 8])
+def test_a_step_does_not_depend_on_accumulation(params, accumulation, loss=JOINT):
+    batch = reward_batch()
+    state, metrics, _ = single_device(params, batch, loss)
+    again, metrics_again, _ = run_step(params, batch, loss, accumulation=accumulation)
+    assert_close(state.params, again.params, rtol=1e-3, atol=2e-5)
+    assert_close(metrics, metrics_again, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "sizes"),
+    [(SFT, (2, 2, 2)), (JOINT, (1, 1, 1)), (JOINT, (8, 1, 1)), (JOINT, (2, 2, 2))],
+)
+def test_a_step_does_not_depend_on_the_mesh_and_compiles_once(params, loss, sizes):
+    batch = reward_batch()
+    state, metrics, _ = single_device(params, batch, loss)
+    again, metrics_again, jitted = run_step(params, batch, loss, mesh_sizes=sizes)
+    assert_close(state.params, again.params, rtol=1e-3, atol=2e-5)
+    assert_close(metrics, metrics_again, rtol=1e-3, atol=2e-5)
+    assert jitted._cache_size() == 1
+
+
+def test_the_joint_gradient_is_the_sum_of_its_terms(params):
+    batch = reward_batch()
+
+    def grads(loss):
+        def objective(p):
+            weight, sampled = step_lib.denominators(batch, loss)
+            sums = step_lib.loss_sums(p, batch, MODEL, loss)
+            terms = (
+                loss.ce_coef * sums.get("ce", 0.0) / weight,
+                loss.reward_coef * sums.get("policy", 0.0) / sampled,
+                loss.value_coef * sums.get("value", 0.0) / sampled,
+            )
+            return sum(terms)
+
+        return jax.grad(objective)(params)
+
+    alone = [
+        grads(step_lib.LossConfig(ce_coef=ce, reward_coef=reward, value_coef=value, ce_chunk=0))
+        for ce, reward, value in ((0.5, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.5))
+    ]
+    assert_close(jax.tree.map(lambda *terms: sum(terms), *alone), grads(JOINT))
+
+
+def test_a_zero_coefficient_removes_the_term_from_the_program(params):
+    loss = step_lib.LossConfig(ce_coef=1.0, reward_coef=0.0, value_coef=0.0, ce_chunk=0)
+    assert set(step_lib.loss_sums(params, one_per_row(), MODEL, loss)) == {"ce"}
+    reward = step_lib.LossConfig(ce_coef=0.0, reward_coef=1.0, ce_chunk=0)
+    assert "ce" not in step_lib.loss_sums(params, reward_batch(), MODEL, reward)
+
+
+def test_tokens_of_weight_zero_do_not_move_the_loss(params):
+    batch = one_per_row()
+    other = batch.replace(targets=jnp.where(batch.weights > 0, batch.targets, 63))
+    assert_close(loss_and_grads(params, batch), loss_and_grads(params, other))
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(params):
+    batch = one_per_row()
+    bad = batch.replace(weights=batch.weights.at[0, 0].set(jnp.nan))
+    state, metrics, _ = run_step(params, bad, SFT, steps=1)
+    assert_close(state.params, params, rtol=0, atol=0)
+    assert int(state.skipped) == 1 and int(state.step) == 1
+    state, _, _ = run_step(params, batch, SFT, steps=1)
+    assert int(state.skipped) == 0
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params, params)
+    assert max(jax.tree.leaves(moved)) > 0
+
+
+def test_values_with_stopped_gradient_train_the_head_alone(params):
+    loss = step_lib.LossConfig(ce_coef=0.0, value_coef=1.0, ce_chunk=0)
+    grads = jax.grad(lambda p: step_lib.loss_sums(p, reward_batch(), MODEL, loss)["value"])(params)
+    head = grads.pop("value_head")
+    assert optax.global_norm(head) > 0 and optax.global_norm(grads) == 0
+
+
+def test_training_lowers_the_loss(params):
+    batch = one_per_row()
+    before, _ = loss_and_grads(params, batch)
+    state, _, _ = run_step(params, batch, SFT, steps=20)
+    after, _ = loss_and_grads(state.params, batch)
+    assert after < 0.7 * before
