@@ -1,0 +1,307 @@
+"""Plain documents about the embedded world, for pre-training a base model.
+
+They teach the words of the domains, reading tool documentation, naming the slots of a request and
+copying values, but never the syntax of a call.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tl_jax.calls.call import ToolSpec
+from tl_jax.data.synthetic import invented, requests, world
+from tl_jax.data.synthetic import values as pools
+from tl_jax.data.synthetic.spec import Service
+from tl_jax.data.synthetic.trajectories import feedback_of
+
+_PYTHON_TYPES = {
+    "string": "str",
+    "integer": "int",
+    "number": "float",
+    "boolean": "bool",
+    "array": "list",
+}
+_FIELD_KINDS = tuple(kind for kind in pools.STRING_KINDS if kind != "gate") + (
+    "amount",
+    "int:1-400",
+)
+_EVENTS = (
+    "{person} flew from {city} to {city2} with flight {flight} on {date}.",
+    "{person} met {person2} in {city} at {time}.",
+    "On {date} the order {code} with a {item} was sent to {person}.",
+    "{artist} sang {song} in {city} on {date}.",
+    "{person} paid {amount} to {person2} from account {account}.",
+    "The table at the {place} is for {person} at {time}.",
+    "{person} cooked {dish} with {ingredient} and {ingredient2}.",
+    "The {title} takes place on {date} at {time}, {person} will come.",
+    "Send {file} to {email} before {time}.",
+    "{airline} has a plane to {city} at {time} from gate {gate}.",
+    "Call {person} under {phone} about the {title}.",
+    "The room {code} in {city} is booked for {person} from {date}.",
+    "A storm is near {region}, says {person} in {city}.",
+    "{brand} sells a {item} for {amount}.",
+    "The {cuisine} place {place} in {city} serves {dish}.",
+    "{person} made the playlist {playlist} with {song} in it.",
+)
+
+_Job = tuple[ToolSpec, str, dict[str, Any], str]
+
+
+def base_texts(num: int, *, seed: int) -> Iterator[str]:
+    """Generate pre-training documents.
+
+    They hold no call, no tool of the unseen domain and no held-out value.
+
+    Args:
+      num: How many.
+      seed: Same seed, same documents; document ``i`` does not depend on ``num``.
+
+    Yields:
+      Plain text.
+    """
+    for index in range(num):
+        rng = random.Random(f"{seed}/base/{index}")
+        yield rng.choices(_DOCUMENTS, _WEIGHTS)[0](rng)
+
+
+def signature(tool: ToolSpec) -> str:
+    """Write a tool as a Python function head with a docstring."""
+    ordered = [p for p in tool.parameters if p.required]
+    ordered += [p for p in tool.parameters if not p.required]
+    head = ", ".join(
+        f"{p.name}:{_PYTHON_TYPES[p.type]}" + ("" if p.required else " = None") for p in ordered
+    )
+    lines = "".join(f"        {p.name} ({p.type}): {p.description}\n" for p in ordered)
+    return (
+        f'Function:\ndef {tool.name}({head}):\n    """\n    {tool.description}\n\n'
+        f'    Args:\n{lines}    """\n'
+    )
+
+
+_SIGNATURES = {tool.name: signature(tool) for tool in (*world.tools(),)}
+
+
+def _seen_job(rng: random.Random, service: Service | None = None) -> _Job:
+    """Draw a request for a service of a seen domain: tool, query, values, missing slot."""
+    service = service or rng.choice(world.SEEN_SERVICES)
+    vague = rng.random() < 0.12
+    request = requests.single(service, rng, "train", vague=vague)
+    found = {p.name: p for p in service.spec.parameters}
+    values = {name: request.arguments[0][name] for name in found if name in request.arguments[0]}
+    return service.spec, request.text, values, request.missing
+
+
+def _invented_job(rng: random.Random, tool: invented.InventedTool) -> _Job:
+    text, values, missing = invented.ask_for(tool, rng)
+    high = text[0].upper() + text[1:]
+    text = rng.choice(
+        (
+            f"{high}.",
+            f"Please {text}.",
+            f"Can you {text}?",
+            f"I need you to {text}.",
+            f"{high}, please.",
+        )
+    )
+    return tool.spec, text, values, missing
+
+
+def _shown(value: Any, quoted: bool) -> str:
+    if isinstance(value, str):
+        return f"'{value}'" if quoted else value
+    if isinstance(value, list):
+        return "[" + ", ".join(f"'{item}'" for item in value) + "]" if quoted else ", ".join(value)
+    return str(value)
+
+
+def _verdict(job: _Job, style: int) -> str:
+    """State which tool fits a request and with what values, as prose or as a small table."""
+    tool, _, values, missing = job
+    quoted = style % 2 == 0
+    pairs = [(name, _shown(value, quoted)) for name, value in values.items()]
+    if missing:
+        about = tool.parameter(missing).description
+        return f"The {about} is missing. Ask: What is the {about}?"
+    if style < 2:
+        return f"Service: {tool.name}. " + " ".join(f"{name}: {value}." for name, value in pairs)
+    if style < 4:
+        return f"{tool.name} with " + ", ".join(f"{name} {value}" for name, value in pairs)
+    if style < 6:
+        return f"{tool.name}\n" + "\n".join(f"- {name}: {value}" for name, value in pairs)
+    return f"{tool.name}: " + ", ".join(f"{name} is {value}" for name, value in pairs)
+
+
+def _manual(rng: random.Random) -> str:
+    """Documentation of a few tools, then requests and the tool that fits each."""
+    style = rng.randrange(8)
+    if rng.random() < 0.4:
+        domain = rng.choice(world.SEEN_DOMAINS)
+        service = rng.choice(domain.services)
+        names = [service.name, *world.siblings(domain, service.name)[: rng.randint(1, 2)]]
+        names.append(rng.choice(world.SEEN_SERVICES).name)
+        specs = [world.SERVICES[name].spec for name in dict.fromkeys(names)]
+        texts = [_SIGNATURES[tool.name] for tool in specs]
+        jobs = [
+            _seen_job(rng, world.SERVICES[rng.choice(specs).name]) for _ in range(rng.randint(1, 3))
+        ]
+    else:
+        tools = invented.family(rng, rng.randint(2, 3))
+        tools += invented.family(rng, 1)
+        jobs = [_invented_job(rng, rng.choice(tools)) for _ in range(rng.randint(1, 3))]
+        texts = [signature(tool.spec) for tool in tools]
+        if rng.random() < 0.3:
+            service = rng.choice(world.SEEN_SERVICES)
+            texts.append(_SIGNATURES[service.name])
+            jobs.append(_seen_job(rng, service))
+    rng.shuffle(texts)
+    rng.shuffle(jobs)
+    if rng.random() < 0.5:
+        texts += [_SIGNATURES[world.ASK.name], _SIGNATURES[world.FINISH.name]]
+    head = "System: " if rng.random() < 0.5 else ""
+    label = rng.choice(("Desk:", "Answer:", "Choice:", "Note:"))
+    lines = [f"User: {job[1]}\n{label} {_verdict(job, style)}" for job in jobs]
+    return head + "\n".join(texts) + "\n" + "\n".join(lines)
+
+
+def _short_list(rng: random.Random) -> str:
+    """A list of tool names with descriptions, then which one fits."""
+    if rng.random() < 0.5:
+        services = rng.sample(world.SEEN_SERVICES, 3)
+        domain = rng.choice(world.SEEN_DOMAINS)
+        services += [s for s in rng.sample(domain.services, 3) if s not in services]
+        tools = [service.spec for service in services]
+        jobs = [_seen_job(rng, rng.choice(services)) for _ in range(3)]
+    else:
+        made = invented.family(rng, 3) + invented.family(rng, 2)
+        tools = [tool.spec for tool in made]
+        jobs = [_invented_job(rng, rng.choice(made)) for _ in range(3)]
+    rng.shuffle(tools)
+    lines = ["Services of the desk:"]
+    for tool in tools:
+        needs = ", ".join(p.name for p in tool.parameters if p.required)
+        lines.append(f"{tool.name}: {tool.description} It needs {needs}.")
+    for tool, text, _, _ in jobs:
+        lines.append(f"{text}\nThis is for {tool.name}. {tool.description}")
+    return "\n".join(lines)
+
+
+def _desk_log(rng: random.Random) -> str:
+    """Requests, each followed by its slots in words."""
+    lines = []
+    for _ in range(rng.randint(3, 5)):
+        tool, text, values, missing = _seen_job(rng)
+        lines.append(text)
+        facts = [
+            f"The {tool.parameter(name).description} is {_shown(value, False)}."
+            for name, value in values.items()
+        ]
+        if missing:
+            about = tool.parameter(missing).description
+            facts.append(f"The {about} is not given. What is the {about}?")
+            service = world.SERVICES[tool.name]
+            value = pools.draw(service.slot(missing).kind, rng, "train")
+            facts.append(requests.reply(service, missing, value, rng))
+            facts.append(f"So the {about} is {_shown(value, False)}.")
+        lines.append(" ".join(facts) + "\n")
+    return "\n".join(lines)
+
+
+def _two_steps(rng: random.Random) -> str:
+    """A request with two wishes, told step by step; the result of the first feeds the second."""
+    lines = []
+    for _ in range(rng.randint(1, 2)):
+        chain = rng.choice(rng.choice(world.SEEN_DOMAINS).chains)
+        first, second = world.SERVICES[chain.first], world.SERVICES[chain.second]
+        request = requests.chained(chain, rng, "train")
+        lines.append(f"User: {request.text}")
+        facts = ", ".join(f"{k} {_shown(v, True)}" for k, v in request.arguments[0].items())
+        fields, text = feedback_of(first, rng, "train")
+        lines.append(f"First {first.name} with {facts}.\nOutput: {text}")
+        values = {chain.slot: fields[chain.field], **request.arguments[1]}
+        facts = ", ".join(f"{k} {_shown(v, True)}" for k, v in values.items())
+        fields, text = feedback_of(second, rng, "train")
+        lines.append(f"Then {second.name} with {facts}.\nOutput: {text}")
+        lines.append(requests.fill(second.answer, fields) + "\n")
+    return "\n".join(lines)
+
+
+def _outputs(rng: random.Random) -> str:
+    """Tool outputs, each followed by a sentence about them."""
+    lines = []
+    for _ in range(rng.randint(3, 6)):
+        service = rng.choice(world.SEEN_SERVICES)
+        fields, text = feedback_of(service, rng, "train")
+        lines.append(f"Output: {text}\n{requests.fill(service.answer, fields)}")
+    return "\n".join(lines)
+
+
+def _cards(rng: random.Random) -> str:
+    """A card of keys and values, then questions about some of them."""
+    keys = {}
+    for _ in range(rng.randint(4, 8)):
+        kind = rng.choice(_FIELD_KINDS)
+        name = kind.partition(":")[0] if rng.random() < 0.5 else invented.word(rng)
+        keys[name] = _shown(pools.draw(kind, rng, "train"), False)
+    lines = [f"{key}: {value}" for key, value in keys.items()]
+    for key in rng.sample(list(keys), min(4, len(keys))):
+        if rng.random() < 0.5:
+            lines.append(f"What is the {key}? The {key} is {keys[key]}.")
+        else:
+            lines.append(f"{key} = '{keys[key]}'")
+    return "\n".join(lines)
+
+
+def _echoes(rng: random.Random) -> str:
+    """Values said twice: once plain, once in another place."""
+    kind = rng.choice(_FIELD_KINDS)
+    values = [
+        _shown(
+            pools.draw(kind if rng.random() < 0.5 else rng.choice(_FIELD_KINDS), rng, "train"),
+            False,
+        )
+        for _ in range(rng.randint(5, 9))
+    ]
+    if rng.random() < 0.4:
+        values = [f"{invented.word(rng)} {value}" for value in values]
+    style = rng.randrange(3)
+    if style == 0:
+        return "\n".join(f"{value} -> '{value}'" for value in values)
+    if style == 1:
+        lines = "; ".join(values)
+        return f"List: {lines}\nAgain: {lines}"
+    order = rng.sample(range(len(values)), len(values))
+    lines = [f"{index + 1}. {value}" for index, value in enumerate(values)]
+    lines += [f"Number {index + 1} is '{values[index]}'." for index in order]
+    return "\n".join(lines)
+
+
+def _diary(rng: random.Random) -> str:
+    """Events in prose, then questions on them."""
+    lines, facts = [], []
+    for template in rng.sample(_EVENTS, rng.randint(3, 6)):
+        found: dict[str, str] = {}
+        for name in requests.slot_names(template):
+            kind = name.rstrip("2")
+            found[name] = str(pools.draw(kind, rng, "train"))
+            if name == kind:
+                facts.append((kind, found[name], len(lines) + 1))
+        lines.append(template.format(**found))
+    text = " ".join(lines)
+    picks = rng.sample(facts, min(3, len(facts)))
+    return text + "\n" + "\n".join(f"Sentence {n} names the {k} {v}." for k, v, n in picks)
+
+
+_TABLE: tuple[tuple[Callable[[random.Random], str], float], ...] = (
+    (_manual, 0.42),
+    (_short_list, 0.10),
+    (_desk_log, 0.14),
+    (_two_steps, 0.10),
+    (_outputs, 0.07),
+    (_cards, 0.07),
+    (_echoes, 0.06),
+    (_diary, 0.04),
+)
+_DOCUMENTS = tuple(document for document, _ in _TABLE)
+_WEIGHTS = tuple(weight for _, weight in _TABLE)
