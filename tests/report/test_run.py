@@ -1,0 +1,209 @@
+"""The report shows what the run directory holds, names what is missing, and trusts no text."""
+
+import json
+import random
+import re
+
+import pytest
+
+from tl_jax.report import html, mae, read, run
+from tl_jax.rewards import taxonomy
+
+SETS = {"synthetic/seen": 200, "synthetic/unseen": 80, "rotbench/clean": 105}
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_rows(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def result(name, base):
+    sets = {}
+    for number, (key, count) in enumerate(SETS.items()):
+        entry = {"n": count}
+        for metric, loss in (("ts", 0), ("pi", 6), ("cf", 15)):
+            mean = max(base - loss - 14 * number, 1.0)
+            entry[metric] = [mean, max(mean - 5, 0), min(mean + 4, 100)]
+        sets[key] = entry
+    return {"name": name, "sets": sets, "tokens_per_s": 812.5}
+
+
+def make_run(path, word="call"):
+    """Write a made-up run; ``word`` is put wherever a run may hold foreign text."""
+    rng = random.Random(0)
+    write(path / "config.json", {"seed": 0, "model": {"path": word}, "data": {"path": "synthetic"}})
+    write(path / "versions.json", {"python": "3.11", "device_kind": word, "packages": {"jax": "1"}})
+    for name, base in (("before", 3), ("supervised", 93), ("reward", 97)):
+        write(path / "results" / f"evaluate_{name}.json", result(name, base))
+    rows = []
+    for step in range(1, 201):
+        loss = 0.25 + 4 / (1 + step / 12) + rng.gauss(0, 0.06)
+        row = {"stage": "supervised", "step": step, "time_s": 1e9 + step, "loss": loss}
+        row |= {"ce_loss": loss, "tokens_per_s": 9000 + rng.gauss(0, 200), "skipped": 0}
+        if step % 40 == 0:
+            row["validation_loss"] = loss + 0.05
+        rows.append(row)
+    for step in range(1, 31):
+        wrong = 0.5 / (1 + step / 9)
+        shares = [wrong * share for share in (0.1, 0.12, 0.2, 0.08, 0.1, 0.1, 0.3)]
+        shares.append(1 - sum(shares))
+        row = {"stage": "reward", "step": step, "time_s": 2e9 + 3 * step}
+        row |= {"reward_mean": 1 - 1.6 * wrong + rng.gauss(0, 0.05), "kl": step / 900}
+        row |= {f"share/{n}": s for n, s in zip(taxonomy.CATEGORIES, shares, strict=True)}
+        rows.append(row | {"tokens_per_s": 700.0, "entropy": None})
+    write_rows(path / "metrics.jsonl", rows)
+    samples = [
+        {
+            "stage": "reward",
+            "step": step,
+            "prompt_id": f"{word}-{step % 20}",
+            "sampled": f" {word}(city='Paris', days={step})",
+            "gold": f"{word}(city='Lyon', days={step})",
+            "category": rng.choice(taxonomy.CATEGORIES),
+            "reward": rng.choice([-2.0, -1.5, -0.5, -0.25, 1.0]),
+            "advantage": rng.gauss(0, 1),
+        }
+        for step in range(1, 31)
+        for _ in range(4)
+    ]
+    write_rows(path / "samples.jsonl", samples)
+    counts = {"turns": 1000, "kept": 800, "verdicts": {"keep": 800, "error": 170}}
+    counts["reasons"] = {f"error: {word}": 120, "error: status given": 50, "no_feedback": 30}
+    counts["categories"] = {"service": 60, "parameter_missing": 50, "content_filling": 40}
+    counts["categories"] |= {"tool_hallucination": 20}
+    write(path / "data" / "report.json", {"mae": counts})
+    write_rows(
+        path / "data" / "examples.jsonl",
+        [{"ids": [1, 2, 3, 4], "weights": [0.0, 1.0, 1.0, rng.choice([3.5, 9.0])]}] * 50,
+    )
+
+
+def test_the_report_shows_every_part_and_needs_no_network(tmp_path):
+    make_run(tmp_path)
+    path = run.write_report(tmp_path)
+    assert path == tmp_path / "report.html"
+    page = path.read_text()
+    for shown in (
+        "after reward training",
+        "synthetic/unseen",
+        "[92.0, 100.0]",
+        "800 of 1,000 assistant turns",
+        "parameter missing",
+        "call(city=&#x27;Paris&#x27;",
+        "812",
+        "device_kind",
+    ):
+        assert shown in page, shown
+    assert page.count("<img ") == 5
+    assert 'class="absent"' not in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page) and "http://" not in page
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_foreign_text_cannot_become_markup(tmp_path):
+    make_run(tmp_path, word="<script>alert('x')</script><img src=x onerror=y>")
+    page = run.write_report(tmp_path).read_text()
+    assert "<script" not in page and "<img src=x" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_long_text_is_cut(tmp_path):
+    make_run(tmp_path, word="w" * 100_000)
+    page = run.write_report(tmp_path).read_text()
+    assert "w" * 301 not in page
+
+
+PARTS = [
+    "config.json",
+    "versions.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "data/report.json",
+    "data/examples.jsonl",
+    "results/evaluate_before.json",
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_missing_part_is_named_and_the_rest_is_shown(tmp_path, part):
+    make_run(tmp_path)
+    (tmp_path / part).unlink()
+    page = run.write_report(tmp_path).read_text()
+    absent = re.findall(r'class="absent">([^<]*)', page)
+    assert absent and any(part.split("/")[-1] in line for line in absent)
+    assert page.count("<section>") == 7
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"sets": 3}\n{"step": "x"}\n{"mae": 1}']
+)
+def test_an_empty_or_garbled_run_still_gives_a_report(tmp_path, content):
+    for part in PARTS:
+        path = tmp_path / part
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    page = run.write_report(tmp_path).read_text()
+    assert page.count("<section>") == 7
+    assert (tmp_path / "report.png").exists()
+
+
+def test_no_run_directory_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such run directory"):
+        run.write_report(tmp_path / "none")
+
+
+def test_results_are_read_from_lists_and_from_named_percentages(tmp_path):
+    scores = {"ts": [97.5, 95, 99], "pi": {"percent": 90.0, "low": 85.0, "high": 94.0}}
+    write(tmp_path / "results" / "evaluate_reward.json", {"sets": {"a": {"n": 4, **scores}}})
+    ((name, phase, items, found),) = run.results_rows(read.read_run(tmp_path))
+    assert (name, phase, items) == ("a", "after reward training", 4)
+    assert found["ts"] == read.Score(97.5, 95.0, 99.0) and found["pi"].low == 85.0
+    assert found["cf"].percent != found["cf"].percent
+
+
+def test_samples_are_the_worst_of_each_prompt_and_the_latest_of_equals(tmp_path):
+    rows = [
+        {"step": 1, "prompt_id": "a", "reward": -2.0},
+        {"step": 5, "prompt_id": "a", "reward": -2.0},
+        {"step": 6, "prompt_id": "a", "reward": 1.0},
+        {"step": 2, "prompt_id": "b", "reward": -0.5},
+        {"step": 9, "prompt_id": "c", "reward": -2.0},
+    ]
+    write_rows(tmp_path / "samples.jsonl", rows)
+    found = [(row["prompt_id"], row["step"]) for row in read.read_run(tmp_path).samples]
+    assert found == [("c", 9), ("a", 5), ("b", 2)]
+
+
+def test_error_table_adds_up_and_puts_known_categories_first(tmp_path):
+    make_run(tmp_path)
+    report = read.read_json(tmp_path / "data" / "report.json")
+    rows = mae.category_rows(report)
+    assert sum(count for _, count, _ in rows) == 1000
+    assert [name for name, _, _ in rows] == [
+        "tool hallucination",
+        "parameter missing",
+        "content filling",
+        "service failed",
+        "all right",
+    ]
+    text = mae.table(report)
+    assert "800 of 1000 assistant turns are trained (80.0 %)" in text
+    assert re.search(r"service failed\s+60\s+6\.0 %", text)
+    assert "tl-jax prepare" in mae.table({})
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path):
+    make_run(tmp_path)
+    first = run.write_report(tmp_path).read_bytes()
+    assert run.write_report(tmp_path).read_bytes() == first
+
+
+def test_cells_escape_quotes_and_cut_in_the_middle():
+    assert html.text("\"'<&>") == "&quot;&#x27;&lt;&amp;&gt;"
+    assert html.text("a" * 50 + "b" * 50, 20) == "a" * 8 + " … " + "b" * 8
+    assert html.number(float("nan")) == "–"

@@ -1,0 +1,191 @@
+"""Read what a run directory holds; whatever is missing or damaged is simply absent."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PHASES = {
+    "before": "before",
+    "supervised": "after supervised",
+    "reward": "after reward training",
+}
+"""Name of a result file -> how the report calls it, in order."""
+
+METRICS = {"ts": "tool selection", "pi": "parameter identification", "cf": "content filling"}
+
+_EXAMPLES_READ = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A percentage with its 95 % interval."""
+
+    percent: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SetResult:
+    """Scores of one evaluation set; ``scores`` by the keys of ``METRICS``."""
+
+    items: int
+    scores: Mapping[str, Score]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What the report shows.
+
+    Attributes:
+      name: Name of the run directory.
+      config: Resolved configuration, or empty.
+      versions: Software and devices, or empty.
+      metrics: Rows of ``metrics.jsonl`` by stage, in order of steps.
+      results: Phase -> evaluation set -> scores.
+      tokens_per_s: Phase -> generation speed of its evaluation.
+      data_report: Counts of the prepare stage, or empty.
+      weights: Weight -> number of trained targets, of the first examples.
+      examples_read: How many examples ``weights`` speaks about.
+      samples: Worst sampled call of each prompt, worst first.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]]
+    results: Mapping[str, Mapping[str, SetResult]]
+    tokens_per_s: Mapping[str, float]
+    data_report: Mapping[str, Any]
+    weights: Mapping[float, int]
+    examples_read: int
+    samples: Sequence[Mapping[str, Any]]
+
+    def series(self, stage: str, *names: str) -> tuple[list[int], list[float]]:
+        """Return steps and values of the first metric of ``names`` that the stage has."""
+        for name in names:
+            points = [
+                (row["step"], value)
+                for row in self.metrics.get(stage, ())
+                if math.isfinite(value := number(row.get(name)))
+            ]
+            if points:
+                steps, values = zip(*points, strict=True)
+                return list(steps), list(values)
+        return [], []
+
+
+def read_run(run_dir: Path) -> RunData:
+    """Read a run directory.
+
+    Raises:
+      FileNotFoundError: There is no such directory.
+    """
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"{run_dir}: no such run directory; check --config.run_dir")
+    results, speeds = {}, {}
+    for phase in PHASES:
+        content = read_json(run_dir / "results" / f"evaluate_{phase}.json")
+        sets = content.get("sets")
+        if isinstance(sets, Mapping):
+            results[phase] = {str(name): _set_result(entry) for name, entry in sets.items()}
+        if math.isfinite(speed := number(content.get("tokens_per_s"))):
+            speeds[phase] = speed
+    weights, examples_read = _weights(run_dir / "data" / "examples.jsonl")
+    return RunData(
+        name=run_dir.resolve().name,
+        config=read_json(run_dir / "config.json"),
+        versions=read_json(run_dir / "versions.json"),
+        metrics=_metrics(run_dir / "metrics.jsonl"),
+        results=results,
+        tokens_per_s=speeds,
+        data_report=read_json(run_dir / "data" / "report.json"),
+        weights=weights,
+        examples_read=examples_read,
+        samples=_worst_samples(run_dir / "samples.jsonl"),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``; empty if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def number(value: Any) -> float:
+    """Return a real number as float, anything else as NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(row, dict):
+                    yield row
+    except OSError:
+        return
+
+
+def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for row in _rows(path):
+        if isinstance(row.get("step"), int):
+            stages.setdefault(str(row.get("stage")), []).append(row)
+    for rows in stages.values():
+        rows.sort(key=lambda row: row["step"])
+    return stages
+
+
+def _set_result(entry: Any) -> SetResult:
+    entry = entry if isinstance(entry, Mapping) else {}
+    count = number(entry.get("n", entry.get("items")))
+    scores = {metric: _score(entry.get(metric)) for metric in METRICS}
+    return SetResult(int(count) if math.isfinite(count) else 0, scores)
+
+
+def _score(value: Any) -> Score:
+    """Read ``{"percent", "low", "high"}`` or ``[percent, low, high]``."""
+    if isinstance(value, Mapping):
+        value = [value.get("percent"), value.get("low"), value.get("high")]
+    if not isinstance(value, list) or len(value) != 3:
+        value = [math.nan] * 3
+    return Score(*(number(part) for part in value))
+
+
+def _weights(path: Path) -> tuple[dict[float, int], int]:
+    counts: collections.Counter[float] = collections.Counter()
+    read = 0
+    for row in itertools.islice(_rows(path), _EXAMPLES_READ):
+        weights = row.get("weights")
+        if isinstance(weights, list):
+            read += 1
+            counts.update(w for weight in weights if (w := number(weight)) > 0)
+    return dict(counts), read
+
+
+def _worst_samples(path: Path) -> list[dict[str, Any]]:
+    worst: dict[str, dict[str, Any]] = {}
+    for row in _rows(path):
+        reward = number(row.get("reward"))
+        name = str(row.get("prompt_id"))
+        # Of equals the latest: what the model still gets wrong.
+        if math.isfinite(reward) and (name not in worst or reward <= worst[name]["reward"]):
+            worst[name] = row
+    return sorted(worst.values(), key=lambda row: (row["reward"], -number(row.get("step"))))
