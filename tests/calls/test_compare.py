@@ -1,0 +1,82 @@
+"""Typed equality of values and calls."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.calls.compare import arguments_equal, calls_equal, differing, values_equal
+
+NUMBERS = {"type": "array", "items": {"type": "number"}}
+POINT = {"type": "object", "properties": {"x": {"type": "number"}, "n": {"type": "integer"}}}
+TOOL = ToolSpec(
+    "f",
+    parameters=(
+        Parameter("x", "number"),
+        Parameter("n", "integer"),
+        Parameter("list", "array", schema=NUMBERS),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "left,right,type,equal",
+    [
+        ("a", "a", None, True),
+        ("a", "A", "string", False),
+        (" a", "a", "string", False),
+        ("e\u0301", "\u00e9", "string", True),
+        ("1", 1, None, False),
+        ("1", 1, "integer", False),
+        ("", None, None, False),
+        (None, None, None, True),
+        (None, False, None, False),
+        (0, False, "integer", False),
+        (1, True, "number", False),
+        (True, True, None, True),
+        (1, 1, None, True),
+        (1, 1.0, None, False),
+        (1, 1.0, "any", False),
+        (1, 1.0, "integer", False),
+        (1, 1.0, "number", True),
+        (1, 1.5, "number", False),
+        (1.0, 1, {"type": ["number", "null"]}, True),
+        ((1, 2), [1, 2], None, True),
+        ([1, 2], [2, 1], None, False),
+        ([1], [1, 1], None, False),
+        ([1, True], [1.0, 1], NUMBERS, False),
+        ([1, 2], [1.0, 2.0], NUMBERS, True),
+        ([1, 2], [1.0, 2.0], None, False),
+        ([], {}, None, False),
+        ({"x": 1, "n": 1}, {"n": 1, "x": 1.0}, POINT, True),
+        ({"x": 1, "n": 1}, {"n": 1.0, "x": 1}, POINT, False),
+        ({"x": 1}, {"y": 1}, None, False),
+        ({"k": ["e\u0301"]}, {"k": ["\u00e9"]}, None, True),
+    ],
+)
+def test_values_are_compared_with_their_types(left, right, type, equal):
+    assert values_equal(left, right, type) is equal
+    assert values_equal(right, left, type) is equal
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
+def test_a_value_equals_itself(value):
+    assert values_equal(value, value)
+
+
+def test_arguments_are_compared_by_declared_type_in_any_order():
+    assert arguments_equal({"x": 1, "n": 2}, {"n": 2, "x": 1.0}, TOOL)
+    assert not arguments_equal({"x": 1, "n": 2.0}, {"n": 2, "x": 1}, TOOL)
+    assert arguments_equal({"list": [1]}, {"list": [1.0]}, TOOL)
+    assert not arguments_equal({"x": 1}, {"x": 1, "n": 2}, TOOL)
+
+
+def test_differing_names_only_shared_arguments():
+    assert differing({"x": 1, "n": 3, "z": 0}, {"n": 2, "x": 1, "y": 0}, TOOL) == ("n",)
+
+
+def test_calls_differ_by_name_or_arguments():
+    call = ToolCall("f", {"x": 1})
+    assert calls_equal(call, ToolCall("f", {"x": 1.0}), TOOL)
+    assert not calls_equal(call, ToolCall("f", {"x": 1.0}))
+    assert not calls_equal(call, ToolCall("g", {"x": 1}), TOOL)

@@ -1,0 +1,83 @@
+"""Typed equality of argument values and of calls."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from tl_jax.calls.call import ToolCall, ToolSpec
+
+Schema = Mapping[str, Any]
+
+
+def values_equal(left: Any, right: Any, type: str | Schema | None = None) -> bool:
+    """Tell whether two argument values are the same value of the same type.
+
+    A bool is no number. An int equals a float only where the declared type is ``number`` (then
+    1 == 1.0). Strings are compared after Unicode normalisation (NFC), a tuple equals a list, and
+    lists and dictionaries are compared item by item, by the item's own declared type.
+
+    Args:
+      left: A JSON-like value.
+      right: A JSON-like value.
+      type: JSON-schema type name, or the JSON schema of the value; None if nothing is declared.
+    """
+    if isinstance(left, str) and isinstance(right, str):
+        return left == right or _nfc(left) == _nfc(right)
+    if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
+        return left is right
+    schema: Schema = type if isinstance(type, Mapping) else {"type": type}
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        return left == right and (left.__class__ is right.__class__ or _is_number(schema))
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        item = _schema(schema.get("items"))
+        return len(left) == len(right) and all(
+            values_equal(a, b, item) for a, b in zip(left, right, strict=True)
+        )
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        properties = _schema(schema.get("properties"))
+        return left.keys() == right.keys() and all(
+            values_equal(left[key], right[key], _schema(properties.get(key))) for key in left
+        )
+    return False
+
+
+def arguments_equal(left: Schema, right: Schema, tool: ToolSpec | None = None) -> bool:
+    """Tell whether two argument mappings have the same names and equal values, in any order."""
+    return left.keys() == right.keys() and not differing(left, right, tool)
+
+
+def calls_equal(left: ToolCall, right: ToolCall, tool: ToolSpec | None = None) -> bool:
+    """Tell whether two calls have the same name and equal arguments."""
+    return left.name == right.name and arguments_equal(left.arguments, right.arguments, tool)
+
+
+def differing(left: Schema, right: Schema, tool: ToolSpec | None = None) -> tuple[str, ...]:
+    """Return the names, in the order of ``right``, that both mappings have with unequal values."""
+    return tuple(
+        name
+        for name, value in right.items()
+        if name in left and not values_equal(left[name], value, declared_type(tool, name))
+    )
+
+
+def declared_type(tool: ToolSpec | None, name: str) -> Schema | None:
+    """Return the JSON schema that ``tool`` declares for parameter ``name``, or None."""
+    parameter = tool.parameter(name) if tool is not None else None
+    if parameter is None:
+        return None
+    return parameter.schema if "type" in parameter.schema else {"type": parameter.type}
+
+
+def _is_number(schema: Schema) -> bool:
+    kind = schema.get("type")
+    return kind == "number" or (isinstance(kind, (list, tuple)) and "number" in kind)
+
+
+def _schema(value: Any) -> Schema:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _nfc(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
