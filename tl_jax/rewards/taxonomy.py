@@ -1,0 +1,44 @@
+"""Categories of a predicted call, as the reward and the reports use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+FORMAT_ERROR = "format_error"
+TOOL_HALLUCINATION = "tool_hallucination"
+WRONG_TOOL = "wrong_tool"
+PARAMETER_HALLUCINATION = "parameter_hallucination"
+PARAMETER_REDUNDANCY = "parameter_redundancy"
+PARAMETER_MISSING = "parameter_missing"
+CONTENT_FILLING = "content_filling"
+ALL_RIGHT = "all_right"
+
+DEFINITIONS: Mapping[str, str] = {
+    FORMAT_ERROR: "the text is not exactly one call",
+    TOOL_HALLUCINATION: "the called name is not among the offered tools",
+    WRONG_TOOL: "the called tool is offered but is not the gold tool",
+    PARAMETER_HALLUCINATION: "an argument name that the tool does not declare",
+    PARAMETER_REDUNDANCY: "an argument name that the tool declares but the gold call does not use",
+    PARAMETER_MISSING: "an argument name of the gold call is absent",
+    CONTENT_FILLING: "the argument names are right and some value differs",
+    ALL_RIGHT: "same tool, same argument names, same values",
+}
+"""Category -> definition, from the worst to the best.
+
+Source: TL-Training (arXiv 2412.15495), error types of the preliminary study.
+"""
+
+CATEGORIES = tuple(DEFINITIONS)
+
+PARAMETER_IDENTIFICATION = frozenset(
+    {PARAMETER_HALLUCINATION, PARAMETER_REDUNDANCY, PARAMETER_MISSING}
+)
+"""The three categories that can occur together in one call."""
+
+
+class Finding(NamedTuple):
+    """One error of a call: its category and the name or reason it is about."""
+
+    category: str
+    about: str
