@@ -1,0 +1,177 @@
+"""RoTBench, first turn: items in canonical form and the scoring of its released evaluator."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
+from tl_jax.data.schema import Message, RowError
+from tl_jax.evaluate.scores import MISS, Policy, TurnScore, score_call
+
+NOISES = ("clean", "slight", "medium", "heavy", "union")
+
+_END_OF_QUERY = "Begin!"
+_ACTION = "Action:"
+_INPUT = "Action Input:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One query with its accepted calls.
+
+    Attributes:
+      id: Unique over all noise levels, such as ``"rotbench-clean-007"``.
+      tools: Offered tools in prompt order; the last two are ``ask_to_user`` and ``finish``, which
+        may have been renamed by the noise.
+      messages: The user's query.
+      golds: The accepted calls.
+      tags: ``noise`` and ``scenario``.
+    """
+
+    id: str
+    tools: tuple[ToolSpec, ...]
+    messages: tuple[Message, ...]
+    golds: tuple[ToolCall, ...]
+    tags: Mapping[str, str]
+
+
+def read_items(path: str | os.PathLike[str], *, noise: str = "clean") -> list[Item]:
+    """Read the items of one noise level from a first-turn file.
+
+    Args:
+      path: JSON lines, plain or gzip, each ``{noise, index, scenario, conversations}``; the system
+        message holds the tools, the last message the list of accepted answers.
+      noise: One of ``NOISES``.
+
+    Raises:
+      RowError: A line that is no item; the message names file and line.
+      ValueError: ``noise`` is unknown.
+    """
+    if noise not in NOISES:
+        raise ValueError(f"unknown RoTBench noise {noise!r}; known: {', '.join(NOISES)}")
+    opener = gzip.open if str(path).endswith(".gz") else open
+    items = []
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                if row["noise"] == noise:
+                    items.append(_item(row))
+            except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+                raise RowError(
+                    f"{path}:{number}: no RoTBench item ({error!r}); expected noise, index,"
+                    " scenario and a conversation of system, user and assistant"
+                ) from error
+    return items
+
+
+def score_item(
+    prediction: ToolCall | None, item: Item, *, count_empty_arguments: bool = True
+) -> TurnScore:
+    """Score a predicted call on ``item`` by RoTBench's rules.
+
+    The literal name ``finish`` is accepted for the last tool; the last two tools need the right
+    argument names only; a gold value ``"None"`` accepts any value.
+
+    Args:
+      prediction: The predicted call, or None.
+      item: The item.
+      count_empty_arguments: False repeats a flaw of the released evaluator, for which a call
+        without arguments is never right: the gold calls themselves then score 92.38 % on the
+        clean set instead of 100 %.
+    """
+    return _score(prediction, item.golds, [t.name for t in item.tools], count_empty_arguments)
+
+
+def score_react(prediction: str, golds: Sequence[str], tool_names: Sequence[str]) -> TurnScore:
+    """Score ReAct text as the released evaluator does, its empty-argument flaw included.
+
+    Args:
+      prediction: Text with an ``Action:`` line and ``Action Input:`` JSON object after it.
+      golds: The accepted answers, in the same form.
+      tool_names: The offered tools in prompt order.
+
+    Raises:
+      ValueError: A gold text cannot be read.
+    """
+    expected = [_parse_react(gold) for gold in golds]
+    if None in expected:
+        raise ValueError(f"a gold answer is no ReAct call: {golds[expected.index(None)]!r}")
+    calls = [call for call in expected if call is not None]
+    return _score(_parse_react(prediction), calls, tool_names, False)
+
+
+def _score(
+    prediction: ToolCall | None,
+    golds: Sequence[ToolCall],
+    tool_names: Sequence[str],
+    count_empty_arguments: bool,
+) -> TurnScore:
+    if prediction is None:
+        return MISS
+    policy = Policy(
+        free_text_tools=tuple(tool_names[-2:]),
+        count_empty_arguments=count_empty_arguments,
+        none_is_wildcard=True,
+    )
+    readings = [prediction]
+    if prediction.name == "finish":
+        # Under noise the last tool has another name, and another tool may be called finish.
+        readings.append(ToolCall(tool_names[-1], prediction.arguments))
+    scores = [score_call(reading, golds, policy=policy) for reading in readings]
+    return TurnScore(
+        any(score.ts for score in scores),
+        any(score.pi for score in scores),
+        any(score.cf for score in scores),
+    )
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    system, query, answer = (turn["value"] for turn in row["conversations"])
+    golds = [_parse_react(text) for text in answer]
+    if not golds or None in golds:
+        raise RowError(f"an accepted answer is no ReAct call: {answer!r}")
+    return Item(
+        id=f"rotbench-{row['noise']}-{row['index']:03d}",
+        tools=_tools(system),
+        messages=(Message("user", query.strip().removesuffix(_END_OF_QUERY).rstrip()),),
+        golds=tuple(call for call in golds if call is not None),
+        tags={"noise": row["noise"], "scenario": row["scenario"]},
+    )
+
+
+def _tools(system: str) -> tuple[ToolSpec, ...]:
+    """Return the tools of the JSON list that stands on its own line in the system text."""
+    start = system.find("\n[{")
+    if start < 0:
+        raise RowError("the system message holds no JSON list of tools")
+    functions, _ = json.JSONDecoder().raw_decode(system, start + 1)
+    return tuple(tool_from_schema(_spelt(function)) for function in functions)
+
+
+def _spelt(function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``function`` with the source's misspelt key corrected."""
+    known = dict(function)
+    if "desciption" in known:
+        known.setdefault("description", known.pop("desciption"))
+    return known
+
+
+def _parse_react(text: str) -> ToolCall | None:
+    """Return the call of ReAct text, or None unless its input is a JSON object to the very end."""
+    action = text.find(_ACTION)
+    start = text.find(_INPUT, action)
+    if action < 0 or start < 0:
+        return None
+    try:
+        arguments = json.loads(text[start + len(_INPUT) :])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(arguments, dict):
+        return None
+    return ToolCall(text[action + len(_ACTION) : start].strip(), arguments)

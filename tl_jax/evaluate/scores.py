@@ -1,0 +1,153 @@
+"""Tool selection, parameter identification and content filling of predicted calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.compare import declared_type, values_equal
+
+METRICS = ("ts", "pi", "cf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """How calls are compared.
+
+    Attributes:
+      free_text_tools: Tools whose arguments need the right names only.
+      count_empty_arguments: Whether a call without arguments can count; the released RoTBench
+        evaluator takes it for no answer.
+      none_is_wildcard: Whether the gold string ``"None"`` accepts any value, as in RoTBench.
+    """
+
+    free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
+    count_empty_arguments: bool = True
+    none_is_wildcard: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnScore:
+    """Whether one prediction is right on three levels; ``cf`` implies ``pi`` implies ``ts``.
+
+    Attributes:
+      ts: Tool selection, the name of an accepted call.
+      pi: Parameter identification, also the same set of argument names.
+      cf: Content filling, also equal values.
+    """
+
+    ts: bool
+    pi: bool
+    cf: bool
+
+
+MISS = TurnScore(False, False, False)
+
+
+def score_call(
+    prediction: ToolCall | None,
+    golds: Sequence[ToolCall],
+    *,
+    tools: Sequence[ToolSpec] = (),
+    policy: Policy | None = None,
+) -> TurnScore:
+    """Score ``prediction`` against every accepted call; each level takes the best of them.
+
+    Args:
+      prediction: The predicted call, or None where the model wrote no call.
+      golds: The accepted calls, at least one.
+      tools: Offered tools; their declared types decide whether 1 equals 1.0.
+      policy: How calls are compared; ``Policy()`` if None.
+
+    Raises:
+      ValueError: ``golds`` is empty.
+
+    Source: RoTBench (arXiv 2401.08326), tool selection, parameter identification and content
+    filling.
+    """
+    if not golds:
+        raise ValueError("a prediction needs at least one gold call to be scored against")
+    policy = policy or Policy()
+    if prediction is None or not (prediction.arguments or policy.count_empty_arguments):
+        return MISS
+    named = [gold for gold in golds if gold.name == prediction.name]
+    keyed = [gold for gold in named if gold.arguments.keys() == prediction.arguments.keys()]
+    tool = next((tool for tool in tools if tool.name == prediction.name), None)
+    filled = any(_values_match(prediction, gold, tool, policy) for gold in keyed)
+    return TurnScore(bool(named), bool(keyed), filled)
+
+
+def summarise(
+    scores: Sequence[TurnScore], *, seed: int = 0, resamples: int = 2000
+) -> dict[str, Any]:
+    """Return the share of right predictions per metric, with 95 % bootstrap intervals.
+
+    Args:
+      scores: One score per item.
+      seed: Seed of the resampling.
+      resamples: Number of bootstrap samples.
+
+    Returns:
+      ``{"items": n, "ts": {"percent", "low", "high"}, "pi": ..., "cf": ...}``, all in percent;
+      percentages are NaN if there are no items.
+    """
+    summary: dict[str, Any] = {"items": len(scores)}
+    for metric in METRICS:
+        right = np.array([getattr(score, metric) for score in scores], dtype=np.float64)
+        low, high = bootstrap_interval(right, seed=seed, resamples=resamples)
+        mean = float(right.mean()) if len(right) else float("nan")
+        summary[metric] = {"percent": 100 * mean, "low": 100 * low, "high": 100 * high}
+    return summary
+
+
+def summarise_groups(
+    scores: Sequence[TurnScore], groups: Sequence[str], *, seed: int = 0, resamples: int = 2000
+) -> dict[str, dict[str, Any]]:
+    """Return ``summarise`` of each group, in order of first appearance.
+
+    Args:
+      scores: One score per item.
+      groups: The group of each item, such as its domain.
+      seed: Seed of the resampling.
+      resamples: Number of bootstrap samples.
+    """
+    members: dict[str, list[TurnScore]] = {}
+    for score, group in zip(scores, groups, strict=True):
+        members.setdefault(group, []).append(score)
+    return {
+        group: summarise(found, seed=seed, resamples=resamples) for group, found in members.items()
+    }
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean of ``values`` ``[items]``.
+
+    Returns:
+      (low, high), in the unit of ``values``; NaN if there are none.
+    """
+    if not len(values):
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    means = [
+        values[generator.integers(len(values), size=len(values))].mean() for _ in range(resamples)
+    ]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _values_match(
+    prediction: ToolCall, gold: ToolCall, tool: ToolSpec | None, policy: Policy
+) -> bool:
+    if gold.name in policy.free_text_tools:
+        return True
+    return all(
+        (policy.none_is_wildcard and value == "None")
+        or values_equal(prediction.arguments[name], value, declared_type(tool, name))
+        for name, value in gold.arguments.items()
+    )
