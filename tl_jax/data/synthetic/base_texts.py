@@ -6,6 +6,7 @@ copying values, but never the syntax of a call.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,7 +47,10 @@ _EVENTS = (
     "{person} made the playlist {playlist} with {song} in it.",
 )
 
+# tool, request, values, forgotten parameter
 _Job = tuple[ToolSpec, str, dict[str, Any], str]
+# tool, values, output
+_Step = tuple[ToolSpec, dict[str, Any], str]
 
 
 def base_texts(num: int, *, seed: int) -> Iterator[str]:
@@ -80,7 +84,7 @@ def signature(tool: ToolSpec) -> str:
     )
 
 
-_SIGNATURES = {tool.name: signature(tool) for tool in (*world.tools(),)}
+_SIGNATURES = {tool.name: signature(tool) for tool in world.tools()}
 
 
 def _seen_job(rng: random.Random, service: Service | None = None) -> _Job:
@@ -144,12 +148,12 @@ def _manual(rng: random.Random) -> str:
         specs = [world.SERVICES[name].spec for name in dict.fromkeys(names)]
         texts = [_SIGNATURES[tool.name] for tool in specs]
         jobs = [
-            _seen_job(rng, world.SERVICES[rng.choice(specs).name]) for _ in range(rng.randint(1, 3))
+            _seen_job(rng, world.SERVICES[rng.choice(specs).name]) for _ in range(rng.randint(1, 4))
         ]
     else:
         tools = invented.family(rng, rng.randint(2, 3))
         tools += invented.family(rng, 1)
-        jobs = [_invented_job(rng, rng.choice(tools)) for _ in range(rng.randint(1, 3))]
+        jobs = [_invented_job(rng, rng.choice(tools)) for _ in range(rng.randint(1, 4))]
         texts = [signature(tool.spec) for tool in tools]
         if rng.random() < 0.3:
             service = rng.choice(world.SEEN_SERVICES)
@@ -210,30 +214,74 @@ def _desk_log(rng: random.Random) -> str:
 
 def _two_steps(rng: random.Random) -> str:
     """A request with two wishes, told step by step; the result of the first feeds the second."""
-    lines = []
-    for _ in range(rng.randint(1, 2)):
-        chain = rng.choice(rng.choice(world.SEEN_DOMAINS).chains)
-        first, second = world.SERVICES[chain.first], world.SERVICES[chain.second]
-        request = requests.chained(chain, rng, "train")
-        lines.append(f"User: {request.text}")
-        facts = ", ".join(f"{k} {_shown(v, True)}" for k, v in request.arguments[0].items())
-        fields, text = feedback_of(first, rng, "train")
-        lines.append(f"First {first.name} with {facts}.\nOutput: {text}")
-        values = {chain.slot: fields[chain.field], **request.arguments[1]}
-        facts = ", ".join(f"{k} {_shown(v, True)}" for k, v in values.items())
-        fields, text = feedback_of(second, rng, "train")
-        lines.append(f"Then {second.name} with {facts}.\nOutput: {text}")
-        lines.append(requests.fill(second.answer, fields) + "\n")
-    return "\n".join(lines)
+    invents = rng.random() < 0.5
+    text, steps = (_invented_steps if invents else _seen_steps)(rng)
+    manual = ""
+    if rng.random() < 0.7:
+        domain = rng.choice(world.SEEN_DOMAINS)
+        specs = [*(tool for tool, _, _ in steps), rng.choice(domain.services).spec]
+        texts = list(dict.fromkeys(signature(tool) for tool in specs))
+        rng.shuffle(texts)
+        manual = rng.choice(("", "System: ")) + "\n".join(texts) + "\n"
+    lines = [f"User: {text}"]
+    label = rng.choice(("Desk:", "Answer:", "Choice:", "Note:"))
+    style = rng.randrange(8)
+    for tool, values, output in steps:
+        lines.append(f"{label} {_verdict((tool, '', values, ''), style)}\nOutput: {output}")
+    last = json.loads(steps[-1][2])
+    return manual + "\n".join(lines) + f"\n{label} {world.answer_for(_bare(last))}"
+
+
+def _seen_steps(rng: random.Random) -> tuple[str, list[_Step]]:
+    chain = rng.choice(rng.choice(world.SEEN_DOMAINS).chains)
+    first, second = world.SERVICES[chain.first], world.SERVICES[chain.second]
+    request = requests.chained(chain, rng, "train")
+    fields, text = feedback_of(first, rng, "train")
+    steps = [(first.spec, request.arguments[0], text)]
+    values = {chain.slot: fields[chain.field], **request.arguments[1]}
+    steps.append((second.spec, values, feedback_of(second, rng, "train")[1]))
+    return request.text, steps
+
+
+def _invented_steps(rng: random.Random) -> tuple[str, list[_Step]]:
+    first, second = (
+        invented.family(rng, 2)
+        if rng.random() < 0.5
+        else (invented.family(rng, 1) + invented.family(rng, 1))
+    )
+    text, values, _ = invented.ask_for(first, rng)
+    key = second.spec.parameters[0].name
+    fields = invented.fields(rng, key, second.kinds[key])
+    steps = [(first.spec, values, json.dumps(fields))]
+    text += rng.choice((" and ", ", then ", " and then ")) + second.follow_up
+    values = {key: fields[key]}
+    for parameter in second.spec.parameters[1:]:
+        if parameter.required:
+            values[parameter.name] = pools.draw(second.kinds[parameter.name], rng, "train")
+            said = pools.as_text(values[parameter.name])
+            text += " " + second.phrases[parameter.name].format(v=said)
+    steps.append((second.spec, values, json.dumps(invented.fields(rng))))
+    return text[0].upper() + text[1:] + ".", steps
+
+
+def _bare(output: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields out of the envelope some tools put round them."""
+    for envelope in ("data", "result"):
+        if isinstance(output.get(envelope), dict):
+            return output[envelope]
+    return output
 
 
 def _outputs(rng: random.Random) -> str:
     """Tool outputs, each followed by a sentence about them."""
     lines = []
     for _ in range(rng.randint(3, 6)):
-        service = rng.choice(world.SEEN_SERVICES)
-        fields, text = feedback_of(service, rng, "train")
-        lines.append(f"Output: {text}\n{requests.fill(service.answer, fields)}")
+        if rng.random() < 0.5:
+            fields, text = feedback_of(rng.choice(world.SEEN_SERVICES), rng, "train")
+        else:
+            fields = invented.fields(rng)
+            text = json.dumps(fields)
+        lines.append(f"Output: {text}\n{world.answer_for(fields)}")
     return "\n".join(lines)
 
 
@@ -294,10 +342,10 @@ def _diary(rng: random.Random) -> str:
 
 
 _TABLE: tuple[tuple[Callable[[random.Random], str], float], ...] = (
-    (_manual, 0.42),
-    (_short_list, 0.10),
-    (_desk_log, 0.14),
-    (_two_steps, 0.10),
+    (_manual, 0.38),
+    (_short_list, 0.08),
+    (_desk_log, 0.12),
+    (_two_steps, 0.18),
     (_outputs, 0.07),
     (_cards, 0.07),
     (_echoes, 0.06),

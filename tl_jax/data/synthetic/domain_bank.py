@@ -26,7 +26,6 @@ BANK = Domain(
                 "How much do I have on [account {account}|my account]",
             ],
             output={"balance": "amount", "currency": _MONEY},
-            answer="The balance is {balance} {currency}.",
         ),
         service(
             "get_account_history",
@@ -46,7 +45,6 @@ BANK = Domain(
             ],
             options={"days": ("for the last {days} days", "over the past {days} days")},
             output={"payments": "int:1-60", "largest": "amount"},
-            answer="There are {payments} payments, the largest is {largest}.",
         ),
         service(
             "transfer_money",
@@ -70,7 +68,6 @@ BANK = Domain(
             ],
             options={"currency": ("in {currency}", "paid in {currency}")},
             output={"transfer": "code", "fee": "amount"},
-            answer="Transfer {transfer} is done with a fee of {fee}.",
         ),
         service(
             "transfer_money_later",
@@ -93,7 +90,6 @@ BANK = Domain(
                 "Could {recipient} get {amount} later, on {date}",
             ],
             output={"plan": "code", "state": "enum:planned,waiting"},
-            answer="Payment plan {plan} is {state}.",
         ),
         service(
             "convert_currency",
@@ -116,7 +112,6 @@ BANK = Domain(
                 "What is {amount} {source} worth[ in {target}|]",
             ],
             output={"result": "amount", "rate": "amount"},
-            answer="You get {result} at a rate of {rate}.",
         ),
         service(
             "find_bill",
@@ -136,7 +131,6 @@ BANK = Domain(
             ],
             options={"month": ("dated {month}", "from {month}")},
             output={"bill_id": "code", "due": "amount"},
-            answer="Bill {bill_id} asks for {due}.",
         ),
         service(
             "pay_bill",
@@ -155,7 +149,6 @@ BANK = Domain(
                 "Can I settle [bill {bill_id}|my bill] with account {account}",
             ],
             output={"payment": "code", "state": "enum:paid,waiting"},
-            answer="Payment {payment} is {state}.",
         ),
     ),
     (

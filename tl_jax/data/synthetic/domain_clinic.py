@@ -23,7 +23,6 @@ CLINIC = Domain(
                 "Where can I see a doctor[ in {city}|]",
             ],
             output={"doctor_id": "code", "name": "person"},
-            answer="Doctor {name} has the code {doctor_id}.",
         ),
         service(
             "search_doctor_by_field",
@@ -41,7 +40,6 @@ CLINIC = Domain(
                 "Which doctor in {city} treats {field} problems",
             ],
             output={"doctor_id": "code", "name": "person"},
-            answer="Doctor {name} has the code {doctor_id}.",
         ),
         service(
             "get_doctor_hours",
@@ -60,7 +58,6 @@ CLINIC = Domain(
             ],
             options={"date": ("on {date}", "for {date}")},
             output={"opens": "time", "closes": "time"},
-            answer="It opens at {opens} and closes at {closes}.",
         ),
         service(
             "get_doctor_fee",
@@ -78,7 +75,6 @@ CLINIC = Domain(
                 "What does a visit to [doctor {doctor_id}|the doctor] cost",
             ],
             output={"fee": "amount", "currency": "enum:EUR,USD,GBP"},
-            answer="The visit costs {fee} {currency}.",
         ),
         service(
             "book_visit",
@@ -101,7 +97,6 @@ CLINIC = Domain(
             ],
             options={"time": ("at {time}", "for {time}")},
             output={"visit_id": "code", "floor": "int:1-9"},
-            answer="Visit {visit_id} is on floor {floor}.",
         ),
         service(
             "cancel_visit",
@@ -119,7 +114,6 @@ CLINIC = Domain(
                 "Is it possible to call off [visit {visit_id}|my appointment]",
             ],
             output={"receipt": "code", "state": "enum:cancelled,pending"},
-            answer="The visit is {state}, receipt {receipt}.",
         ),
         service(
             "get_patient_record",
@@ -137,7 +131,6 @@ CLINIC = Domain(
                 "Do you have a record of [{patient}|my patient]",
             ],
             output={"record_id": "code", "blood": "enum:A,B,AB,O"},
-            answer="Record {record_id} shows blood type {blood}.",
         ),
     ),
     (

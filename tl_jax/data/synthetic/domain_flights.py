@@ -29,7 +29,6 @@ FLIGHTS = Domain(
             ],
             options={"date": _ON_DATE},
             output={"status": "enum:on time,delayed,boarding,cancelled", "gate": "gate"},
-            answer="The flight is {status} at gate {gate}.",
         ),
         service(
             "get_flight_price",
@@ -50,7 +49,6 @@ FLIGHTS = Domain(
             ],
             options={"cabin": _CABIN},
             output={"price": "amount", "currency": "enum:EUR,USD,GBP"},
-            answer="The ticket costs {price} {currency}.",
         ),
         service(
             "get_flight_seats",
@@ -71,7 +69,6 @@ FLIGHTS = Domain(
             ],
             options={"cabin": _CABIN},
             output={"seats": "int:1-80", "row": "int:1-40"},
-            answer="There are {seats} free seats, the first one in row {row}.",
         ),
         service(
             "search_flight",
@@ -96,7 +93,6 @@ FLIGHTS = Domain(
             ],
             options={"date": _ON_DATE},
             output={"flight": "flight", "departs": "time"},
-            answer="Flight {flight} departs at {departs}.",
         ),
         service(
             "search_flight_by_airline",
@@ -106,7 +102,7 @@ FLIGHTS = Domain(
                 "find a flight with {airline}[ to {destination}|]",
                 "search {airline} flights to {destination}",
                 "look for a flight to {destination} operated by {airline}",
-                "find me an {airline} plane to {destination}",
+                "find me a plane of {airline} to {destination}",
                 "look up flights run by {airline}[ to {destination}|]",
             ],
             questions=[
@@ -116,7 +112,6 @@ FLIGHTS = Domain(
                 "Is there a flight by {airline}[ to {destination}|]",
             ],
             output={"flight": "flight", "departs": "time"},
-            answer="Flight {flight} departs at {departs}.",
         ),
         service(
             "book_flight",
@@ -140,7 +135,6 @@ FLIGHTS = Domain(
             ],
             options={"seat": ("with a {seat} seat", "in a {seat} seat", "and pick a {seat} seat")},
             output={"booking": "code", "seat": "enum:4A,12C,23F,31B,8D,17E"},
-            answer="Booking {booking} is confirmed with seat {seat}.",
         ),
         service(
             "cancel_flight",
@@ -163,7 +157,6 @@ FLIGHTS = Domain(
                 "!refund": ("without a refund", "with no refund"),
             },
             output={"receipt": "code", "state": "enum:cancelled,pending"},
-            answer="The booking is {state}, receipt {receipt}.",
         ),
     ),
     (

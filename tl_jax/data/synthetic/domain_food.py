@@ -28,7 +28,6 @@ FOOD = Domain(
                 "!vegan": ("that is not vegan", "in a version that is not vegan"),
             },
             output={"recipe_id": "code", "stars": "int:1-5"},
-            answer="Recipe {recipe_id} has {stars} stars.",
         ),
         service(
             "search_recipe_by_ingredients",
@@ -47,7 +46,6 @@ FOOD = Domain(
                 "What meal can be made from [{ingredients}|my leftovers]",
             ],
             output={"recipe_id": "code", "dish": "dish"},
-            answer="Recipe {recipe_id} is {dish}.",
         ),
         service(
             "get_recipe_steps",
@@ -67,7 +65,6 @@ FOOD = Domain(
             ],
             options={"servings": ("for {servings} servings", "scaled to {servings} servings")},
             output={"steps": "int:3-15", "minutes": "int:10-180"},
-            answer="There are {steps} steps and it takes {minutes} minutes.",
         ),
         service(
             "get_recipe_calories",
@@ -86,7 +83,6 @@ FOOD = Domain(
                 "Is [recipe {recipe_id}|my recipe] high in calories",
             ],
             output={"calories": "int:90-980", "protein": "int:2-60"},
-            answer="It has {calories} calories and {protein} grams of protein.",
         ),
         service(
             "search_restaurant",
@@ -106,7 +102,6 @@ FOOD = Domain(
             ],
             options={"cuisine": ("with {cuisine} food", "serving {cuisine} food")},
             output={"restaurant": "place", "stars": "int:1-5"},
-            answer="The restaurant {restaurant} has {stars} stars.",
         ),
         service(
             "reserve_table",
@@ -130,7 +125,6 @@ FOOD = Domain(
             ],
             options={"time": ("at {time}", "for {time}")},
             output={"table": "int:1-60", "code": "code"},
-            answer="Table {table} is yours with code {code}.",
         ),
         service(
             "order_meal",
@@ -154,7 +148,6 @@ FOOD = Domain(
             ],
             options={"portions": ("for {portions} people", "in {portions} portions")},
             output={"order_id": "code", "minutes": "int:10-90"},
-            answer="Order {order_id} comes in {minutes} minutes.",
         ),
     ),
     (

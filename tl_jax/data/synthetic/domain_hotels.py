@@ -26,7 +26,6 @@ HOTELS = Domain(
             ],
             options={"nights": ("for {nights} nights", "staying {nights} nights")},
             output={"hotel_id": "code", "rating": "int:1-5"},
-            answer="Hotel {hotel_id} has a rating of {rating}.",
         ),
         service(
             "search_hotel_by_price",
@@ -46,7 +45,6 @@ HOTELS = Domain(
                 "What hotel[ in {city}|] is cheaper than {max_price}",
             ],
             output={"hotel_id": "code", "price": "int:40-400"},
-            answer="Hotel {hotel_id} costs {price} a night.",
         ),
         service(
             "get_hotel_reviews",
@@ -68,7 +66,6 @@ HOTELS = Domain(
                 "review": "enum:very clean,too noisy,great staff,old rooms",
                 "score": "int:1-10",
             },
-            answer="Guests say {review}, score {score}.",
         ),
         service(
             "get_hotel_rooms",
@@ -88,7 +85,6 @@ HOTELS = Domain(
             ],
             options={"date": ("on {date}", "from {date}", "arriving {date}")},
             output={"room": "int:101-620", "beds": "int:1-4"},
-            answer="Room {room} with {beds} beds is free.",
         ),
         service(
             "book_hotel",
@@ -115,7 +111,6 @@ HOTELS = Domain(
                 "!breakfast": ("without breakfast", "with no breakfast"),
             },
             output={"booking": "code", "room": "int:101-620"},
-            answer="Booking {booking} is confirmed for room {room}.",
         ),
         service(
             "cancel_hotel",
@@ -134,7 +129,6 @@ HOTELS = Domain(
                 "Is it possible to call off [hotel booking {booking}|my hotel booking]",
             ],
             output={"receipt": "code", "state": "enum:cancelled,pending"},
-            answer="The booking is {state}, receipt {receipt}.",
         ),
     ),
     (

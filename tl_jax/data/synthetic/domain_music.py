@@ -24,7 +24,6 @@ MUSIC = Domain(
                 "Is the song[ named {title}|] in the catalogue",
             ],
             output={"song_id": "code", "artist": "artist"},
-            answer="Song {song_id} is by {artist}.",
         ),
         service(
             "search_song_by_artist",
@@ -44,7 +43,6 @@ MUSIC = Domain(
             ],
             options={"year": ("from {year}", "released in {year}")},
             output={"song_id": "code", "title": "song"},
-            answer="Song {song_id} is {title}.",
         ),
         service(
             "get_song_lyrics",
@@ -63,7 +61,6 @@ MUSIC = Domain(
                 "How do the lyrics of [{song_id}|my song] go",
             ],
             output={"first_line": "song", "verses": "int:1-8"},
-            answer="It has {verses} verses and starts with {first_line}.",
         ),
         service(
             "get_song_chords",
@@ -82,7 +79,6 @@ MUSIC = Domain(
                 "Which chords do I need for [{song_id}|my song]",
             ],
             output={"chords": "enum:C G Am F,D A Bm G,E B A,G Em C D", "tempo": "int:60-180"},
-            answer="The chords are {chords} at tempo {tempo}.",
         ),
         service(
             "play_song",
@@ -102,7 +98,6 @@ MUSIC = Domain(
             ],
             options={"volume": ("at volume {volume}", "with volume {volume}")},
             output={"state": "enum:playing,queued", "length": "time"},
-            answer="The song is {state}, length {length}.",
         ),
         service(
             "create_playlist",
@@ -125,7 +120,6 @@ MUSIC = Domain(
                 "!public": ("and keep it private", "as a private list"),
             },
             output={"playlist_id": "code", "songs": "enum:0,1"},
-            answer="Playlist {playlist_id} is ready.",
         ),
         service(
             "add_to_playlist",
@@ -144,7 +138,6 @@ MUSIC = Domain(
                 "Is it possible to put {title} on [playlist {playlist_id}|my playlist]",
             ],
             output={"songs": "int:1-90", "minutes": "int:3-300"},
-            answer="The playlist now has {songs} songs and lasts {minutes} minutes.",
         ),
     ),
     (

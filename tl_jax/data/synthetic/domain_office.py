@@ -29,7 +29,6 @@ OFFICE = Domain(
             ],
             options={"time": ("at {time}", "starting at {time}")},
             output={"event_id": "code", "room": "int:100-420"},
-            answer="Event {event_id} is set in room {room}.",
         ),
         service(
             "create_event_reminder",
@@ -48,7 +47,6 @@ OFFICE = Domain(
                 "Can you warn me {minutes} minutes ahead of [{event_id}|the event]",
             ],
             output={"reminder": "code", "rings": "time"},
-            answer="Reminder {reminder} rings at {rings}.",
         ),
         service(
             "delete_event",
@@ -67,7 +65,6 @@ OFFICE = Domain(
                 "Can you erase [calendar event {event_id}|the calendar event]",
             ],
             output={"state": "enum:deleted,archived", "receipt": "code"},
-            answer="The event is {state}, receipt {receipt}.",
         ),
         service(
             "find_contact",
@@ -86,7 +83,6 @@ OFFICE = Domain(
                 "Do I have a contact[ for {person}|]",
             ],
             output={"email": "email", "phone": "phone"},
-            answer="The address is {email} and the phone is {phone}.",
         ),
         service(
             "send_email",
@@ -105,7 +101,6 @@ OFFICE = Domain(
                 "Can you e-mail {address} about the {subject}",
             ],
             output={"message_id": "code", "sent": "time"},
-            answer="Message {message_id} was sent at {sent}.",
         ),
         service(
             "send_email_later",
@@ -128,7 +123,6 @@ OFFICE = Domain(
                 "Can you schedule a mail on the {subject}[ to {address}|] for {time}",
             ],
             output={"message_id": "code", "state": "enum:planned,waiting"},
-            answer="Message {message_id} is {state}.",
         ),
         service(
             "share_file",
@@ -155,7 +149,6 @@ OFFICE = Domain(
                 "!edit": ("without edit rights", "but forbid editing"),
             },
             output={"link": "code", "users": "int:2-30"},
-            answer="The link is {link} for {users} users.",
         ),
         service(
             "search_file",
@@ -175,7 +168,6 @@ OFFICE = Domain(
             ],
             options={"type": ("as {type}", "in {type} format")},
             output={"file": "file", "pages": "int:1-90"},
-            answer="The file {file} has {pages} pages.",
         ),
     ),
     (

@@ -25,7 +25,6 @@ SHOP = Domain(
             ],
             options={"max_price": ("below {max_price}", "for at most {max_price}")},
             output={"product_id": "code", "price": "amount"},
-            answer="Product {product_id} costs {price}.",
         ),
         service(
             "search_product_by_brand",
@@ -44,7 +43,6 @@ SHOP = Domain(
                 "Does {brand} make [a {item}|the thing I want]",
             ],
             output={"product_id": "code", "price": "amount"},
-            answer="Product {product_id} costs {price}.",
         ),
         service(
             "get_product_stock",
@@ -63,7 +61,6 @@ SHOP = Domain(
                 "How many pieces remain of [{product_id}|the product]",
             ],
             output={"pieces": "int:0-250", "shelf": "gate"},
-            answer="There are {pieces} pieces on shelf {shelf}.",
         ),
         service(
             "get_order_status",
@@ -82,7 +79,6 @@ SHOP = Domain(
                 "When will [order {order_id}|my parcel] arrive",
             ],
             output={"state": "enum:packed,shipped,delivered,on hold", "arrival": "date"},
-            answer="The order is {state} and arrives {arrival}.",
         ),
         service(
             "get_order_invoice",
@@ -102,7 +98,6 @@ SHOP = Domain(
             ],
             options={"format": ("as {format}", "in {format} format")},
             output={"invoice": "code", "total": "amount"},
-            answer="Invoice {invoice} has a total of {total}.",
         ),
         service(
             "cancel_order",
@@ -122,7 +117,6 @@ SHOP = Domain(
             ],
             options={"reason": ("because it is {reason}", "since it is {reason}")},
             output={"refund": "amount", "receipt": "code"},
-            answer="The refund is {refund}, receipt {receipt}.",
         ),
         service(
             "cancel_order_item",
@@ -141,7 +135,6 @@ SHOP = Domain(
                 "Is it possible to drop the {item} from [order {order_id}|my order]",
             ],
             output={"refund": "amount", "left": "int:1-9"},
-            answer="The refund is {refund} and {left} items stay.",
         ),
         service(
             "add_to_cart",
@@ -160,7 +153,6 @@ SHOP = Domain(
                 "May I add {quantity} pieces of [product {product_id}|the product] to the basket",
             ],
             output={"cart_total": "amount", "items": "int:1-20"},
-            answer="The cart has {items} items for {cart_total}.",
         ),
     ),
     (

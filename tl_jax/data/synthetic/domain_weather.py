@@ -25,7 +25,6 @@ WEATHER = Domain(
                 "What does the weather look like[ in {city}|]",
             ],
             output={"sky": "enum:sunny,cloudy,rainy,windy,foggy", "degrees": "int:1-38"},
-            answer="It is {sky} at {degrees} degrees.",
         ),
         service(
             "get_weather_forecast",
@@ -44,7 +43,6 @@ WEATHER = Domain(
                 "Will it rain[ in {city}|] during the next {days} days",
             ],
             output={"trend": "enum:warmer,colder,wetter,drier", "rain": "int:5-95"},
-            answer="It gets {trend} with {rain} percent rain.",
         ),
         service(
             "get_weather_alerts",
@@ -63,7 +61,6 @@ WEATHER = Domain(
                 "Which warnings are out[ for {region}|]",
             ],
             output={"alert": "enum:storm,flood,heat,snow,none", "level": "int:1-5"},
-            answer="The alert is {alert} at level {level}.",
         ),
         service(
             "get_sunrise",
@@ -83,7 +80,6 @@ WEATHER = Domain(
             ],
             options={"date": ("on {date}", "for {date}")},
             output={"sunrise": "time"},
-            answer="The sun rises at {sunrise}.",
         ),
         service(
             "get_sunset",
@@ -103,7 +99,6 @@ WEATHER = Domain(
             ],
             options={"date": ("on {date}", "for {date}")},
             output={"sunset": "time"},
-            answer="The sun sets at {sunset}.",
         ),
         service(
             "find_station",
@@ -122,7 +117,6 @@ WEATHER = Domain(
                 "Which station serves[ {city}|my city]",
             ],
             output={"station_id": "code", "height": "int:10-900"},
-            answer="Station {station_id} lies at {height} metres.",
         ),
         service(
             "get_station_reading",
@@ -144,7 +138,6 @@ WEATHER = Domain(
                 "How much {sensor} is shown[ at {station_id}|]",
             ],
             output={"value": "amount", "unit": "enum:mm,kmh,hPa,percent"},
-            answer="The reading is {value} {unit}.",
         ),
     ),
     (

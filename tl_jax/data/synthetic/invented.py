@@ -93,6 +93,7 @@ class InventedTool:
     Attributes:
       spec: Its signature.
       kinds: Parameter -> value kind.
+      follow_up: Request that works on what was found before, such as ``rename its owner``.
       phrases: Parameter -> how a request states its value; the first one is in ``requests``.
       requests: Format strings over ``v``, the value of the first parameter.
     """
@@ -101,6 +102,7 @@ class InventedTool:
     kinds: dict[str, str]
     phrases: dict[str, str]
     requests: tuple[str, ...]
+    follow_up: str
 
 
 def word(rng: random.Random) -> str:
@@ -170,6 +172,24 @@ def ask_for(tool: InventedTool, rng: random.Random) -> tuple[str, dict[str, Any]
     return text, found, missing
 
 
+def fields(rng: random.Random, key: str = "", kind: str = "") -> dict[str, Any]:
+    """Draw feedback of an invented tool; with ``key``, that field is among one or two others."""
+    found = {}
+    for _ in range(rng.randint(1, 2)):
+        noun = rng.choice(_NOUNS) if rng.random() < 0.7 else word(rng)
+        name = rng.choice((f"{noun}_{rng.choice(_ASPECTS)}", noun, rng.choice(_ASPECTS)))
+        other = rng.choice(
+            ("code", "person", "amount", "int:1-900", "time", "date", "city", "title")
+        )
+        found[name] = pools.draw(other, rng, "train")
+    if key:
+        found.pop(key, None)
+        names = [*found][: rng.randint(0, len(found))]
+        before = {name: found.pop(name) for name in names}
+        found = {**before, key: pools.draw(kind, rng, "train"), **found}
+    return found
+
+
 def _member(rng: random.Random, verb: str, noun: str, aspect: str) -> InventedTool:
     by = aspect.startswith("by_")
     bare = aspect[3:] if by else aspect
@@ -199,7 +219,10 @@ def _member(rng: random.Random, verb: str, noun: str, aspect: str) -> InventedTo
         frames, text = _PLAIN_REQUESTS, f"{verb.capitalize()} a {noun}."
     requests = tuple(frame.format(verb=verb, noun=noun, aspect=bare, v="{v}") for frame in frames)
     name = "_".join(part for part in (verb, noun, aspect) if part)
-    return InventedTool(ToolSpec(name, text, tuple(parameters)), kinds, phrases, requests)
+    follow_up = f"{verb} its {bare}" if bare else f"{verb} it"
+    return InventedTool(
+        ToolSpec(name, text, tuple(parameters)), kinds, phrases, requests, follow_up
+    )
 
 
 def _parameter(name: str, kind: str, about: str, required: bool) -> Parameter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from tl_jax.data.synthetic import values as pools
 from tl_jax.data.synthetic.spec import Chain, Phrase, Service, slot_names
 from tl_jax.data.synthetic.world import SERVICES
 
+_BEFORE_VOWEL = re.compile(r"\b(a) (?=[aeiou])")
 _OPTION_SHARE = 0.35
 _HELD_OUT_PHRASE_SHARE = 0.5
 _REQUEST_FRAMES = (
@@ -199,6 +201,7 @@ def _frame(text: str, rng: random.Random, split: str, *, asks: bool) -> str:
         frames, new = _REQUEST_FRAMES, _TEST_REQUEST_FRAMES
     if split != "train":
         frames = frames + new
+    text = _BEFORE_VOWEL.sub(r"\1n ", text)
     low, high = text[0].lower() + text[1:], text[0].upper() + text[1:]
     text = rng.choice(frames).format(r=low, R=high, q=low, Q=high)
     if rng.random() < 0.35:

@@ -1,4 +1,4 @@
-"""How a service of the embedded world is written down: signature, phrasings, feedback, answer."""
+"""How a service of the embedded world is written down: signature, phrasings, feedback."""
 
 from __future__ import annotations
 
@@ -57,7 +57,6 @@ class Service:
       options: Optional slot -> phrases appended to a request. ``!name`` holds the phrases that
         say a boolean is false.
       output: Feedback field -> value kind.
-      answer: Format string over the feedback fields.
     """
 
     spec: ToolSpec
@@ -66,7 +65,6 @@ class Service:
     questions: tuple[Phrase, ...]
     options: Mapping[str, tuple[str, ...]]
     output: Mapping[str, str]
-    answer: str
 
     @property
     def name(self) -> str:
@@ -115,7 +113,6 @@ def service(
     requests: Sequence[str],
     questions: Sequence[str],
     output: Mapping[str, str],
-    answer: str,
     options: Mapping[str, Sequence[str]] | None = None,
 ) -> Service:
     """Build a Service from its table entry.
@@ -128,7 +125,6 @@ def service(
         leaves the slot out. The last of requests and of questions are for test splits only.
       questions: Questions in the same notation.
       output: Feedback field -> value kind.
-      answer: Format string over the feedback fields.
       options: Optional slot -> phrases.
 
     Returns:
@@ -145,7 +141,6 @@ def service(
         questions=_phrases(questions),
         options={key: tuple(phrases) for key, phrases in (options or {}).items()},
         output=dict(output),
-        answer=answer,
     )
 
 

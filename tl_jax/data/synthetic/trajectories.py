@@ -92,7 +92,7 @@ def _trajectory(index: int, seed: int, split: str) -> Trajectory:
             messages += [_call(call), Message("tool", text, status="error")]
         fields, text = feedback_of(service, rng, split)
         messages += [_call(ToolCall(service.name, gold)), Message("tool", text, status="ok")]
-    answer = requests.fill(plan[-1].answer, fields)
+    answer = world.answer_for(fields)
     messages.append(_call(ToolCall(world.FINISH.name, {"answer": answer})))
     return Trajectory(
         id=f"world-{split}-{seed}-{index}",

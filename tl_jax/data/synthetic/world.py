@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tl_jax.calls.call import Parameter, ToolSpec
 from tl_jax.data.synthetic.domain_bank import BANK
 from tl_jax.data.synthetic.domain_clinic import CLINIC
@@ -61,6 +64,13 @@ def siblings(domain: Domain, name: str) -> list[str]:
     """Return the other tools of a domain, the longest shared name prefix first."""
     others = [service.name for service in domain.services if service.name != name]
     return sorted(others, key=lambda other: -shared_words(name, other))
+
+
+def answer_for(fields: Mapping[str, Any]) -> str:
+    """Return the sentence that reports a tool's feedback fields to the user."""
+    facts = [f"the {name.replace('_', ' ')} is {value}" for name, value in fields.items()]
+    text = " and ".join(facts)
+    return text[0].upper() + text[1:] + "."
 
 
 def question_for(service: Service, slot: str) -> str:
