@@ -153,8 +153,9 @@ def train_byte_bpe(
 ) -> Tokenizer:
     """Train a byte-level BPE tokenizer and save it to ``out_dir``.
 
-    Blanks and punctuation are tokens of their own and digits stand alone, so that a word has the
-    same ids after a blank as inside quotes: a small model can then copy values from the query.
+    Blanks, punctuation and underscores are tokens of their own and digits stand alone, so that a
+    word has the same ids after a blank, inside quotes and inside a tool name: a small model can
+    then copy values from the query and names from the documentation.
     The result depends only on ``texts`` and ``vocab_size``.
 
     Args:
@@ -175,7 +176,7 @@ def train_byte_bpe(
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(tokenizers.Regex(r"\s+"), "isolated"),
-            pre_tokenizers.Split(tokenizers.Regex(r"[^\w\s]+"), "isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(r"[^\w\s]+|_"), "isolated"),
             pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
