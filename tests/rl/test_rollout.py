@@ -1,0 +1,257 @@
+"""Properties of rollouts on a tiny random model whose tokens are single characters."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.config import ModelConfig, PpoConfig, RewardConfig
+from tl_jax.data.examples import Prompt
+from tl_jax.models import functional
+from tl_jax.ops import policy
+from tl_jax.ops.cross_entropy import token_logprobs
+from tl_jax.rewards import taxonomy
+from tl_jax.rl import rollout as rl
+from tl_jax.rl import sampler
+from tl_jax.rl.sampler import Generation
+
+MODEL = ModelConfig(
+    vocab_size=64,
+    embed_dim=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    mlp_dim=64,
+)
+EOS = 0  # also the padding value of every array
+LETTERS = "?()=' ,abcdefghijklmnopqrstuvwxyz0123456789_:.ABCDEFGHIJKLMNOPQR"
+TOOLS = (
+    ToolSpec("add", "", (Parameter("x", "string"), Parameter("y", "string"))),
+    ToolSpec("sub", "", (Parameter("x", "string"),)),
+)
+GOLD = ToolCall("add", {"x": "a"})
+PPO = PpoConfig(samples_per_prompt=3, max_new_tokens=6, temperature=0.8, kl_coef=0.2)
+
+
+class LetterTokenizer:
+    def decode(self, ids):
+        return "".join(LETTERS[i] for i in ids)
+
+
+def encode(text):
+    return [LETTERS.index(letter) for letter in text]
+
+
+def prompt(name, text):
+    return Prompt(id=name, ids=encode(text), text=text, tools=TOOLS, golds=(GOLD,), tags={})
+
+
+PROMPTS = [prompt("one", "Call: f"), prompt("two", "abc")]
+
+
+def make_params(seed=0):
+    params = functional.init(MODEL, jax.random.key(seed), value_head=True)
+    params = jax.tree.map(lambda x: 2.0 * x, params)
+    head = {"kernel": jnp.full((32, 1), 0.1), "bias": jnp.full((1,), 0.3)}
+    return params | {"value_head": head}
+
+
+def without_head(params):
+    return {name: value for name, value in params.items() if name != "value_head"}
+
+
+@pytest.fixture(scope="module")
+def params():
+    return make_params()
+
+
+@pytest.fixture(scope="module")
+def logprob_step():
+    return rl.make_logprob_step(MODEL, temperature=PPO.temperature, chunk=16)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return sampler.make_sampler(
+        MODEL, sampler.SampleConfig(PPO.max_new_tokens, PPO.temperature, stop_ids=(EOS, 9, 30, 40))
+    )
+
+
+@pytest.fixture(scope="module")
+def collect(params, logprob_step, sample):
+    def collect(ref_params=params, prompts=PROMPTS, ppo=PPO, seed=0, step=0, batch_size=6):
+        return rl.rollout(
+            params,
+            ref_params,
+            prompts,
+            sample=sample,
+            logprob_step=logprob_step,
+            tokenizer=LetterTokenizer(),
+            ppo=ppo,
+            reward=RewardConfig(),
+            seed=seed,
+            step=step,
+            batch_size=batch_size,
+        )
+
+    return collect
+
+
+@pytest.fixture(scope="module")
+def result(collect):
+    return collect()
+
+
+def test_the_mask_covers_the_stop_token_even_if_padding_has_the_same_id():
+    prompts, replies = [[5, 6, 0], [7]], [[8, EOS], [9, 10, 11]]
+    batch, mask = rl.build_batch(prompts, replies)
+    np.testing.assert_array_equal(batch.tokens[:, :5], [[5, 6, 0, 8, 0], [7, 9, 10, 0, 0]])
+    np.testing.assert_array_equal(batch.targets[:, :5], [[6, 0, 8, 0, 0], [9, 10, 11, 0, 0]])
+    np.testing.assert_array_equal(mask[:, :5], [[0, 0, 1, 1, 0], [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(batch.segment_ids[:, :5], [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(batch.positions[:, :5], [[0, 1, 2, 3, 0], [0, 1, 2, 0, 0]])
+    assert mask.dtype == np.float32 and not batch.weights.any()
+    assert not mask[:, 5:].any() and not batch.segment_ids[:, 5:].any()
+
+
+def test_a_truncated_row_trains_its_last_token_and_no_stop_token(result):
+    batch = result.batch
+    truncated = 0
+    for row in range(6):
+        targets = batch.targets[row][np.asarray(batch.rollout.mask[row]) > 0]
+        ended = targets[-1] in (EOS, 9, 30, 40)
+        assert ended or len(targets) == PPO.max_new_tokens
+        assert not set(targets[:-1]) & {EOS, 9, 30, 40}
+        truncated += not ended
+    assert 0 < truncated < 6
+    assert result.metrics["truncated_share"] == pytest.approx(truncated / 6)
+    np.testing.assert_allclose(
+        result.metrics["response_length"], np.sum(batch.rollout.mask) / 6, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_divergence_from_itself_is_exactly_zero(collect, params, with_head):
+    metrics = collect(ref_params=params if with_head else without_head(params)).metrics
+    assert metrics["kl_k1"] == 0.0 and metrics["kl_k3"] == 0.0
+
+
+def test_divergence_from_another_model_is_charged_in_the_returns(collect, result):
+    other = collect(ref_params=make_params(1))
+    assert other.metrics["kl_k3"] > 0.01
+    assert np.abs(other.batch.rollout.returns - result.batch.rollout.returns).max() > 0.01
+    np.testing.assert_array_equal(other.batch.tokens, result.batch.tokens)
+
+
+def test_the_ratio_is_one_at_the_first_step(params, result):
+    batch, old = result.batch, result.batch.rollout
+
+    def loss(params):
+        hidden = functional.hidden_states(params, batch, MODEL)
+        new, _ = token_logprobs(
+            hidden,
+            functional.head_kernel(params, MODEL),
+            batch.targets,
+            chunk=16,
+            temperature=PPO.temperature,
+        )
+        return policy.clipped_policy_loss(new, old.old_logprobs, old.advantages, old.mask, clip=0.2)
+
+    _, stats = jax.jit(jax.grad(loss, has_aux=True))(params)
+    assert stats["max_abs_log_ratio"] < 1e-5
+    assert stats["clipped"] == 0
+
+
+def test_sampler_and_training_forward_agree(result):
+    assert 0 <= result.metrics["sampler_logprob_gap"] < 1e-4
+
+
+def test_samples_depend_on_seed_step_and_prompt_but_not_on_the_batch(collect, result):
+    texts = [record["sampled"] for record in result.records]
+    assert len(set(texts[:3])) > 1
+    assert texts != [record["sampled"] for record in collect(step=1).records]
+    assert texts != [record["sampled"] for record in collect(seed=1).records]
+    swapped = collect(prompts=PROMPTS[::-1], batch_size=4)
+    assert [record["sampled"] for record in swapped.records] == texts[3:] + texts[:3]
+
+
+def test_records_name_prompt_gold_category_and_reward(result):
+    assert [record["prompt_id"] for record in result.records] == ["one"] * 3 + ["two"] * 3
+    for record in result.records:
+        assert list(record) == ["step", "prompt_id", "sampled", "gold", "category", "reward"]
+        assert record["gold"] == "add(x = 'a')"
+        json.dumps(record)
+    shares = [result.metrics[f"category/{name}"] for name in taxonomy.CATEGORIES]
+    assert sum(shares) == pytest.approx(1.0)
+
+
+def test_every_array_of_a_rollout_is_float32_and_zero_where_masked(result):
+    for field in dataclasses.fields(result.batch.rollout):
+        array = np.asarray(getattr(result.batch.rollout, field.name))
+        assert array.dtype == np.float32, field.name
+        assert not array[np.asarray(result.batch.rollout.mask) == 0].any(), field.name
+        assert np.isfinite(array).all(), field.name
+
+
+@pytest.mark.parametrize(
+    "reply,reward,category",
+    [
+        (" add(x = 'a')", 1.0, "all_right"),
+        (" add(x = 'b')", -0.25, "content_filling"),
+        (" add(x = 'a', z = 'a')", -0.8, "parameter_hallucination"),
+        (" add(y = 'a')", -1.0, "parameter_redundancy"),
+        (" sub(x = 'a')", -1.5, "wrong_tool"),
+        (" add(x = 'a", -2.0, "format_error"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_rewards_keep_their_fractions(reply, reward, category, finished):
+    ids = encode(reply) + [EOS] * finished
+    generation = Generation(ids, [0.0] * len(ids), finished)
+    scores, records = rl.score_samples(
+        [PROMPTS[0]],
+        [generation],
+        tokenizer=LetterTokenizer(),
+        mode="strict",
+        free_text_tools=("finish",),
+        step=7,
+    )
+    assert scores.dtype == np.float32
+    assert scores[0] == np.float32(reward)
+    assert (records[0]["category"], records[0]["sampled"]) == (category, reply)
+    assert records[0]["step"] == 7
+
+
+def test_prompts_are_selected_by_length_and_by_their_number_of_gold_calls():
+    several = dataclasses.replace(PROMPTS[0], golds=(GOLD, GOLD))
+    none = dataclasses.replace(PROMPTS[0], golds=())
+    kept, dropped = rl.select_prompts([several, *PROMPTS, none], max_length=len(PROMPTS[1].ids))
+    assert kept == [PROMPTS[1]]
+    assert dropped == {"not exactly one gold call": 2, "longer than 3 tokens": 1}
+
+
+@pytest.mark.parametrize("golds", [(), (GOLD, GOLD)])
+def test_a_prompt_without_exactly_one_gold_call_is_refused(golds):
+    bad = dataclasses.replace(PROMPTS[0], golds=golds)
+    with pytest.raises(ValueError, match=f"prompt one has {len(golds)} gold calls"):
+        rl.score_samples(
+            [bad],
+            [Generation([1], [0.0], False)],
+            tokenizer=LetterTokenizer(),
+            mode="strict",
+            free_text_tools=(),
+            step=0,
+        )
+
+
+def test_greedy_sampling_is_scored_at_temperature_one(params):
+    batch, _ = rl.build_batch([[3, 4]], [[5, 6]])
+    greedy = rl.make_logprob_step(MODEL, temperature=0.0, chunk=16)(params, batch)
+    plain = rl.make_logprob_step(MODEL, temperature=1.0, chunk=16)(params, batch)
+    for a, b in zip(greedy, plain, strict=True):
+        np.testing.assert_array_equal(a, b)

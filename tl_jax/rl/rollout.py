@@ -1,0 +1,306 @@
+"""Rollouts: prompts to sampled calls, their rewards and the batch the train step reads."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl_jax.calls.render import render_call
+from tl_jax.config import ModelConfig, PpoConfig, RewardConfig
+from tl_jax.data.examples import Prompt
+from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.models import functional
+from tl_jax.ops.cross_entropy import token_logprobs
+from tl_jax.ops.policy import kl_estimates
+from tl_jax.rewards import rules, taxonomy
+from tl_jax.rl import advantages
+from tl_jax.rl.sampler import Generation, Sampler, bucket_length, generate, scoring_temperature
+from tl_jax.types import Batch, Params
+
+LogprobStep = Callable[[Params, Batch], tuple[jax.Array, jax.Array, jax.Array]]
+Record = dict[str, Any]
+
+
+class RolloutResult(NamedTuple):
+    """One rollout.
+
+    Attributes:
+      batch: Rows in the order of ``records``, ``rollout`` filled, ``weights`` 0.
+      metrics: Plain floats: reward, share of each category, divergence, lengths, critic.
+      records: JSON-ready, one per sample, for the sample log.
+    """
+
+    batch: Batch
+    metrics: dict[str, float]
+    records: list[Record]
+
+
+def rollout(
+    params: Params,
+    ref_params: Params,
+    prompts: Sequence[Prompt],
+    *,
+    sample: Sampler,
+    logprob_step: LogprobStep,
+    tokenizer: Tokenizer,
+    ppo: PpoConfig,
+    reward: RewardConfig,
+    seed: int,
+    step: int,
+    batch_size: int,
+) -> RolloutResult:
+    """Sample replies to the prompts, score them and estimate advantages.
+
+    Args:
+      params: The policy, with its value head.
+      ref_params: The frozen supervised model (a value head is not needed).
+      prompts: Each is sampled ``ppo.samples_per_prompt`` times.
+      sample: From ``sampler.make_sampler`` with the limits and temperature of ``ppo``.
+      logprob_step: From ``make_logprob_step`` at the same temperature.
+      tokenizer: Turns sampled ids into text.
+      ppo: Sampling and advantage settings.
+      reward: How replies are scored.
+      seed: Of the run.
+      step: Reward-training step; with the seed, the prompt's id and the sample index it decides
+        what is sampled.
+      batch_size: Rows per call of ``sample``.
+
+    Raises:
+      ValueError: A prompt without tokens, without a gold call, or with several.
+    """
+    repeated = [prompt for prompt in prompts for _ in range(ppo.samples_per_prompt)]
+    numbers = list(range(ppo.samples_per_prompt)) * len(prompts)
+    prompt_ids = [prompt.ids for prompt in repeated]
+    keys = sample_keys(seed, step, [prompt.id for prompt in repeated], numbers)
+    generations = generate(sample, params, prompt_ids, keys, batch_size=batch_size)
+    scores_B, records = score_samples(
+        repeated,
+        generations,
+        tokenizer=tokenizer,
+        mode=reward.mode,
+        free_text_tools=reward.free_text_tools,
+        step=step,
+    )
+    batch, mask_BT = build_batch(prompt_ids, [generation.ids for generation in generations])
+    logprobs_BT, values_BT, entropy_BT = logprob_step(params, batch)
+    ref_logprobs_BT, _, _ = logprob_step(ref_params, batch)
+    filled = advantages.estimate(
+        scores_B,
+        logprobs_BT,
+        ref_logprobs_BT,
+        values_BT,
+        mask_BT,
+        kl_coef=ppo.kl_coef,
+        reward_clip=reward.clip,
+        gamma=ppo.gamma,
+        gae_lambda=ppo.gae_lambda,
+        whiten=ppo.whiten_advantages,
+    )
+    metrics = {
+        **_sample_metrics(records, generations),
+        **_token_metrics(logprobs_BT, ref_logprobs_BT, entropy_BT, mask_BT),
+        "sampler_logprob_gap": _sampler_gap(generations, logprobs_BT, mask_BT),
+        "explained_variance": float(advantages.explained_variance(filled)),
+    }
+    return RolloutResult(batch.replace(rollout=filled), metrics, records)
+
+
+def select_prompts(
+    prompts: Iterable[Prompt], *, max_length: int
+) -> tuple[list[Prompt], dict[str, int]]:
+    """Keep the prompts that reward training can use.
+
+    Args:
+      prompts: As prepared.
+      max_length: Most tokens of a prompt.
+
+    Returns:
+      ``(kept, dropped)``; ``dropped`` counts the others by reason.
+    """
+    kept: list[Prompt] = []
+    dropped: collections.Counter[str] = collections.Counter()
+    for prompt in prompts:
+        if len(prompt.golds) != 1:
+            dropped["not exactly one gold call"] += 1
+        elif len(prompt.ids) > max_length:
+            dropped[f"longer than {max_length} tokens"] += 1
+        else:
+            kept.append(prompt)
+    return kept, dict(dropped)
+
+
+def sample_keys(
+    seed: int, step: int, prompt_ids: Sequence[str], sample_numbers: Sequence[int]
+) -> jax.Array:
+    """Return one PRNG key per row, from what the row is and not from where it stands.
+
+    Args:
+      seed: Of the run.
+      step: Reward-training step.
+      prompt_ids: Id of each row's prompt.
+      sample_numbers: Which of the prompt's samples each row is.
+
+    Returns:
+      ``[len(prompt_ids)]`` typed keys.
+    """
+    digests = [hashlib.blake2b(text.encode(), digest_size=4).digest() for text in prompt_ids]
+    names = np.array([int.from_bytes(digest, "little") for digest in digests], np.uint32)
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    fold_rows = jax.vmap(jax.random.fold_in)
+    prompt_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, names)
+    return fold_rows(prompt_keys, np.array(sample_numbers, np.uint32))
+
+
+def score_samples(
+    prompts: Sequence[Prompt],
+    generations: Sequence[Generation],
+    *,
+    tokenizer: Tokenizer,
+    mode: str,
+    free_text_tools: tuple[str, ...],
+    step: int,
+) -> tuple[np.ndarray, list[Record]]:
+    """Reward each sampled reply against the gold call of its prompt.
+
+    Args:
+      prompts: One per generation.
+      generations: Sampled replies; their stop token is no part of the text.
+      tokenizer: Turns ids into text.
+      mode: ``"reference"`` or ``"strict"`` (see ``rewards.rules``).
+      free_text_tools: Tools whose arguments are free text.
+      step: Written to the records.
+
+    Returns:
+      ``(scores_B, records)``: float32 rewards (never integers, most are fractions) and, per
+      sample, ``step, prompt_id, sampled, gold, category, reward``.
+
+    Raises:
+      ValueError: A prompt without a gold call, or with several.
+    """
+    records: list[Record] = []
+    for prompt, generation in zip(prompts, generations, strict=True):
+        if len(prompt.golds) != 1:
+            raise ValueError(
+                f"prompt {prompt.id} has {len(prompt.golds)} gold calls, a reward needs exactly "
+                "one; take the prompts through select_prompts"
+            )
+        reply = generation.ids[:-1] if generation.finished else generation.ids
+        sampled = tokenizer.decode(reply)
+        reward = rules.score(
+            sampled, prompt.golds[0], prompt.tools, mode=mode, free_text_tools=free_text_tools
+        )
+        records.append(
+            {
+                "step": step,
+                "prompt_id": prompt.id,
+                "sampled": sampled,
+                "gold": render_call(prompt.golds[0]),
+                "category": reward.category,
+                "reward": reward.value,
+            }
+        )
+    return np.array([record["reward"] for record in records], np.float32), records
+
+
+def build_batch(
+    prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]
+) -> tuple[Batch, np.ndarray]:
+    """Lay each prompt and its sampled reply out as one row.
+
+    Args:
+      prompts: Token ids of each row's prompt, at least one.
+      replies: Sampled ids as they came from the sampler: with the stop token, or without one
+        if the reply was cut off.
+
+    Returns:
+      ``(batch, mask_BT)`` of numpy arrays; the row length is a bucket length. ``mask_BT`` is
+      float32, 1 where the target is a sampled token; it comes from lengths, so a stop token
+      counts even if its id is also the padding id. Cross-entropy weights are 0.
+    """
+    lengths = [len(p) + len(r) - 1 for p, r in zip(prompts, replies, strict=True)]
+    shape = (len(prompts), bucket_length(max(lengths)))
+    tokens, targets, positions, segments = (np.zeros(shape, np.int32) for _ in range(4))
+    mask = np.zeros(shape, np.float32)
+    for row, (prompt, reply, length) in enumerate(zip(prompts, replies, lengths, strict=True)):
+        text = [*prompt, *reply]
+        tokens[row, :length] = text[:-1]
+        targets[row, :length] = text[1:]
+        positions[row, :length] = np.arange(length)
+        segments[row, :length] = 1
+        mask[row, len(prompt) - 1 : length] = 1
+    weights = np.zeros(shape, np.float32)
+    return Batch(tokens, targets, weights, positions, segments), mask
+
+
+def make_logprob_step(model_config: ModelConfig, *, temperature: float, chunk: int) -> LogprobStep:
+    """Build the compiled training forward that scores the targets of a batch.
+
+    Old policy and reference are both scored by it, never by the sampler: two programs round
+    differently, and the difference would look like divergence and like a ratio off 1.
+
+    Args:
+      model_config: The architecture.
+      temperature: That of the sampler; a greedy one (0) is scored at 1.
+      chunk: Positions per chunk of the cross-entropy.
+
+    Returns:
+      ``(params, batch) -> (logprobs_BT, values_BT, entropy_BT)``, float32. Values are 0 if the
+      parameters have no value head.
+    """
+    temperature = scoring_temperature(temperature)
+
+    @jax.jit
+    def logprob_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+        hidden_BTD = functional.hidden_states(params, batch, model_config)
+        kernel_DV = functional.head_kernel(params, model_config)
+        logprobs_BT, entropy_BT = token_logprobs(
+            hidden_BTD, kernel_DV, batch.targets, chunk=chunk, temperature=temperature
+        )
+        if "value_head" in params:
+            values_BT = functional.values(params, hidden_BTD, stop_gradient=True)
+        else:
+            values_BT = jnp.zeros_like(logprobs_BT)
+        return logprobs_BT, values_BT, entropy_BT
+
+    return logprob_step
+
+
+def _sample_metrics(
+    records: Sequence[Record], generations: Sequence[Generation]
+) -> dict[str, float]:
+    rewards = np.array([record["reward"] for record in records], np.float32)
+    counts = collections.Counter(record["category"] for record in records)
+    shares = {f"category/{name}": counts[name] / len(records) for name in taxonomy.CATEGORIES}
+    return {
+        "reward_mean": float(rewards.mean()),
+        "reward_std": float(rewards.std()),
+        **shares,
+        "truncated_share": float(np.mean([not g.finished for g in generations])),
+        "response_length": float(np.mean([len(g.ids) for g in generations])),
+    }
+
+
+def _token_metrics(
+    logprobs_BT: jax.Array, ref_logprobs_BT: jax.Array, entropy_BT: jax.Array, mask_BT: np.ndarray
+) -> dict[str, float]:
+    k1_BT, _, k3_BT = kl_estimates(logprobs_BT, ref_logprobs_BT)
+    arrays = {"kl_k1": k1_BT, "kl_k3": k3_BT, "entropy": entropy_BT}
+    count = mask_BT.sum()
+    return {
+        name: float(jnp.sum(jnp.where(mask_BT > 0, array_BT, 0.0)) / count)
+        for name, array_BT in arrays.items()
+    }
+
+
+def _sampler_gap(
+    generations: Sequence[Generation], logprobs_BT: jax.Array, mask_BT: np.ndarray
+) -> float:
+    """Return the largest absolute difference between sampler and training log-probabilities."""
+    sampled = np.concatenate([generation.logprobs for generation in generations])
+    return float(np.max(np.abs(sampled - np.asarray(logprobs_BT)[mask_BT > 0])))
