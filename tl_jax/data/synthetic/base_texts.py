@@ -16,14 +16,9 @@ from tl_jax.data.synthetic import invented, requests, world
 from tl_jax.data.synthetic import values as pools
 from tl_jax.data.synthetic.spec import Service
 from tl_jax.data.synthetic.trajectories import feedback_of
+from tl_jax.data.templates import render_tools
 
-_PYTHON_TYPES = {
-    "string": "str",
-    "integer": "int",
-    "number": "float",
-    "boolean": "bool",
-    "array": "list",
-}
+_MANUAL = {tool.name: render_tools((tool,)) for tool in world.tools()}
 _FIELD_KINDS = tuple(kind for kind in pools.STRING_KINDS if kind != "gate") + (
     "amount",
     "int:1-400",
@@ -68,23 +63,6 @@ def base_texts(num: int, *, seed: int) -> Iterator[str]:
     for index in range(num):
         rng = random.Random(f"{seed}/base/{index}")
         yield rng.choices(_DOCUMENTS, _WEIGHTS)[0](rng)
-
-
-def signature(tool: ToolSpec) -> str:
-    """Write a tool as a Python function head with a docstring."""
-    ordered = [p for p in tool.parameters if p.required]
-    ordered += [p for p in tool.parameters if not p.required]
-    head = ", ".join(
-        f"{p.name}:{_PYTHON_TYPES[p.type]}" + ("" if p.required else " = None") for p in ordered
-    )
-    lines = "".join(f"        {p.name} ({p.type}): {p.description}\n" for p in ordered)
-    return (
-        f'Function:\ndef {tool.name}({head}):\n    """\n    {tool.description}\n\n'
-        f'    Args:\n{lines}    """\n'
-    )
-
-
-_SIGNATURES = {tool.name: signature(tool) for tool in world.tools()}
 
 
 def _seen_job(rng: random.Random, service: Service | None = None) -> _Job:
@@ -146,7 +124,7 @@ def _manual(rng: random.Random) -> str:
         names = [service.name, *world.siblings(domain, service.name)[: rng.randint(1, 2)]]
         names.append(rng.choice(world.SEEN_SERVICES).name)
         specs = [world.SERVICES[name].spec for name in dict.fromkeys(names)]
-        texts = [_SIGNATURES[tool.name] for tool in specs]
+        texts = [_MANUAL[tool.name] for tool in specs]
         jobs = [
             _seen_job(rng, world.SERVICES[rng.choice(specs).name]) for _ in range(rng.randint(1, 4))
         ]
@@ -154,15 +132,15 @@ def _manual(rng: random.Random) -> str:
         tools = invented.family(rng, rng.randint(2, 3))
         tools += invented.family(rng, 1)
         jobs = [_invented_job(rng, rng.choice(tools)) for _ in range(rng.randint(1, 4))]
-        texts = [signature(tool.spec) for tool in tools]
+        texts = [render_tools((tool.spec,)) for tool in tools]
         if rng.random() < 0.3:
             service = rng.choice(world.SEEN_SERVICES)
-            texts.append(_SIGNATURES[service.name])
+            texts.append(_MANUAL[service.name])
             jobs.append(_seen_job(rng, service))
     rng.shuffle(texts)
     rng.shuffle(jobs)
     if rng.random() < 0.5:
-        texts += [_SIGNATURES[world.ASK.name], _SIGNATURES[world.FINISH.name]]
+        texts += [_MANUAL[world.ASK.name], _MANUAL[world.FINISH.name]]
     head = "System: " if rng.random() < 0.5 else ""
     label = rng.choice(("Desk:", "Answer:", "Choice:", "Note:"))
     lines = [f"User: {job[1]}\n{label} {_verdict(job, style)}" for job in jobs]
@@ -220,7 +198,7 @@ def _two_steps(rng: random.Random) -> str:
     if rng.random() < 0.7:
         domain = rng.choice(world.SEEN_DOMAINS)
         specs = [*(tool for tool, _, _ in steps), rng.choice(domain.services).spec]
-        texts = list(dict.fromkeys(signature(tool) for tool in specs))
+        texts = list(dict.fromkeys(render_tools((tool,)) for tool in specs))
         rng.shuffle(texts)
         manual = rng.choice(("", "System: ")) + "\n".join(texts) + "\n"
     lines = [f"User: {text}"]

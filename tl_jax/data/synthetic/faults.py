@@ -10,6 +10,7 @@ from typing import Any
 from tl_jax.calls.call import ToolCall
 from tl_jax.data.synthetic.requests import draw_required
 from tl_jax.data.synthetic.spec import Service
+from tl_jax.data.synthetic.values import STRING_KINDS
 from tl_jax.data.synthetic.world import SERVICES
 
 _INVENTED_SLOTS = ("query", "limit", "language", "user", "q", "page", "verbose", "mode", "sort")
@@ -77,12 +78,13 @@ def _missing_argument(service: Service, gold: Mapping[str, Any], offered, rng) -
 def _wrong_tool(service: Service, gold: Mapping[str, Any], offered, rng) -> Fault:
     name = rng.choice(offered)
     # A confused caller fills what it can with the values at hand.
-    spare = list(gold.values())
+    free = [slot.name for slot in SERVICES[name].slots if slot.kind in STRING_KINDS]
+    spare = [value for value in gold.values() if isinstance(value, str)]
     arguments = {}
     for key, value in draw_required(SERVICES[name], rng, "train").items():
-        if key in gold:
+        if key in free and key in gold:
             value = gold[key]
-        elif isinstance(value, str) and spare and isinstance(spare[0], str):
+        elif key in free and spare:
             value = spare.pop(0)
         arguments[key] = value
     feedback = rng.choice(

@@ -104,7 +104,7 @@ def single(service: Service, rng: random.Random, split: str, *, vague: bool = Fa
     if vague and len({p.held_out for p in service.questions if p.vague}) < 2:
         asks = False
     phrases = service.questions if asks else service.requests
-    phrase = _choose_phrase(phrases, rng, split, found, vague=vague)
+    phrase = _choose_phrase(service, phrases, rng, split, found, vague=vague)
     missing = phrase.missing if vague else ""
     if missing:
         del found[missing]
@@ -116,7 +116,7 @@ def chained(chain: Chain, rng: random.Random, split: str) -> Request:
     """Ask for two services in one sentence; the second one works on the result of the first."""
     first, second = SERVICES[chain.first], SERVICES[chain.second]
     found = _draw_slots(first, rng, split)
-    phrase = _choose_phrase(first.requests, rng, split, found, vague=False)
+    phrase = _choose_phrase(first, first.requests, rng, split, found, vague=False)
     last = len(chain.requests) - 1
     known = last if split == "train" else last + 1
     follow_up = chain.requests[rng.randrange(known)]
@@ -162,6 +162,7 @@ def _draw_slots(service: Service, rng: random.Random, split: str) -> dict[str, A
 
 
 def _choose_phrase(
+    service: Service,
     phrases: Sequence[Phrase],
     rng: random.Random,
     split: str,
@@ -181,7 +182,8 @@ def _choose_phrase(
     said = slot_names(phrase.vague if vague else phrase.full)
     # Numbers and closed sets are shared by all splits: without a held-out string in it, the
     # sentence could have been a training query.
-    strings = [value for name in said for value in pools.strings_of(found[name])]
+    pooled = [name for name in said if pools.is_pooled(service.slot(name).kind)]
+    strings = [value for name in pooled for value in pools.strings_of(found[name])]
     return phrase if any(map(pools.is_held_out, strings)) else rng.choice(new)
 
 

@@ -223,6 +223,11 @@ _DRAWS = {
 STRING_KINDS = tuple(_DRAWS)
 
 
+def is_pooled(kind: str) -> bool:
+    """Return whether values of a kind come from the pools that are split."""
+    return kind.rpartition(":")[2] in STRING_KINDS
+
+
 def draw_string(kind: str, rng: random.Random, split: str) -> str:
     """Draw one string of a pool.
 
