@@ -1,0 +1,218 @@
+"""A GGUF file becomes the model directory it was made from; foreign ones are refused by key."""
+
+import json
+import subprocess
+import sys
+
+import gguf
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer, pre_tokenizers
+
+from tl_jax.config import ModelConfig
+from tl_jax.convert import from_hf, to_hf
+from tl_jax.convert import gguf as from_gguf
+from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.models import functional, registry
+
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+TOKENS = ["<s>", "</s>", "<tool>", *ALPHABET, "ab", "Ġa", "ĠĠ"]
+KINDS = [3, 3, 4] + [1] * (len(TOKENS) - 3)
+MERGES = ["a b", "Ġ a", "Ġ Ġ"]
+CONFIG = ModelConfig(
+    vocab_size=len(TOKENS),
+    embed_dim=64,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    mlp_dim=96,
+    rope_theta=25000.0,
+    norm_eps=1e-6,
+    max_position=256,
+)
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    path = tmp_path_factory.mktemp("original") / "hf"
+    to_hf.save(functional.init(CONFIG, jax.random.key(0)), path, config=CONFIG)
+    return load_file(path / "model.safetensors")
+
+
+def permute(weight, heads):
+    """What llama.cpp does to query and key rows (``LlamaModel.permute``)."""
+    halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
+    return halves.swapaxes(1, 2).reshape(weight.shape)
+
+
+def write(path, tensors, *, quantise=None, drop=(), extra=None, **changes):
+    """Write a GGUF file; ``changes`` replace metadata (None leaves a key out)."""
+    writer = gguf.GGUFWriter(path, changes.pop("arch", "llama"))
+    fields = {
+        "llama.embedding_length": CONFIG.embed_dim,
+        "llama.block_count": CONFIG.num_layers,
+        "llama.attention.head_count": CONFIG.num_heads,
+        "llama.attention.head_count_kv": CONFIG.num_kv_heads,
+        "llama.feed_forward_length": CONFIG.mlp_dim,
+        "llama.context_length": CONFIG.max_position,
+        "llama.rope.freq_base": CONFIG.rope_theta,
+        "llama.rope.dimension_count": CONFIG.head_dim,
+        "llama.attention.layer_norm_rms_epsilon": CONFIG.norm_eps,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 1,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": "{{ messages }}\n",
+        **changes,
+    }
+    for key, value in fields.items():
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, int):
+            writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        elif isinstance(value, str):
+            writer.add_string(key, value)
+    writer.add_token_list(TOKENS)
+    writer.add_token_types(KINDS)
+    writer.add_token_merges(MERGES)
+    for name, weight in {**tensors, **(extra or {})}.items():
+        if name in drop:
+            continue
+        stem = name.removesuffix(".weight").replace("model.layers.", "blk.")
+        for ours, theirs in NAMES.items():
+            stem = stem.replace(ours, theirs)
+        weight = permute(weight, CONFIG.num_heads) if stem.endswith("attn_q") else weight
+        weight = permute(weight, CONFIG.num_kv_heads) if stem.endswith("attn_k") else weight
+        if quantise is not None and weight.ndim == 2:
+            packed = gguf.quants.quantize(weight, quantise)
+            writer.add_tensor(f"{stem}.weight", packed, raw_dtype=quantise)
+        else:
+            writer.add_tensor(f"{stem}.weight", weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_float_tensors_come_back_bit_for_bit(original, tmp_path):
+    from_gguf.convert(write(tmp_path / "m.gguf", original), tmp_path / "hf", "float32")
+    converted = load_file(tmp_path / "hf" / "model.safetensors")
+    assert converted.keys() == original.keys()
+    assert all(np.array_equal(converted[name], original[name]) for name in original)
+    assert registry.read_config(tmp_path / "hf") == CONFIG
+    assert from_hf.load(tmp_path / "hf")["lm_head"]["kernel"].shape == (64, len(TOKENS))
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"),
+    [
+        (gguf.GGMLQuantizationType.Q8_0, 1 / 127),
+        (gguf.GGMLQuantizationType.Q4_1, 1 / 14),
+        (gguf.GGMLQuantizationType.BF16, 1 / 128),
+    ],
+)
+def test_quantised_tensors_come_back_within_their_step(original, tmp_path, kind, tolerance):
+    write(tmp_path / "m.gguf", original, quantise=kind)
+    from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "float32", max_shard_bytes=50_000)
+    files = sorted((tmp_path / "hf").glob("model-*.safetensors"))
+    assert len(files) > 1
+    converted = {name: value for file in files for name, value in load_file(file).items()}
+    for name, weight in original.items():
+        limit = tolerance * np.abs(weight).max()
+        assert np.abs(converted[name] - weight).max() <= limit, name
+
+
+def test_a_file_without_head_is_a_tied_model(original, tmp_path):
+    write(tmp_path / "m.gguf", original, drop=["lm_head.weight"])
+    from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "bfloat16")
+    assert registry.read_config(tmp_path / "hf").tie_embeddings
+    assert load_file(tmp_path / "hf" / "model.safetensors")["model.norm.weight"].itemsize == 2
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+def test_tokenizer_template_and_token_ids_arrive(original, tmp_path):
+    from_gguf.convert(write(tmp_path / "m.gguf", original), tmp_path / "hf", "float32")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "hf" / "tokenizer.json"))
+    encoding = tokenizer.encode("<s>ab a<tool>  12</s>é")
+    digits = [encoding.tokens[5], encoding.tokens[6]]
+    assert encoding.tokens[:5] == ["<s>", "ab", "Ġa", "<tool>", "ĠĠ"]
+    assert digits == ["1", "2"]
+    assert tokenizer.decode(encoding.ids, skip_special_tokens=False) == "<s>ab a<tool>  12</s>é"
+    assert tokenizer.decode(encoding.ids) == "ab a<tool>  12é"
+    assert (tmp_path / "hf" / "chat_template.jinja").read_text() == "{{ messages }}\n"
+    generation = json.loads((tmp_path / "hf" / "generation_config.json").read_text())
+    assert generation == {"bos_token_id": 0, "eos_token_id": 1}
+
+
+def test_the_flag_for_a_leading_bos_is_honoured(original, tmp_path):
+    write(tmp_path / "m.gguf", original, **{"tokenizer.ggml.add_bos_token": True})
+    from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "float32")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "hf" / "tokenizer.json"))
+    assert tokenizer.encode("ab").tokens == ["<s>", "ab"]
+    assert tokenizer.encode("ab", add_special_tokens=False).tokens == ["ab"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arch": "qwen2"}, "general.architecture is 'qwen2'"),
+        ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'"),
+        ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8; only 16"),
+        ({"llama.expert_count": 4}, "llama.expert_count is 4"),
+        ({"llama.block_count": None}, "lacks llama.block_count"),
+        ({"llama.block_count": 1}, "tensor blk.1.* is not part of"),
+        ({"llama.block_count": 3}, "9 tensors missing, first model.layers.2"),
+        ({"llama.feed_forward_length": 128}, r"ffn_\w+.weight has shape .*call for"),
+        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model is 'llama'"),
+        ({"tokenizer.ggml.pre": "new-split"}, "tokenizer.ggml.pre is 'new-split'"),
+        ({"extra": {"rope_freqs.weight": np.ones(8, np.float32)}}, "tensor rope_freqs.weight"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_key(original, tmp_path, changes, message):
+    write(tmp_path / "m.gguf", original, **changes)
+    with pytest.raises(CheckpointError, match=message) as error:
+        from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "float32")
+    assert "m.gguf" in str(error.value)
+    assert not (tmp_path / "hf").exists()
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"not a model at all")
+    for name in ("m.gguf", "absent.gguf"):
+        with pytest.raises(CheckpointError, match=f"{name}: cannot be read as GGUF"):
+            from_gguf.convert(tmp_path / name, tmp_path / "hf", "float32")
+
+
+def test_conversion_needs_no_torch(original, tmp_path):
+    write(tmp_path / "m.gguf", original)
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from tl_jax.convert import from_hf, gguf, to_hf\n"
+        f"gguf.convert({str(tmp_path / 'm.gguf')!r}, {str(tmp_path / 'a')!r}, 'float32')\n"
+        f"params = from_hf.load({str(tmp_path / 'a')!r})\n"
+        f"to_hf.save(params, {str(tmp_path / 'b')!r}, source={str(tmp_path / 'a')!r})\n"
+        "assert 'transformers' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "b" / "tokenizer.json").is_file()

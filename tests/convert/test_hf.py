@@ -1,0 +1,292 @@
+"""Checkpoints survive the way out and back in; broken ones are refused by name."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from tl_jax.config import MeshConfig, ModelConfig
+from tl_jax.convert import from_hf, hf_directory, names, to_hf
+from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.models import functional, registry
+from tl_jax.parallel.mesh import make_mesh
+
+CONFIG = ModelConfig(
+    vocab_size=64,
+    embed_dim=32,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    mlp_dim=48,
+    rope_theta=5000.0,
+)
+TIED = dataclasses.replace(CONFIG, tie_embeddings=True)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return functional.init(CONFIG, jax.random.key(0))
+
+
+@pytest.fixture
+def checkpoint(params, tmp_path):
+    to_hf.save(params, tmp_path / "model", config=CONFIG)
+    return tmp_path / "model"
+
+
+def tensors_of(directory):
+    found = {}
+    for file in sorted(directory.glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
+def assert_same(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for (path, a), (_, b) in zip(names.flatten(left), names.flatten(right), strict=True):
+        assert a.dtype == b.dtype, path
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), path
+
+
+@pytest.mark.parametrize("config", [CONFIG, TIED], ids=["untied", "tied"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_out_and_in_returns_the_same_bytes(config, dtype, tmp_path):
+    config = dataclasses.replace(config, param_dtype=dtype)
+    params = functional.init(config, jax.random.key(1))
+    to_hf.save(params, tmp_path / "a", config=config, dtype=dtype)
+    loaded = from_hf.load(tmp_path / "a", param_dtype=dtype)
+    assert_same(params, loaded)
+    to_hf.save(loaded, tmp_path / "b", source=tmp_path / "a", dtype=dtype)
+    first, second = tensors_of(tmp_path / "a"), tensors_of(tmp_path / "b")
+    assert list(first) == list(second)
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+    assert ("lm_head.weight" in first) != config.tie_embeddings
+
+
+def test_every_declared_parameter_is_in_the_table():
+    declared = {path for path, _ in names.flatten(functional.abstract_params(CONFIG))}
+    assert declared == set(names.TABLE)
+    with_head = functional.abstract_params(CONFIG, value_head=True)
+    local = {path for path, _ in names.flatten(with_head)} - declared
+    assert local and all(path[0] in names.LOCAL_ROOTS for path in local)
+
+
+def test_shards_keep_to_the_limit_and_are_indexed(params, tmp_path):
+    limit = 12_000
+    to_hf.save(params, tmp_path / "m", config=CONFIG, max_shard_bytes=limit)
+    index = json.loads((tmp_path / "m" / "model.safetensors.index.json").read_text())
+    files = sorted((tmp_path / "m").glob("*.safetensors"))
+    assert len(files) > 3
+    assert set(index["weight_map"].values()) == {file.name for file in files}
+    total = 0
+    for file in files:
+        with safe_open(file, framework="numpy") as handle:
+            assert handle.metadata() == {"format": "pt"}
+            sizes = [handle.get_tensor(name).nbytes for name in handle.keys()]
+        assert sum(sizes) <= limit or len(sizes) == 1
+        total += sum(sizes)
+    assert index["metadata"]["total_size"] == total
+    assert_same(params, from_hf.load(tmp_path / "m"))
+
+
+def test_writing_holds_one_shard_at_a_time(params, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        hf_directory,
+        "save_file",
+        lambda blocks, file, **kwargs: (written.append(set(blocks)), save_file(blocks, file)),
+    )
+    fetched_at = {}
+    fetch = to_hf._fetch
+
+    def record(leaf, tensor):
+        fetched_at[tensor] = len(written)
+        return fetch(leaf, tensor)
+
+    monkeypatch.setattr(to_hf, "_fetch", record)
+    to_hf.save(params, tmp_path / "m", config=CONFIG, max_shard_bytes=12_000)
+    by_name = names.tensors({path: leaf.shape for path, leaf in names.flatten(params)})
+    for number, shard in enumerate(written):
+        assert {fetched_at[by_name[name]] for name in shard} == {number}
+
+
+def test_loading_onto_a_mesh_reads_every_element_once(params, checkpoint, monkeypatch):
+    read = []
+    original = hf_directory.TensorFiles.read
+
+    def count(self, name, index):
+        block = original(self, name, index)
+        read.append(block.size)
+        return block
+
+    monkeypatch.setattr(hf_directory.TensorFiles, "read", count)
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    loaded = from_hf.load(checkpoint, mesh)
+    assert_same(params, loaded)
+    # The norms have no sharded axis and the data axis replicates everything.
+    assert sum(read) == sum(leaf.size for leaf in jax.tree.leaves(params))
+    q = loaded["layers"]["attn"]["q"]["kernel"]
+    assert len(q.sharding.device_set) == 8
+    assert q.addressable_shards[0].data.size == q.size // 4
+
+
+def test_loaded_arrays_can_be_donated(params, checkpoint):
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    loaded = from_hf.load(checkpoint, mesh)
+    doubled = jax.jit(lambda tree: jax.tree.map(lambda x: 2 * x, tree), donate_argnums=0)(loaded)
+    assert_same(jax.tree.map(lambda x: 2 * x, params), doubled)
+
+
+def test_sharded_parameters_are_exported_whole(params, checkpoint, tmp_path):
+    loaded = from_hf.load(checkpoint, make_mesh(MeshConfig(data=1, fsdp=4, tensor=2)))
+    to_hf.save(loaded, tmp_path / "again", source=checkpoint)
+    first, second = tensors_of(checkpoint), tensors_of(tmp_path / "again")
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_a_value_head_stays_at_home(params, tmp_path):
+    head = functional.init(CONFIG, jax.random.key(0), value_head=True)["value_head"]
+    to_hf.save({**params, "value_head": head}, tmp_path / "m", config=CONFIG)
+    assert_same(params, from_hf.load(tmp_path / "m"))
+
+
+def test_the_source_config_keeps_its_unknown_fields(params, checkpoint, tmp_path):
+    file = checkpoint / "config.json"
+    original = json.loads(file.read_text()) | {"custom": [1, 2], "eos_token_id": 7}
+    file.write_text(json.dumps(original))
+    to_hf.save(params, tmp_path / "out", source=checkpoint, dtype="bfloat16")
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written == {**original, "torch_dtype": "bfloat16"}
+
+
+def test_tokenizer_template_and_generation_settings_travel(params, checkpoint, tmp_path):
+    companions = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "merges.txt")
+    for name in companions:
+        (checkpoint / name).write_text(f"content of {name}")
+    (checkpoint / "generation_config.json").write_text('{"eos_token_id": 2, "temperature": 0.5}')
+    (checkpoint / "optimizer.bin").write_text("not for export")
+    to_hf.save(params, tmp_path / "out", source=checkpoint, generation={"temperature": 0.7})
+    for name in companions:
+        assert (tmp_path / "out" / name).read_text() == f"content of {name}"
+    generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert generation == {"eos_token_id": 2, "temperature": 0.7}
+    assert not (tmp_path / "out" / "optimizer.bin").exists()
+
+
+def test_a_model_born_here_carries_its_token_ids(params, tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
+    to_hf.save(
+        params,
+        tmp_path / "out",
+        config=CONFIG,
+        source=tmp_path / "tokenizer",
+        generation={"eos_token_id": 5, "pad_token_id": 3, "do_sample": False},
+    )
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["eos_token_id"], config["pad_token_id"], config["bos_token_id"]) == (5, 3, None)
+    assert "do_sample" not in config
+    assert registry.read_config(tmp_path / "out") == CONFIG
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
+
+
+def test_exported_files_are_as_readable_as_their_directory(checkpoint):
+    mode = checkpoint.stat().st_mode & 0o666
+    assert {file.stat().st_mode & 0o666 for file in checkpoint.iterdir()} == {mode}
+
+
+def test_save_needs_a_config_and_parameters_that_fit_it(params, tmp_path):
+    with pytest.raises(CheckpointError, match="give `config`, or a `source`"):
+        to_hf.save(params, tmp_path / "m")
+    with pytest.raises(CheckpointError, match="lm_head/kernel"):
+        to_hf.save(params, tmp_path / "m", config=TIED)
+    with pytest.raises(CheckpointError, match=r"mlp/down/kernel.*\(3, 48, 32\).*\(3, 64, 32\)"):
+        to_hf.save(params, tmp_path / "m", config=dataclasses.replace(CONFIG, mlp_dim=64))
+    with pytest.raises(CheckpointError, match="dtype must be one of"):
+        to_hf.save(params, tmp_path / "m", config=CONFIG, dtype="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_directory_is_kept_unless_told_otherwise(params, checkpoint):
+    before = (checkpoint / "config.json").read_bytes()
+    (checkpoint / "mine.txt").write_text("kept")
+    with pytest.raises(CheckpointError, match="already exists"):
+        to_hf.save(params, checkpoint, config=CONFIG)
+    assert (checkpoint / "mine.txt").exists()
+    to_hf.save(params, checkpoint, source=checkpoint, overwrite=True)
+    assert not (checkpoint / "mine.txt").exists()
+    assert (checkpoint / "config.json").read_bytes() == before
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_failed_write_leaves_nothing_behind(existing, tmp_path):
+    target = tmp_path / "m"
+    if existing:
+        target.mkdir()
+        (target / "old.txt").write_text("old")
+    with pytest.raises(RuntimeError), hf_directory.new_directory(target, overwrite=True) as fresh:
+        (fresh / "half.txt").write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.rglob("*")] == (["m", "old.txt"] if existing else [])
+
+
+def rewrite(checkpoint, change):
+    file = checkpoint / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+NORM = "model.layers.1.input_layernorm.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(NORM), rf"1 tensors missing, first {NORM}"),
+        (lambda t: t.pop("lm_head.weight"), "lm_head.weight; if the model shares its embedding"),
+        (
+            lambda t: t.update({NORM: np.ones(8, np.float32)}),
+            rf"model.safetensors: {NORM} has shape \(8,\), config.json calls for \(32,\)",
+        ),
+        (
+            lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": np.ones(8, np.float32)}),
+            "model.safetensors: model.layers.0.self_attn.q_proj.bias is not part of",
+        ),
+    ],
+    ids=["missing", "missing head", "shape", "unexpected"],
+)
+def test_tensors_that_do_not_fit_are_named(checkpoint, change, message):
+    rewrite(checkpoint, change)
+    with pytest.raises(CheckpointError, match=message):
+        from_hf.load(checkpoint)
+
+
+def test_tensors_that_follow_from_the_config_are_ignored(params, checkpoint):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    rewrite(checkpoint, lambda tensors: tensors.update({name: np.ones(4, np.float32)}))
+    assert_same(params, from_hf.load(checkpoint))
+
+
+def test_pickled_weights_are_refused_with_the_way_out(checkpoint):
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model.bin.*save_pretrained"):
+        from_hf.load(checkpoint)
+
+
+def test_an_incomplete_download_is_refused(params, checkpoint, tmp_path):
+    file = checkpoint / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="model.safetensors: cannot be read as safetensors"):
+        from_hf.load(checkpoint)
+    to_hf.save(params, tmp_path / "s", config=CONFIG, max_shard_bytes=12_000)
+    lost = sorted((tmp_path / "s").glob("*.safetensors"))[1]
+    lost.unlink()
+    with pytest.raises(CheckpointError, match=f"index.json: names {lost.name}, not found"):
+        from_hf.load(tmp_path / "s")
