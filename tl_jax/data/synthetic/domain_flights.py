@@ -129,7 +129,7 @@ FLIGHTS = Domain(
                 "get {passenger} a place on [flight {flight}|the flight]",
             ],
             questions=[
-                "Could I book [{flight}|a flight] for {passenger}",
+                "Could I book [flight {flight}|a flight] for {passenger}",
                 "Is it possible to book flight {flight}[ for {passenger}|]",
                 "Can {passenger} get a place on [flight {flight}|the flight]",
             ],

@@ -102,7 +102,7 @@ HOTELS = Domain(
                 "get {guest} a room at [hotel {hotel_id}|the hotel]",
             ],
             questions=[
-                "Could you book [{hotel_id}|a hotel] for {guest}",
+                "Could you book [hotel {hotel_id}|a hotel] for {guest}",
                 "Can {guest} get a room at [hotel {hotel_id}|the hotel]",
                 "Is it possible to book hotel {hotel_id}[ for {guest}|]",
             ],
