@@ -72,11 +72,12 @@ def make_run(path, word="call"):
         for _ in range(4)
     ]
     write_rows(path / "samples.jsonl", samples)
-    counts = {"turns": 1000, "kept": 800, "verdicts": {"keep": 800, "error": 170}}
+    counts = {"turns": 1000, "kept": 800, "rows": 260, "examples": {"train": 780, "validation": 20}}
+    counts["verdicts"] = {"keep": 800, "error": 170, "no_feedback": 30}
     counts["reasons"] = {f"error: {word}": 120, "error: status given": 50, "no_feedback": 30}
     counts["categories"] = {"service": 60, "parameter_missing": 50, "content_filling": 40}
     counts["categories"] |= {"tool_hallucination": 20}
-    write(path / "data" / "report.json", {"mae": counts})
+    write(path / "data" / "mae_report.json", counts)
     write_rows(
         path / "data" / "examples.jsonl",
         [{"ids": [1, 2, 3, 4], "weights": [0.0, 1.0, 1.0, rng.choice([3.5, 9.0])]}] * 50,
@@ -94,6 +95,7 @@ def test_the_report_shows_every_part_and_needs_no_network(tmp_path):
         "[92.0, 100.0]",
         "800 of 1,000 assistant turns",
         "parameter missing",
+        "examples, validation",
         "call(city=&#x27;Paris&#x27;",
         "812",
         "device_kind",
@@ -123,7 +125,7 @@ PARTS = [
     "versions.json",
     "metrics.jsonl",
     "samples.jsonl",
-    "data/report.json",
+    "data/mae_report.json",
     "data/examples.jsonl",
     "results/evaluate_before.json",
 ]
@@ -139,9 +141,15 @@ def test_a_missing_part_is_named_and_the_rest_is_shown(tmp_path, part):
     assert page.count("<section>") == 7
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"sets": 3}\n{"step": "x"}\n{"mae": 1}']
-)
+GARBLED = [
+    "",
+    "{",
+    "[]",
+    '{"sets": {"a": 1}, "turns": 1, "step": 1, "stage": "reward", "reward": 0}',
+]
+
+
+@pytest.mark.parametrize("content", GARBLED)
 def test_an_empty_or_garbled_run_still_gives_a_report(tmp_path, content):
     for part in PARTS:
         path = tmp_path / part
@@ -181,7 +189,7 @@ def test_samples_are_the_worst_of_each_prompt_and_the_latest_of_equals(tmp_path)
 
 def test_error_table_adds_up_and_puts_known_categories_first(tmp_path):
     make_run(tmp_path)
-    report = read.read_json(tmp_path / "data" / "report.json")
+    report = read.read_json(tmp_path / "data" / "mae_report.json")
     rows = mae.category_rows(report)
     assert sum(count for _, count, _ in rows) == 1000
     assert [name for name, _, _ in rows] == [
@@ -189,6 +197,7 @@ def test_error_table_adds_up_and_puts_known_categories_first(tmp_path):
         "parameter missing",
         "content filling",
         "service failed",
+        "no feedback recorded",
         "all right",
     ]
     text = mae.table(report)

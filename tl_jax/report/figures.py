@@ -90,9 +90,10 @@ def overview_png(run: RunData, title: str) -> bytes:
         figure = Figure(figsize=(12.5, 7.6), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
         figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
-        for axes, (name, (draw, present)) in zip(
-            figure.subplots(2, 2).flat, panels.items(), strict=True
-        ):
+        # One row per subfigure: a legend beside a plot narrows its own row only.
+        halves = figure.subfigures(2, 1, height_ratios=[1, 1.12], hspace=0.02)
+        axes_of = [axes for half in halves for axes in half.subplots(1, 2)]
+        for axes, (name, (draw, present)) in zip(axes_of, panels.items(), strict=True):
             if present:
                 draw(axes, run)
             else:
@@ -175,6 +176,7 @@ def draw_scores(axes: Axes, run: RunData) -> None:
     phases = [phase for phase in PHASES if phase in run.results]
     width = 0.8 / max(len(phases), 1)
     groups = [(name, metric) for name in sets for metric in METRICS]
+    places = np.array([i + 0.5 * (i // len(METRICS)) for i in range(len(groups))])
     for number, phase in enumerate(phases):
         heights, below, above = [], [], []
         for name, metric in groups:
@@ -186,7 +188,7 @@ def draw_scores(axes: Axes, run: RunData) -> None:
             below.append(np.nan_to_num(max(percent - low, 0.0)))
             above.append(np.nan_to_num(max(high - percent, 0.0)))
         axes.bar(
-            np.arange(len(groups)) + (number - (len(phases) - 1) / 2) * width,
+            places + (number - (len(phases) - 1) / 2) * width,
             heights,
             width * 0.92,
             yerr=[below, above],
@@ -194,9 +196,9 @@ def draw_scores(axes: Axes, run: RunData) -> None:
             label=PHASES[phase],
             error_kw={"ecolor": INK, "elinewidth": 0.8, "capsize": 2},
         )
-    axes.set_xticks(range(len(groups)), [metric.upper() for _, metric in groups])
+    axes.set_xticks(places, [metric.upper() for _, metric in groups])
     for number, name in enumerate(sets):
-        centre = number * len(METRICS) + (len(METRICS) - 1) / 2
+        centre = places[number * len(METRICS) : (number + 1) * len(METRICS)].mean()
         axes.text(
             centre, -0.13, name[:28], ha="center", va="top", transform=axes.get_xaxis_transform()
         )
@@ -221,6 +223,7 @@ def draw_weights(axes: Axes, run: RunData) -> None:
         axes.set_xlabel("weight of a target (key tokens weigh more)")
         axes.tick_params(axis="x", labelrotation=90 if len(values) > 16 else 0)
     axes.set_yscale("log")
+    axes.set_ylim(bottom=0.7)
     axes.set_ylabel("targets")
     axes.grid(axis="x", visible=False)
 
@@ -229,18 +232,20 @@ def _faint_and_smooth(
     axes: Axes, steps: list[int], values: list[float], colour: str, label: str
 ) -> None:
     """Draw noisy points faintly and their running mean on top."""
-    window = max(1, min(len(values) // 8, 25))
-    if window == 1:
+    side = min(len(values) // 16, 12)
+    if side == 0:
         axes.plot(steps, values, color=colour, label=label)
         return
     axes.plot(steps, values, color=colour, alpha=0.28, linewidth=1)
     total = np.cumsum([0.0, *values])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
+    centres = np.arange(len(values))
+    # Near the ends the window shrinks on both sides, so that the mean does not lag.
+    reach = np.minimum(np.minimum(centres, centres[::-1]), side)
+    starts, ends = centres - reach, centres + reach + 1
     axes.plot(
         steps,
         (total[ends] - total[starts]) / (ends - starts),
         color=colour,
         linewidth=1.8,
-        label=f"{label} (mean of {window})",
+        label=f"{label} (mean of {2 * side + 1})",
     )

@@ -25,41 +25,37 @@ def counts(data_report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the turn counts of a prepare report.
 
     Args:
-      data_report: The object in ``data/report.json``; the counts are under ``"mae"`` or at the
-        top: ``turns``, ``kept``, ``verdicts``, ``reasons``, ``categories``.
+      data_report: The object in ``data/mae_report.json``.
 
     Returns:
-      These five entries, the last three as name -> count; empty if there are no turns.
+      Its ``turns``, ``kept``, and ``verdicts``, ``reasons``, ``categories`` as name -> count;
+      empty if there are no turns.
     """
-    entry = data_report.get("mae", data_report)
-    if not isinstance(entry, Mapping) or not number(entry.get("turns")) > 0:
+    if not number(data_report.get("turns")) > 0:
         return {}
-    found: dict[str, Any] = {
-        "turns": int(entry["turns"]),
-        "kept": int(_finite(entry.get("kept"))),
-    }
+    found: dict[str, Any] = {name: _count(data_report.get(name)) for name in ("turns", "kept")}
     for name in ("verdicts", "reasons", "categories"):
-        counter = entry.get(name)
+        counter = data_report.get(name)
         counter = counter if isinstance(counter, Mapping) else {}
-        found[name] = {str(key): int(_finite(value)) for key, value in counter.items()}
+        found[name] = {str(key): _count(value) for key, value in counter.items()}
     return found
 
 
 def category_rows(data_report: Mapping[str, Any]) -> list[tuple[str, int, float]]:
     """Return ``(category, turns, percent of all turns)``, known categories first.
 
-    The last row, ``all right``, counts the turns without an error. Source: figure 1 of
-    TL-Training (arXiv 2412.15495), the breakdown of calls by error type.
+    The last rows are the turns whose outcome is not recorded and those without an error. Source:
+    figure 1 of TL-Training (arXiv 2412.15495), the breakdown of calls by error type.
     """
     found = counts(data_report)
     if not found:
         return []
-    errors = dict(found["categories"])
-    errors.pop(taxonomy.ALL_RIGHT, None)
+    errors = found["categories"]
     order = [*CATEGORY_LABELS, *(name for name in errors if name not in CATEGORY_LABELS)]
-    rows = [(name, errors[name]) for name in order if errors.get(name)]
-    rows.append((taxonomy.ALL_RIGHT, found["turns"] - sum(errors.values())))
-    return [(label(name), count, 100 * count / found["turns"]) for name, count in rows]
+    rows = [(label(name), errors[name]) for name in order if errors.get(name)]
+    rows.append(("no feedback recorded", found["verdicts"].get("no_feedback", 0)))
+    rows.append((label(taxonomy.ALL_RIGHT), found["kept"]))
+    return [(name, count, 100 * count / found["turns"]) for name, count in rows if count]
 
 
 def reason_rows(data_report: Mapping[str, Any]) -> list[tuple[str, int, float]]:
@@ -95,14 +91,16 @@ def table(data_report: Mapping[str, Any]) -> str:
 
 
 def draw_categories(axes: Axes, data_report: Mapping[str, Any]) -> None:
-    """Draw the error categories as bars, in percent of all turns, worst kind on top."""
-    rows = [row for row in category_rows(data_report) if row[0] != label(taxonomy.ALL_RIGHT)]
-    names = [name for name, _, _ in rows]
+    """Draw the errors by category as bars, in percent of all turns."""
+    errors = counts(data_report)["categories"]
+    rows = [row for row in category_rows(data_report) if row[0] in map(label, errors)]
+    colour = {label(name): figures.category_colour(name) for name in errors}
     shares = [share for _, _, share in rows]
-    colours = [figures.category_colour(name.replace(" ", "_")) for name in names]
-    bars = axes.barh(names, shares, color=colours, height=0.62)
+    bars = axes.barh(
+        [name for name, _, _ in rows], shares, 0.62, color=[colour[name] for name, _, _ in rows]
+    )
     axes.bar_label(
-        bars, [f"{share:.1f} %  ({count})" for _, count, share in rows], padding=4, fontsize=9
+        bars, [f"{share:.1f} %  ({count:,})" for _, count, share in rows], padding=4, fontsize=9
     )
     axes.invert_yaxis()
     axes.set_xlim(0, max(shares, default=1) * 1.35)
@@ -110,5 +108,5 @@ def draw_categories(axes: Axes, data_report: Mapping[str, Any]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def _finite(value: Any) -> float:
-    return found if math.isfinite(found := number(value)) else 0.0
+def _count(value: Any) -> int:
+    return int(found) if math.isfinite(found := number(value)) else 0

@@ -106,7 +106,7 @@ def read_run(run_dir: Path) -> RunData:
         metrics=_metrics(run_dir / "metrics.jsonl"),
         results=results,
         tokens_per_s=speeds,
-        data_report=read_json(run_dir / "data" / "report.json"),
+        data_report=read_json(run_dir / "data" / "mae_report.json"),
         weights=weights,
         examples_read=examples_read,
         samples=_worst_samples(run_dir / "samples.jsonl"),

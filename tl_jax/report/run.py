@@ -17,6 +17,17 @@ from tl_jax.report.read import METRICS, PHASES, RunData, Score, number, read_run
 
 _SAMPLES_SHOWN = 12
 _ROWS_SHOWN = 25
+_PREPARED = (
+    "rows",
+    "bad_rows",
+    "trajectories",
+    "examples",
+    "prompts",
+    "tokens",
+    "trained_tokens",
+    "samples_shortened",
+    "samples_skipped",
+)
 
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
@@ -175,7 +186,6 @@ def _data(run: RunData) -> str:
             f"<p>{counts['kept']:,} of {counts['turns']:,} assistant turns are trained "
             f"({share:.1f} %).</p>"
         )
-        parts.append(_figure(lambda axes: mae.draw_categories(axes, run.data_report), "errors"))
         tables = {
             "Turns by kind of error": mae.category_rows(run.data_report),
             "Not trained, by rule": mae.reason_rows(run.data_report),
@@ -189,8 +199,19 @@ def _data(run: RunData) -> str:
             body = html.table(["", "turns", "%"], cells, numeric=[1, 2])
             halves.append(f"<div><h3>{title}</h3>{body}</div>")
         parts.append(f'<div class="pair">{"".join(halves)}</div>')
+        if counts["categories"]:
+            parts.append(_figure(lambda axes: mae.draw_categories(axes, run.data_report), "errors"))
     else:
-        parts.append(html.absent("No turn counts in data/report.json; `tl-jax prepare` writes it."))
+        parts.append(
+            html.absent("No turn counts in data/mae_report.json; `tl-jax prepare` writes it.")
+        )
+    prepared = _flat({key: run.data_report[key] for key in _PREPARED if key in run.data_report})
+    if prepared:
+        cells = [
+            [html.text(name.replace("_", " ").replace(".", ", "), 120), html.text(value, 20)]
+            for name, value in prepared[:_ROWS_SHOWN]
+        ]
+        parts.append("<h3>Prepared</h3>" + html.table(["", ""], cells, numeric=[1]))
     parts.append("<h3>Weights of trained targets</h3>")
     if run.weights:
         parts.append(_figure(lambda axes: figures.draw_weights(axes, run), "weights", height=2.6))
