@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import jax
 import numpy as np
@@ -234,6 +235,23 @@ def test_a_failed_write_leaves_nothing_behind(existing, tmp_path):
         (fresh / "half.txt").write_text("half")
         raise RuntimeError
     assert [path.name for path in tmp_path.rglob("*")] == (["m", "old.txt"] if existing else [])
+
+
+def test_a_failed_swap_puts_the_old_directory_back(tmp_path, monkeypatch):
+    target = tmp_path / "m"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    replace = os.replace
+
+    def refuse_new(source, destination):
+        if ".new-" in str(source):
+            raise OSError("disk trouble")
+        replace(source, destination)
+
+    monkeypatch.setattr(hf_directory.os, "replace", refuse_new)
+    with pytest.raises(OSError), hf_directory.new_directory(target, overwrite=True) as fresh:
+        (fresh / "new.txt").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["m", "old.txt"]
 
 
 def rewrite(checkpoint, change):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,10 +100,11 @@ def _block(files: TensorFiles, name: str, transpose: bool, index: Index) -> np.n
     return files.read(name, index[::-1]).T if transpose else files.read(name, index)
 
 
-def _once(read):
-    blocks: dict[tuple, np.ndarray] = {}
+def _once(read: Callable[[Index], np.ndarray]) -> Callable[[Index | None], np.ndarray]:
+    blocks: dict[tuple[tuple[Any, ...], ...], np.ndarray] = {}
 
-    def cached(index: Index) -> np.ndarray:
+    def cached(index: Index | None) -> np.ndarray:
+        assert index is not None  # jax's type allows it, for extended dtypes only
         key = tuple((part.start, part.stop, part.step) for part in index)
         if key not in blocks:
             blocks[key] = read(index)

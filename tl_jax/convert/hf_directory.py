@@ -153,7 +153,7 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     Raises:
       CheckpointError: ``path`` exists (and is not an empty directory) and ``overwrite`` is false.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: is a file; give a directory")
     occupied = path.is_dir() and any(path.iterdir())
@@ -167,10 +167,16 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         yield fresh
         if occupied:
             os.replace(path, stale)
-        os.replace(fresh, path)
+        try:
+            os.replace(fresh, path)
+        except OSError:
+            if occupied:
+                os.replace(stale, path)
+            raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(stale, ignore_errors=True)
+    if occupied:
+        shutil.rmtree(stale)
 
 
 def copy_tokenizer(source: str | Path, target: Path) -> None:

@@ -50,25 +50,23 @@ def save(
       CheckpointError: Neither ``config`` nor a ``source`` with ``config.json``, ``path`` exists,
         or ``params`` do not fit the configuration.
     """
+    hf_directory.dtype_of(dtype)
     if source is not None and not Path(source).is_dir():
         raise CheckpointError(f"{source}: no such directory to take config and tokenizer from")
-    original = source is not None and (Path(source) / "config.json").is_file()
-    if config is None and not original:
+    settings = _generation(source, generation)
+    if source is not None and (Path(source) / "config.json").is_file():
+        before = registry.read_config(source)
+        config = config or before
+        original = hf_directory.read_json(Path(source) / "config.json")
+        hf_config = registry.update_hf_config(original, before, config, dtype)
+    elif config is not None:
+        hf_config = registry.to_hf_config(config) | {"torch_dtype": dtype}
+        hf_config |= {name: settings[name] for name in _TOKEN_IDS if name in settings}
+    else:
         raise CheckpointError(
             f"cannot write {path}: give `config`, or a `source` directory with config.json"
         )
-    hf_directory.dtype_of(dtype)
-    before = registry.read_config(source) if original else None
-    config = config or before
     _check(params, config)
-    settings = _generation(source, generation)
-    if original:
-        raw = hf_directory.read_json(Path(source) / "config.json")
-        hf_config = registry.update_hf_config(raw, before, config, dtype)
-    else:
-        hf_config = registry.to_hf_config(config)
-        hf_config |= {"torch_dtype": dtype}
-        hf_config |= {name: settings[name] for name in _TOKEN_IDS if name in settings}
     with hf_directory.new_directory(path, overwrite=overwrite) as directory:
         hf_directory.write_tensors(
             directory, _writable(params), dtype=dtype, max_shard_bytes=max_shard_bytes
