@@ -168,7 +168,7 @@ _HTTP = re.compile(
 )
 # A JSON document that was cut off: a filled error key near its start.
 _CUT_ERROR_KEY = re.compile(
-    r"[\"']errors?[\"']\s*:\s*(?!\[\s*\]|\{\s*\}|null\b|None\b|\"\"|''|[Ff]alse\b|0\b)"
+    r"[\"']errors?[\"']\s*:(?!\s*(?:\[\s*\]|\{\s*\}|null\b|None\b|\"\"|''|[Ff]alse\b|0\b))"
 )
 _LONG_TEXT = 400  # characters; only the start of a longer plain text is searched for phrases
 

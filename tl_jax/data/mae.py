@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from tl_jax.data.feedback import (
     MODES,
@@ -23,10 +24,9 @@ __all__ = [
     "MODES",
     "REFERENCE_PHRASES",
     "FeedbackStatus",
-    "Report",
+    "LabelCounts",
     "TurnLabel",
     "classify_feedback",
-    "count_labels",
     "label_turns",
     "sample_id",
 ]
@@ -122,46 +122,37 @@ def sample_id(trajectory: Trajectory, label: TurnLabel) -> str:
     return f"Turn {label.turn}: {trajectory.id}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Counts over labelled turns.
+@dataclasses.dataclass
+class LabelCounts:
+    """Running counts over labelled trajectories.
 
     Attributes:
-      turns: Assistant turns.
-      kept: Turns that are trained.
       verdicts: Turns by verdict.
-      reasons: Turns that are not trained, by the rule that decided.
+      reasons: Turns that are not trained, by verdict and the rule that decided.
       categories: Turns with an erroneous call, by category.
       trajectories_with_error: Trajectories with at least one such turn.
     """
 
-    turns: int = 0
-    kept: int = 0
-    verdicts: dict[str, int] = dataclasses.field(default_factory=dict)
-    reasons: dict[str, int] = dataclasses.field(default_factory=dict)
-    categories: dict[str, int] = dataclasses.field(default_factory=dict)
+    verdicts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    categories: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     trajectories_with_error: int = 0
 
+    def add(self, labels: Sequence[TurnLabel]) -> None:
+        """Count the turns of one trajectory."""
+        wrong = [label for label in labels if label.verdict in ("error", "unparsable")]
+        self.trajectories_with_error += bool(wrong)
+        self.categories.update(label.category for label in wrong)
+        self.verdicts.update(label.verdict for label in labels)
+        self.reasons.update(f"{x.verdict}: {x.reason}" for x in labels if not x.kept)
 
-def count_labels(labels: Iterable[Sequence[TurnLabel]]) -> Report:
-    """Count the labels of many trajectories; counters are sorted by falling count."""
-    verdicts: collections.Counter[str] = collections.Counter()
-    reasons: collections.Counter[str] = collections.Counter()
-    categories: collections.Counter[str] = collections.Counter()
-    with_error = 0
-    for group in labels:
-        with_error += any(label.verdict == "error" for label in group)
-        for label in group:
-            verdicts[label.verdict] += 1
-            if not label.kept:
-                reasons[f"{label.verdict}: {label.reason}"] += 1
-            if label.verdict in ("error", "unparsable"):
-                categories[label.category] += 1
-    return Report(
-        turns=sum(verdicts.values()),
-        kept=verdicts["keep"],
-        verdicts=dict(verdicts.most_common()),
-        reasons=dict(reasons.most_common()),
-        categories=dict(categories.most_common()),
-        trajectories_with_error=with_error,
-    )
+    def report(self) -> dict[str, Any]:
+        """Return the counts as a JSON-ready dict, each sorted by falling count."""
+        return {
+            "turns": self.verdicts.total(),
+            "kept": self.verdicts["keep"],
+            "verdicts": dict(self.verdicts.most_common()),
+            "reasons": dict(self.reasons.most_common()),
+            "categories": dict(self.categories.most_common()),
+            "trajectories_with_error": self.trajectories_with_error,
+        }

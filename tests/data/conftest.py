@@ -1,0 +1,71 @@
+"""A small tokenizer, a small dialogue, and where the golden and the real files are."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.data.schema import Message, Trajectory
+from tl_jax.data.templates import render_sample
+from tl_jax.data.tokenizer import train_byte_bpe
+
+SEARCH = ToolSpec(
+    "search_advice",
+    "Search advice slips.",
+    (Parameter("query", "string", "The text.", True), Parameter("limit", "integer", "How many.")),
+)
+USER = ToolSpec("search_user", "Search users.", (Parameter("name", "string", "The name.", True),))
+ASK = ToolSpec("ask_to_user", "Ask.", (Parameter("question", "string", "What.", True),))
+FINISH = ToolSpec("finish", "Finish.", (Parameter("answer", "string", "The answer.", True),))
+
+
+def call(name, **arguments):
+    """An assistant turn with one call."""
+    return Message("assistant", "", (ToolCall(name, arguments),))
+
+
+@pytest.fixture(scope="session")
+def trajectory():
+    """A wrong call, its error, the right call, its result, the answer."""
+    return Trajectory(
+        id="t1",
+        tools=(SEARCH, USER, ASK, FINISH),
+        messages=(
+            Message("user", "advice on 'love', please"),
+            call("search_advice", q="love"),
+            Message("tool", "search_advice() got an unexpected keyword argument 'q'"),
+            call("search_advice", query="love", limit=2),
+            Message("tool", '{"slips": ["Love is <|eos|> patient", "Love is kind"]}'),
+            call("finish", answer="It's patient"),
+        ),
+        source="made.jsonl",
+        line=7,
+        tags={"domain": "advice"},
+    )
+
+
+@pytest.fixture(scope="session")
+def tokenizer(trajectory, tmp_path_factory):
+    """A byte-level BPE of 400 tokens."""
+    text = render_sample(trajectory.tools, trajectory.messages).text
+    return train_byte_bpe([text] * 3, 400, tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Read a golden file by name; skips where TL_JAX_GOLDEN is unset."""
+    folder = os.environ.get("TL_JAX_GOLDEN")
+    if not folder:
+        pytest.skip("TL_JAX_GOLDEN is not set")
+    return lambda name: json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def rotllama():
+    """Path of the real trajectory file; skips where TL_JAX_DATA is unset."""
+    folder = os.environ.get("TL_JAX_DATA")
+    if not folder:
+        pytest.skip("TL_JAX_DATA is not set")
+    return Path(folder) / "rotllama_gpt4" / "trajectories.jsonl.gz"

@@ -1,0 +1,190 @@
+"""Prepared data sets: complete, counted, atomic, repeated only when something changed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
+from tl_jax.data import dataset
+from tl_jax.data.dataset import DataError, is_validation, prepare, source_hash
+from tl_jax.data.importers import BadRow, read
+from tl_jax.data.records import read_examples, read_prompts
+from tl_jax.data.schema import Message
+from tl_jax.data.tokenizer import train_byte_bpe
+
+
+def run(rows, tokenizer, out, **changes):
+    settings = dict(
+        data=DataConfig(max_length=4096, validation_fraction=0.3),
+        mae=MaeConfig(),
+        key_tokens=KeyTokenConfig(),
+        seed=0,
+        source="test",
+    )
+    return prepare(rows, tokenizer, out_dir=out, **{**settings, **changes})
+
+
+def many(trajectory, count):
+    """Copies with different queries; every query occurs twice."""
+    return [
+        dataclasses.replace(
+            trajectory,
+            id=f"t{number}",
+            line=number,
+            messages=(Message("user", f"query {number // 2}"), *trajectory.messages[1:]),
+        )
+        for number in range(count)
+    ]
+
+
+def test_files_and_report_agree(trajectory, tokenizer, tmp_path):
+    report = run(many(trajectory, 40), tokenizer, tmp_path / "out")
+    out = tmp_path / "out"
+    train, held = (
+        list(read_examples(out / "examples.jsonl")),
+        list(read_examples(out / "validation.jsonl")),
+    )
+    prompts = list(read_prompts(out / "prompts.jsonl"))
+    assert report == json.loads((out / "mae_report.json").read_text())
+    assert (report["turns"], report["kept"], report["rows"]) == (120, 80, 40)
+    assert report["examples"] == {"train": len(train), "validation": len(held)}
+    assert len(train) + len(held) == 80 and held
+    assert len(prompts) == len(train)
+    assert report["tokens"]["train"] == sum(len(example.ids) for example in train)
+    assert report["trained_tokens"]["validation"] == sum(w > 0 for e in held for w in e.weights)
+    assert report["key_tokens_per_reply"] == {"1": 40, "2": 40}
+    assert not {e.tags["trajectory"] for e in train} & {e.tags["trajectory"] for e in held}
+
+
+def test_equal_queries_fall_on_one_side(trajectory):
+    sides = [is_validation(row, 0.3) for row in many(trajectory, 60)]
+    assert sides[::2] == sides[1::2] and 0 < sum(sides) < 40
+    assert not any(is_validation(row, 0.0) for row in many(trajectory, 60))
+
+
+def test_equal_inputs_are_not_prepared_again(trajectory, tokenizer, tmp_path):
+    out = tmp_path / "out"
+    report = run(many(trajectory, 4), tokenizer, out)
+
+    def untouchable():
+        raise AssertionError("rows were read")
+        yield
+
+    stamp = (out / "examples.jsonl").stat().st_mtime_ns
+    assert run(untouchable(), tokenizer, out) == report
+    batching = DataConfig(max_length=4096, validation_fraction=0.3, batch_size=99)
+    assert run(untouchable(), tokenizer, out, data=batching) == report
+    assert (out / "examples.jsonl").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": "other"},
+        {"seed": 1},
+        {"mae": MaeConfig(action="mask")},
+        {"key_tokens": KeyTokenConfig(w_max=3.0)},
+        {"data": DataConfig(max_length=4096, template="script")},
+    ],
+)
+def test_any_change_of_the_inputs_prepares_again(trajectory, tokenizer, tmp_path, changes):
+    out = tmp_path / "out"
+    run(many(trajectory, 4), tokenizer, out)
+    before = (out / "fingerprint.json").read_text()
+    run(many(trajectory, 4), tokenizer, out, **changes)
+    assert (out / "fingerprint.json").read_text() != before
+
+
+def test_an_interrupted_run_leaves_the_old_files_alone(trajectory, tokenizer, tmp_path):
+    out = tmp_path / "out"
+    run(many(trajectory, 4), tokenizer, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def broken():
+        yield from many(trajectory, 2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(broken(), tokenizer, out, source="new")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_directory_with_other_files_is_not_replaced(trajectory, tokenizer, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(DataError, match=r"thesis\.txt"):
+        run(many(trajectory, 2), tokenizer, tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_bad_rows_go_to_quarantine(trajectory, tokenizer, tmp_path):
+    rows = [*many(trajectory, 60), BadRow("a.jsonl", 60, "not JSON", "{")]
+    report = run(rows, tokenizer, tmp_path / "out")
+    assert report["bad_rows"] == 1 and report["rows"] == 61
+    (entry,) = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").open())
+    assert entry == {"file": "a.jsonl", "line": 60, "reason": "not JSON", "row": "{"}
+
+
+def test_too_many_bad_rows_stop_with_a_summary(trajectory, tokenizer, tmp_path):
+    rows = many(trajectory, 10) + [BadRow("a.jsonl", 10 + i, "not JSON", "{") for i in range(2)]
+    with pytest.raises(DataError, match=r"2 of 12 rows.*\n  2 x not JSON \(first at line 10\)"):
+        run(rows, tokenizer, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trajectory_without_text_form_is_quarantined(trajectory, tokenizer, tmp_path):
+    bad = trajectory.messages[1].calls[0]
+    turn = Message("assistant", "", (dataclasses.replace(bad, name="two words("),))
+    messages = (trajectory.messages[0], turn, *trajectory.messages[2:])
+    rows = [*many(trajectory, 60), dataclasses.replace(trajectory, messages=messages)]
+    report = run(rows, tokenizer, tmp_path / "out")
+    assert report["bad_rows"] == 1
+    assert "cannot be written as text" in (tmp_path / "out" / "quarantine.jsonl").read_text()
+
+
+def test_nothing_to_train_on_is_said(trajectory, tokenizer, tmp_path):
+    with pytest.raises(DataError, match="nothing to train on"):
+        run(many(trajectory, 3), tokenizer, tmp_path / "out", data=DataConfig(max_length=16))
+
+
+def test_limits_take_a_seeded_sample(trajectory, tokenizer, tmp_path):
+    def ids(name, seed):
+        data = DataConfig(
+            max_length=4096, validation_fraction=0.0, max_trajectories=20, max_prompts=5
+        )
+        report = run(many(trajectory, 50), tokenizer, tmp_path / name, data=data, seed=seed)
+        assert report["trajectories"]["train"] == 20 and report["prompts"]["train"] == 5
+        examples = read_examples(tmp_path / name / "examples.jsonl")
+        prompts = read_prompts(tmp_path / name / "prompts.jsonl")
+        return [e.id for e in examples], [p.id for p in prompts]
+
+    assert ids("a", 0) == ids("b", 0) != ids("c", 1)
+
+
+def test_the_source_hash_follows_the_bytes(tmp_path):
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "b").write_text("x")
+    assert source_hash(tmp_path / "a") == source_hash(tmp_path / "b")
+    (tmp_path / "b").write_text("y")
+    assert source_hash(tmp_path / "a") != source_hash(tmp_path / "b")
+
+
+def test_every_data_field_in_the_hash_exists():
+    names = {field.name for field in dataclasses.fields(DataConfig)}
+    assert set(dataset._DATA_FIELDS) <= names
+
+
+def test_real_trajectories_become_examples(rotllama, tmp_path):
+    rows = list(read(rotllama))[::40]
+    texts = [message.content[:400] for row in rows for message in row.messages]
+    tokenizer = train_byte_bpe(texts, 3000, tmp_path / "tokenizer")
+    data = DataConfig(max_length=8192, validation_fraction=0.1)
+    report = run(iter(rows), tokenizer, tmp_path / "out", data=data)
+    assert report["bad_rows"] == 0
+    assert sum(report["trajectories"].values()) == len(rows)
+    skipped = sum(report["samples_skipped"].values())
+    assert sum(report["examples"].values()) + skipped == report["kept"]
+    assert skipped < 0.02 * report["kept"]
+    assert sum(report["examples"].values()) > 200
+    assert report["key_tokens_per_reply"]["1"] > report["key_tokens_per_reply"]["2"] > 0

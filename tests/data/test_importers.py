@@ -1,0 +1,193 @@
+"""Importers: what each format becomes, and that a bad row never stops the reading."""
+
+import copy
+import gzip
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tl_jax.data.importers import BadRow, Source, read
+from tl_jax.data.importers.read import FORMATS
+from tl_jax.data.schema import RowError, Trajectory, to_json
+
+TOOLS = [
+    {
+        "name": "search",
+        "description": "Find.",
+        "parameters": {
+            "type": "object",
+            "properties": {"query": {"type": "string", "desciption": "What."}},
+        },
+        "required": ["query"],
+    }
+]
+REACT = {
+    "id": "Turn 2: find tea",
+    "conversations": [
+        {"from": "system", "value": f"Use tools:\n{json.dumps(TOOLS)}\n\nLet's Begin!\n"},
+        {"from": "user", "value": "find tea\nBegin!\n"},
+        {
+            "from": "assistant",
+            "value": 'Thought: I look.\nAction: search\nAction Input: {"query": "tea"}',
+        },
+        {"from": "function", "value": "[]"},
+        {"from": "assistant", "value": 'Thought: x\nAction: finish\nAction Input: {"answer": "a}'},
+    ],
+    "tool_folder": "Food/Tea",
+}
+RAW = {
+    "id": "r1",
+    "conversations": [
+        {
+            "role": "system",
+            "content": json.dumps(
+                [
+                    {
+                        "type": "function",
+                        "function": {
+                            "name": "f",
+                            "description": "F.",
+                            "parameters": {
+                                "properties": {
+                                    "a": {"type": "string", "description": "A."},
+                                    "b": {"type": "integer", "description": "B."},
+                                },
+                                "required": ["b"],
+                            },
+                        },
+                    }
+                ]
+            ),
+        },
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": 'f\n{"b": 1}'},
+        {"role": "function", "content": "ok"},
+        {"role": "assistant", "content": "no call here"},
+    ],
+}
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_react_text_becomes_structured(tmp_path):
+    (found,) = read(write(tmp_path / "a.jsonl", [REACT]))
+    assert found.tools[0].parameters[0].description == "What."
+    assert found.tools[0].parameters[0].required
+    user, first, feedback, last = found.messages
+    assert user.content == "find tea"
+    assert (first.content, first.calls[0].name) == ("I look.", "search")
+    assert first.calls[0].arguments == {"query": "tea"}
+    assert feedback.role == "tool"
+    assert last.calls == () and last.status == "error" and "Action Input" in last.content
+
+
+def test_raw_format_becomes_structured_with_required_parameters_first(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([RAW]))
+    (found,) = read(path)
+    assert found.id == "r1"
+    assert [p.name for p in found.tools[0].parameters] == ["b", "a"]
+    assert found.messages[1].calls[0].arguments == {"b": 1}
+    assert found.messages[3].status == "error"
+
+
+def test_what_was_written_is_read_back_with_its_first_source(tmp_path, trajectory):
+    path = tmp_path / "a.jsonl.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as stream:
+        stream.write(json.dumps(to_json(trajectory)) + "\n")
+    assert [to_json(found) for found in read(path)] == [to_json(trajectory)]
+
+
+@pytest.mark.parametrize(
+    ("row", "name"), [(REACT, "rotllama"), (RAW, "tl_training"), ("made", "canonical")]
+)
+def test_the_format_is_recognised_and_the_reason_told(tmp_path, trajectory, row, name):
+    row = to_json(trajectory) if row == "made" else row
+    found = read(write(tmp_path / "a.jsonl", [{"x": 1}, row]))
+    assert found.format == name
+    assert found.reason.startswith("row 1: ")
+
+
+def test_an_unknown_format_names_the_keys_and_the_setting(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"foo": 1, "bar": 2}])
+    with pytest.raises(ValueError, match=r"keys foo, bar.*data\.format"):
+        read(path)
+
+
+def test_bad_rows_are_reported_with_line_and_reason(tmp_path):
+    path = write(tmp_path / "a.jsonl", [REACT])
+    with open(path, "ab") as stream:
+        stream.write(b'{"id": \n\n\xff\xfe\n[1]\n{"id": "x"}\n')
+        stream.write(json.dumps(REACT).replace("find tea", "\\ud800").encode() + b"\n")
+    good, *bad = read(path)
+    assert isinstance(good, Trajectory)
+    assert [row.line for row in bad] == [1, 3, 4, 5, 6]
+    assert all(isinstance(row, BadRow) and row.path == str(path) for row in bad)
+    assert [row.reason.split(":")[0] for row in bad[:2]] == ["not JSON", "not UTF-8 text"]
+    assert "object" in bad[2].reason and "conversations" in bad[3].reason
+    assert bad[3].row == {"id": "x"}
+
+
+def test_a_missing_file_and_a_wrong_ending_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="data.path"):
+        read(tmp_path / "none.jsonl")
+    (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(ValueError, match="jsonl"):
+        read(tmp_path / "a.csv")
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+def replace_somewhere(row, data):
+    """Put junk at a random place of a nested row."""
+    node, path = row, []
+    while isinstance(node, (dict, list)) and node and (not path or data.draw(st.booleans())):
+        key = data.draw(st.sampled_from(list(node) if isinstance(node, dict) else range(len(node))))
+        path.append((node, key))
+        node = node[key]
+    parent, key = path[-1]
+    parent[key] = data.draw(JUNK)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), start=st.sampled_from([REACT, RAW]), name=st.sampled_from(sorted(FORMATS)))
+def test_mutated_rows_never_crash_an_importer(data, start, name, tmp_path_factory):
+    row = copy.deepcopy(start)
+    replace_somewhere(row, data)
+    path = write(tmp_path_factory.mktemp("rows") / "a.jsonl", [row])
+    for found in Source(str(path), name, "test"):
+        assert isinstance(found, (Trajectory, BadRow))
+    assert isinstance(FORMATS[name].recognise(row), str)
+
+
+def test_row_errors_are_value_errors():
+    assert issubclass(RowError, ValueError)
+
+
+def test_every_real_row_is_imported(rotllama):
+    source = read(rotllama)
+    assert source.format == "rotllama"
+    rows = list(source)
+    assert len(rows) == 3311 and all(isinstance(row, Trajectory) for row in rows)
+    assert len({row.id for row in rows}) == len(rows)
+    messages = [message for row in rows for message in row.messages]
+    turns = [message for message in messages if message.role == "assistant"]
+    results = [message.content for message in messages if message.role == "tool"]
+    assert len(turns) == 9875
+    assert len(results) == 6020
+    assert sum("error" in text.lower() for text in results) == 990
+    assert sum(not turn.calls for turn in turns) == 58
+    assert all(tool.name for row in rows for tool in row.tools)
+    described = [p for row in rows for tool in row.tools for p in tool.parameters]
+    assert all("desciption" not in p.schema for p in described)
+    assert all(row.tools[-1].parameters[0].required for row in rows)
