@@ -5,11 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
+import tokenizers
+from tokenizers import decoders, models, normalizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.templates import render_sample
-from tl_jax.data.tokenizer import train_byte_bpe
+from tl_jax.data.tokenizer import from_fast, train_byte_bpe
 
 SEARCH = ToolSpec(
     "search_advice",
@@ -51,6 +54,33 @@ def tokenizer(trajectory, tmp_path_factory):
     """A byte-level BPE of 400 tokens."""
     text = render_sample(trajectory.tools, trajectory.messages).text
     return train_byte_bpe([text] * 3, 400, tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def llama_like(trajectory):
+    """A tokenizer that, as LLaMA-2's, puts a blank before the text and a control token first."""
+    core = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    text = render_sample(trajectory.tools, trajectory.messages).text
+    special = ["<unk>", "<s>", "</s>"]
+    core.train_from_iterator(
+        text.split(),  # so that a blank only begins a piece
+        trainers.BpeTrainer(
+            vocab_size=300,
+            special_tokens=special,
+            initial_alphabet=["\n"],
+            max_token_length=12,
+            show_progress=False,
+        ),
+    )
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    names = dict(zip(("unk_token", "bos_token", "eos_token"), special, strict=True))
+    return from_fast(PreTrainedTokenizerFast(tokenizer_object=core, **names))
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,23 @@ def test_a_prompt_made_alone_has_the_ids_of_training(trajectory, tokenizer, acti
         assert alone == prompt.ids
 
 
+@pytest.mark.parametrize("action", ["drop", "mask"])
+def test_a_tokenizer_that_marks_the_start_of_a_text_is_used_right(trajectory, llama_like, action):
+    weighted = KeyTokenConfig(mode="paper", w_max=9.0)
+    examples, prompts, _ = build(trajectory, llama_like, action=action, key_tokens=weighted)
+    assert examples[0].ids[0] == llama_like.bos_id == 1
+    for prompt, cut in zip(prompts, (3, 5), strict=True):
+        before = trajectory.messages[:cut]
+        assert prompt.ids == prompt_ids(trajectory.tools, before, llama_like, action=action)
+        if action == "drop":
+            assert prompt.ids == llama_like.fast(prompt.text)["input_ids"]
+    example, size = examples[0], len(prompts[0].ids)
+    reply = example.ids[size : example.ids.index(llama_like.eos_id, size)]
+    assert llama_like.decode(reply) == " search_advice(query = 'love', limit = 2) "
+    assert llama_like.decode(reply[:1]).startswith(" s")
+    assert example.weights[size] > 1
+
+
 texts = st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), max_size=30
 ) | st.sampled_from(["", " ", "\n", "x\n", "  \n\n y", "Assistant:", "<|eos|>"])
