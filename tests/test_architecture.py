@@ -1,0 +1,326 @@
+"""The rules of the house, read from the source with ``ast``."""
+
+import ast
+import functools
+import pathlib
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tl_jax"
+
+LEVELS = (
+    ("config", "types"),
+    ("parallel", "ops", "calls"),
+    ("models", "data", "rewards", "convert"),
+    ("train", "rl", "evaluate", "report"),
+    ("cli",),
+)
+
+# Room -> rooms it may import. Every other arrow is an error.
+ALLOWED = {
+    "config": set(),
+    "types": set(),
+    "parallel": {"config", "types"},
+    "ops": {"parallel"},
+    "calls": set(),
+    "models": {"config", "types", "parallel", "ops"},
+    "data": {"config", "calls"},
+    "rewards": {"config", "calls"},
+    "convert": {"config", "types", "parallel", "models"},
+    "train": {"config", "types", "parallel", "ops", "models"},
+    "rl": {"config", "types", "parallel", "ops", "calls", "models", "data", "rewards"},
+    "evaluate": {"config", "types", "calls", "data", "rewards", "rl"},
+    "report": {"config", "calls", "rewards"},
+}
+ALLOWED["cli"] = set(ALLOWED)
+
+# Arrows inside a level, and the only module that may be imported along them.
+SIDEWAYS = {
+    ("ops", "parallel"): "parallel.sharding",
+    ("convert", "models"): "models",
+    ("evaluate", "rl"): "rl.sampler",
+}
+
+# Inside a room: a module may import those before it in its chain, never those after it.
+CHAINS = {
+    "ops": [("rope", "attention")],
+    "calls": [("call", "syntax", "parse", "render"), ("call", "compare")],
+    "models": [("layers", "heads", "decoder", "functional"), ("registry", "functional")],
+    "data": [
+        ("schema", "importers", "dataset"),
+        ("schema", "feedback", "mae", "examples", "records", "dataset"),
+        ("schema", "templates", "key_tokens", "examples", "pipeline"),
+        ("tokenizer", "key_tokens"),
+        ("templates", "synthetic", "dataset"),
+    ],
+    "rewards": [("taxonomy", "reference", "rules")],
+    "convert": [("names", "from_hf"), ("names", "to_hf"), ("hf_directory", "from_hf")],
+    "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
+    "rl": [("sampler", "advantages", "rollout")],
+    "evaluate": [("scores", "rotbench", "runner")],
+    "report": [("read", "figures", "run"), ("html", "run"), ("mae", "run")],
+}
+
+WITHOUT_JAX = ("calls", "data", "rewards")
+NEEDS_JAX = {"tl_jax.data.pipeline"}
+
+NNX_SURFACE = {
+    "Module", "Param", "Rngs", "initializers", "split", "merge", "to_pure_dict", "List",
+}  # fmt: skip
+
+MAX_LINES = 400
+MAX_MEDIAN_LINES = 200
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+SCRIPTS = [p for folder in ("tools", "configs") for p in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports_of(path):
+    """Full names of what a file imports, wherever in the file the statement stands."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    names = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    return names
+
+
+def inner_imports(path):
+    """Modules of this package that a file imports (the longest prefix that is a module)."""
+    found = set()
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == PACKAGE.name:
+            prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+            found.add(next(prefix for prefix in prefixes if prefix in FILES))
+    return found
+
+
+def inside(module):
+    return module.partition(".")[2]
+
+
+def room_of(module):
+    return inside(module).partition(".")[0]
+
+
+def where(path, node):
+    return f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_the_table_points_downwards_or_along_a_declared_arrow():
+    level = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
+    assert set(ALLOWED) == set(level)
+    wrong = [
+        (room, target)
+        for room, targets in ALLOWED.items()
+        for target in targets
+        if room != target and level[target] >= level[room] and (room, target) not in SIDEWAYS
+    ]
+    assert not wrong
+
+
+def test_every_import_between_rooms_is_in_the_table():
+    wrong = []
+    for module, path in FILES.items():
+        room = room_of(module)
+        for target in inner_imports(path):
+            other = room_of(target)
+            if not room or not other:
+                # Only the version may be asked of the package itself, and it imports nothing.
+                allowed = bool(room)
+            else:
+                allowed = other == room or other in ALLOWED.get(room, set())
+                only = SIDEWAYS.get((room, other))
+                if only:
+                    allowed &= inside(target) == only or inside(target).startswith(f"{only}.")
+            if not allowed:
+                wrong.append(f"{module} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_operations_take_nothing_but_the_layout_hint_from_parallel():
+    taken = {
+        name
+        for module, path in FILES.items()
+        if room_of(module) == "ops"
+        for name in imports_of(path)
+        if name.startswith("tl_jax.parallel")
+    }
+    assert taken <= {"tl_jax.parallel.sharding.constrain"}
+
+
+def test_files_of_a_room_import_along_its_chain():
+    wrong = []
+    for room, chains in CHAINS.items():
+        for chain in chains:
+            for number, earlier in enumerate(chain):
+                here = f"tl_jax.{room}.{earlier}"
+                assert here in FILES, f"{here} is in CHAINS but there is no such module"
+                files = [p for m, p in FILES.items() if m == here or m.startswith(f"{here}.")]
+                targets = set().union(*map(inner_imports, files))
+                for later in chain[number + 1 :]:
+                    bad = f"tl_jax.{room}.{later}"
+                    if any(t == bad or t.startswith(f"{bad}.") for t in targets):
+                        wrong.append(f"{here} imports {bad}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module: inner_imports(path) - {module} for module, path in FILES.items()}
+    while graph:
+        leaves = [module for module, targets in graph.items() if not targets & graph.keys()]
+        assert leaves, f"circle among {sorted(graph)}"
+        for module in leaves:
+            del graph[module]
+
+
+def test_data_calls_and_rewards_import_without_jax():
+    modules = [m for m in FILES if room_of(m) in WITHOUT_JAX and m not in NEEDS_JAX]
+    program = f"""
+import importlib, sys
+
+class Forbid:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("jax", "jaxlib", "flax"):
+            raise ImportError(f"forbidden import of {{name}}")
+
+sys.meta_path.insert(0, Forbid())
+for module in {modules!r}:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        sys.exit(f"{{module}}: {{error}}")
+loaded = {{"jax", "jaxlib", "flax"}} & set(sys.modules)
+sys.exit(f"loaded {{loaded}}" if loaded else 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_only_the_declared_surface_of_nnx_is_used():
+    wrong = []
+    for path in FILES.values():
+        names = imports_of(path)
+        wrong += [f"{path.name} imports {n}" for n in names if n.startswith("flax.nnx.")]
+        wrong += [f"{path.name} imports {n}" for n in names if n.startswith("flax.linen")]
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id == "nnx" and node.attr not in NNX_SURFACE:
+                    wrong.append(f"{where(path, node)}: nnx.{node.attr}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nnx_stays_in_the_rooms_that_define_the_model():
+    rooms = {room_of(m) for m, path in FILES.items() if "flax.nnx" in imports_of(path)}
+    assert rooms == {"models"}
+
+
+RUNS_CODE = {"eval", "exec", "compile", "__import__"}
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+UNSAFE_CALLS = {"os.system", "os.popen", "torch.load", "yaml.load", "yaml.unsafe_load"}
+UNSAFE_KEYWORDS = {"trust_remote_code", "allow_pickle", "shell"}
+
+
+@pytest.mark.parametrize("path", [*FILES.values(), *SCRIPTS], ids=lambda p: p.stem)
+def test_nothing_read_from_a_file_can_run(path):
+    wrong = [n for n in imports_of(path) if n.partition(".")[0] in UNSAFE_MODULES]
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name in RUNS_CODE | UNSAFE_CALLS:
+                wrong.append(f"{where(path, node)}: {name}()")
+            wrong += [
+                f"{where(path, node)}: {keyword.arg}"
+                for keyword in node.keywords
+                if keyword.arg in UNSAFE_KEYWORDS and ast.unparse(keyword.value) != "False"
+            ]
+    assert not wrong
+
+
+def _is_broad(kind):
+    return kind is None or any(
+        isinstance(node, ast.Name) and node.id in ("Exception", "BaseException")
+        for node in ast.walk(kind)
+    )
+
+
+@pytest.mark.parametrize("path", [*FILES.values(), *SCRIPTS], ids=lambda p: p.stem)
+def test_no_broad_handler_swallows_an_error(path):
+    wrong = []
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ExceptHandler) and _is_broad(node.type):
+            parts = [part for statement in node.body for part in ast.walk(statement)]
+            raises = any(isinstance(part, ast.Raise) for part in parts)
+            names = {part.id for part in parts if isinstance(part, ast.Name)}
+            if not raises and (node.name is None or node.name not in names):
+                wrong.append(where(path, node))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+            if any(_is_broad(argument) for argument in node.args):
+                wrong.append(where(path, node))
+    assert not wrong
+
+
+def test_files_stay_short():
+    lengths = {m: len(p.read_text(encoding="utf-8").splitlines()) for m, p in FILES.items()}
+    assert {m: n for m, n in lengths.items() if n > MAX_LINES} == {}
+    assert statistics.median(n for n in lengths.values() if n) <= MAX_MEDIAN_LINES
+
+
+def test_torch_is_never_imported():
+    users = [m for m, p in FILES.items() if any(n.split(".")[0] == "torch" for n in imports_of(p))]
+    assert users == []
+
+
+# An attribute that happens to be computed explains itself like other attributes do.
+PROPERTIES = {"property", "functools.cached_property", "cached_property"}
+
+
+def test_every_public_name_has_a_docstring():
+    missing = []
+
+    def visit(path, node):
+        for child in node.body:
+            if not isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            decorators = {ast.unparse(decorator) for decorator in child.decorator_list}
+            if child.name.startswith("_") or decorators & PROPERTIES:
+                continue
+            if ast.get_docstring(child) is None:
+                missing.append(f"{where(path, child)}: {child.name}")
+            protocol = isinstance(child, ast.ClassDef) and any(
+                ast.unparse(base).startswith(("Protocol", "typing.Protocol"))
+                for base in child.bases
+            )
+            if isinstance(child, ast.ClassDef) and not protocol:
+                visit(path, child)
+
+    for path in FILES.values():
+        tree = tree_of(path)
+        if tree.body and ast.get_docstring(tree) is None:
+            missing.append(f"{path.relative_to(ROOT)}: the module")
+        visit(path, tree)
+    assert not missing, "\n".join(missing)
