@@ -1,0 +1,110 @@
+"""Cross-entropy and log-probabilities against numpy, whatever the chunk."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl_jax.ops.cross_entropy import token_logprobs, weighted_cross_entropy
+
+B, T, D, V = 2, 7, 5, 11
+
+
+def inputs():
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(B, T, D)).astype(np.float32)
+    kernel = rng.normal(size=(D, V)).astype(np.float32)
+    return hidden, kernel, rng.integers(0, V, (B, T)), rng.choice([0.0, 1.0, 9.0], (B, T))
+
+
+def by_hand(hidden, kernel, targets, temperature=1.0):
+    logits = hidden.astype(np.float64) @ kernel / temperature
+    logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+    entropy = -(np.exp(logits) * logits).sum(-1)
+    return np.take_along_axis(logits, targets[..., None], -1)[..., 0], entropy
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("chunk", [0, 1, 3, 7, 100])
+def test_logprobs_and_entropy_equal_numpy(chunk, temperature):
+    hidden, kernel, targets, _ = inputs()
+    found = token_logprobs(hidden, kernel, targets, chunk=chunk, temperature=temperature)
+    expected = by_hand(hidden, kernel, targets, temperature)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_entropy_that_nobody_asked_for_is_zero_and_the_rest_is_the_same():
+    hidden, kernel, targets, _ = inputs()
+    logprobs, entropy = token_logprobs(hidden, kernel, targets, chunk=3, with_entropy=False)
+    np.testing.assert_allclose(logprobs, by_hand(hidden, kernel, targets)[0], atol=1e-5)
+    np.testing.assert_array_equal(entropy, np.zeros((B, T)))
+
+
+def test_the_loss_is_a_sum_of_weighted_terms_and_the_sum_of_weights():
+    hidden, kernel, targets, weights = inputs()
+    loss, total = weighted_cross_entropy(hidden, kernel, targets, weights, chunk=3)
+    logprobs, _ = by_hand(hidden, kernel, targets)
+    np.testing.assert_allclose(loss, -(weights * logprobs).sum(), rtol=1e-5)
+    assert float(total) == weights.sum()
+
+
+def test_gradients_do_not_depend_on_the_chunk():
+    hidden, kernel, targets, weights = inputs()
+
+    def grads(chunk):
+        def loss(h, k):
+            return weighted_cross_entropy(h, k, targets, weights, chunk=chunk)[0]
+
+        return jax.grad(loss, argnums=(0, 1))(hidden, kernel)
+
+    # d loss / d hidden by hand: weight * kernel (softmax - onehot).
+    logits = hidden @ kernel
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    by_rule = (weights[..., None] * (probs - np.eye(V)[targets])) @ kernel.T
+    for chunk in (0, 3):
+        found = grads(chunk)
+        np.testing.assert_allclose(found[0], by_rule, atol=1e-4)
+    for whole, chunked in zip(grads(0), grads(3), strict=True):
+        np.testing.assert_allclose(whole, chunked, atol=1e-4)
+
+
+def test_chunks_keep_logits_of_all_positions_out_of_the_program():
+    hidden, kernel, targets, weights = inputs()
+
+    def largest(chunk):
+        def loss(h, k):
+            return weighted_cross_entropy(h, k, targets, weights, chunk=chunk)[0]
+
+        program = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(hidden, kernel)
+        return max(_vocabulary_sizes(program.jaxpr))
+
+    assert largest(0) == B * T * V
+    assert largest(3) == B * 3 * V
+
+
+def _vocabulary_sizes(jaxpr):
+    """Sizes of all intermediate arrays whose last axis is the vocabulary."""
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            shape = variable.aval.shape
+            if len(shape) > 2 and shape[-1] == V:
+                yield int(np.prod(shape))
+        for parameter in equation.params.values():
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from _vocabulary_sizes(inner)
+
+
+def test_half_precision_hidden_states_are_scored_in_float32():
+    hidden, kernel, targets, weights = inputs()
+    low = jnp.asarray(hidden, jnp.bfloat16)
+    score = functools.partial(weighted_cross_entropy, chunk=3)
+    loss, total = score(low, kernel, targets, weights)
+    assert loss.dtype == total.dtype == jnp.float32
+    rounded = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32) for x in (hidden, kernel)]
+    logprobs, _ = by_hand(*rounded, targets)
+    np.testing.assert_allclose(loss, -(weights * logprobs).sum(), rtol=1e-4)

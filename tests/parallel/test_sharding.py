@@ -1,0 +1,98 @@
+"""Layouts follow from logical axes; what cannot be laid out is named."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tl_jax.config import MeshConfig, ModelConfig
+from tl_jax.models import functional
+from tl_jax.parallel import sharding
+from tl_jax.parallel.mesh import make_mesh
+
+MODEL = ModelConfig(
+    vocab_size=64, embed_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64
+)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(2, 2, 2))
+
+
+def test_logical_axes_become_mesh_axes():
+    assert sharding.spec(("layers", "embed", "mlp")) == P(None, "fsdp", "tensor")
+    assert sharding.spec(("batch", "length", None)) == P(("data", "fsdp"), None, None)
+
+
+@pytest.mark.parametrize(
+    ("axes", "mesh_axis"),
+    [
+        (("vocab", "mlp"), "tensor"),
+        (("embed", "embed"), "fsdp"),
+        (("batch", "embed"), "fsdp"),
+        (("act_heads", "act_mlp"), "tensor"),
+    ],
+)
+def test_two_axes_on_one_mesh_axis_are_refused(axes, mesh_axis):
+    with pytest.raises(ValueError, match=f"'{axes[0]}'.*use mesh axis '{mesh_axis}' twice"):
+        sharding.spec(axes)
+
+
+def test_an_unknown_axis_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown logical axis 'embde'; known: vocab, embed"):
+        sharding.spec(("embde",))
+
+
+def test_every_parameter_gets_the_layout_of_its_declaration(mesh):
+    declared = functional.abstract_params(MODEL, value_head=True)
+    layout = sharding.param_shardings(declared, mesh)
+    assert layout["layers"]["mlp"]["down"]["kernel"].spec == P(None, "tensor", "fsdp")
+    assert layout["embed"]["embedding"].spec == P("tensor", "fsdp")
+    assert layout["final_norm"]["scale"].spec == P(None)
+    count = len(jax.tree.leaves(declared, is_leaf=lambda x: hasattr(x, "axes")))
+    assert len(jax.tree.leaves(layout)) == count
+    # Only small vectors are held whole by every device.
+    for path, one in jax.tree_util.tree_leaves_with_path(layout):
+        if one.is_fully_replicated:
+            assert path[-1].key in ("scale", "bias")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vocab_size": 63}, ("embedding", "'vocab'", "63", "'tensor'")),
+        ({"embed_dim": 31}, ("embed", "31", "'fsdp'")),
+        ({"mlp_dim": 33}, ("mlp", "33", "'tensor'")),
+    ],
+)
+def test_a_dimension_that_does_not_divide_is_named(mesh, change, words):
+    declared = functional.abstract_params(dataclasses.replace(MODEL, **change))
+    with pytest.raises(ValueError, match="is not divisible by mesh axis") as caught:
+        sharding.param_shardings(declared, mesh)
+    for word in (*words, "size 2", "config.mesh"):
+        assert word in str(caught.value)
+
+
+def test_rows_of_a_batch_lie_over_data_and_fsdp(mesh):
+    placed = jax.device_put(np.zeros((8, 6)), sharding.batch_sharding(mesh))
+    assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 6)}
+    whole = jax.device_put(np.zeros((8, 6)), sharding.replicated(mesh))
+    assert whole.is_fully_replicated
+
+
+def test_a_hint_without_a_mesh_is_no_operation():
+    x = jnp.ones((4, 4))
+    assert sharding.constrain(x, "batch", "act_embed") is x
+    assert not jax.make_jaxpr(lambda a: sharding.constrain(a, "batch", "act_mlp"))(x).eqns
+
+
+def test_a_hint_within_a_mesh_decides_the_layout(mesh):
+    with jax.set_mesh(mesh):
+        out = jax.jit(lambda a: sharding.constrain(a * 1, "batch", "act_mlp"))(jnp.ones((4, 4)))
+    expected = NamedSharding(mesh, P(("data", "fsdp"), "tensor"))
+    assert out.sharding.is_equivalent_to(expected, 2)
