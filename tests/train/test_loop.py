@@ -1,0 +1,212 @@
+"""A phase writes metrics one step late, stops in order, resumes, and gives up when it must."""
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from tl_jax.train.checkpoint import Checkpoints
+from tl_jax.train.loop import MAX_SKIPPED_IN_A_ROW, Diverged, Phase, Stopped, run_phase
+from tl_jax.train.metrics import MetricsWriter
+from tl_jax.types import TrainState
+
+
+def new_state():
+    return TrainState(
+        step=jnp.int32(0), params={"w": jnp.float32(1)}, opt_state=(), skipped=jnp.int32(0)
+    )
+
+
+def advance(state, step):
+    """Count; the loss of the first step is 100."""
+    assert int(state.step) == step
+    state = state.replace(step=state.step + 1, params={"w": state.params["w"] * 2})
+    return state, {"loss": jnp.float32(100 + step), "tokens": jnp.float32(5)}, ()
+
+
+def rows(run_dir, name="metrics"):
+    return [json.loads(line) for line in (run_dir / f"{name}.jsonl").read_text().splitlines()]
+
+
+def phase_of(steps=6, advance=advance, **settings):
+    return Phase(**{"stage": "toy", "steps": steps, "advance": advance, "log_every": 1, **settings})
+
+
+def run(run_dir, phase, every_steps=100):
+    """Start the phase, or resume it from its newest checkpoint."""
+    with (
+        Checkpoints(run_dir / "checkpoints", every_steps, keep=3) as checkpoints,
+        MetricsWriter(run_dir) as metrics,
+    ):
+        state, start = new_state(), 0
+        if checkpoints.latest() is not None:
+            where = SingleDeviceSharding(jax.devices()[0])
+            target = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), state
+            )
+            state, metadata = checkpoints.restore(target)
+            assert metadata["made_by"] == "test"
+            start = metadata["phase_step"]
+        return run_phase(
+            phase,
+            state,
+            start,
+            checkpoints=checkpoints,
+            metrics=metrics,
+            metadata={"made_by": "test"},
+        )
+
+
+def saved_steps(run_dir):
+    return sorted(int(p.name) for p in (run_dir / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def test_every_step_is_measured_and_the_final_state_is_saved(tmp_path):
+    state = run(tmp_path, phase_of(), every_steps=4)
+    assert int(state.step) == 6 and float(state.params["w"]) == 64
+    assert [(r["stage"], r["step"], r["loss"]) for r in rows(tmp_path)] == [
+        ("toy", step, 99 + step) for step in range(1, 7)
+    ]
+    assert all(row["tokens_per_s"] > 0 for row in rows(tmp_path))
+    assert saved_steps(tmp_path) == [4, 6]
+
+
+def test_values_are_written_one_step_late(tmp_path):
+    seen = []
+
+    def watched(state, step):
+        seen.append([row["step"] for row in rows(tmp_path)])
+        return advance(state, step)
+
+    run(tmp_path, phase_of(4, watched))
+    # While step n + 1 is under way, the newest row on disk is that of step n - 1.
+    assert seen == [[], [], [1], [1, 2]]
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_rows_come_at_the_interval_at_the_start_and_at_the_end(tmp_path):
+    run(tmp_path, phase_of(8, log_every=3))
+    assert [row["step"] for row in rows(tmp_path)] == [1, 3, 6, 8]
+
+
+def test_samples_carry_their_step(tmp_path):
+    def sampling(state, step):
+        state, values, _ = advance(state, step)
+        return state, values, [{"reward": step / 2}]
+
+    run(tmp_path, phase_of(2, sampling))
+    assert rows(tmp_path, "samples") == [
+        {"stage": "toy", "step": 1, "reward": 0.0},
+        {"stage": "toy", "step": 2, "reward": 0.5},
+    ]
+
+
+def test_validation_joins_the_row_of_its_step_and_ends_the_phase(tmp_path):
+    def validate(state):
+        return {"validation_loss": float(state.step) * 10}
+
+    run(tmp_path, phase_of(5, log_every=100, validate=validate, validate_every=2))
+    found = [(row["step"], row["loss"], row.get("validation_loss")) for row in rows(tmp_path)]
+    assert found == [(1, 100, None), (2, 101, 20), (4, 103, 40), (5, 104, 50)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_next_run_goes_on_from_there(tmp_path, number):
+    seen = []
+
+    def interrupted(state, step):
+        seen.append(step)
+        if step == 3 and seen.count(3) == 1:
+            os.kill(os.getpid(), number)
+        return advance(state, step)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match="stopped at toy step 4 of 6; .*run the same command"):
+        run(tmp_path, phase_of(6, interrupted))
+    assert signal.getsignal(number) is before
+    assert saved_steps(tmp_path) == [4]
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+
+    state = run(tmp_path, phase_of(6, interrupted))
+    assert seen == [0, 1, 2, 3, 4, 5]
+    assert int(state.step) == 6 and float(state.params["w"]) == 64
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert saved_steps(tmp_path) == [4, 6]
+
+
+def test_a_second_signal_acts_at_once(tmp_path):
+    def impatient(state, step):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(state, step)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, phase_of(6, impatient))
+    assert saved_steps(tmp_path) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_steps_after_the_last_checkpoint_are_run_again_with_one_row_each(tmp_path):
+    def crashing(state, step):
+        if step == 5:
+            raise OSError("power cut")
+        return advance(state, step)
+
+    with pytest.raises(OSError, match="power cut"):
+        run(tmp_path, phase_of(7, crashing), every_steps=3)
+    assert saved_steps(tmp_path) == [3]
+    run(tmp_path, phase_of(7), every_steps=3)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_finished_phase_is_not_run_again(tmp_path):
+    run(tmp_path, phase_of(3))
+    before = rows(tmp_path)
+
+    def never(state, step):
+        raise AssertionError("a step was run")
+
+    assert int(run(tmp_path, phase_of(3, never)).step) == 3
+    assert rows(tmp_path) == before
+
+
+def skipping(bad_steps):
+    """Advance, but the numbered steps (from 0) are left out as not finite."""
+
+    def advance_or_skip(state, step):
+        state, values, samples = advance(state, step)
+        state = state.replace(skipped=state.skipped + (step in bad_steps))
+        skipped = state.skipped.astype(jnp.float32)
+        loss = jnp.float32("nan") if step in bad_steps else values["loss"]
+        return state, {**values, "loss": loss, "skipped": skipped}, samples
+
+    return advance_or_skip
+
+
+def test_training_gives_up_after_many_skipped_steps_in_a_row(tmp_path, caplog):
+    bad = range(2, 40)
+    with caplog.at_level(logging.WARNING), pytest.raises(Diverged, match="lower the learning rate"):
+        run(tmp_path, phase_of(40, skipping(bad)))
+    warned = [r for r in caplog.records if "was not finite and was skipped" in r.getMessage()]
+    assert len(warned) == MAX_SKIPPED_IN_A_ROW
+    assert warned[0].getMessage() == "toy step 3 was not finite and was skipped"
+
+
+def test_single_skipped_steps_are_no_reason_to_give_up(tmp_path):
+    bad = set(range(40)) - {5, 14, 23, 32}
+    few = phase_of(40, skipping(bad - {0, 1, 2, 3, 4}))
+    state = run(tmp_path, few)
+    assert int(state.step) == 40 and int(state.skipped) == 31
+    assert rows(tmp_path)[6]["loss"] is None
+
+
+def test_a_phase_is_a_value():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        phase_of().steps = 3
