@@ -17,6 +17,10 @@ def _choice(*allowed: str, default: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": allowed})
 
 
+def _positive(default: int) -> Any:
+    return dataclasses.field(default=default, metadata={"least": 1})
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Architecture of a LLaMA-family decoder and how to compute it.
@@ -85,7 +89,7 @@ class DataConfig:
     format: str = _choice("auto", "canonical", "tl_training", "rotllama", default="auto")
     template: str = _choice("released", "script", default="released")
     max_length: int = 1024
-    batch_size: int = 8
+    batch_size: int = _positive(8)
     packing: bool = True
     packing_bins: int = 64
     max_trajectories: int = 0
@@ -137,10 +141,10 @@ class TrainConfig:
     """Length of the supervised phase and what it reports."""
 
     steps: int = 200
-    accumulation: int = 1
+    accumulation: int = _positive(1)
     ce_chunk: int = 1024
-    log_every: int = 10
-    eval_every: int = 100
+    log_every: int = _positive(10)
+    eval_every: int = _positive(100)
     eval_batches: int = 4
 
 
@@ -158,8 +162,8 @@ class PpoConfig:
     """Reward training: rollouts, advantages and the clipped losses."""
 
     steps: int = 30
-    prompts_per_step: int = 16
-    samples_per_prompt: int = 2
+    prompts_per_step: int = _positive(16)
+    samples_per_prompt: int = _positive(2)
     max_prompt_length: int = 896
     max_new_tokens: int = 64
     temperature: float = 1.0
@@ -170,8 +174,8 @@ class PpoConfig:
     whiten_advantages: bool = True
     clip_ratio: float = 0.2
     clip_value: float = 0.2
-    epochs: int = 1
-    minibatches: int = 1
+    epochs: int = _positive(1)
+    minibatches: int = _positive(1)
     critic_warmup_steps: int = 2
     value_stop_gradient: bool = True
     value_learning_rate: float = 1e-2
@@ -184,19 +188,24 @@ class PpoConfig:
 class CheckpointConfig:
     """When training state is saved and how much of it is kept."""
 
-    every_steps: int = 100
-    keep: int = 2
+    every_steps: int = _positive(100)
+    keep: int = _positive(2)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Greedy evaluation: limits of generation and which sets are scored."""
+    """Greedy evaluation: limits of generation and which sets are scored.
+
+    ``synthetic_trajectories`` held-out dialogues of the embedded world are scored for seen and as
+    many for unseen tools (0: none); ``rotbench_path`` is RoTBench's first-turn file (empty: not
+    scored). ``max_tasks`` caps every set (0: no cap).
+    """
 
     batch_size: int = 32
     max_new_tokens: int = 96
     max_prompt_length: int = 1024
     max_tasks: int = 0
-    synthetic: bool = True
+    synthetic_trajectories: int = 80
     rotbench_path: str = ""
 
 
@@ -241,9 +250,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(fields)}"
-            raise ConfigError(f"unknown setting {path}.{key}; {hint}")
+            raise _unknown(path, key, list(fields))
         arguments[key] = _convert(hints[key], value, f"{path}.{key}", fields[key].metadata)
     missing = [
         name
@@ -254,12 +261,39 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
     ]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}")
+    for name, value in arguments.items():
+        least = fields[name].metadata.get("least")
+        if least is not None and value < least:
+            raise ConfigError(f"{path}.{name} must be at least {least}, got {value}")
     return cls(**arguments)
+
+
+def check_path(path: str) -> None:
+    """Refuse a dotted setting that RunConfig does not have, such as ``optim.learn_rate``.
+
+    Raises:
+      ConfigError: The message names the nearest setting.
+    """
+    kind: Any = RunConfig
+    done = "config"
+    for key in path.split("."):
+        if not dataclasses.is_dataclass(kind):
+            raise ConfigError(f"{done} is a value and has no {key}")
+        names = [field.name for field in dataclasses.fields(kind)]
+        if key not in names:
+            raise _unknown(done, key, names)
+        kind, done = typing.get_type_hints(kind)[key], f"{done}.{key}"
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return the nested plain-dict form of a configuration dataclass (JSON-ready)."""
     return dataclasses.asdict(config)
+
+
+def _unknown(path: str, key: str, names: list[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(names)}"
+    return ConfigError(f"unknown setting {path}.{key}; {hint}")
 
 
 def _convert(kind: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> Any:

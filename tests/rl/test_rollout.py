@@ -97,6 +97,7 @@ def collect(params, logprob_step, sample):
             seed=seed,
             step=step,
             batch_size=batch_size,
+            prompt_length=32,
         )
 
     return collect

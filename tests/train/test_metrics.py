@@ -92,11 +92,12 @@ def test_terminal_progress_draws_a_bar():
 
 def test_config_is_written_and_changes_are_named(tmp_path):
     config = {"seed": 0, "data": {"path": "synthetic", "tools": ("a", "b")}}
-    assert metrics.write_config(tmp_path / "run", config) == []
-    assert metrics.write_config(tmp_path / "run", config) == []
+    assert metrics.changed_settings(tmp_path / "run", config) == []
+    metrics.write_config(tmp_path / "run", config)
+    assert metrics.changed_settings(tmp_path / "run", config) == []
     config["data"]["path"] = "x.jsonl"
     config["new"] = 1
-    assert metrics.write_config(tmp_path / "run", config) == ["data.path", "new"]
+    assert metrics.changed_settings(tmp_path / "run", config) == ["data.path", "new"]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["path"] == "x.jsonl"
 
 

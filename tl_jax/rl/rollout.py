@@ -54,6 +54,7 @@ def rollout(
     seed: int,
     step: int,
     batch_size: int,
+    prompt_length: int,
 ) -> RolloutResult:
     """Sample replies to the prompts, score them and estimate advantages.
 
@@ -70,15 +71,20 @@ def rollout(
       step: Reward-training step; with the seed, the prompt's id and the sample index it decides
         what is sampled.
       batch_size: Rows per call of ``sample``.
+      prompt_length: Tokens every prompt is padded to; one value for a whole run means that
+        sampler, scoring and train step compile once.
 
     Raises:
-      ValueError: A prompt without tokens, without a gold call, or with several.
+      ValueError: A prompt without tokens or longer than ``prompt_length``, without a gold call,
+        or with several.
     """
     repeated = [prompt for prompt in prompts for _ in range(ppo.samples_per_prompt)]
     numbers = list(range(ppo.samples_per_prompt)) * len(prompts)
     prompt_ids = [prompt.ids for prompt in repeated]
     keys = sample_keys(seed, step, [prompt.id for prompt in repeated], numbers)
-    generations = generate(sample, params, prompt_ids, keys, batch_size=batch_size)
+    generations = generate(
+        sample, params, prompt_ids, keys, batch_size=batch_size, length=prompt_length
+    )
     scores_B, records = score_samples(
         repeated,
         generations,
@@ -87,7 +93,9 @@ def rollout(
         free_text_tools=reward.free_text_tools,
         step=step,
     )
-    batch, mask_BT = build_batch(prompt_ids, [generation.ids for generation in generations])
+    replies = [generation.ids for generation in generations]
+    length = prompt_length + ppo.max_new_tokens
+    batch, mask_BT = build_batch(prompt_ids, replies, length=length)
     logprobs_BT, values_BT, entropy_BT = logprob_step(params, batch)
     ref_logprobs_BT, _, _ = logprob_step(ref_params, batch)
     filled = advantages.estimate(
@@ -209,7 +217,7 @@ def score_samples(
 
 
 def build_batch(
-    prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]
+    prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], *, length: int = 0
 ) -> tuple[Batch, np.ndarray]:
     """Lay each prompt and its sampled reply out as one row.
 
@@ -217,23 +225,24 @@ def build_batch(
       prompts: Token ids of each row's prompt, at least one.
       replies: Sampled ids as they came from the sampler: with the stop token, or without one
         if the reply was cut off.
+      length: Tokens per row; 0 takes the bucket of the longest row.
 
     Returns:
-      ``(batch, mask_BT)`` of numpy arrays; the row length is a bucket length. ``mask_BT`` is
+      ``(batch, mask_BT)`` of numpy arrays. ``mask_BT`` is
       float32, 1 where the target is a sampled token; it comes from lengths, so a stop token
       counts even if its id is also the padding id. Cross-entropy weights are 0.
     """
     lengths = [len(p) + len(r) - 1 for p, r in zip(prompts, replies, strict=True)]
-    shape = (len(prompts), bucket_length(max(lengths)))
+    shape = (len(prompts), length or bucket_length(max(lengths)))
     tokens, targets, positions, segments = (np.zeros(shape, np.int32) for _ in range(4))
     mask = np.zeros(shape, np.float32)
-    for row, (prompt, reply, length) in enumerate(zip(prompts, replies, lengths, strict=True)):
+    for row, (prompt, reply, end) in enumerate(zip(prompts, replies, lengths, strict=True)):
         text = [*prompt, *reply]
-        tokens[row, :length] = text[:-1]
-        targets[row, :length] = text[1:]
-        positions[row, :length] = np.arange(length)
-        segments[row, :length] = 1
-        mask[row, len(prompt) - 1 : length] = 1
+        tokens[row, :end] = text[:-1]
+        targets[row, :end] = text[1:]
+        positions[row, :end] = np.arange(end)
+        segments[row, :end] = 1
+        mask[row, len(prompt) - 1 : end] = 1
     weights = np.zeros(shape, np.float32)
     return Batch(tokens, targets, weights, positions, segments), mask
 

@@ -216,30 +216,28 @@ class ProgressPrinter:
         )
 
 
-def write_config(run_dir: str | os.PathLike[str], config: Mapping[str, Any]) -> list[str]:
-    """Write ``config.json``.
+def changed_settings(run_dir: str | os.PathLike[str], config: Mapping[str, Any]) -> list[str]:
+    """Return the dotted names in which ``config`` differs from the run's ``config.json``.
 
-    Args:
-      run_dir: The run directory; made if absent.
-      config: Nested plain dict.
-
-    Returns:
-      Dotted names of the settings that differ from the ``config.json`` that was there.
+    A directory without one gives an empty list.
     """
     path = Path(run_dir) / "config.json"
-    changed: list[str] = []
-    if path.exists():
-        old = _flatten(json.loads(path.read_text(encoding="utf-8")))
-        # Compared as JSON: a tuple comes back as a list.
-        new = _flatten(json.loads(json.dumps(config)))
-        missing = object()
-        changed = [
-            name
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name, missing) != new.get(name, missing)
-        ]
-    _write_json(path, config)
-    return changed
+    if not path.exists():
+        return []
+    old = _flatten(json.loads(path.read_text(encoding="utf-8")))
+    # Compared as JSON: a tuple comes back as a list.
+    new = _flatten(json.loads(json.dumps(config)))
+    missing = object()
+    return [
+        name
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, missing) != new.get(name, missing)
+    ]
+
+
+def write_config(run_dir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+    """Write ``config.json``; the run directory is made if absent."""
+    _write_json(Path(run_dir) / "config.json", config)
 
 
 def write_versions(run_dir: str | os.PathLike[str]) -> dict[str, Any]:

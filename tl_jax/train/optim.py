@@ -18,7 +18,7 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
       total_steps: Steps of the whole phase, warm-up included.
 
     Raises:
-      ConfigError: The warm-up does not end before the phase does.
+      ConfigError: The warm-up of a cosine schedule does not end before the phase does.
     """
     if config.schedule == "constant":
         if config.warmup_steps == 0:

@@ -1,0 +1,196 @@
+"""The command line: ``tl-jax <stage> --config=configs/NAME.py [--config.section.field=value]``."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from tl_jax.config import ConfigError, RunConfig, check_path, from_dict, to_dict
+
+STAGES = ("prepare", "train", "evaluate", "generate", "convert", "report", "run")
+OVERVIEW = """\
+tl-jax teaches language models to call tools (TL-Training in JAX).
+
+usage: tl-jax <stage> --config=configs/NAME.py [--config.section.field=value ...] [--dry_run]
+
+stages:
+"""
+# Settings that may change between two commands on one run directory.
+_FREE = ("evaluate.", "checkpoint.", "train.log_every", "train.eval_", "data.prefetch", "mesh.")
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file (Python).")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved plan and stop.")
+_PHASE = flags.DEFINE_string("phase", "", "evaluate: before, supervised or reward.")
+_TOOLS = flags.DEFINE_string("tools", "", "generate: JSON file with a list of tools.")
+_PROMPT = flags.DEFINE_string("prompt", "", "generate: the request.")
+_SOURCE = flags.DEFINE_string("source", "", "convert: model to read.")
+_TARGET = flags.DEFINE_string("target", "", "convert: directory to write.")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "convert: tensor type.")
+_ORBAX = flags.DEFINE_bool("orbax", False, "convert: write an Orbax checkpoint.")
+_FORCE = flags.DEFINE_bool("force", False, "convert: replace the target if it exists.")
+
+
+def run() -> None:
+    """Entry point of the ``tl-jax`` script."""
+    console = Console(soft_wrap=True, highlight=False)
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        console.print(overview(), markup=False)
+        sys.exit(0 if arguments else 2)
+    stage, rest = arguments[0], arguments[1:]
+    if stage not in STAGES:
+        console.print(f"unknown stage {stage}\n\n{overview()}", markup=False)
+        sys.exit(2)
+    if any(argument in ("-h", "--help") for argument in rest):
+        console.print(stage_help(stage), markup=False)
+        sys.exit(0)
+    try:
+        for argument in rest:
+            if argument.startswith("--config."):
+                check_path(argument.removeprefix("--config.").partition("=")[0])
+    except ConfigError as error:
+        _fail(error, console)
+    app.run(lambda _: main(stage, console), argv=[f"tl-jax {stage}", *rest])
+
+
+def main(stage: str, console: Console) -> None:
+    """Run one stage with the parsed flags; user errors end with their message and status 2."""
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    try:
+        workspace = open_workspace(stage, console)
+        if workspace is not None and _DRY_RUN.value:
+            importlib.import_module("tl_jax.cli.plan").show(workspace, stage, console)
+            return
+        module = importlib.import_module(f"tl_jax.cli.{stage}")
+        module.main(workspace, console, **_options(stage, module))
+    except _user_errors() as error:
+        _fail(error, console)
+    except _stops() as stopped:
+        console.print(str(stopped), markup=False)
+        sys.exit(3)
+
+
+def open_workspace(stage: str, console: Console) -> Any:
+    """Return the Workspace of ``--config``, its directory checked and its settings written.
+
+    Raises:
+      ConfigError: No configuration, or the directory holds a run with other settings.
+    """
+    if _CONFIG.value is None:
+        if stage == "convert":
+            return None
+        raise ConfigError("give --config=configs/NAME.py; see `tl-jax --help`")
+    from tl_jax.cli.workspace import Workspace
+    from tl_jax.parallel.mesh import start_distributed
+    from tl_jax.train import metrics
+
+    config = from_dict(RunConfig, _CONFIG.value.to_dict())
+    start_distributed()
+    workspace = Workspace(config)
+    if not _DRY_RUN.value:
+        fixed = [
+            name
+            for name in metrics.changed_settings(config.run_dir, to_dict(config))
+            if not name.startswith(_FREE)
+        ]
+        if fixed:
+            raise ConfigError(
+                f"{config.run_dir} holds a run with other settings ({', '.join(fixed[:5])}); "
+                "give another --config.run_dir, or delete that directory"
+            )
+        metrics.write_config(config.run_dir, to_dict(config))
+        metrics.write_versions(config.run_dir)
+    return workspace
+
+
+def overview() -> str:
+    """Return the text of ``tl-jax --help``."""
+    lines = []
+    for stage in STAGES:
+        head = _docstring(stage).splitlines()[0].removeprefix(f"{stage}: ")
+        lines.append(f"  {stage:9} {head}")
+    return (
+        OVERVIEW
+        + "\n".join(lines)
+        + "\n\n`tl-jax <stage> --help` explains a stage and its settings."
+    )
+
+
+def stage_help(stage: str) -> str:
+    """Return the text of ``tl-jax <stage> --help``: what it does and every setting."""
+    lines = [_docstring(stage).strip(), "", "settings (--config.NAME=VALUE), with defaults:"]
+    for name, value, choices in _settings(RunConfig(), ""):
+        lines.append(f"  {name}={value}" + (f"  one of {', '.join(choices)}" if choices else ""))
+    return "\n".join(lines)
+
+
+def _settings(config: Any, prefix: str) -> list[tuple[str, Any, Sequence[str]]]:
+    found = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found += _settings(value, f"{prefix}{field.name}.")
+        else:
+            found.append((prefix + field.name, value, field.metadata.get("choices", ())))
+    return found
+
+
+def _docstring(stage: str) -> str:
+    """Read a stage's docstring without importing it (and JAX with it)."""
+    import ast
+    import importlib.util
+
+    spec = importlib.util.find_spec(f"tl_jax.cli.{stage}")
+    assert spec is not None and spec.origin is not None
+    with open(spec.origin, encoding="utf-8") as file:
+        return ast.get_docstring(ast.parse(file.read())) or ""
+
+
+def _options(stage: str, module: Any) -> dict[str, Any]:
+    if stage == "evaluate":
+        return {"phase": _PHASE.value}
+    if stage == "generate":
+        return {"tools_path": _TOOLS.value, "prompt": _PROMPT.value}
+    if stage == "convert":
+        return {
+            "request": module.Request(
+                _SOURCE.value, _TARGET.value, _DTYPE.value, _ORBAX.value, _FORCE.value
+            )
+        }
+    return {}
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    from tl_jax.convert.hf_directory import CheckpointError as ModelError
+    from tl_jax.data.dataset import DataError
+    from tl_jax.train.checkpoint import CheckpointError, LoaderMismatch
+    from tl_jax.train.loop import Diverged
+
+    return (
+        ConfigError,
+        DataError,
+        ModelError,
+        CheckpointError,
+        LoaderMismatch,
+        Diverged,
+        FileNotFoundError,
+    )
+
+
+def _stops() -> type[Exception]:
+    from tl_jax.train.loop import Stopped
+
+    return Stopped
+
+
+def _fail(error: Exception, console: Console) -> None:
+    console.print(f"tl-jax: {error}", markup=False)
+    sys.exit(2)

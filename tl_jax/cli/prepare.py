@@ -1,0 +1,132 @@
+"""prepare: read trajectories, judge their calls (MAE), weigh their tokens (PKT), write token files.
+
+Reads config.data.path (a .jsonl, .jsonl.gz or .json file, or "synthetic" for the embedded tool
+world) and leaves in <run_dir>/data: examples.jsonl and validation.jsonl (token ids and loss
+weights), prompts.jsonl (prompts with gold calls for reward training), quarantine.jsonl (rows that
+could not be read, with file, line and reason) and mae_report.json (what was kept, dropped, why).
+Running it again with the same inputs changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ConfigError, ModelConfig
+from tl_jax.convert import gguf, to_hf
+from tl_jax.data import dataset, importers, synthetic
+from tl_jax.data.schema import Trajectory
+from tl_jax.data.templates import render_prompt
+from tl_jax.data.tokenizer import Tokenizer, train_byte_bpe
+from tl_jax.models import functional
+
+TOKENIZER_TEXTS = 4000
+
+
+def main(workspace: Workspace, console: Console) -> None:
+    """Prepare the model directory and the token files, and print the counts."""
+    make_model(workspace, console)
+    report = prepare(workspace)
+    _show(report, console)
+
+
+def make_model(workspace: Workspace, console: Console) -> None:
+    """Turn a GGUF file or the sizes of a model from scratch into ``<run_dir>/model``, once."""
+    source = workspace.config.model
+    if (workspace.model_dir / "config.json").exists():
+        return
+    if source.path.endswith(".gguf"):
+        console.print(f"converting {source.path} to {workspace.model_dir}")
+        gguf.convert(source.path, workspace.model_dir, overwrite=True)
+    elif source.path == "scratch":
+        console.print(f"training a tokenizer and initialising {workspace.model_dir}")
+        bpe = workspace.run_dir / "tokenizer"
+        tokenizer = train_byte_bpe(_texts(workspace), source.scratch_vocab_size, bpe)
+        config = scratch_config(workspace, tokenizer)
+        to_hf.save(
+            functional.init(config, jax.random.key(workspace.config.seed)),
+            workspace.model_dir,
+            config=config,
+            source=bpe,
+            generation={"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id},
+            overwrite=True,
+        )
+    else:
+        raise ConfigError(f"config.model.path: {source.path} has no config.json")
+
+
+def scratch_config(workspace: Workspace, tokenizer: Tokenizer) -> ModelConfig:
+    """Return the architecture of a model from scratch."""
+    source = workspace.config.model
+    return ModelConfig(
+        vocab_size=tokenizer.vocab_size,
+        embed_dim=source.scratch_embed_dim,
+        num_layers=source.scratch_num_layers,
+        num_heads=source.scratch_num_heads,
+        num_kv_heads=source.scratch_num_kv_heads,
+        head_dim=source.scratch_embed_dim // source.scratch_num_heads,
+        mlp_dim=source.scratch_mlp_dim,
+        tie_embeddings=True,
+        max_position=2 * workspace.config.data.max_length,
+    )
+
+
+def prepare(workspace: Workspace) -> dict[str, Any]:
+    """Write the token files and return the report."""
+    config = workspace.config
+    data = config.data
+    source = (
+        f"synthetic/{data.synthetic_trajectories}/{config.seed}"
+        if data.path == "synthetic"
+        else dataset.source_hash(_existing(data.path))
+    )
+    return dataset.prepare(
+        _rows(workspace),
+        workspace.tokenizer,
+        data=data,
+        mae=config.mae,
+        key_tokens=config.key_tokens,
+        seed=config.seed,
+        out_dir=workspace.data_dir,
+        source=source,
+    )
+
+
+def _existing(path: str) -> str:
+    if not Path(path).is_file():
+        raise ConfigError(f"config.data.path: no file {path}; give a file or 'synthetic'")
+    return path
+
+
+def _rows(workspace: Workspace) -> Iterable[Trajectory | importers.BadRow]:
+    config = workspace.config
+    if config.data.path == "synthetic":
+        return synthetic.trajectories(
+            config.data.synthetic_trajectories, seed=config.seed, split="train"
+        )
+    return importers.read(_existing(config.data.path), config.data.format)
+
+
+def _texts(workspace: Workspace) -> Iterable[str]:
+    for count, row in enumerate(_rows(workspace)):
+        if count >= TOKENIZER_TEXTS:
+            return
+        if isinstance(row, Trajectory):
+            yield render_prompt(row.tools, row.messages, workspace.config.data.template)
+
+
+def _show(report: dict[str, Any], console: Console) -> None:
+    table = Table(title="prepared data", show_header=False)
+    for name, value in report.items():
+        label = name.replace("_", " ")
+        if isinstance(value, int):
+            table.add_row(label, f"{value:,}")
+        elif isinstance(value, dict) and value:
+            table.add_row(label, ", ".join(f"{key} {number:,}" for key, number in value.items()))
+    console.print(table)

@@ -1,0 +1,222 @@
+"""The reward phase: sample calls, score them by rule, improve the policy with PPO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl_jax.cli.supervised import start_state
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ConfigError
+from tl_jax.data import dataset
+from tl_jax.data.examples import Prompt
+from tl_jax.data.pipeline import make_loader
+from tl_jax.data.records import read_prompts
+from tl_jax.models import functional
+from tl_jax.parallel import sharding
+from tl_jax.rl import rollout as rollout_lib
+from tl_jax.rl.gold import with_gold
+from tl_jax.rl.sampler import scoring_temperature
+from tl_jax.train import optim
+from tl_jax.train import step as step_lib
+from tl_jax.train.checkpoint import Checkpoints
+from tl_jax.train.loop import Advanced, Phase, run_phase
+from tl_jax.train.metrics import MetricsWriter
+from tl_jax.types import Params, StepMetrics, TrainState
+
+STAGE = "reward"
+
+
+def train(workspace: Workspace, metrics: MetricsWriter) -> None:
+    """Train up to ``config.ppo.steps`` rollouts from the supervised model."""
+    config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
+    first = "supervised" if workspace.phase_done("supervised") else "before"
+    reference = workspace.params(first)
+    declared = functional.abstract_params(model, value_head=True)
+    updates = ppo.steps * ppo.epochs * ppo.minibatches
+    optimizer = optim.make_optimizer(
+        config.ppo_optim, updates, value_learning_rate=ppo.value_learning_rate
+    )
+    layout_params = sharding.param_shardings(declared, workspace.mesh)
+    abstract_params = jax.tree.map(
+        lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
+        declared,
+        layout_params,
+        is_leaf=lambda x: hasattr(x, "axes"),
+    )
+    abstract = jax.eval_shape(
+        lambda params: step_lib.init_state(params, optimizer), abstract_params
+    )
+    layout = step_lib.state_shardings(abstract, declared, workspace.mesh)
+    settings = config.checkpoint
+    with Checkpoints(
+        workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
+    ) as checkpoints:
+        initial = lambda: with_value_head(reference, declared, layout_params)  # noqa: E731
+        state, start = start_state(initial, abstract, layout, optimizer, checkpoints, None)
+        phase = Phase(
+            stage=STAGE,
+            steps=ppo.steps,
+            advance=make_advance(workspace, reference, optimizer, layout),
+            log_every=1,
+            shown=("reward_mean", "category/all_right", "kl_k1", "entropy"),
+        )
+        run_phase(
+            phase, state, start, checkpoints=checkpoints, metrics=metrics, metadata={"stage": STAGE}
+        )
+
+
+def with_value_head(params: Params, declared: Any, layout: Any) -> Params:
+    """Return a copy of ``params`` with a zero value head beside them."""
+    head = jax.tree.map(
+        lambda info, where: jax.device_put(jnp.zeros(info.shape, info.dtype), where),
+        declared["value_head"],
+        layout["value_head"],
+        is_leaf=lambda x: hasattr(x, "axes"),
+    )
+    return {**jax.tree.map(jnp.copy, params), "value_head": head}
+
+
+def make_advance(
+    workspace: Workspace, reference: Params, optimizer: Any, layout: TrainState
+) -> Any:
+    """Return ``(state, step) -> (state, values, samples)``: one rollout and its updates."""
+    config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
+    temperature = scoring_temperature(ppo.temperature)
+    prompts = usable_prompts(workspace)
+    prompt_length = max(len(prompt.ids) for prompt in prompts)
+    prompt_length = -(-prompt_length // 64) * 64
+    sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p)
+    logprob_step = rollout_lib.make_logprob_step(
+        model, temperature=temperature, chunk=config.train.ce_chunk
+    )
+    rows = sharding.batch_sharding(workspace.mesh)
+
+    def compiled(**coefficients: float) -> Any:
+        loss = step_lib.LossConfig(
+            clip_ratio=ppo.clip_ratio,
+            clip_value=ppo.clip_value,
+            temperature=temperature,
+            ce_chunk=config.train.ce_chunk,
+            **coefficients,
+        )
+        return step_lib.jit_train_step(
+            step_lib.make_train_step(model, loss, optimizer), layout, rows
+        )
+
+    joint = compiled(
+        ce_coef=ppo.ce_coef,
+        reward_coef=ppo.reward_coef,
+        value_coef=ppo.value_coef,
+        value_stop_gradient=ppo.value_stop_gradient,
+    )
+    # The critic starts from zero; until it knows the mean reward it would only add noise.
+    critic_only = compiled(
+        ce_coef=0.0, reward_coef=0.0, value_coef=ppo.value_coef, value_stop_gradient=True
+    )
+    gold = gold_loader(workspace) if ppo.ce_coef else None
+
+    def advance(state: TrainState, step: int) -> Advanced:
+        result = rollout_lib.rollout(
+            state.params,
+            reference,
+            choose_prompts(prompts, ppo.prompts_per_step, config.seed, step),
+            sample=sample,
+            logprob_step=logprob_step,
+            tokenizer=workspace.tokenizer,
+            ppo=ppo,
+            reward=config.reward,
+            seed=config.seed,
+            step=step,
+            batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
+            prompt_length=prompt_length,
+        )
+        update = joint if step >= ppo.critic_warmup_steps else critic_only
+        batch = jax.device_get(result.batch)
+        values: list[StepMetrics] = []
+        for members in minibatches(batch.tokens.shape[0], ppo, config.seed, step):
+            part = jax.tree.map(lambda x, m=members: x[m], batch)
+            if gold is not None:
+                part = with_gold(part, next(gold))
+            placed = jax.tree.map(
+                lambda x: jax.make_array_from_process_local_data(rows, np.asarray(x)), part
+            )
+            state, metrics = update(state, placed)
+            values.append(metrics)
+        return state, {**result.metrics, **summary(values)}, result.records
+
+    return advance
+
+
+def usable_prompts(workspace: Workspace) -> list[Prompt]:
+    """Return the prompts of the training data that fit the limits of the rollout.
+
+    Raises:
+      ConfigError: There are none.
+    """
+    ppo = workspace.config.ppo
+    kept, dropped = rollout_lib.select_prompts(
+        read_prompts(workspace.data_dir / dataset.PROMPTS), max_length=ppo.max_prompt_length
+    )
+    if not kept:
+        raise ConfigError(
+            f"no prompt can be used for reward training ({dropped}); raise "
+            "config.ppo.max_prompt_length or look at mae_report.json"
+        )
+    return kept
+
+
+def choose_prompts(prompts: list[Prompt], count: int, seed: int, step: int) -> list[Prompt]:
+    """Return the prompts of a step: every epoch visits all of them in another order."""
+    chosen = []
+    for place_ in range(step * count, (step + 1) * count):
+        epoch, index = divmod(place_, len(prompts))
+        order = np.random.default_rng([seed, epoch]).permutation(len(prompts))
+        chosen.append(prompts[order[index]])
+    return chosen
+
+
+def minibatches(rows: int, ppo: Any, seed: int, step: int) -> list[np.ndarray]:
+    """Return the rows of each update: every PPO epoch cuts all rows anew.
+
+    Raises:
+      ConfigError: The rows cannot be cut evenly.
+    """
+    if rows % ppo.minibatches:
+        raise ConfigError(f"{rows} rollout rows cannot be cut into {ppo.minibatches} minibatches")
+    parts = []
+    for epoch in range(ppo.epochs):
+        order = np.random.default_rng([seed, step, epoch]).permutation(rows)
+        parts.extend(np.split(order, ppo.minibatches))
+    return parts
+
+
+def gold_loader(workspace: Workspace) -> Any:
+    """Return rows of gold trajectories for the cross-entropy of a joint run."""
+    data = workspace.config.data
+    return make_loader(
+        workspace.data_dir / dataset.EXAMPLES,
+        length=data.max_length,
+        rows=data.batch_size,
+        seed=workspace.config.seed + 1,
+        packing=data.packing,
+        packing_bins=data.packing_bins,
+        prefetch=data.prefetch,
+    )
+
+
+def summary(values: list[StepMetrics]) -> dict[str, Any]:
+    """Return the metrics of a step: means over its updates, the first update's log-ratio."""
+    names = ("loss", "ce_loss", "policy_loss", "value_loss", "grad_norm", "approx_kl")
+    result = {
+        name: jnp.mean(jnp.stack([getattr(v, name) for v in values]))
+        for name in (*names, "clip_fraction")
+    }
+    result["tokens"] = jnp.sum(jnp.stack([v.tokens for v in values]))
+    result["skipped"] = values[-1].skipped
+    # Nothing has moved yet at the first update: above 1e-3 sampler and trainer disagree.
+    result["first_max_abs_log_ratio"] = values[0].max_abs_log_ratio
+    return result

@@ -1,0 +1,168 @@
+"""The supervised phase: token-weighted cross-entropy on the prepared examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ConfigError
+from tl_jax.data import dataset
+from tl_jax.data.pipeline import make_loader
+from tl_jax.models import functional
+from tl_jax.parallel import sharding
+from tl_jax.train import optim
+from tl_jax.train import step as step_lib
+from tl_jax.train.checkpoint import Checkpoints
+from tl_jax.train.loop import Advanced, Phase, run_phase
+from tl_jax.train.metrics import MetricsWriter
+from tl_jax.types import Batch, Params, StepMetrics, TrainState
+
+STAGE = "supervised"
+
+
+def train(workspace: Workspace, metrics: MetricsWriter) -> None:
+    """Train up to ``config.train.steps``, from the newest checkpoint if there is one."""
+    config, model = workspace.config, workspace.model
+    loss = step_lib.LossConfig(ce_chunk=config.train.ce_chunk)
+    schedule = optim.make_schedule(config.optim, config.train.steps)
+    optimizer = optim.make_optimizer(config.optim, config.train.steps)
+    step = step_lib.make_train_step(
+        model, loss, optimizer, accumulation=config.train.accumulation, schedule=schedule
+    )
+    abstract = jax.eval_shape(
+        lambda params: step_lib.init_state(params, optimizer), workspace.abstract_params()
+    )
+    layout = step_lib.state_shardings(abstract, functional.abstract_params(model), workspace.mesh)
+    rows = sharding.batch_sharding(workspace.mesh)
+    loader = open_loader(workspace)
+    settings = config.checkpoint
+    with Checkpoints(
+        workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
+    ) as checkpoints:
+        initial = lambda: workspace.params("before")  # noqa: E731
+        state, start = start_state(initial, abstract, layout, optimizer, checkpoints, loader)
+        jitted = step_lib.jit_train_step(step, layout, rows)
+
+        def advance(state: TrainState, _: int) -> Advanced:
+            state, values = jitted(state, place(next(loader), rows))
+            return state, named(values), ()
+
+        phase = Phase(
+            stage=STAGE,
+            steps=config.train.steps,
+            advance=advance,
+            log_every=config.train.log_every,
+            validate=make_validation(workspace),
+            validate_every=config.train.eval_every,
+            loader=loader,
+            shown=("ce_loss", "grad_norm", "learning_rate"),
+        )
+        run_phase(
+            phase, state, start, checkpoints=checkpoints, metrics=metrics, metadata={"stage": STAGE}
+        )
+    loader.close()
+
+
+def start_state(
+    initial: Callable[[], Params],
+    abstract: TrainState,
+    layout: TrainState,
+    optimizer: Any,
+    checkpoints: Checkpoints,
+    loader: Any,
+) -> tuple[TrainState, int]:
+    """Return the state to start from and its step: own newest checkpoint, else ``initial()``."""
+    if checkpoints.latest() is not None:
+        target = jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            abstract,
+            layout,
+        )
+        state, facts = checkpoints.restore(target, loader)
+        return state, int(facts["phase_step"])
+    init = jax.jit(lambda params: step_lib.init_state(params, optimizer), out_shardings=layout)
+    return init(initial()), 0
+
+
+def open_loader(workspace: Workspace) -> grain.DatasetIterator:
+    """Return this host's endless stream of training rows.
+
+    Raises:
+      ConfigError: The rows cannot be spread evenly over hosts, devices or micro-batches.
+    """
+    config = workspace.config
+    shards = workspace.mesh.shape["data"] * workspace.mesh.shape["fsdp"]
+    for parts, what in (
+        (jax.process_count(), "hosts"),
+        (shards * config.train.accumulation, "mesh rows (data x fsdp) times train.accumulation"),
+    ):
+        if config.data.batch_size % parts:
+            raise ConfigError(
+                f"config.data.batch_size {config.data.batch_size} is not divisible by "
+                f"{parts} {what}"
+            )
+    return _loader(workspace, dataset.EXAMPLES, repeat=True)
+
+
+def _loader(workspace: Workspace, name: str, *, repeat: bool) -> grain.DatasetIterator:
+    data = workspace.config.data
+    return make_loader(
+        workspace.data_dir / name,
+        length=data.max_length,
+        rows=data.batch_size // jax.process_count(),
+        seed=workspace.config.seed,
+        packing=data.packing,
+        packing_bins=data.packing_bins,
+        shuffle=repeat,
+        repeat=repeat,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+        prefetch=data.prefetch if repeat else 0,
+    )
+
+
+def place(batch: Mapping[str, np.ndarray], rows: jax.sharding.NamedSharding) -> Batch:
+    """Put this host's rows onto the mesh as part of the global batch."""
+    return Batch(
+        **{
+            name: jax.make_array_from_process_local_data(rows, values)
+            for name, values in batch.items()
+        }
+    )
+
+
+def named(values: StepMetrics) -> dict[str, Any]:
+    """Return the step's metrics by name, without those of terms that are not trained."""
+    names = ("loss", "ce_loss", "weight_sum", "trained_tokens", "tokens", "grad_norm")
+    return {name: getattr(values, name) for name in (*names, "learning_rate", "skipped")}
+
+
+def make_validation(workspace: Workspace) -> Any:
+    """Return ``state -> {"validation_loss": ...}``, or None without held-out examples."""
+    train = workspace.config.train
+    path = workspace.data_dir / dataset.VALIDATION
+    if not path.exists() or not path.stat().st_size or not train.eval_batches:
+        return None
+    rows = sharding.batch_sharding(workspace.mesh)
+    step = jax.jit(step_lib.make_eval_step(workspace.model, ce_chunk=train.ce_chunk))
+
+    def validate(state: TrainState) -> dict[str, float]:
+        sums = [step(state.params, batch) for batch in _first_batches(workspace, rows)]
+        loss, weight = (sum(float(part[i]) for part in sums) for i in (0, 1))
+        return {"validation_loss": loss / max(weight, 1e-8)}
+
+    return validate
+
+
+def _first_batches(workspace: Workspace, rows: jax.sharding.NamedSharding) -> Iterator[Batch]:
+    loader = _loader(workspace, dataset.VALIDATION, repeat=False)
+    for number, batch in enumerate(loader):
+        if number == workspace.config.train.eval_batches:
+            break
+        yield place(batch, rows)
+    loader.close()

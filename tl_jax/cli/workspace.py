@@ -1,0 +1,146 @@
+"""One run's directory: where each stage finds and leaves its things."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from tl_jax.config import ConfigError, ModelConfig, RunConfig
+from tl_jax.convert import from_hf
+from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
+from tl_jax.models import functional, registry
+from tl_jax.parallel import sharding
+from tl_jax.parallel.mesh import make_mesh
+from tl_jax.rl.sampler import SampleConfig, Sampler, make_sampler
+from tl_jax.train import checkpoint
+from tl_jax.types import Params
+
+PHASES = ("before", "supervised", "reward")
+"""The models of a run in order: the initial one and the result of each training phase."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """Paths of a run directory and the objects that several stages open."""
+
+    config: RunConfig
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.config.run_dir)
+
+    @property
+    def data_dir(self) -> Path:
+        return self.run_dir / "data"
+
+    @property
+    def results_dir(self) -> Path:
+        return self.run_dir / "results"
+
+    @property
+    def export_dir(self) -> Path:
+        return self.run_dir / "export"
+
+    def checkpoint_dir(self, phase: str) -> Path:
+        """Return where the checkpoints of a training phase lie."""
+        return self.run_dir / "checkpoints" / phase
+
+    @property
+    def model_dir(self) -> Path:
+        """The initial model as a Hugging Face directory.
+
+        A GGUF file and a model from scratch become ``model/`` in the run directory when the data
+        are prepared.
+        """
+        path = self.config.model.path
+        if path == "embedded":
+            return Path(str(importlib.resources.files("tl_jax") / "assets" / "base"))
+        if path == "scratch" or path.endswith(".gguf"):
+            return self.run_dir / "model"
+        if not Path(path).is_dir():
+            raise ConfigError(
+                f"config.model.path: {path} is no directory; give a Hugging Face model directory, "
+                "a .gguf file, 'embedded' or 'scratch'"
+            )
+        return Path(path)
+
+    @functools.cached_property
+    def model(self) -> ModelConfig:
+        """Architecture of the initial model with the compute choices of the run."""
+        source = self.config.model
+        return registry.read_config(
+            self.model_dir,
+            dtype=source.dtype,
+            param_dtype=source.param_dtype,
+            remat=source.remat,
+            attention=source.attention,
+        )
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.model_dir)
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        return make_mesh(self.config.mesh)
+
+    def phase_done(self, phase: str) -> bool:
+        """Whether the phase has a model: always for the initial one, else a final checkpoint."""
+        if phase == "before":
+            return True
+        steps = self.config.train.steps if phase == "supervised" else self.config.ppo.steps
+        directory = checkpoint.latest_step_dir(self.checkpoint_dir(phase))
+        return directory is not None and int(directory.name) >= steps
+
+    def newest_phase(self) -> str:
+        """Return the last phase that has any checkpoint, or ``"before"``."""
+        for phase in reversed(PHASES[1:]):
+            if checkpoint.latest_step_dir(self.checkpoint_dir(phase)) is not None:
+                return phase
+        return "before"
+
+    def params(self, phase: str) -> Params:
+        """Load the parameters of a phase onto the mesh, without a value head.
+
+        Raises:
+          ConfigError: The phase has not been trained.
+        """
+        if phase == "before":
+            return from_hf.load(
+                self.model_dir, self.mesh, param_dtype=self.config.model.param_dtype
+            )
+        directory = checkpoint.latest_step_dir(self.checkpoint_dir(phase))
+        if directory is None:
+            raise ConfigError(
+                f"{self.run_dir} has no {phase} checkpoint; run `tl-jax train` with this "
+                "configuration first"
+            )
+        return checkpoint.restore_params(directory, self.abstract_params())
+
+    def abstract_params(self) -> Any:
+        """Return shapes, types and shardings of the parameters on the mesh."""
+        declared = functional.abstract_params(self.model)
+        shardings = sharding.param_shardings(declared, self.mesh)
+        return jax.tree.map(
+            lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
+            declared,
+            shardings,
+            is_leaf=lambda x: hasattr(x, "axes"),
+        )
+
+    def sampler(self, max_new_tokens: int, temperature: float, top_p: float) -> Sampler:
+        """Return the compiled sampler with the tokenizer's stop token."""
+        stops = (self.tokenizer.eos_id,)
+        return _sampler(self.model, SampleConfig(max_new_tokens, temperature, top_p, stops))
+
+
+@functools.lru_cache(maxsize=8)
+def _sampler(model: ModelConfig, sample: SampleConfig) -> Sampler:
+    """Keep compiled samplers, so that the evaluations of a run compile once."""
+    return make_sampler(model, sample)
