@@ -58,7 +58,9 @@ def run() -> None:
                 check_path(argument.removeprefix("--config.").partition("=")[0])
     except ConfigError as error:
         _fail(error, console)
-    app.run(lambda _: main(stage, console), argv=[f"tl-jax {stage}", *rest])
+    # By default absl lets Orbax write a line for every file; a --verbosity given later wins.
+    quiet = "--verbosity=-1"
+    app.run(lambda _: main(stage, console), argv=[f"tl-jax {stage}", quiet, *rest])
 
 
 def main(stage: str, console: Console) -> None:
