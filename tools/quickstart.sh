@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Install into .venv (pinned, CPU) and run the whole pipeline on the embedded default.
+# Arguments go to tl-jax, such as --config.run_dir=runs/second. PYTHON picks the interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if [ ! -x .venv/bin/python ]; then
+    "${PYTHON:-python3}" -m venv .venv
+fi
+echo "installing tl_jax into .venv"
+.venv/bin/python -m pip install --quiet --constraint tools/constraints.txt --editable .
+exec .venv/bin/tl-jax run --config=configs/quickstart.py "$@"
