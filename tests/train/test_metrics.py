@@ -98,6 +98,7 @@ def test_config_is_written_and_changes_are_named(tmp_path):
     config["data"]["path"] = "x.jsonl"
     config["new"] = 1
     assert metrics.changed_settings(tmp_path / "run", config) == ["data.path", "new"]
+    metrics.write_config(tmp_path / "run", config)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["path"] == "x.jsonl"
 
 
