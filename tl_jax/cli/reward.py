@@ -51,17 +51,19 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         lambda params: step_lib.init_state(params, optimizer), abstract_params
     )
     layout = step_lib.state_shardings(abstract, declared, workspace.mesh)
+    gold = gold_loader(workspace) if ppo.ce_coef else None
     settings = config.checkpoint
     with Checkpoints(
         workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
     ) as checkpoints:
         initial = lambda: with_value_head(reference, declared, layout_params)  # noqa: E731
-        state, start = start_state(initial, abstract, layout, optimizer, checkpoints, None)
+        state, start = start_state(initial, abstract, layout, optimizer, checkpoints, gold)
         phase = Phase(
             stage=STAGE,
             steps=ppo.steps,
-            advance=make_advance(workspace, reference, optimizer, layout),
+            advance=make_advance(workspace, reference, optimizer, layout, gold),
             log_every=1,
+            loader=gold,
             shown=("reward_mean", "category/all_right", "kl_k1", "entropy"),
         )
         run_phase(
@@ -81,9 +83,12 @@ def with_value_head(params: Params, declared: Any, layout: Any) -> Params:
 
 
 def make_advance(
-    workspace: Workspace, reference: Params, optimizer: Any, layout: TrainState
+    workspace: Workspace, reference: Params, optimizer: Any, layout: TrainState, gold: Any
 ) -> Any:
-    """Return ``(state, step) -> (state, values, samples)``: one rollout and its updates."""
+    """Return ``(state, step) -> (state, values, samples)``: one rollout and its updates.
+
+    ``gold`` is an iterator of gold rows that join every update, or None.
+    """
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     temperature = scoring_temperature(ppo.temperature)
     prompts = usable_prompts(workspace)
@@ -117,7 +122,6 @@ def make_advance(
     critic_only = compiled(
         ce_coef=0.0, reward_coef=0.0, value_coef=ppo.value_coef, value_stop_gradient=True
     )
-    gold = gold_loader(workspace) if ppo.ce_coef else None
 
     def advance(state: TrainState, step: int) -> Advanced:
         result = rollout_lib.rollout(
