@@ -109,7 +109,8 @@ class MetricsWriter:
     def write_sample(self, stage: str, step: int, sample: Mapping[str, Any]) -> None:
         """Append one sampled call (JSON-ready) with its stage and step."""
         if self._active:
-            self._append(SAMPLES_FILE, {"stage": stage, "step": int(step), **sample})
+            # A sample may count steps its own way; rows are forgotten by this step.
+            self._append(SAMPLES_FILE, {**sample, "stage": stage, "step": int(step)})
 
     def close(self) -> None:
         """Close the files."""
