@@ -20,8 +20,8 @@ import jax
 from rich.console import Console
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, ModelSourceConfig
-from tl_jax.convert import from_hf, gguf, to_hf
+from tl_jax.config import ConfigError
+from tl_jax.convert import from_hf, gguf, hf_directory, to_hf
 from tl_jax.models import registry
 from tl_jax.train.checkpoint import Checkpoints
 
@@ -44,6 +44,10 @@ def main(workspace: Workspace | None, console: Console, request: Request) -> Non
             raise ConfigError("--source needs --target, the directory to write")
         target = _convert(request)
     elif workspace is not None:
+        if request.orbax:
+            raise ConfigError(
+                f"--orbax needs --source; {workspace.run_dir / 'checkpoints'} is Orbax already"
+            )
         target = export(workspace, request)
     else:
         raise ConfigError("give --config to export a run, or --source and --target")
@@ -53,6 +57,7 @@ def main(workspace: Workspace | None, console: Console, request: Request) -> Non
 def export(workspace: Workspace, request: Request) -> Path:
     """Write the newest model of the run as a Hugging Face directory and return its path."""
     target = Path(request.target) if request.target else workspace.export_dir
+    _refuse_occupied(target, request)
     with jax.set_mesh(workspace.mesh):
         to_hf.save(
             workspace.params(workspace.newest_phase()),
@@ -67,13 +72,13 @@ def export(workspace: Workspace, request: Request) -> Path:
 
 def _convert(request: Request) -> Path:
     source, target = Path(request.source), Path(request.target)
+    _refuse_occupied(target, request)
     if source.suffix == ".gguf":
         if request.orbax:
             raise ConfigError("convert the GGUF file to a Hugging Face directory first")
         gguf.convert(source, target, request.dtype, overwrite=request.force)
         return target
-    compute = ModelSourceConfig(param_dtype=request.dtype)
-    config = registry.read_config(source, param_dtype=compute.param_dtype)
+    config = registry.read_config(source, param_dtype=request.dtype)
     params = from_hf.load(source, param_dtype=request.dtype)
     if not request.orbax:
         to_hf.save(
@@ -85,8 +90,15 @@ def _convert(request: Request) -> Path:
             overwrite=request.force,
         )
         return target
-    if target.exists() and not request.force:
-        raise ConfigError(f"{target} exists; give another --target or --force")
-    with Checkpoints(target, every_steps=1, keep=1) as checkpoints:
+    with (
+        hf_directory.new_directory(target, overwrite=request.force) as draft,
+        Checkpoints(draft, every_steps=1, keep=1) as checkpoints,
+    ):
         checkpoints.save(0, {"params": params}, None, {"source": str(source)}, force=True)
     return target
+
+
+def _refuse_occupied(target: Path, request: Request) -> None:
+    occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+    if occupied and not request.force:
+        raise ConfigError(f"{target} exists; give another --target, or --force to replace it")

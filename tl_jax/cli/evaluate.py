@@ -27,6 +27,7 @@ from tl_jax.config import ConfigError
 from tl_jax.data import synthetic
 from tl_jax.data.examples import Prompt, build_prompts, prompt_ids
 from tl_jax.data.mae import label_turns
+from tl_jax.data.schema import RowError
 from tl_jax.evaluate import rotbench
 from tl_jax.evaluate.runner import TaskSet, evaluate
 from tl_jax.evaluate.scores import Policy, TurnScore, score_call
@@ -95,7 +96,10 @@ def task_sets(workspace: Workspace) -> Iterator[TaskSet]:
     if limits.rotbench_path:
         if not Path(limits.rotbench_path).is_file():
             raise ConfigError(f"config.evaluate.rotbench_path: no file {limits.rotbench_path}")
-        items = rotbench.read_items(limits.rotbench_path, noise="clean")
+        try:
+            items = rotbench.read_items(limits.rotbench_path, noise="clean")
+        except RowError as error:
+            raise ConfigError(f"config.evaluate.rotbench_path: {error}") from error
         by_id = {item.id: item for item in items}
         score = functools.partial(_rotbench, by_id)
         yield _limited(workspace, "rotbench/clean", rotbench_prompts(workspace, items), score)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -59,9 +60,31 @@ def read_tools(path: str) -> tuple[ToolSpec, ...]:
     if not path or not Path(path).is_file():
         raise ConfigError(f"--tools: no file {path!r}; give a JSON list of function objects")
     try:
-        return tuple(tool_from_schema(entry) for entry in json.loads(Path(path).read_text()))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"--tools {path}: {error}") from error
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"--tools {path}: not JSON ({error})") from error
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"--tools {path}: must be a JSON list of function objects")
+    tools = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            if not isinstance(entry, dict):
+                raise ValueError(f"a tool must be an object, got {entry!r}")
+            tools.append(tool_from_schema(entry))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"--tools {path}: entry {number}: {error}") from error
+    return tuple(tools)
+
+
+# JSON-schema type -> Python types; a type that is not here is not checked.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+}
 
 
 def check(call: ToolCall, tools: tuple[ToolSpec, ...]) -> list[str]:
@@ -72,8 +95,19 @@ def check(call: ToolCall, tools: tuple[ToolSpec, ...]) -> list[str]:
     declared = {parameter.name: parameter for parameter in tool.parameters}
     problems = [f"{name} is no parameter" for name in call.arguments if name not in declared]
     problems += [
+        f"{name} should be {declared[name].type}"
+        for name, value in call.arguments.items()
+        if name in declared and not _fits(value, declared[name].type)
+    ]
+    problems += [
         f"{name} is missing"
         for name, parameter in declared.items()
         if parameter.required and name not in call.arguments
     ]
     return problems
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if isinstance(value, bool) and kind in _TYPES:
+        return kind == "boolean"
+    return isinstance(value, _TYPES.get(kind, object))

@@ -94,7 +94,12 @@ def open_workspace(stage: str, console: Console) -> Any:
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.train import metrics
 
-    config = from_dict(RunConfig, _CONFIG.value.to_dict())
+    try:
+        values = _CONFIG.value.to_dict()
+    except OSError as error:
+        name = config_flags.get_config_filename(flags.FLAGS["config"])
+        raise ConfigError(f"--config: cannot read {name}; give the path of a .py file") from error
+    config = from_dict(RunConfig, values)
     start_distributed()
     workspace = Workspace(config)
     if not _DRY_RUN.value:

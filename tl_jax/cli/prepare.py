@@ -110,7 +110,10 @@ def _rows(workspace: Workspace) -> Iterable[Trajectory | importers.BadRow]:
         return synthetic.trajectories(
             config.data.synthetic_trajectories, seed=config.seed, split="train"
         )
-    return importers.read(_existing(config.data.path), config.data.format)
+    try:
+        return importers.read(_existing(config.data.path), config.data.format)
+    except ValueError as error:
+        raise ConfigError(f"config.data.path: {error}") from error
 
 
 def _texts(workspace: Workspace) -> Iterable[str]:

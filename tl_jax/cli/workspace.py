@@ -84,7 +84,11 @@ class Workspace:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.model_dir)
+        """Tokenizer of the initial model."""
+        try:
+            return load_tokenizer(self.model_dir)
+        except ValueError as error:
+            raise ConfigError(f"config.model.path: {error}") from error
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -137,7 +141,11 @@ class Workspace:
     def sampler(self, max_new_tokens: int, temperature: float, top_p: float) -> Sampler:
         """Return the compiled sampler with the tokenizer's stop token."""
         stops = (self.tokenizer.eos_id,)
-        return _sampler(self.model, SampleConfig(max_new_tokens, temperature, top_p, stops))
+        try:
+            settings = SampleConfig(max_new_tokens, temperature, top_p, stops)
+        except ValueError as error:
+            raise ConfigError(f"config.ppo or config.evaluate: {error}") from error
+        return _sampler(self.model, settings)
 
 
 @functools.lru_cache(maxsize=8)

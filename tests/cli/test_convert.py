@@ -1,0 +1,109 @@
+"""Models change their form, not their values, and nothing is overwritten unasked."""
+
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from tl_jax.cli import convert
+from tl_jax.cli.convert import Request
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ConfigError, ModelSourceConfig, RunConfig
+from tl_jax.convert import from_hf, names
+from tl_jax.data.tokenizer import load_tokenizer
+from tl_jax.models import functional, registry
+from tl_jax.train import checkpoint
+
+
+def leaves(params):
+    return {path: np.asarray(leaf) for path, leaf in names.flatten(params)}
+
+
+def test_a_model_directory_becomes_one_of_the_asked_type(model_dir, tmp_path, console):
+    target = tmp_path / "half"
+    convert.main(None, console, Request(str(model_dir), str(target), dtype="bfloat16"))
+    assert f"written: {target}" in console.file.getvalue()
+    source = leaves(from_hf.load(model_dir))
+    half = leaves(from_hf.load(target, param_dtype="bfloat16"))
+    assert source.keys() == half.keys()
+    for path, leaf in half.items():
+        assert leaf.dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(leaf, source[path].astype(ml_dtypes.bfloat16))
+    assert any(np.any(half[path].astype(np.float32) != source[path]) for path in source)
+    assert json.loads((target / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert load_tokenizer(target).fingerprint == load_tokenizer(model_dir).fingerprint
+
+
+def restore(target, model_dir):
+    where = SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda info: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
+        functional.abstract_params(registry.read_config(model_dir)),
+        is_leaf=lambda leaf: hasattr(leaf, "axes"),
+    )
+    return leaves(checkpoint.restore_params(checkpoint.latest_step_dir(target), abstract))
+
+
+def test_an_orbax_checkpoint_holds_the_parameters_of_its_source(model_dir, tmp_path, console):
+    target = tmp_path / "orbax"
+    request = Request(str(model_dir), str(target), orbax=True)
+    convert.main(None, console, request)
+    source, restored = leaves(from_hf.load(model_dir)), restore(target, model_dir)
+    assert source.keys() == restored.keys()
+    for path, leaf in source.items():
+        assert leaf.tobytes() == restored[path].tobytes(), path
+    assert checkpoint.find_damage(checkpoint.latest_step_dir(target)) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["orbax"]
+
+
+@pytest.mark.parametrize("orbax", [False, True])
+def test_an_existing_target_is_replaced_only_by_force(model_dir, tmp_path, console, orbax):
+    target = tmp_path / "taken"
+    target.mkdir()
+    (target / "thesis.txt").write_text("unfinished")
+    request = Request(str(model_dir), str(target), orbax=orbax)
+    with pytest.raises(ConfigError, match=r"taken exists; give another --target, or --force"):
+        convert.main(None, console, request)
+    assert [path.name for path in target.iterdir()] == ["thesis.txt"]
+
+    convert.main(None, console, Request(str(model_dir), str(target), orbax=orbax, force=True))
+    assert not (target / "thesis.txt").exists()
+    found = restore(target, model_dir) if orbax else leaves(from_hf.load(target))
+    for path, leaf in leaves(from_hf.load(model_dir)).items():
+        np.testing.assert_array_equal(found[path], leaf)
+
+
+def test_force_replaces_an_older_orbax_checkpoint(model_dir, tmp_path, console):
+    target = tmp_path / "orbax"
+    convert.main(None, console, Request(str(model_dir), str(target), orbax=True))
+    request = Request(str(model_dir), str(target), dtype="bfloat16", orbax=True, force=True)
+    convert.main(None, console, request)
+    for path, leaf in leaves(from_hf.load(model_dir)).items():
+        rounded = leaf.astype(ml_dtypes.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal(restore(target, model_dir)[path], rounded)
+
+
+def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, console):
+    config = RunConfig(run_dir=str(tmp_path / "run"), model=ModelSourceConfig(path=str(model_dir)))
+    workspace = Workspace(config)
+    convert.main(workspace, console, Request())
+    exported = leaves(from_hf.load(tmp_path / "run" / "export"))
+    for path, leaf in leaves(from_hf.load(model_dir)).items():
+        assert leaf.tobytes() == exported[path].tobytes()
+    with pytest.raises(ConfigError, match="export exists"):
+        convert.main(workspace, console, Request())
+
+
+def test_what_cannot_be_converted_is_said(model_dir, tmp_path, console):
+    with pytest.raises(ConfigError, match="--source needs --target"):
+        convert.main(None, console, Request(source=str(model_dir)))
+    with pytest.raises(ConfigError, match="give --config to export a run, or --source"):
+        convert.main(None, console, Request())
+    with pytest.raises(ConfigError, match="Hugging Face directory first"):
+        convert.main(None, console, Request("model.gguf", str(tmp_path / "t"), orbax=True))
+    with pytest.raises(ConfigError, match="--orbax needs --source"):
+        convert.main(Workspace(RunConfig(run_dir=str(tmp_path))), console, Request(orbax=True))
+    assert list(tmp_path.iterdir()) == []
