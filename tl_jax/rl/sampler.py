@@ -175,10 +175,10 @@ def generate(
             tokens[row, : lengths[row]] = prompts[index]
         samples = jax.device_get(sample(params, tokens, lengths, row_keys[np.array(rows)]))
         for row, index in enumerate(members):
-            length = int(samples.lengths[row])
+            size = int(samples.lengths[row])
             generations[index] = Generation(
-                ids=samples.tokens[row, :length].tolist(),
-                logprobs=samples.logprobs[row, :length].tolist(),
+                ids=samples.tokens[row, :size].tolist(),
+                logprobs=samples.logprobs[row, :size].tolist(),
                 finished=bool(samples.finished[row]),
             )
     return [generations[index] for index in range(len(prompts))]
