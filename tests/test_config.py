@@ -101,6 +101,12 @@ def test_fields_that_are_not_given_keep_their_defaults():
     assert config.optim == config_lib.OptimConfig(b1=0.5)
 
 
+def test_a_section_given_in_part_keeps_the_defaults_of_the_run():
+    given = from_dict(RunConfig, {"ppo_optim": {"b1": 0.5}}).ppo_optim
+    assert given == dataclasses.replace(RunConfig().ppo_optim, b1=0.5)
+    assert given.schedule == "constant" != config_lib.OptimConfig().schedule
+
+
 def test_a_section_may_be_given_as_its_dataclass():
     train = config_lib.TrainConfig(steps=3)
     assert from_dict(RunConfig, {"train": train}).train is train

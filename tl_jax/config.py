@@ -251,6 +251,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
     for key, value in values.items():
         if key not in fields:
             raise _unknown(path, key, list(fields))
+        default = fields[key].default
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(default):
+            # The section's own defaults may differ from those of its class.
+            value = {**vars(default), **value}
         arguments[key] = _convert(hints[key], value, f"{path}.{key}", fields[key].metadata)
     missing = [
         name

@@ -1,0 +1,536 @@
+"""Every setting changes something: what it is for is observed with two values of it.
+
+An observer returns what the code makes of a configuration at the place where the setting is
+consumed; nothing is compiled or trained. A new field of RunConfig needs an entry in EFFECTS.
+"""
+
+import dataclasses
+import json
+import types
+from collections.abc import Callable
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tl_jax.calls.render import render_call
+from tl_jax.cli import evaluate, prepare, reward, supervised
+from tl_jax.cli import workspace as workspace_lib
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ConfigError, MeshConfig, ModelConfig, RunConfig, from_dict
+from tl_jax.convert import to_hf
+from tl_jax.data import dataset, synthetic
+from tl_jax.data.dataset import DataError
+from tl_jax.data.records import read_prompts
+from tl_jax.data.schema import to_json
+from tl_jax.data.templates import render_sample
+from tl_jax.data.tokenizer import train_byte_bpe
+from tl_jax.models import functional
+from tl_jax.parallel.mesh import make_mesh
+from tl_jax.rl.sampler import Samples
+from tl_jax.types import Batch, StepMetrics
+
+BASE = {
+    "model.path": "<model>",
+    "data.synthetic_trajectories": 30,
+    "data.batch_size": 2,
+    "data.max_length": 768,
+    "data.validation_fraction": 0.3,
+    "train.steps": 6,
+    "train.eval_batches": 1,
+    "optim.warmup_steps": 2,
+    "ppo.steps": 2,
+    "ppo.prompts_per_step": 4,
+    "ppo.critic_warmup_steps": 1,
+    "ppo_optim.warmup_steps": 1,
+    "evaluate.synthetic_trajectories": 4,
+}
+
+
+@dataclasses.dataclass
+class Scene:
+    """Where the files of the tests lie, and how a test replaces functions."""
+
+    folder: Any
+    patch: Any
+
+    def config(self, values):
+        """Return the configuration with dotted settings over BASE; ``<name>`` is a scene file."""
+        nested: dict[str, Any] = {}
+        for name, value in {"run_dir": "<run>", **BASE, **values}.items():
+            if isinstance(value, str) and value.startswith("<"):
+                value = str(self.folder / value.strip("<>"))
+            *sections, field = name.split(".")
+            target = nested
+            for section in sections:
+                target = target.setdefault(section, {})
+            target[field] = value
+        return from_dict(RunConfig, nested)
+
+
+def on_one_device(config):
+    workspace = Workspace(config)
+    workspace.__dict__["mesh"] = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model, two files of trajectories, a RoTBench file and a prepared run."""
+    folder = tmp_path_factory.mktemp("scene")
+    world = list(synthetic.trajectories(30, seed=5, split="train"))
+    texts = [render_sample(t.tools, t.messages).text for t in world]
+    tokenizer = train_byte_bpe(texts, 900, folder / "tokenizer")
+    model = ModelConfig(
+        vocab_size=tokenizer.vocab_size,
+        embed_dim=16,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=8,
+        mlp_dim=32,
+    )
+    params = jax.tree.map(
+        lambda info: np.zeros(info.shape, info.dtype),
+        functional.abstract_params(model),
+        is_leaf=lambda leaf: hasattr(leaf, "axes"),
+    )
+    to_hf.save(params, folder / "model", config=model, source=folder / "tokenizer")
+    rows = [json.dumps(to_json(trajectory)) for trajectory in world]
+    (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    (folder / "bad_rows.jsonl").write_text("\n".join([*rows[:19], '{"id": "bad"}']) + "\n")
+    (folder / "rotbench.jsonl").write_text(json.dumps(rotbench_row()) + "\n")
+    run = Workspace(Scene(folder, None).config({}))
+    prepare.prepare(run)
+    return folder
+
+
+@pytest.fixture
+def scene(folder, monkeypatch):
+    return Scene(folder, monkeypatch)
+
+
+def rotbench_row():
+    tool = {"name": "weather", "description": "?", "parameters": {"properties": {"city": {}}}}
+    system = f"Tools:\n{json.dumps([tool])}\n\nLet's Begin!"
+    reply = 'Thought:\nAction: weather\nAction Input: {"city": "Rome"}'
+    return {
+        "noise": "clean",
+        "index": 1,
+        "scenario": "TG",
+        "conversations": [
+            {"from": "system", "value": system},
+            {"from": "user", "value": "Is it warm?\nBegin!\n"},
+            {"from": "assistant", "value": [reply]},
+        ],
+    }
+
+
+def digest(tree):
+    return [(np.shape(x), np.asarray(x).tobytes()) for x in jax.tree.leaves(tree)]
+
+
+# Observers: (scene, config) -> what the code makes of the configuration.
+
+
+def paths(scene, config):
+    workspace = Workspace(config)
+    return workspace.data_dir, workspace.results_dir, workspace.checkpoint_dir("reward")
+
+
+def model_source(scene, config):
+    return Workspace(config).model_dir
+
+
+def program(scene, config):
+    """The traced forward pass."""
+    model = Workspace(config).model
+    params = jax.tree.map(
+        lambda info: jax.ShapeDtypeStruct(info.shape, info.dtype),
+        functional.abstract_params(model),
+        is_leaf=lambda leaf: hasattr(leaf, "axes"),
+    )
+    ids = np.ones((1, 2048), np.int32)  # more than one block of queries
+    batch = Batch(ids, ids, ids.astype(np.float32), ids, ids)
+    return str(jax.make_jaxpr(lambda p: functional.apply(p, batch, model))(params))
+
+
+def scratch(scene, config):
+    """The tokenizer size and the architecture of a model from scratch."""
+    seen = []
+
+    def train(texts, vocab_size, out_dir):
+        seen.append(vocab_size)
+        return Workspace(scene.config({})).tokenizer
+
+    scene.patch.setattr(prepare, "train_byte_bpe", train)
+    scene.patch.setattr(prepare.functional, "init", lambda model, key: seen.append(model))
+    scene.patch.setattr(prepare.to_hf, "save", lambda *_, **__: None)
+    prepare.make_model(Workspace(config), Console(quiet=True))
+    return seen
+
+
+def mesh(scene, config):
+    return dict(Workspace(config).mesh.shape)
+
+
+def prepared(scene, config):
+    """The prepared examples and prompts, or why there are none."""
+    run_dir = scene.folder / "prepared"
+    workspace = Workspace(dataclasses.replace(config, run_dir=str(run_dir)))
+    try:
+        prepare.prepare(workspace)
+    except DataError as error:
+        return str(error)
+    names = (dataset.EXAMPLES, dataset.VALIDATION, dataset.PROMPTS, dataset.VALIDATION_PROMPTS)
+    return [(workspace.data_dir / name).read_bytes() for name in names]
+
+
+def batches(scene, config):
+    """The first training batches."""
+    loader = supervised.open_loader(on_one_device(config))
+    found = [digest(next(loader)) for _ in range(6)]
+    loader.close()
+    return found
+
+
+def prefetched(scene, config):
+    """How many batches the loader keeps ready."""
+    seen = []
+    make = grain.experimental.ThreadPrefetchIterDataset
+
+    def recorded(stream, *, prefetch_buffer_size):
+        seen.append(prefetch_buffer_size)
+        return make(stream, prefetch_buffer_size=prefetch_buffer_size)
+
+    scene.patch.setattr(grain.experimental, "ThreadPrefetchIterDataset", recorded)
+    supervised.open_loader(on_one_device(config)).close()
+    return seen
+
+
+def updates(optimizer, steps):
+    """What an optimiser makes of fixed gradients."""
+    params = {
+        "mlp": {"kernel": jnp.float32([[1.0, -2.0]])},
+        "norm": {"scale": jnp.float32([1.0, 0.5])},
+        "value_head": {"kernel": jnp.float32([[0.3]]), "bias": jnp.float32([0.1])},
+    }
+    state, found = optimizer.init(params), []
+    for step in range(steps):
+        size = 0.1 * (1 + step) ** 2
+        grads = jax.tree.map(lambda x, size=size: size * jnp.cos(x + size), params)
+        change, state = optimizer.update(grads, state, params)
+        params = jax.tree.map(jnp.add, params, change)
+        found.append(digest(change))
+    return found
+
+
+class Stub:
+    """Checkpoints without a directory; remembers the settings."""
+
+    def __init__(self, directory, every_steps, keep):
+        self.settings = (every_steps, keep)
+
+    def __enter__(self):
+        Stub.last = self.settings
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def captured_phase(scene, module, config):
+    """Run a phase's set-up and return ``(workspace, what it would do)``."""
+    seen: dict[str, Any] = {"losses": []}
+
+    def make_train_step(model, loss, optimizer, *, accumulation=1, schedule=None):
+        seen["losses"].append(loss)
+        seen.update(optimizer=optimizer, accumulation=accumulation)
+        return loss
+
+    def run_phase(phase, *_, **__):
+        seen["phase"] = phase
+
+    scene.patch.setattr(module.step_lib, "make_train_step", make_train_step)
+    scene.patch.setattr(module, "run_phase", run_phase)
+    scene.patch.setattr(module, "Checkpoints", Stub)
+    scene.patch.setattr(module, "start_state", lambda *_: (None, 0))
+    scene.patch.setattr(Workspace, "params", lambda self, phase: {"name": phase})
+    workspace = on_one_device(config)
+    return workspace, seen
+
+
+def supervised_phase(scene, config):
+    """Loss, updates, rhythm and validation of the supervised phase."""
+    workspace, seen = captured_phase(scene, supervised, config)
+
+    def make_eval_step(model, *, ce_chunk):
+        seen["eval_chunk"] = ce_chunk
+        return lambda params, batch: (jnp.sum(batch.weights), jnp.float32(1))
+
+    scene.patch.setattr(supervised.step_lib, "make_eval_step", make_eval_step)
+    scene.patch.setattr(supervised.step_lib, "jit_train_step", lambda step, *_: step)
+    supervised.train(workspace, None)
+    phase = seen["phase"]
+    return {
+        "losses": seen["losses"],
+        "accumulation": seen["accumulation"],
+        "updates": updates(seen["optimizer"], 6),
+        "rhythm": (phase.steps, phase.log_every, phase.validate_every, Stub.last),
+        "validation": phase.validate(types.SimpleNamespace(params=None)),
+        "eval_chunk": seen["eval_chunk"],
+    }
+
+
+def reward_updates(scene, config):
+    """What the optimiser of the reward phase does."""
+    scene.patch.setattr(reward, "make_advance", lambda *_: None)
+    made = reward.optim.make_optimizer
+    seen = []
+
+    def make_optimizer(*arguments, **options):
+        seen.append(made(*arguments, **options))
+        return seen[-1]
+
+    scene.patch.setattr(reward.optim, "make_optimizer", make_optimizer)
+    workspace, _ = captured_phase(scene, reward, config)
+    reward.train(workspace, None)
+    return updates(seen[0], 4)
+
+
+def reward_phase(scene, config):
+    """Two steps of the reward phase: sampled, scored and cut into updates, but not trained."""
+    workspace, seen = captured_phase(scene, reward, config)
+    events: list[Any] = []
+    golds = {tuple(p.ids): p for p in read_prompts(workspace.data_dir / dataset.PROMPTS)}
+
+    def sampler(model, sample):
+        events.append(sample)
+
+        def fake(params, prompts_BP, lengths_B, keys_B):
+            replies = []
+            for row, (ids, length) in enumerate(zip(prompts_BP, lengths_B, strict=True)):
+                text = reply_to(golds[tuple(ids[:length].tolist())], row)
+                replies.append([*workspace.tokenizer.encode(text)[0], workspace.tokenizer.eos_id])
+            kept = [reply[: sample.max_new_tokens] for reply in replies]
+            tokens = np.zeros((len(kept), sample.max_new_tokens), np.int32)
+            for row, reply in enumerate(kept):
+                tokens[row, : len(reply)] = reply
+            ended = [len(k) == len(r) for k, r in zip(kept, replies, strict=True)]
+            lengths = np.array([len(reply) for reply in kept], np.int32)
+            return Samples(tokens, lengths, np.zeros(tokens.shape, np.float32), np.array(ended))
+
+        return fake
+
+    def make_logprob_step(model, *, temperature, chunk):
+        events.append((temperature, chunk))
+
+        def fake(params, batch):
+            shift = 0.3 if "name" in params else 0.1
+            logprobs = -shift * (1 + batch.targets % 5).astype(np.float32)
+            return logprobs, 0.1 * (batch.tokens % 3).astype(np.float32), -logprobs
+
+        return fake
+
+    def jit_train_step(loss, layout, rows):
+        def update(state, batch):
+            events.append((loss, digest(batch)))
+            return state, StepMetrics(**{f.name: 0.0 for f in dataclasses.fields(StepMetrics)})
+
+        return update
+
+    scene.patch.setattr(workspace_lib, "_sampler", sampler)
+    scene.patch.setattr(reward.rollout_lib, "make_logprob_step", make_logprob_step)
+    scene.patch.setattr(reward.step_lib, "jit_train_step", jit_train_step)
+    try:
+        reward.train(workspace, None)
+    except ConfigError as error:
+        return str(error)
+    phase = seen["phase"]
+    state = types.SimpleNamespace(params={"policy": 1})
+    records = [phase.advance(state, step)[2] for step in range(2)]
+    return events, records, phase.steps, Stub.last
+
+
+def reply_to(prompt, row):
+    """Return a reply that only strict scoring with free text accepts, or nonsense."""
+    if row % 2 == 0 and prompt.golds[0].name == "finish":
+        return " " + render_call(prompt.golds[0]).removesuffix("')") + " as found')"
+    return " no call"
+
+
+def evaluation(scene, config):
+    """What would be generated and scored."""
+    events: list[Any] = []
+
+    def record(tasks, params, *, sample, batch_size, **_):
+        ids = [prompt.id for prompt in tasks.prompts]
+        events.append((tasks.name, ids, tasks.skipped, sample, batch_size))
+        return {}, []
+
+    scene.patch.setattr(evaluate, "evaluate", record)
+    scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample: sample)
+    scene.patch.setattr(Workspace, "params", lambda self, phase: None)
+    evaluate.run(on_one_device(config), "before")
+    return events
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """Where a setting is seen, another value of it, and settings without which it has no use."""
+
+    observe: Callable[[Scene, RunConfig], Any]
+    value: Any
+    base: tuple[tuple[str, Any], ...] = ()
+
+
+FROM_FILE = (("data.path", "<rows.jsonl>"),)
+FROM_SCRATCH = (("model.path", "scratch"), ("run_dir", "<scratch>"))
+DECAYING = (("ppo_optim.schedule", "cosine"),)
+JOINT = (("ppo.critic_warmup_steps", 0),)
+
+EFFECTS = {
+    "run_dir": Effect(paths, "elsewhere"),
+    "seed": Effect(prepared, 1),
+    "model.path": Effect(model_source, "<tokenizer>"),
+    "model.dtype": Effect(program, "bfloat16"),
+    "model.param_dtype": Effect(program, "bfloat16"),
+    "model.remat": Effect(program, "none"),
+    "model.attention": Effect(program, "dense"),
+    "model.scratch_vocab_size": Effect(scratch, 512, FROM_SCRATCH),
+    "model.scratch_embed_dim": Effect(scratch, 64, FROM_SCRATCH),
+    "model.scratch_num_layers": Effect(scratch, 3, FROM_SCRATCH),
+    "model.scratch_num_heads": Effect(scratch, 8, FROM_SCRATCH),
+    "model.scratch_num_kv_heads": Effect(scratch, 1, FROM_SCRATCH),
+    "model.scratch_mlp_dim": Effect(scratch, 128, FROM_SCRATCH),
+    "mesh.data": Effect(mesh, 2),
+    "mesh.fsdp": Effect(mesh, 2, (("mesh.data", -1), ("mesh.fsdp", 1))),
+    "mesh.tensor": Effect(mesh, 2),
+    "data.path": Effect(prepared, "<rows.jsonl>"),
+    "data.format": Effect(prepared, "rotllama", FROM_FILE),
+    "data.template": Effect(prepared, "script"),
+    "data.max_length": Effect(prepared, 400),
+    "data.batch_size": Effect(batches, 3),
+    "data.packing": Effect(batches, False),
+    "data.packing_bins": Effect(batches, 2),
+    "data.max_trajectories": Effect(prepared, 9),
+    "data.max_prompts": Effect(prepared, 9),
+    "data.validation_fraction": Effect(prepared, 0.6),
+    "data.max_bad_fraction": Effect(prepared, 0.5, (("data.path", "<bad_rows.jsonl>"),)),
+    "data.synthetic_trajectories": Effect(prepared, 31),
+    "data.prefetch": Effect(prefetched, 5),
+    "mae.rules": Effect(prepared, "off"),
+    "mae.action": Effect(prepared, "mask"),
+    "key_tokens.mode": Effect(prepared, "code"),
+    "key_tokens.w_max": Effect(prepared, 1.5),
+    "key_tokens.normalise": Effect(prepared, "reply"),
+    "train.steps": Effect(supervised_phase, 7),
+    "train.accumulation": Effect(supervised_phase, 2),
+    "train.ce_chunk": Effect(supervised_phase, 64),
+    "train.log_every": Effect(supervised_phase, 3),
+    "train.eval_every": Effect(supervised_phase, 3),
+    "train.eval_batches": Effect(supervised_phase, 2),
+    "optim.learning_rate": Effect(supervised_phase, 1e-2),
+    "optim.warmup_steps": Effect(supervised_phase, 3),
+    "optim.schedule": Effect(supervised_phase, "constant"),
+    "optim.final_fraction": Effect(supervised_phase, 0.5),
+    "optim.b1": Effect(supervised_phase, 0.5),
+    "optim.b2": Effect(supervised_phase, 0.5),
+    "optim.eps": Effect(supervised_phase, 0.1),
+    "optim.weight_decay": Effect(supervised_phase, 0.5),
+    "optim.clip_norm": Effect(supervised_phase, 0.1),
+    "reward.mode": Effect(reward_phase, "reference"),
+    "reward.clip": Effect(reward_phase, 0.5),
+    "reward.free_text_tools": Effect(reward_phase, ()),
+    "ppo.steps": Effect(reward_phase, 3),
+    "ppo.prompts_per_step": Effect(reward_phase, 3),
+    "ppo.samples_per_prompt": Effect(reward_phase, 3),
+    "ppo.max_prompt_length": Effect(reward_phase, 400),
+    "ppo.max_new_tokens": Effect(reward_phase, 5),
+    "ppo.temperature": Effect(reward_phase, 0.7),
+    "ppo.top_p": Effect(reward_phase, 0.9),
+    "ppo.kl_coef": Effect(reward_phase, 0.5),
+    "ppo.gamma": Effect(reward_phase, 0.5),
+    "ppo.gae_lambda": Effect(reward_phase, 0.5),
+    "ppo.whiten_advantages": Effect(reward_phase, False),
+    "ppo.clip_ratio": Effect(reward_phase, 0.1),
+    "ppo.clip_value": Effect(reward_phase, 0.1),
+    "ppo.epochs": Effect(reward_phase, 2),
+    "ppo.minibatches": Effect(reward_phase, 2),
+    "ppo.critic_warmup_steps": Effect(reward_phase, 2),
+    "ppo.value_stop_gradient": Effect(reward_phase, False, JOINT),
+    "ppo.value_learning_rate": Effect(reward_updates, 0.5),
+    "ppo.ce_coef": Effect(reward_phase, 0.5, JOINT),
+    "ppo.reward_coef": Effect(reward_phase, 0.5, JOINT),
+    "ppo.value_coef": Effect(reward_phase, 0.5),
+    "ppo_optim.learning_rate": Effect(reward_updates, 1e-2),
+    "ppo_optim.warmup_steps": Effect(reward_updates, 0),
+    "ppo_optim.schedule": Effect(reward_updates, "cosine"),
+    "ppo_optim.final_fraction": Effect(reward_updates, 0.5, DECAYING),
+    "ppo_optim.b1": Effect(reward_updates, 0.5),
+    "ppo_optim.b2": Effect(reward_updates, 0.5),
+    "ppo_optim.eps": Effect(reward_updates, 0.1),
+    "ppo_optim.weight_decay": Effect(reward_updates, 0.5),
+    "ppo_optim.clip_norm": Effect(reward_updates, 0.1),
+    "checkpoint.every_steps": Effect(supervised_phase, 7),
+    "checkpoint.keep": Effect(reward_phase, 7),
+    "evaluate.batch_size": Effect(evaluation, 3),
+    "evaluate.max_new_tokens": Effect(evaluation, 3),
+    "evaluate.max_prompt_length": Effect(evaluation, 300),
+    "evaluate.max_tasks": Effect(evaluation, 2),
+    "evaluate.synthetic_trajectories": Effect(evaluation, 5),
+    "evaluate.rotbench_path": Effect(evaluation, "<rotbench.jsonl>"),
+}
+
+
+def fields_of(config, prefix=""):
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from fields_of(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+FIELDS = list(fields_of(RunConfig()))
+_seen: dict[Any, Any] = {}
+
+
+def observed_base(scene, effect):
+    """Observe the configuration before the change, once for all tests that start from it."""
+    key = (effect.observe, effect.base)
+    if key not in _seen:
+        _seen[key] = effect.observe(scene, scene.config(dict(effect.base)))
+    return _seen[key]
+
+
+def test_every_entry_is_a_setting():
+    assert EFFECTS.keys() <= set(FIELDS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_setting_changes_what_it_is_for(scene, name):
+    assert name in EFFECTS, f"say in EFFECTS where {name} shows"
+    effect = EFFECTS[name]
+    before = observed_base(scene, effect)
+    scene.patch.undo()  # an observer wraps what it finds
+    config = scene.config({**dict(effect.base), name: effect.value})
+    assert config != scene.config(dict(effect.base))
+    unchanged = effect.observe(scene, config) == before
+    assert not unchanged
+
+
+@pytest.mark.parametrize(
+    "effect",
+    {(e.observe, e.base): e for e in EFFECTS.values()}.values(),
+    ids=lambda e: f"{e.observe.__name__}-{len(e.base)}",
+)
+def test_nothing_else_changes_what_is_observed(scene, effect):
+    before = observed_base(scene, effect)
+    scene.patch.undo()
+    unchanged = effect.observe(scene, scene.config(dict(effect.base))) == before
+    assert unchanged
