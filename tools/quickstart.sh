@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install into .venv (pinned, CPU) and run the whole pipeline on the embedded default.
+# Install into .venv (pinned versions, JAX for the CPU) and run the whole pipeline on the embedded default.
 # Arguments go to tl-jax, such as --config.run_dir=runs/second. PYTHON picks the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

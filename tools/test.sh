@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Install what the tests need into .venv (pinned, CPU) and run them.
+# Install what the tests need into .venv (pinned versions) and run them on the CPU.
 # Arguments go to pytest, such as tests/calls or -m slow. PYTHON picks the interpreter.
+# The tests use torch on the CPU only, but pip's default torch for Linux brings gigabytes of CUDA;
+# to get the small build, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.
 # TL_JAX_GOLDEN and TL_JAX_DATA name directories with reference results and real trajectories;
 # the tests that need them are skipped without.
 set -euo pipefail

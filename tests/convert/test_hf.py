@@ -202,7 +202,7 @@ def test_exported_files_are_as_readable_as_their_directory(checkpoint):
 
 
 def test_save_needs_a_config_and_parameters_that_fit_it(params, tmp_path):
-    with pytest.raises(CheckpointError, match="give `config`, or a `source`"):
+    with pytest.raises(CheckpointError, match="give source=DIR.*or config=ModelConfig"):
         to_hf.save(params, tmp_path / "m")
     with pytest.raises(CheckpointError, match="lm_head/kernel"):
         to_hf.save(params, tmp_path / "m", config=TIED)
@@ -223,6 +223,16 @@ def test_an_existing_directory_is_kept_unless_told_otherwise(params, checkpoint)
     assert not (checkpoint / "mine.txt").exists()
     assert (checkpoint / "config.json").read_bytes() == before
     assert [path.name for path in checkpoint.parent.iterdir()] == ["model"]
+
+
+def test_a_model_is_replaced_by_its_own_rules(params, checkpoint):
+    before = (checkpoint / "config.json").read_bytes()
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
+    with pytest.raises(CheckpointError, match="already exists"):
+        to_hf.save(doubled, checkpoint)
+    to_hf.save(doubled, checkpoint, overwrite=True)
+    assert (checkpoint / "config.json").read_bytes() == before
+    assert_same(from_hf.load(checkpoint), doubled)
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -308,3 +318,14 @@ def test_an_incomplete_download_is_refused(params, checkpoint, tmp_path):
     lost.unlink()
     with pytest.raises(CheckpointError, match=f"index.json: names {lost.name}, not found"):
         from_hf.load(tmp_path / "s")
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/hostname", "a/b.safetensors", 3])
+def test_an_index_that_leads_elsewhere_is_refused(checkpoint, name):
+    index = checkpoint / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {NORM: name}}))
+    with pytest.raises(CheckpointError, match="index.json: names .*; must be a file beside"):
+        from_hf.load(checkpoint)
+    index.write_text(json.dumps({"weight_map": ["model.safetensors"]}))
+    with pytest.raises(CheckpointError, match="weight_map must be an object"):
+        from_hf.load(checkpoint)

@@ -212,13 +212,23 @@ def _stored(block: np.ndarray, kind: np.dtype) -> np.ndarray:
     return np.ascontiguousarray(block, dtype=kind)
 
 
+def _indexed(index: Path) -> list[str]:
+    weight_map = read_json(index).get("weight_map", {})
+    if not isinstance(weight_map, Mapping):
+        raise CheckpointError(f"{index}: weight_map must be an object, tensor name to file name")
+    for name in weight_map.values():
+        # A downloaded index must not lead to files elsewhere.
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(f"{index}: names {name!r}; must be a file beside the index")
+    return sorted(set(weight_map.values()))
+
+
 def _weight_files(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: no such directory")
     index = directory / _INDEX
     if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
-        files = [directory / name for name in names]
+        files = [directory / name for name in _indexed(index)]
     else:
         files = [directory / _WEIGHTS]
     missing = [file for file in files if not file.is_file()]

@@ -40,6 +40,8 @@ def save(
       config: Architecture of ``params``; None takes the one of ``source``.
       source: Directory the model or its tokenizer came from. Its tokenizer files, chat template
         and generation settings are copied, and its ``config.json`` is kept but for what changed.
+        With neither ``config`` nor ``source``, a model directory at ``path`` that is to be
+        replaced is the source.
       dtype: Type of the tensors, ``"float32"`` or ``"bfloat16"``.
       max_shard_bytes: Size limit of one safetensors file.
       generation: Entries for ``generation_config.json``, over those of ``source``. The token ids
@@ -51,6 +53,8 @@ def save(
         or ``params`` do not fit the configuration.
     """
     hf_directory.dtype_of(dtype)
+    if config is None and source is None and (Path(path) / "config.json").is_file():
+        source = path
     if source is not None and not Path(source).is_dir():
         raise CheckpointError(f"{source}: no such directory to take config and tokenizer from")
     settings = _generation(source, generation)
@@ -64,7 +68,8 @@ def save(
         hf_config |= {name: settings[name] for name in _TOKEN_IDS if name in settings}
     else:
         raise CheckpointError(
-            f"cannot write {path}: give `config`, or a `source` directory with config.json"
+            f"cannot write {path}: shapes alone do not tell the number of heads; give source=DIR, "
+            "the directory the model was loaded from (with config.json), or config=ModelConfig(...)"
         )
     _check(params, config)
     with hf_directory.new_directory(path, overwrite=overwrite) as directory:
