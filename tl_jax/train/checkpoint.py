@@ -220,8 +220,9 @@ def restore_params(step_dir: str | os.PathLike[str], abstract_params: Any) -> An
         raise CheckpointError(f"{path} {problem}; use another step")
     target = {"params": abstract_params}
     _require_shapes(path, _shapes(target), dtypes=False)
-    loading = ocp.options.PyTreeOptions.Loading(partial_load=True)
-    with ocp.Context(pytree_options=ocp.options.PyTreeOptions(loading=loading)):
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with context:
         return ocp.load_checkpointables(path, {_STATE: target})[_STATE]["params"]
 
 
