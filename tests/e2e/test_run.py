@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from tl_jax import config as config_lib
+from tl_jax.cli import evaluate
 from tl_jax.cli.main import STAGES
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import MeshConfig, RunConfig, from_dict
+from tl_jax.config import EvaluateConfig, MeshConfig, RunConfig, from_dict
 from tl_jax.convert import from_hf, names
 from tl_jax.data.tokenizer import load_tokenizer
 from tl_jax.models import functional, registry
@@ -119,7 +120,7 @@ def test_the_screen_shows_progress_the_table_and_where_the_results_lie(finished)
     assert "tool selection / parameter identification / content filling" in done.stdout
     assert f"report: {run_dir / 'report.html'}" in done.stdout
     assert f"model:  {run_dir / 'export'}" in done.stdout
-    assert not re.search(r"^I\d{4} ", done.stderr, re.M)  # progress lines of libraries
+    assert not re.search(r"^[IW]\d{4} ", done.stderr, re.M)  # notes of libraries
 
 
 def test_the_run_directory_tells_what_was_run(run_dir):
@@ -241,6 +242,11 @@ def test_a_finished_run_is_not_done_again_and_keeps_its_settings(run_dir):
     assert {name for name in before.keys() | after if before.get(name) != after.get(name)} <= (
         rewritten
     )
+
+    workspace = Workspace(from_dict(RunConfig, json.loads((run_dir / "config.json").read_text())))
+    assert evaluate.is_current(workspace, "before")
+    config = dataclasses.replace(workspace.config, evaluate=EvaluateConfig(max_tasks=5))
+    assert not evaluate.is_current(Workspace(config), "before")
 
     other = tl_jax("run", *settings(run_dir, optim__b1=0.5), check=False)
     assert other.returncode == 2

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.cli.workspace import PHASES, Workspace
-from tl_jax.config import ConfigError
+from tl_jax.config import ConfigError, to_dict
 from tl_jax.data import synthetic
 from tl_jax.data.examples import Prompt, build_prompts, prompt_ids
 from tl_jax.data.mae import label_turns
@@ -48,6 +48,15 @@ def result_path(workspace: Workspace, phase: str) -> Path:
     return workspace.results_dir / f"evaluate_{phase}.json"
 
 
+def is_current(workspace: Workspace, phase: str) -> bool:
+    """Whether a phase has been evaluated with the settings of the configuration."""
+    path = result_path(workspace, phase)
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found.get("settings") == to_dict(workspace.config.evaluate)
+
+
 def run(workspace: Workspace, phase: str) -> dict[str, Any]:
     """Score the model of a phase on every configured set and write the results."""
     limits = workspace.config.evaluate
@@ -58,7 +67,7 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
             "config.evaluate.rotbench_path"
         )
     sample = workspace.sampler(limits.max_new_tokens, 0.0, 1.0)
-    results: dict[str, Any] = {"name": phase, "sets": {}}
+    results: dict[str, Any] = {"name": phase, "settings": to_dict(limits), "sets": {}}
     replies = []
     with jax.set_mesh(workspace.mesh):
         params = workspace.params(phase)

@@ -1,6 +1,7 @@
 """run: everything in order: prepare, evaluate, train, evaluate, reward, evaluate, export, report.
 
-What is already done in config.run_dir is not done again, so the same command resumes after a stop.
+What is already done in config.run_dir is not done again, so the same command resumes after a stop;
+with other config.evaluate settings the models are only evaluated anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def main(workspace: Workspace, console: Console) -> None:
             if not train.steps_of(workspace, phase):
                 continue
             train.train_phase(workspace, phase)
-        if not evaluate.result_path(workspace, phase).exists():
+        if not evaluate.is_current(workspace, phase):
             evaluate.run(workspace, phase)
     if not (workspace.export_dir / "config.json").exists():
         convert.export(workspace, convert.Request())
