@@ -120,7 +120,7 @@ def test_the_screen_shows_progress_the_table_and_where_the_results_lie(finished)
     assert "tool selection / parameter identification / content filling" in done.stdout
     assert f"report: {run_dir / 'report.html'}" in done.stdout
     assert f"model:  {run_dir / 'export'}" in done.stdout
-    assert not re.search(r"^[IW]\d{4} ", done.stderr, re.M)  # notes of libraries
+    assert not re.search(r"^[IW]\d{4} .*\.py:\d+\]", done.stderr, re.M)  # notes of libraries
 
 
 def test_the_run_directory_tells_what_was_run(run_dir):
