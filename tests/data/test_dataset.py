@@ -7,10 +7,10 @@ import pytest
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data import dataset
-from tl_jax.data.dataset import DataError, is_validation, prepare, source_hash
+from tl_jax.data.dataset import is_validation, prepare, source_hash
 from tl_jax.data.importers import BadRow, read
-from tl_jax.data.records import read_examples, read_prompts
-from tl_jax.data.schema import Message
+from tl_jax.data.records import read_prompts
+from tl_jax.data.schema import DataError, Message
 from tl_jax.data.tokenizer import train_byte_bpe
 
 
@@ -23,6 +23,10 @@ def run(rows, tokenizer, out, **changes):
         source="test",
     )
     return prepare(rows, tokenizer, out_dir=out, **{**settings, **changes})
+
+
+def examples_in(path):
+    return list(map(json.loads, path.open(encoding="utf-8")))
 
 
 def many(trajectory, count):
@@ -41,20 +45,18 @@ def many(trajectory, count):
 def test_files_and_report_agree(trajectory, tokenizer, tmp_path):
     report = run(many(trajectory, 40), tokenizer, tmp_path / "out")
     out = tmp_path / "out"
-    train, held = (
-        list(read_examples(out / "examples.jsonl")),
-        list(read_examples(out / "validation.jsonl")),
-    )
+    train, held = examples_in(out / "examples.jsonl"), examples_in(out / "validation.jsonl")
     prompts = list(read_prompts(out / "prompts.jsonl"))
     assert report == json.loads((out / "mae_report.json").read_text())
     assert (report["turns"], report["kept"], report["rows"]) == (120, 80, 40)
     assert report["examples"] == {"train": len(train), "validation": len(held)}
     assert len(train) + len(held) == 80 and held
     assert len(prompts) == len(train)
-    assert report["tokens"]["train"] == sum(len(example.ids) for example in train)
-    assert report["trained_tokens"]["validation"] == sum(w > 0 for e in held for w in e.weights)
+    assert report["tokens"]["train"] == sum(len(example["ids"]) for example in train)
+    assert report["trained_tokens"]["validation"] == sum(w > 0 for e in held for w in e["weights"])
     assert report["key_tokens_per_reply"] == {"1": 40, "2": 40}
-    assert not {e.tags["trajectory"] for e in train} & {e.tags["trajectory"] for e in held}
+    sides = [{e["tags"]["trajectory"] for e in side} for side in (train, held)]
+    assert not sides[0] & sides[1]
 
 
 def test_equal_queries_fall_on_one_side(trajectory):
@@ -155,9 +157,9 @@ def test_limits_take_a_seeded_sample(trajectory, tokenizer, tmp_path):
         )
         report = run(many(trajectory, 50), tokenizer, tmp_path / name, data=data, seed=seed)
         assert report["trajectories"]["train"] == 20 and report["prompts"]["train"] == 5
-        examples = read_examples(tmp_path / name / "examples.jsonl")
+        examples = examples_in(tmp_path / name / "examples.jsonl")
         prompts = read_prompts(tmp_path / name / "prompts.jsonl")
-        return [e.id for e in examples], [p.id for p in prompts]
+        return [e["id"] for e in examples], [p.id for p in prompts]
 
     assert ids("a", 0) == ids("b", 0) != ids("c", 1)
 
@@ -183,7 +185,7 @@ def test_real_trajectories_become_examples(rotllama, tmp_path):
     report = run(iter(rows), tokenizer, tmp_path / "out", data=data)
     assert report["bad_rows"] == 0
     assert sum(report["trajectories"].values()) == len(rows)
-    skipped = sum(report["samples_skipped"].values())
+    skipped = sum(report["turns_skipped"].values())
     assert sum(report["examples"].values()) + skipped == report["kept"]
     assert skipped < 0.02 * report["kept"]
     assert sum(report["examples"].values()) > 200

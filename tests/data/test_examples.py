@@ -1,6 +1,7 @@
 """Examples and prompts: which tokens are trained, what is left out, what stays equal."""
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -8,14 +9,9 @@ from hypothesis import strategies as st
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.examples import ELIDED, build_examples, build_prompts, prompt_ids
+from tl_jax.data.examples import ELIDED, Example, build_examples, build_prompts, prompt_ids
 from tl_jax.data.mae import label_turns
-from tl_jax.data.records import (
-    example_from_json,
-    example_to_json,
-    prompt_from_json,
-    prompt_to_json,
-)
+from tl_jax.data.records import example_to_json, prompt_from_json, prompt_to_json
 from tl_jax.data.schema import Message, Trajectory
 
 OFF = KeyTokenConfig(mode="off")
@@ -167,6 +163,32 @@ def test_what_is_still_too_long_is_left_out_and_told(trajectory, tokenizer):
     assert "max_length=20" in skipped[0].reason
 
 
+def test_a_masked_sample_that_is_too_long_ends_with_an_earlier_kept_turn(trajectory, tokenizer):
+    (full,), _, _ = build(trajectory, tokenizer, action="mask")
+    turns = full.tags["turns"].split(",")
+    ends = [i + 1 for i, token in enumerate(full.ids) if token == tokenizer.eos_id]
+    messages = list(trajectory.messages)
+    messages[-1] = dataclasses.replace(
+        messages[-1], calls=(ToolCall("finish", {"answer": "word " * 300}),)
+    )
+    long = dataclasses.replace(trajectory, messages=tuple(messages))
+    (short,), prompts, skipped = build(long, tokenizer, action="mask", max_length=ends[-1])
+    assert short.ids == full.ids[: ends[-2]] and short.weights == full.weights[: ends[-2]]
+    assert short.tags["turns"] == turns[0]
+    assert [entry.id for entry in skipped] == [f"Turn {turns[1]}: t1"]
+    assert [prompt.id for prompt in prompts] == [f"Turn {turns[0]}: t1"]
+
+
+@pytest.mark.parametrize("action", ["drop", "mask"])
+def test_every_kept_turn_is_trained_or_told(trajectory, tokenizer, action):
+    (full,), _, _ = build(trajectory, tokenizer, action="mask")
+    for limit in range(20, len(full.ids) + 10, 25):
+        examples, _, skipped = build(trajectory, tokenizer, action=action, max_length=limit)
+        trained = [turn for example in examples for turn in example.tags["turns"].split(",")]
+        lost = [entry.id.removeprefix("Turn ").partition(":")[0] for entry in skipped]
+        assert sorted([*trained, *lost]) == ["2", "3"]
+
+
 def test_key_weights_stand_on_the_reply_only(trajectory, tokenizer):
     weighted = KeyTokenConfig(mode="paper", w_max=9.0)
     examples, prompts, _ = build(trajectory, tokenizer, key_tokens=weighted)
@@ -202,7 +224,8 @@ def test_plain_text_turns_are_trained_but_ask_no_prompt(trajectory, tokenizer):
 
 def test_records_survive_json(trajectory, tokenizer):
     examples, prompts, _ = build(trajectory, tokenizer)
-    assert example_from_json(example_to_json(examples[0])) == examples[0]
+    row = json.loads(json.dumps(example_to_json(examples[0])))
+    assert Example(**row) == examples[0]
     again = prompt_from_json(prompt_to_json(prompts[0]))
     assert prompt_to_json(again) == prompt_to_json(prompts[0])
     assert again.golds == prompts[0].golds

@@ -80,7 +80,7 @@ def test_the_whole_text(style, text):
 @pytest.mark.parametrize("style", STYLES)
 def test_a_prompt_is_the_sample_up_to_its_reply(style):
     sample = render_sample(TOOLS, MESSAGES, style, "</s>")
-    prompt = render_prompt(TOOLS, MESSAGES[:3], style)
+    prompt = render_prompt(TOOLS, MESSAGES[:3], style).text
     assert prompt.endswith("\nAssistant:")
     assert sample.text[: sample.replies[-1].start] == prompt
 
@@ -110,7 +110,8 @@ def test_prompts_and_samples_agree_on_stops_after_every_reply(style):
     stops = dict(eos_text="</s>", stop_after_every_reply=True)
     sample = render_sample(TOOLS, MESSAGES, style, **stops)
     prompt = render_prompt(TOOLS, MESSAGES[:3], style, **stops)
-    assert "</s>" in prompt and sample.text.startswith(prompt)
+    assert "</s>" in prompt.text and sample.text.startswith(prompt.text)
+    assert prompt.replies == sample.replies[:-1]
 
 
 def test_a_leading_system_turn_stands_before_the_tools():
@@ -127,7 +128,8 @@ def test_two_calls_of_one_turn_are_found_apart():
 
 
 def test_no_tools_leave_an_empty_system_text():
-    assert render_prompt((), (Message("user", "hi"),)) == "System: \nUser: hi\nAssistant:"
+    prompt = render_prompt((), (Message("user", "hi"),))
+    assert prompt.text == "System: \nUser: hi\nAssistant:"
 
 
 def test_wrong_use_is_refused():

@@ -121,7 +121,7 @@ def _texts(workspace: Workspace) -> Iterable[str]:
         if count >= TOKENIZER_TEXTS:
             return
         if isinstance(row, Trajectory):
-            yield render_prompt(row.tools, row.messages, workspace.config.data.template)
+            yield render_prompt(row.tools, row.messages, workspace.config.data.template).text
 
 
 def _show(report: dict[str, Any], console: Console) -> None:

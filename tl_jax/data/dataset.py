@@ -21,7 +21,7 @@ from tl_jax.data.importers import BadRow
 from tl_jax.data.key_tokens import NameTokens
 from tl_jax.data.mae import LabelCounts, label_turns
 from tl_jax.data.records import example_to_json, prompt_to_json
-from tl_jax.data.schema import Trajectory, to_json
+from tl_jax.data.schema import DataError, Trajectory, to_json
 from tl_jax.data.tokenizer import Tokenizer
 
 EXAMPLES = "examples.jsonl"
@@ -32,7 +32,7 @@ QUARANTINE = "quarantine.jsonl"
 REPORT = "mae_report.json"
 FINGERPRINT = "fingerprint.json"
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 """Raise when the same inputs give other files."""
 
 _FILES = frozenset(
@@ -47,10 +47,6 @@ _DATA_FIELDS = (
     "validation_fraction",
     "max_bad_fraction",
 )
-
-
-class DataError(ValueError):
-    """Data that cannot be prepared; the message says what is wrong and what to do."""
 
 
 def source_hash(path: str | os.PathLike[str]) -> str:
@@ -161,7 +157,7 @@ class _Counts:
             **self.labels.report(),
             "key_tokens_per_reply": dict(sorted(self.key_tokens.items())),
             "samples_shortened": self.shortened,
-            "samples_skipped": dict(self.skipped.most_common()),
+            "turns_skipped": dict(self.skipped.most_common()),
         }
 
 
@@ -277,7 +273,7 @@ def _check(counts: _Counts, max_bad_fraction: float) -> None:
     if not counts.examples[0]:
         raise DataError(
             f"nothing to train on: {counts.rows} rows, turns by verdict "
-            f"{dict(counts.labels.verdicts)}, samples skipped {dict(counts.skipped)}"
+            f"{dict(counts.labels.verdicts)}, turns skipped {dict(counts.skipped)}"
         )
 
 

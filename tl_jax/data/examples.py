@@ -16,7 +16,7 @@ from tl_jax.config import KeyTokenConfig
 from tl_jax.data.key_tokens import NameTokens, reply_weights
 from tl_jax.data.mae import TurnLabel, sample_id
 from tl_jax.data.schema import Message, Trajectory
-from tl_jax.data.templates import Rendered, render_context, render_sample
+from tl_jax.data.templates import Rendered, render_prompt, render_sample
 from tl_jax.data.tokenizer import Offsets, Tokenizer
 
 ACTIONS = ("drop", "mask")
@@ -65,7 +65,7 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A sample that was left out, and why."""
+    """A kept turn that was left out, and why; the id is ``Turn k: trajectory id``."""
 
     id: str
     reason: str
@@ -139,7 +139,7 @@ def prompt_ids(
       action: MAE action the model was trained with; after ``"mask"`` every earlier reply is
         followed by the end-of-sequence token, as in training.
     """
-    rendered = render_context(
+    rendered = render_prompt(
         tools,
         messages,
         template,
@@ -194,12 +194,13 @@ def build_examples(
         with a stop token, also in prompts (``prompt_ids``).
       key_tokens: Weights of the trained tokens.
       max_length: Most tokens of an example. The content of the oldest tool feedback is left out
-        first; tools and replies never are. What is still too long is skipped.
+        first; tools and replies never are. A turn whose sample is still too long is skipped;
+        with action ``"mask"`` the sample then ends with an earlier kept turn.
       names: Tokens of tool names found so far, to share between trajectories.
       encoded: ``encode_trajectory`` of the same arguments, if at hand.
 
     Returns:
-      Examples, and the samples left out.
+      Examples, and the kept turns that are in none of them.
     """
     names = names or NameTokens(tokenizer)
     encoded = encoded or encode_trajectory(trajectory, tokenizer, template=template, action=action)
@@ -207,13 +208,16 @@ def build_examples(
     groups = [[label] for label in kept] if action == "drop" else [kept] if kept else []
     examples, skipped = [], []
     for group in groups:
-        identity = sample_id(trajectory, group[0]) if action == "drop" else trajectory.id
-        sample, elided = _sample(
-            trajectory, group[-1], tokenizer, encoded, template, action, max_length
-        )
+        sample, elided = None, 0
+        while group and sample is None:
+            sample, elided = _sample(
+                trajectory, group[-1], tokenizer, encoded, template, action, max_length
+            )
+            if sample is None:
+                skipped.append(_too_long(trajectory, group.pop(), max_length))
         if sample is None:
-            skipped.append(Skipped(identity, f"longer than max_length={max_length}"))
             continue
+        identity = sample_id(trajectory, group[0]) if action == "drop" else trajectory.id
         weights: list[float] = [0] * len(sample.ids)
         found = []
         replies = {reply.message: reply for reply in sample.rendered.replies}
@@ -260,18 +264,17 @@ def build_prompts(
         calls = trajectory.messages[label.message].calls
         if not label.kept or not calls:
             continue
-        identity = sample_id(trajectory, label)
         sample, elided = _sample(
             trajectory, label, tokenizer, encoded, template, action, max_length
         )
         if sample is None:
-            skipped.append(Skipped(identity, f"longer than max_length={max_length}"))
+            skipped.append(_too_long(trajectory, label, max_length))
             continue
         cut = sample.borders[label.message][0]
         reply = next(r for r in sample.rendered.replies if r.message == label.message)
         prompts.append(
             Prompt(
-                identity,
+                sample_id(trajectory, label),
                 sample.ids[:cut],
                 sample.rendered.text[: reply.start],
                 trajectory.tools,
@@ -293,30 +296,14 @@ def _sample(
 ) -> tuple[Encoded | None, int]:
     """Return the sample that ends with a turn, shortened if need be, and the feedbacks elided."""
     key = label.message, max_length
-    if key not in encoded.samples:
-        encoded.samples[key] = _shortened(
-            trajectory, label, tokenizer, encoded, template, action, max_length
-        )
-    return encoded.samples[key]
-
-
-def _shortened(
-    trajectory: Trajectory,
-    label: TurnLabel,
-    tokenizer: Tokenizer,
-    encoded: Encoded,
-    template: str,
-    action: str,
-    max_length: int,
-) -> tuple[Encoded | None, int]:
+    if key in encoded.samples:
+        return encoded.samples[key]
     sample = _cut(encoded, label.message, tokenizer)
     messages = list(trajectory.messages[: label.message + 1])
     waiting = [entry for entry in sample.rendered.feedback if entry[2] - entry[1] > len(ELIDED)]
     starts = [start for start, _ in sample.offsets] if len(sample.ids) > max_length else []
     elided = 0
-    while len(sample.ids) > max_length:
-        if not waiting:
-            return None, elided
+    while len(sample.ids) > max_length and waiting:
         excess = len(sample.ids) - max_length
         while waiting and excess > 0:
             message, start, end = waiting.pop(0)
@@ -331,7 +318,13 @@ def _shortened(
             stop_after_every_reply=action == "mask",
         )
         sample = encode_rendered(rendered, tokenizer)
-    return sample, elided
+    fits = len(sample.ids) <= max_length
+    encoded.samples[key] = (sample, elided) if fits else (None, elided)
+    return encoded.samples[key]
+
+
+def _too_long(trajectory: Trajectory, label: TurnLabel, max_length: int) -> Skipped:
+    return Skipped(sample_id(trajectory, label), f"longer than max_length={max_length}")
 
 
 def _cut(encoded: Encoded, message: int, tokenizer: Tokenizer) -> Encoded:

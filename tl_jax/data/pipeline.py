@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 import grain
 import numpy as np
 
+from tl_jax.data.schema import DataError
+
 Row = dict[str, np.ndarray]
 
 _SCAN_BYTES = 1 << 22
@@ -56,7 +58,7 @@ class JsonlSource:
         try:
             return json.loads(line)
         except ValueError as error:
-            raise ValueError(
+            raise DataError(
                 f"{self.path}, row {index} at byte {start}: not JSON ({error}); "
                 "the file changed or is damaged, run `tl-jax prepare` again"
             ) from error
@@ -110,14 +112,15 @@ def make_loader(
 
     Raises:
       FileNotFoundError: ``path`` does not exist.
-      ValueError: ``path`` has no examples; or, while iterating, an example that is longer than a
+      DataError: ``path`` has no examples; or, while iterating, an example that is longer than a
         row, has no target, or is malformed.
+      ValueError: No such host.
     """
     if not 0 <= host_index < host_count:
         raise ValueError(f"host_index {host_index} must be in 0..{host_count - 1}")
     source = JsonlSource(path)
     if not len(source):
-        raise ValueError(
+        raise DataError(
             f"{path} holds no examples; check the counts in the prepare report (were all samples "
             "dropped, or is max_length too small?) and run `tl-jax prepare` again"
         )
@@ -164,17 +167,6 @@ def make_loader(
     return _GuardedIterator(iter(stream), signature)
 
 
-def fill_rate(batch: Mapping[str, np.ndarray]) -> float:
-    """Return the share of a batch's positions that hold a token of an example."""
-    return float(np.mean(np.asarray(batch["segment_ids"]) > 0))
-
-
-def trained_share(batch: Mapping[str, np.ndarray]) -> float:
-    """Return the share of a batch's real positions whose target carries weight."""
-    real = np.count_nonzero(np.asarray(batch["segment_ids"]) > 0)
-    return float(np.count_nonzero(np.asarray(batch["weights"]) > 0) / max(real, 1))
-
-
 class _GuardedIterator(grain.DatasetIterator):
     """Tie the state of an iterator to the file and settings it belongs to."""
 
@@ -210,18 +202,18 @@ def _arrays(row: Mapping[str, Any], *, length: int, path: str) -> Row:
         ids = np.asarray(row["ids"], np.int32)
         weights = np.asarray(row["weights"], np.float32)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
+        raise DataError(
             f"{path}: example {name!r} needs 'ids' (integers) and 'weights' (numbers): {error!r}"
         ) from error
     if ids.ndim != 1 or ids.shape != weights.shape or len(ids) < 2:
-        raise ValueError(
+        raise DataError(
             f"{path}: example {name!r} needs two or more ids and one weight per id, "
             f"got shapes {ids.shape} and {weights.shape}"
         )
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ValueError(f"{path}: example {name!r} has a weight that is negative or not finite")
+        raise DataError(f"{path}: example {name!r} has a weight that is negative or not finite")
     if len(ids) - 1 > length:
-        raise ValueError(
+        raise DataError(
             f"{path}: example {name!r} has {len(ids) - 1} targets but a row holds {length}; "
             "raise data.max_length or prepare with the smaller one"
         )

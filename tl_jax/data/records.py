@@ -12,18 +12,13 @@ from tl_jax.data.examples import Example, Prompt
 
 
 def example_to_json(example: Example) -> dict[str, Any]:
-    """Return a JSON-ready dict; inverse of ``example_from_json``."""
+    """Return a JSON-ready dict, a row that ``pipeline.make_loader`` reads."""
     return {
         "id": example.id,
         "ids": example.ids,
         "weights": example.weights,
         "tags": dict(example.tags),
     }
-
-
-def example_from_json(row: dict[str, Any]) -> Example:
-    """Build an Example from ``example_to_json`` output."""
-    return Example(row["id"], row["ids"], row["weights"], row["tags"])
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
@@ -50,17 +45,8 @@ def prompt_from_json(row: dict[str, Any]) -> Prompt:
     )
 
 
-def read_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
-    """Read an ``examples.jsonl`` or ``validation.jsonl`` lazily."""
-    return map(example_from_json, _read(path))
-
-
 def read_prompts(path: str | os.PathLike[str]) -> Iterator[Prompt]:
     """Read a ``prompts.jsonl`` or ``validation_prompts.jsonl`` lazily."""
-    return map(prompt_from_json, _read(path))
-
-
-def _read(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     with open(path, encoding="utf-8") as stream:
         for line in stream:
-            yield json.loads(line)
+            yield prompt_from_json(json.loads(line))

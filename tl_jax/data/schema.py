@@ -50,6 +50,10 @@ class Trajectory:
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+class DataError(ValueError):
+    """Data that cannot be used as a whole; the message says what is wrong and what to do."""
+
+
 class RowError(ValueError):
     """A source row that cannot become a Trajectory; the message is the quarantine reason."""
 

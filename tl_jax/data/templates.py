@@ -109,29 +109,11 @@ def render_prompt(
     *,
     eos_text: str = "",
     stop_after_every_reply: bool = False,
-) -> str:
-    """Return the text up to and including the ``Assistant:`` that the model continues.
+) -> Rendered:
+    """Render the text up to and including the ``Assistant:`` that the model continues.
 
     ``eos_text`` and ``stop_after_every_reply`` must be those of the training samples.
     """
-    return render_context(
-        tools,
-        messages,
-        style,
-        eos_text=eos_text,
-        stop_after_every_reply=stop_after_every_reply,
-    ).text
-
-
-def render_context(
-    tools: Sequence[ToolSpec],
-    messages: Sequence[Message],
-    style: str = "released",
-    *,
-    eos_text: str = "",
-    stop_after_every_reply: bool = False,
-) -> Rendered:
-    """Render a prompt, see ``render_prompt``, with the spans of the earlier replies."""
     stops = range(len(messages)) if stop_after_every_reply else ()
     rendered = _render(tools, messages, style, eos_text, stops)
     return dataclasses.replace(rendered, text=rendered.text + PROMPT_END)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
+from tl_jax.data.importers.rotllama import correctly_spelt
 from tl_jax.data.schema import Message, RowError
 from tl_jax.evaluate.scores import MISS, Policy, TurnScore, score_call
 
@@ -151,15 +152,7 @@ def _tools(system: str) -> tuple[ToolSpec, ...]:
     if start < 0:
         raise RowError("the system message holds no JSON list of tools")
     functions, _ = json.JSONDecoder().raw_decode(system, start + 1)
-    return tuple(tool_from_schema(_spelt(function)) for function in functions)
-
-
-def _spelt(function: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``function`` with the source's misspelt key corrected."""
-    known = dict(function)
-    if "desciption" in known:
-        known.setdefault("description", known.pop("desciption"))
-    return known
+    return tuple(tool_from_schema(correctly_spelt(function)) for function in functions)
 
 
 def _parse_react(text: str) -> ToolCall | None:

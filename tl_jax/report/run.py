@@ -26,7 +26,7 @@ _PREPARED = (
     "tokens",
     "trained_tokens",
     "samples_shortened",
-    "samples_skipped",
+    "turns_skipped",
 )
 
 

@@ -3,7 +3,7 @@
 A row is ``{"id", "conversations": [{"from", "value"}], "tool_folder"}``. The system text holds
 instructions for the ReAct form and a JSON tool list; the instructions are left out, because they
 ask for another call form than the one trained here. Repairs: the key ``desciption``, ``required``
-beside instead of inside ``parameters``, and ``Begin!`` after the query.
+beside instead of inside ``parameters`` (see ``tool_from_schema``), and ``Begin!`` after the query.
 """
 
 from __future__ import annotations
@@ -85,22 +85,22 @@ def _tools(system: str) -> tuple[ToolSpec, ...]:
         raise RowError("the system turn holds no JSON tool list")
     try:
         functions, _ = json.JSONDecoder().raw_decode(system, start)
-        return tuple(tool_from_schema(_repaired(function)) for function in functions)
+        return tuple(tool_from_schema(correctly_spelt(function)) for function in functions)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RowError(f"the tool list in the system turn cannot be read: {error}") from error
 
 
-def _repaired(function: Mapping[str, Any]) -> dict[str, Any]:
+def correctly_spelt(function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a function object of RoTBench with the key ``desciption`` spelt right throughout."""
     parameters = dict(function.get("parameters") or {})
-    properties = {}
-    for name, value in (parameters.get("properties") or {}).items():
-        value = dict(value)
-        if "desciption" in value:
-            value.setdefault("description", value.pop("desciption"))
-        properties[name] = value
-    required = parameters.get("required") or function.get("required") or []
-    return {
-        "name": function.get("name"),
-        "description": function.get("description"),
-        "parameters": {**parameters, "properties": properties, "required": required},
-    }
+    properties = parameters.get("properties") or {}
+    parameters["properties"] = {name: _respelt(value) for name, value in properties.items()}
+    return _respelt({**function, "parameters": parameters})
+
+
+def _respelt(value: Any) -> Any:
+    if not isinstance(value, Mapping) or "desciption" not in value:
+        return value
+    value = dict(value)
+    value.setdefault("description", value.pop("desciption"))
+    return value
