@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.calls.render import render_call
 from tl_jax.rewards import taxonomy
-from tl_jax.rewards.rules import MODES, PENALTIES, RIGHT, Reward, best_score, score
+from tl_jax.rewards.rules import MODES, PENALTIES, RIGHT, score
 
 GOLDEN = os.environ.get("TL_JAX_GOLDEN")
 
@@ -285,14 +285,6 @@ def test_a_gold_text_that_is_no_call_is_named():
     reward = score(GOLD, "no call here", TOOLS)
     assert reward.value == -2.0
     assert "gold" in reward.details[0]
-
-
-def test_best_score_takes_the_best_gold():
-    golds = ["alerts(city = 'Paris')", GOLD]
-    assert best_score(GOLD, golds, TOOLS) == Reward(RIGHT, taxonomy.ALL_RIGHT)
-    assert best_score("now()", golds, TOOLS).value == -1.5
-    with pytest.raises(ValueError):
-        best_score(GOLD, [], TOOLS)
 
 
 def test_every_category_but_right_has_a_penalty():

@@ -1,4 +1,4 @@
-"""Typed equality of argument values and of calls."""
+"""Typed equality of argument values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.call import ToolSpec
 
 Schema = Mapping[str, Any]
 
@@ -41,16 +41,6 @@ def values_equal(left: Any, right: Any, type: str | Schema | None = None) -> boo
             values_equal(left[key], right[key], _schema(properties.get(key))) for key in left
         )
     return False
-
-
-def arguments_equal(left: Schema, right: Schema, tool: ToolSpec | None = None) -> bool:
-    """Tell whether two argument mappings have the same names and equal values, in any order."""
-    return left.keys() == right.keys() and not differing(left, right, tool)
-
-
-def calls_equal(left: ToolCall, right: ToolCall, tool: ToolSpec | None = None) -> bool:
-    """Tell whether two calls have the same name and equal arguments."""
-    return left.name == right.name and arguments_equal(left.arguments, right.arguments, tool)
 
 
 def differing(left: Schema, right: Schema, tool: ToolSpec | None = None) -> tuple[str, ...]:

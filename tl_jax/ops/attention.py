@@ -48,9 +48,9 @@ def attention(
     for start in range(0, T, chunk):
         end = min(start + chunk, T)
         last = end if same_tokens else S
-        visible_BTS = (
-            q_segments_BT[:, start:end, None] == k_segments_BS[:, None, :last]
-        ) & (q_positions_BT[:, start:end, None] >= k_positions_BS[:, None, :last])
+        visible_BTS = (q_segments_BT[:, start:end, None] == k_segments_BS[:, None, :last]) & (
+            q_positions_BT[:, start:end, None] >= k_positions_BS[:, None, :last]
+        )
         scores_BKGTS = jnp.einsum(
             "bkgth,bksh->bkgts",
             q_BKGTH[:, :, :, start:end],

@@ -1,4 +1,4 @@
-"""Token-weighted cross-entropy and per-token log-probabilities without whole logits."""
+"""Log-probability of each target token, and entropy, without whole logits."""
 
 from __future__ import annotations
 
@@ -63,26 +63,3 @@ def token_logprobs(
         out.swapaxes(0, 1).reshape(B, count * chunk)[:, :T] for out in outputs
     )
     return logprobs_BT, entropy_BT
-
-
-def weighted_cross_entropy(
-    hidden_BTD: jax.Array,
-    kernel_DV: jax.Array,
-    targets_BT: jax.Array,
-    weights_BT: jax.Array,
-    *,
-    chunk: int,
-) -> tuple[jax.Array, jax.Array]:
-    """Return the weighted sum of cross-entropies and the sum of weights.
-
-    The caller divides once, over the global batch. With PKT weights this is the objective
-    ``L_PKT`` of the paper (figure of the method), with 0 for tokens that MAE excludes.
-
-    Returns:
-      Two float32 scalars ``(loss_sum, weight_sum)``.
-    """
-    logprobs_BT, _ = token_logprobs(
-        hidden_BTD, kernel_DV, targets_BT, chunk=chunk, with_entropy=False
-    )
-    weights_BT = weights_BT.astype(jnp.float32)
-    return -jnp.sum(logprobs_BT * weights_BT), jnp.sum(weights_BT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
@@ -95,19 +95,6 @@ def score(
     else:
         raise ValueError(f"unknown reward mode {mode!r}; known: {', '.join(MODES)}")
     return _reward(findings)
-
-
-def best_score(prediction: Call, golds: Iterable[Call], tools: Tools, **options: Any) -> Reward:
-    """Return the highest ``score`` over several accepted gold calls, the first if equal.
-
-    Raises:
-      ValueError: ``golds`` is empty.
-    """
-    return max((score(prediction, gold, tools, **options) for gold in golds), key=_by_value)
-
-
-def _by_value(reward: Reward) -> float:
-    return reward.value
 
 
 def _reward(findings: Sequence[Finding]) -> Reward:

@@ -31,11 +31,6 @@ Source: TL-Training (arXiv 2412.15495), error types of the preliminary study.
 
 CATEGORIES = tuple(DEFINITIONS)
 
-PARAMETER_IDENTIFICATION = frozenset(
-    {PARAMETER_HALLUCINATION, PARAMETER_REDUNDANCY, PARAMETER_MISSING}
-)
-"""The three categories that can occur together in one call."""
-
 
 class Finding(NamedTuple):
     """One error of a call: its category and the name or reason it is about."""
