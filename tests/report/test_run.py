@@ -22,14 +22,22 @@ def write_rows(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def summary(items, base):
+    entry = {"items": items}
+    for metric, loss in (("ts", 0), ("pi", 6), ("cf", 15)):
+        mean = max(base - loss, 1.0)
+        entry[metric] = {"percent": mean, "low": max(mean - 5, 0), "high": min(mean + 4, 100)}
+    return entry
+
+
 def result(name, base):
     sets = {}
     for number, (key, count) in enumerate(SETS.items()):
-        entry = {"n": count}
-        for metric, loss in (("ts", 0), ("pi", 6), ("cf", 15)):
-            mean = max(base - loss - 14 * number, 1.0)
-            entry[metric] = [mean, max(mean - 5, 0), min(mean + 4, 100)]
-        sets[key] = entry
+        sets[key] = summary(count, base - 14 * number)
+        if key.startswith("synthetic"):
+            parts = {"finish": count // 4, "service": count // 2}
+            sets[key]["groups"] = {n: summary(c, base - 14 * number - 2) for n, c in parts.items()}
+    sets["rotbench/clean (released rule)"] = summary(105, base - 30)
     return {"name": name, "sets": sets, "tokens_per_s": 812.5}
 
 
@@ -53,8 +61,8 @@ def make_run(path, word="call"):
         shares = [wrong * share for share in (0.1, 0.12, 0.2, 0.08, 0.1, 0.1, 0.3)]
         shares.append(1 - sum(shares))
         row = {"stage": "reward", "step": step, "time_s": 2e9 + 3 * step}
-        row |= {"reward_mean": 1 - 1.6 * wrong + rng.gauss(0, 0.05), "kl": step / 900}
-        row |= {f"share/{n}": s for n, s in zip(taxonomy.CATEGORIES, shares, strict=True)}
+        row |= {"reward_mean": 1 - 1.6 * wrong + rng.gauss(0, 0.05), "kl_k3": step / 900}
+        row |= {f"category/{n}": s for n, s in zip(taxonomy.CATEGORIES, shares, strict=True)}
         rows.append(row | {"tokens_per_s": 700.0, "entropy": None})
     write_rows(path / "metrics.jsonl", rows)
     samples = [
@@ -165,13 +173,32 @@ def test_no_run_directory_is_an_error(tmp_path):
         run.write_report(tmp_path / "none")
 
 
-def test_results_are_read_from_lists_and_from_named_percentages(tmp_path):
-    scores = {"ts": [97.5, 95, 99], "pi": {"percent": 90.0, "low": 85.0, "high": 94.0}}
-    write(tmp_path / "results" / "evaluate_reward.json", {"sets": {"a": {"n": 4, **scores}}})
-    ((name, phase, items, found),) = run.results_rows(read.read_run(tmp_path))
-    assert (name, phase, items) == ("a", "after reward training", 4)
-    assert found["ts"] == read.Score(97.5, 95.0, 99.0) and found["pi"].low == 85.0
-    assert found["cf"].percent != found["cf"].percent
+def test_service_calls_come_before_all_turns_of_their_set(tmp_path):
+    write(tmp_path / "results" / "evaluate_reward.json", result("reward", 97))
+    found = {name: rest for name, *rest in run.results_rows(read.read_run(tmp_path))}
+    assert list(found) == [
+        "synthetic/seen: service calls",
+        "synthetic/seen: all turns",
+        "synthetic/unseen: service calls",
+        "synthetic/unseen: all turns",
+        "rotbench/clean",
+        "rotbench/clean (released rule)",
+    ]
+    phase, items, scores = found["synthetic/seen: service calls"]
+    assert (phase, items) == ("after reward training", 100)
+    assert scores["ts"] == read.Score(95, 90, 99)
+    assert found["synthetic/seen: all turns"][1:][0] == 200
+    assert [name for name in found if read.is_headline(name)] == [
+        "synthetic/seen: service calls",
+        "synthetic/unseen: service calls",
+        "rotbench/clean",
+    ]
+
+
+def test_a_metric_that_is_missing_is_not_a_number(tmp_path):
+    write(tmp_path / "results" / "evaluate_reward.json", {"sets": {"a": {"items": 4}}})
+    ((_, _, items, scores),) = run.results_rows(read.read_run(tmp_path))
+    assert items == 4 and scores["cf"].percent != scores["cf"].percent
 
 
 def test_samples_are_the_worst_of_each_prompt_and_the_latest_of_equals(tmp_path):
@@ -200,10 +227,8 @@ def test_error_table_adds_up_and_puts_known_categories_first(tmp_path):
         "no feedback recorded",
         "all right",
     ]
-    text = mae.table(report)
-    assert "800 of 1000 assistant turns are trained (80.0 %)" in text
-    assert re.search(r"service failed\s+60\s+6\.0 %", text)
-    assert "tl-jax prepare" in mae.table({})
+    assert rows[3] == ("service failed", 60, 6.0)
+    assert mae.category_rows({}) == []
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path):

@@ -10,9 +10,12 @@ from __future__ import annotations
 from rich.console import Console
 
 from tl_jax.cli.workspace import Workspace
+from tl_jax.parallel import processes
 from tl_jax.report.run import write_report
 
 
 def main(workspace: Workspace, console: Console) -> None:
     """Write the report and print its path."""
-    console.print(f"report: {write_report(workspace.run_dir)}")
+    if processes.is_first():
+        console.print(f"report: {write_report(workspace.run_dir)}", markup=False)
+    processes.wait_for_all("report")

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tl_jax.report.read import METRICS, PHASES, RunData
+from tl_jax.report.read import METRICS, PHASES, RunData, is_headline
 from tl_jax.rewards import taxonomy
 
 INK = "#1f2933"
@@ -81,7 +81,7 @@ def svg_uri(draw: Callable[[Axes], None], *, width: float = 7.0, height: float =
 def overview_png(run: RunData, title: str) -> bytes:
     """Draw loss, reward, categories and scores as one picture."""
     panels = {
-        "Supervised loss": (draw_loss, bool(run.series("supervised", "ce_loss", "loss")[0])),
+        "Supervised loss": (draw_loss, bool(run.series("supervised", "ce_loss")[0])),
         "Reward per call": (draw_reward, bool(run.series("reward", "reward_mean")[0])),
         "What sampled calls get wrong": (draw_categories, bool(category_shares(run))),
         "Held-out calls, % right": (draw_scores, bool(run.results)),
@@ -107,7 +107,7 @@ def overview_png(run: RunData, title: str) -> bytes:
 
 def draw_loss(axes: Axes, run: RunData) -> None:
     """Draw training and validation loss over supervised steps."""
-    steps, loss = run.series("supervised", "ce_loss", "loss")
+    steps, loss = run.series("supervised", "ce_loss")
     _faint_and_smooth(axes, steps, loss, BLUE, "training")
     steps, loss = run.series("supervised", "validation_loss")
     if steps:
@@ -125,7 +125,7 @@ def draw_reward(axes: Axes, run: RunData) -> None:
     axes.set_xlabel("reward-training step")
     axes.set_ylabel("reward")
     handles, labels = axes.get_legend_handles_labels()
-    steps, kl = run.series("reward", "kl", "kl_k3", "kl_k1")
+    steps, kl = run.series("reward", "kl_k3")
     if steps:
         right = axes.twinx()
         right.plot(steps, kl, color=ORANGE, linewidth=1.2, label="KL to supervised (right)")
@@ -140,8 +140,7 @@ def draw_reward(axes: Axes, run: RunData) -> None:
 def category_shares(run: RunData) -> dict[str, tuple[list[int], list[float]]]:
     """Return the share of each reward category over steps, categories that occur only."""
     found = {
-        name: run.series("reward", f"category/{name}", f"share/{name}")
-        for name in reversed(taxonomy.CATEGORIES)
+        name: run.series("reward", f"category/{name}") for name in reversed(taxonomy.CATEGORIES)
     }
     return {name: points for name, points in found.items() if any(points[1])}
 
@@ -171,8 +170,9 @@ def draw_categories(axes: Axes, run: RunData) -> None:
 
 
 def draw_scores(axes: Axes, run: RunData) -> None:
-    """Draw TS, PI and CF of every evaluation set before and after the phases, with intervals."""
-    sets = list(dict.fromkeys(name for phase in run.results.values() for name in phase))
+    """Draw TS, PI and CF of the first row of every evaluation set by phase, with intervals."""
+    names = dict.fromkeys(name for phase in run.results.values() for name in phase)
+    sets = [name for name in names if is_headline(name)]
     phases = [phase for phase in PHASES if phase in run.results]
     width = 0.8 / max(len(phases), 1)
     groups = [(name, metric) for name in sets for metric in METRICS]
@@ -200,12 +200,17 @@ def draw_scores(axes: Axes, run: RunData) -> None:
     for number, name in enumerate(sets):
         centre = places[number * len(METRICS) : (number + 1) * len(METRICS)].mean()
         axes.text(
-            centre, -0.13, name[:28], ha="center", va="top", transform=axes.get_xaxis_transform()
+            centre,
+            -0.13,
+            name.replace(": ", ":\n")[:40],
+            ha="center",
+            va="top",
+            transform=axes.get_xaxis_transform(),
         )
     axes.set_ylim(0, 109)
     axes.set_yticks(range(0, 101, 20))
     axes.grid(axis="x", visible=False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(phases) or 1)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.26), ncols=len(phases) or 1)
 
 
 def draw_weights(axes: Axes, run: RunData) -> None:

@@ -72,24 +72,6 @@ def label(category: str) -> str:
     return CATEGORY_LABELS.get(category, category.replace("_", " "))
 
 
-def table(data_report: Mapping[str, Any]) -> str:
-    """Return the tables of kept turns, errors by category and rules as plain text."""
-    found = counts(data_report)
-    if not found:
-        return "no turn counts: run `tl-jax prepare` first"
-    percent = 100 * found["kept"] / found["turns"]
-    lines = [f"{found['kept']} of {found['turns']} assistant turns are trained ({percent:.1f} %)"]
-    blocks = {
-        "errors by category": category_rows(data_report),
-        "not trained, by rule": reason_rows(data_report),
-    }
-    for title, rows in blocks.items():
-        lines += ["", title]
-        width = max((len(name) for name, _, _ in rows), default=0)
-        lines += [f"  {name:<{width}}  {count:>7}  {share:5.1f} %" for name, count, share in rows]
-    return "\n".join(lines)
-
-
 def draw_categories(axes: Axes, data_report: Mapping[str, Any]) -> None:
     """Draw the errors by category as bars, in percent of all turns."""
     errors = counts(data_report)["categories"]

@@ -20,6 +20,11 @@ PHASES = {
 
 METRICS = {"ts": "tool selection", "pi": "parameter identification", "cf": "content filling"}
 
+SERVICE = "service"
+"""Group of the turns that call a service, whose arguments are all compared."""
+
+_ALL_TURNS = ": all turns"
+_OTHER_RULE = " rule)"
 _EXAMPLES_READ = 2000
 
 
@@ -34,7 +39,7 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class SetResult:
-    """Scores of one evaluation set; ``scores`` by the keys of ``METRICS``."""
+    """Scores of one evaluation set or of a part of it; ``scores`` by the keys of ``METRICS``."""
 
     items: int
     scores: Mapping[str, Score]
@@ -49,7 +54,7 @@ class RunData:
       config: Resolved configuration, or empty.
       versions: Software and devices, or empty.
       metrics: Rows of ``metrics.jsonl`` by stage, in order of steps.
-      results: Phase -> evaluation set -> scores.
+      results: Phase -> evaluation set (see ``labelled_sets``) -> scores.
       tokens_per_s: Phase -> generation speed of its evaluation.
       data_report: Counts of the prepare stage, or empty.
       weights: Weight -> number of trained targets, of the first examples.
@@ -68,18 +73,14 @@ class RunData:
     examples_read: int
     samples: Sequence[Mapping[str, Any]]
 
-    def series(self, stage: str, *names: str) -> tuple[list[int], list[float]]:
-        """Return steps and values of the first metric of ``names`` that the stage has."""
-        for name in names:
-            points = [
-                (row["step"], value)
-                for row in self.metrics.get(stage, ())
-                if math.isfinite(value := number(row.get(name)))
-            ]
-            if points:
-                steps, values = zip(*points, strict=True)
-                return list(steps), list(values)
-        return [], []
+    def series(self, stage: str, name: str) -> tuple[list[int], list[float]]:
+        """Return steps and values of a metric of a stage."""
+        points = [
+            (row["step"], value)
+            for row in self.metrics.get(stage, ())
+            if math.isfinite(value := number(row.get(name)))
+        ]
+        return [step for step, _ in points], [value for _, value in points]
 
 
 def read_run(run_dir: Path) -> RunData:
@@ -95,7 +96,7 @@ def read_run(run_dir: Path) -> RunData:
         content = read_json(run_dir / "results" / f"evaluate_{phase}.json")
         sets = content.get("sets")
         if isinstance(sets, Mapping):
-            results[phase] = {str(name): _set_result(entry) for name, entry in sets.items()}
+            results[phase] = {n: _set_result(entry) for n, entry in labelled_sets(sets).items()}
         if math.isfinite(speed := number(content.get("tokens_per_s"))):
             speeds[phase] = speed
     weights, examples_read = _weights(run_dir / "data" / "examples.jsonl")
@@ -120,6 +121,28 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def labelled_sets(sets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a result file's ``sets`` as tables show them.
+
+    Of a set with groups, the calls of services come first: the arguments of the others are not
+    compared, so that all turns together look better than they are.
+    """
+    found: dict[str, Any] = {}
+    for name, entry in sets.items():
+        groups = entry.get("groups") if isinstance(entry, Mapping) else None
+        if isinstance(groups, Mapping) and SERVICE in groups:
+            found[f"{name}: service calls"] = groups[SERVICE]
+            found[f"{name}{_ALL_TURNS}"] = entry
+        else:
+            found[str(name)] = entry
+    return found
+
+
+def is_headline(name: str) -> bool:
+    """Whether a name of ``labelled_sets`` is the first row of its set."""
+    return not name.endswith((_ALL_TURNS, _OTHER_RULE))
 
 
 def number(value: Any) -> float:
@@ -155,18 +178,14 @@ def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _set_result(entry: Any) -> SetResult:
     entry = entry if isinstance(entry, Mapping) else {}
-    count = number(entry.get("n", entry.get("items")))
+    count = number(entry.get("items"))
     scores = {metric: _score(entry.get(metric)) for metric in METRICS}
     return SetResult(int(count) if math.isfinite(count) else 0, scores)
 
 
 def _score(value: Any) -> Score:
-    """Read ``{"percent", "low", "high"}`` or ``[percent, low, high]``."""
-    if isinstance(value, Mapping):
-        value = [value.get("percent"), value.get("low"), value.get("high")]
-    if not isinstance(value, list) or len(value) != 3:
-        value = [math.nan] * 3
-    return Score(*(number(part) for part in value))
+    value = value if isinstance(value, Mapping) else {}
+    return Score(*(number(value.get(part)) for part in ("percent", "low", "high")))
 
 
 def _weights(path: Path) -> tuple[dict[float, int], int]:

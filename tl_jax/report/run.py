@@ -113,8 +113,9 @@ def _results(run: RunData) -> str:
         ),
         '<p class="note">'
         + "; ".join(f"{metric.upper()} {meaning}" for metric, meaning in METRICS.items())
-        + ". Each counts only calls that are right in the one before it. Brackets: 95 % bootstrap "
-        "interval.</p>",
+        + ". Each counts only calls that are right in the one before it; the texts of "
+        "finish and ask_to_user are not compared, so service calls are the figure to read. "
+        "Brackets: 95 % bootstrap interval.</p>",
         html.absent(f"Not in this run: {', '.join(missing)}.") if missing else "",
     )
 
@@ -126,7 +127,7 @@ def _score(score: Score) -> str:
 
 def _curves(run: RunData) -> str:
     plots = [
-        ("Supervised loss", figures.draw_loss, run.series("supervised", "ce_loss", "loss")),
+        ("Supervised loss", figures.draw_loss, run.series("supervised", "ce_loss")),
         ("Reward", figures.draw_reward, run.series("reward", "reward_mean")),
     ]
     halves = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import signal
@@ -100,7 +101,7 @@ def run_phase(
             bar.update(done, {name: shown[name] for name in phase.shown if name in shown})
             last = done == phase.steps
             if phase.validate and (last or done % phase.validate_every == 0):
-                meter.add(done, phase.validate(state))
+                meter.validate(functools.partial(phase.validate, state))
             stop = stopping()
             facts = {**metadata, "phase_step": done}
             checkpoints.save(done, state, phase.loader, facts, force=last or stop)
@@ -170,9 +171,13 @@ class _Meter:
         self._pending = (step, dict(values))
         return self._shown
 
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add measured values to the row of ``step``; a row is then written for it."""
-        self._extra.update({name: float(value) for name, value in values.items()})
+    def validate(self, measure: Callable[[], Mapping[str, float]]) -> None:
+        """Write the row of the newest step with measured values, whose time counts for no rate."""
+        if self._pending is not None:
+            jax.block_until_ready(self._pending[1])
+        began = time.monotonic()
+        self._extra = {name: float(value) for name, value in measure().items()}
+        self._since += time.monotonic() - began
         self._settle()
 
     def flush(self) -> None:

@@ -1,6 +1,6 @@
 """Write what a run measures: JSON lines, TensorBoard, sampled calls, progress, run facts.
 
-Every file lies in the run directory. Only the first process writes.
+Every file lies in the run directory. Every process calls these functions, the first one writes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import jax
 import rich.console
 import rich.progress
 import tensorboardX
+
+from tl_jax.parallel import processes
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
@@ -54,7 +56,7 @@ class MetricsWriter:
 
     def __init__(self, run_dir: str | os.PathLike[str]):
         self.run_dir = Path(run_dir)
-        self._active = jax.process_index() == 0
+        self._active = processes.is_first()
         self._boards: dict[str, tensorboardX.SummaryWriter] = {}
         self._files: dict[str, Any] = {}
         if self._active:
@@ -170,7 +172,7 @@ class ProgressPrinter:
         self._start = start
         self._every_s = every_s
         self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
-        self._active = jax.process_index() == 0
+        self._active = processes.is_first()
         self._began = time.monotonic()
         self._printed = -math.inf
         self._bar: rich.progress.Progress | None = None
@@ -326,8 +328,10 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    if processes.is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    processes.wait_for_all(path.name)
 
 
 def _replace_text(path: Path, text: str) -> None:

@@ -1,0 +1,37 @@
+"""Runs of several processes: what the first one does alone, and what waits for it."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from tl_jax.config import ConfigError
+
+
+def is_first() -> bool:
+    """Whether this process writes the files that a run has once."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Wait until every process has come to the point called ``name``."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def least(number: int) -> int:
+    """Return the smallest ``number`` of any process."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.min(multihost_utils.process_allgather(np.int32(number))))
+
+
+def require_one(what: str) -> None:
+    """Refuse to do ``what`` with several processes.
+
+    Raises:
+      ConfigError: There are several.
+    """
+    if jax.process_count() > 1:
+        raise ConfigError(f"{what} needs one process for now; supervised training runs on several")
