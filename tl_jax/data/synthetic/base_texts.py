@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,13 +43,20 @@ _EVENTS = (
     "{person} made the playlist {playlist} with {song} in it.",
 )
 
+# What frames a document: invented words never stand for these.
+_FIXED_WORDS = frozenset(
+    "system function args none user output service services desk answer choice note string integer "
+    "number boolean array float bool list true false what which that this with from missing "
+    "question finish final give please sentence names again".split()
+)
+
 # tool, request, values, forgotten parameter
 _Job = tuple[ToolSpec, str, dict[str, Any], str]
 # tool, values, output
 _Step = tuple[ToolSpec, dict[str, Any], str]
 
 
-def base_texts(num: int, *, seed: int) -> Iterator[str]:
+def base_texts(num: int, *, seed: int, strange_share: float = 0.6) -> Iterator[str]:
     """Generate pre-training documents.
 
     They hold no call, no tool of the unseen domain and no held-out value.
@@ -56,13 +64,38 @@ def base_texts(num: int, *, seed: int) -> Iterator[str]:
     Args:
       num: How many.
       seed: Same seed, same documents; document ``i`` does not depend on ``num``.
+      strange_share: Share of documents in which invented words stand for some of the usual ones.
 
     Yields:
       Plain text.
     """
     for index in range(num):
         rng = random.Random(f"{seed}/base/{index}")
-        yield rng.choices(_DOCUMENTS, _WEIGHTS)[0](rng)
+        text = rng.choices(_DOCUMENTS, _WEIGHTS)[0](rng)
+        yield _make_strange(text, rng) if rng.random() < strange_share else text
+
+
+def _make_strange(text: str, rng: random.Random) -> str:
+    """Replace some words by invented ones, the same everywhere in the document.
+
+    Tool names, their documentation, requests and answers stay consistent, but can no longer be
+    known by heart: they must be read and copied, as those of an unseen tool.
+    """
+    share = rng.choice((0.15, 0.35, 0.6))
+    strange: dict[str, str] = {}
+
+    def replace(match: re.Match[str]) -> str:
+        found = match.group()
+        key = found.lower()
+        if key in _FIXED_WORDS:
+            return found
+        if key not in strange:
+            strange[key] = invented.word(rng) if rng.random() < share else key
+        if strange[key] == key:
+            return found
+        return strange[key].capitalize() if found[0].isupper() else strange[key]
+
+    return re.sub(r"[A-Za-z]{4,}", replace, text)
 
 
 def _seen_job(rng: random.Random, service: Service | None = None) -> _Job:
