@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tl_jax.config import MeshConfig, ModelConfig
+from tl_jax.config import ConfigError, MeshConfig, ModelConfig
 from tl_jax.models import functional
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh
@@ -72,7 +72,7 @@ def test_every_parameter_gets_the_layout_of_its_declaration(mesh):
 )
 def test_a_dimension_that_does_not_divide_is_named(mesh, change, words):
     declared = functional.abstract_params(dataclasses.replace(MODEL, **change))
-    with pytest.raises(ValueError, match="is not divisible by mesh axis") as caught:
+    with pytest.raises(ConfigError, match="is not divisible by mesh axis") as caught:
         sharding.param_shardings(declared, mesh)
     for word in (*words, "size 2", "config.mesh"):
         assert word in str(caught.value)

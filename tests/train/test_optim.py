@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tl_jax.config import ConfigError, OptimConfig
@@ -107,10 +108,24 @@ def test_the_policy_is_clipped_by_its_global_norm():
     np.testing.assert_allclose(norm, 1e-3 * 0.5 / 1e3, rtol=1e-2)
 
 
-def test_moments_have_the_dtype_and_shape_of_their_parameters():
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_moments_are_float32_and_have_the_shape_of_their_parameters(dtype):
     optimizer = optim.make_optimizer(config(), 20, value_learning_rate=1e-2)
-    params = {**PARAMS, **HEAD}
+    params = jax.tree.map(lambda x: x.astype(dtype), {**PARAMS, **HEAD})
     state = jax.eval_shape(optimizer.init, params)
     shapes = sorted(x.shape for x in jax.tree.leaves(state) if x.ndim)
     assert shapes == sorted(2 * [x.shape for x in jax.tree.leaves(params)])
     assert {x.dtype for x in jax.tree.leaves(state) if x.ndim} == {jnp.dtype("float32")}
+
+
+def test_half_precision_parameters_are_updated_as_float32_ones_are():
+    optimizer = optim.make_optimizer(config(warmup_steps=0), 20)
+    whole = jax.tree.map(lambda x: x + 0.125, PARAMS)
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), whole)
+    states = [optimizer.init(whole), optimizer.init(half)]
+    for size in (0.5, 0.25, -0.125):  # exact in bfloat16
+        expected, states[0] = optimizer.update(filled(whole, size), states[0], whole)
+        found, states[1] = optimizer.update(filled(half, size), states[1], half)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    rounded = optax.apply_updates(half, found)
+    assert {leaf.dtype for leaf in jax.tree.leaves(rounded)} == {jnp.dtype(jnp.bfloat16)}

@@ -154,6 +154,22 @@ def test_a_step_does_not_depend_on_accumulation(params, accumulation, loss=JOINT
     assert_close(metrics, metrics_again, rtol=1e-3, atol=2e-5)
 
 
+def test_gradients_of_half_precision_parameters_add_up_in_float32():
+    model = dataclasses.replace(MODEL, param_dtype="bfloat16")
+    half = functional.init(model, jax.random.key(0))
+    # Leaves the parameters alone and keeps the gradient as its state.
+    keeper = optax.GradientTransformation(
+        lambda params: params, lambda grads, _, params: (jax.tree.map(jnp.zeros_like, grads), grads)
+    )
+    step = step_lib.make_train_step(model, SFT, keeper, accumulation=8)
+    state, _ = jax.jit(step)(step_lib.init_state(half, keeper), one_per_row())
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.bfloat16)}
+    for grad in jax.tree.leaves(state.opt_state):
+        assert grad.dtype == jnp.float32
+        # A sum that was rounded on the way would be a number of bfloat16.
+        assert (grad != grad.astype(jnp.bfloat16)).any()
+
+
 @pytest.mark.parametrize(
     ("loss", "sizes"),
     [(SFT, (2, 2, 2)), (JOINT, (1, 1, 1)), (JOINT, (8, 1, 1)), (JOINT, (2, 2, 2))],

@@ -8,6 +8,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tl_jax.config import ConfigError
+
 MeshAxes = str | tuple[str, ...] | None
 
 # Parameters: FSDP splits the embed side of each matrix, tensor parallelism the other side.
@@ -62,14 +64,14 @@ def param_shardings(declared: Any, mesh: Mesh) -> Any:
     """Return the NamedSharding of every declared parameter (same nested dict).
 
     Raises:
-      ValueError: A dimension that its mesh axis does not divide.
+      ConfigError: A dimension that its mesh axis does not divide.
     """
 
     def one(path: Any, info: Declared) -> NamedSharding:
         partition = spec(info.axes)
         for size, axis, entry in zip(info.shape, info.axes, partition, strict=True):
             if entry is not None and size % mesh.shape[entry]:
-                raise ValueError(
+                raise ConfigError(
                     f"{jax.tree_util.keystr(path)}: axis {axis!r} of size {size} is not divisible "
                     f"by mesh axis {entry!r} of size {mesh.shape[entry]}; change config.mesh"
                 )

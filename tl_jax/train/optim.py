@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from tl_jax.config import ConfigError, OptimConfig
@@ -44,7 +45,8 @@ def make_optimizer(
 
     Norm scales and biases are not decayed. With ``value_learning_rate`` the value head has its
     own constant rate and is clipped apart, so that early value errors do not scale down the
-    policy's gradient.
+    policy's gradient. Moments and updates are float32 whatever the type of the parameters;
+    ``optax.apply_updates`` rounds the sum once.
     """
 
     def adamw(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
@@ -62,14 +64,28 @@ def make_optimizer(
 
     policy = adamw(make_schedule(config, total_steps))
     if value_learning_rate is None:
-        return policy
-    return optax.partition(
+        return _in_float32(policy)
+    parts = optax.partition(
         {"policy": policy, "value": adamw(value_learning_rate)},
         lambda params: {
             name: jax.tree.map(lambda _, n=name: "value" if n == "value_head" else "policy", tree)
             for name, tree in params.items()
         },
     )
+    return _in_float32(parts)
+
+
+def _in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Run ``inner`` on float32 copies; moments of b2 = 0.95 do not move in bfloat16."""
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return inner.update(_float32(grads), state, _float32(params))
+
+    return optax.GradientTransformation(lambda params: inner.init(_float32(params)), update)
+
+
+def _float32(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
 
 def _decayed(params: Any) -> Any:

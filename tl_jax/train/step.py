@@ -134,7 +134,7 @@ def loss_sums(
 
 
 def denominators(batch: Batch, loss: LossConfig) -> tuple[jax.Array, jax.Array]:
-    """Return the global sums of loss weights and of sampled tokens, at least a tiny number."""
+    """Return the global sums of loss weights and of sampled tokens; either may be zero."""
     weight = jnp.sum(batch.weights.astype(jnp.float32))
     sampled = jnp.sum(_rollout(batch).mask) if loss.uses_rollout else jnp.float32(0)
     return weight, sampled
@@ -184,6 +184,7 @@ def make_train_step(
             (total, sums), grads = gradient(state.params, batch, totals)
         else:
             total, sums, grads = _accumulate(gradient, state.params, batch, totals, accumulation)
+        grads = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), grads)
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -242,7 +243,8 @@ def _accumulate(
         return merged, None
 
     shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], micros), totals)
-    (total, sums), grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    # Sums of many small gradients need float32 also where one gradient does not.
+    (total, sums), grads = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes)
     carry, _ = jax.lax.scan(body, (total, sums, grads), micros)
     return carry
 
