@@ -58,6 +58,18 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(values, message):
         ({"reward": {"free_text_tools": ["a", 2]}}, r"free_text_tools\[1\] must be str, got 2"),
         ({"reward": {"mode": "stricct"}}, r"config\.reward\.mode must be one of reference, strict"),
         ({"model": {"dtype": "float16"}}, r"config\.model\.dtype must be one of float32, bfloat16"),
+        ({"train": {"steps": -1}}, r"config\.train\.steps must be at least 0, got -1"),
+        (
+            {"evaluate": {"batch_size": 0}},
+            r"evaluate\.batch_size must be at least 1, got 0",
+        ),
+        ({"data": {"max_length": 1}}, r"config\.data\.max_length must be at least 2, got 1"),
+        ({"ppo": {"max_new_tokens": 0}}, r"config\.ppo\.max_new_tokens must be at least 1"),
+        ({"model": {"scratch_num_heads": 0}}, r"scratch_num_heads must be at least 1, got 0"),
+        ({"optim": {"clip_norm": 0}}, r"config\.optim\.clip_norm must be above 0, got 0\.0"),
+        ({"optim": {"b2": 1.0}}, r"config\.optim\.b2 must be below 1, got 1\.0"),
+        ({"ppo": {"top_p": 1.5}}, r"config\.ppo\.top_p must be at most 1, got 1\.5"),
+        ({"ppo": {"kl_coef": float("nan")}}, r"config\.ppo\.kl_coef must be at least 0, got nan"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(values, message):
@@ -125,3 +137,12 @@ def test_configurations_are_frozen_hashable_and_described(cls):
         setattr(config, dataclasses.fields(cls)[0].name, 1)
     assert hash(config) == hash(dataclasses.replace(config))
     assert not cls.__doc__.startswith(f"{cls.__name__}(")
+
+
+@pytest.mark.parametrize("cls", SECTIONS, ids=lambda cls: cls.__name__)
+def test_defaults_keep_to_their_own_limits_and_every_number_has_some(cls):
+    free = {"seed", "data", "fsdp", "tensor"}  # any seed; the mesh checks its sizes as a whole
+    for field in dataclasses.fields(cls):
+        if field.type in ("int", "float") and field.name not in free and cls is not ModelConfig:
+            assert field.metadata["limits"], field.name
+            from_dict(cls, {field.name: field.default})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import operator
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 
@@ -17,8 +18,34 @@ def _choice(*allowed: str, default: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": allowed})
 
 
+_LIMITS: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    "least": (operator.ge, "at least"),
+    "above": (operator.gt, "above"),
+    "most": (operator.le, "at most"),
+    "below": (operator.lt, "below"),
+}
+
+
+def _number(default: int | float, **limits: float) -> Any:
+    """Declare a number that must keep to ``limits``, named as in ``_LIMITS``."""
+    assert limits.keys() <= _LIMITS.keys()
+    return dataclasses.field(default=default, metadata={"limits": limits})
+
+
 def _positive(default: int) -> Any:
-    return dataclasses.field(default=default, metadata={"least": 1})
+    return _number(default, least=1)
+
+
+def _above_zero(default: float) -> Any:
+    return _number(default, above=0)
+
+
+def _not_negative(default: int | float) -> Any:
+    return _number(default, least=0)
+
+
+def _share(default: float) -> Any:
+    return _number(default, least=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +87,12 @@ class ModelSourceConfig:
     param_dtype: str = _choice("float32", "bfloat16", default="float32")
     remat: str = _choice("none", "dots", "full", default="dots")
     attention: str = _choice("dense", "chunked", default="chunked")
-    scratch_vocab_size: int = 2048
-    scratch_embed_dim: int = 128
-    scratch_num_layers: int = 4
-    scratch_num_heads: int = 4
-    scratch_num_kv_heads: int = 2
-    scratch_mlp_dim: int = 384
+    scratch_vocab_size: int = _positive(2048)
+    scratch_embed_dim: int = _positive(128)
+    scratch_num_layers: int = _positive(4)
+    scratch_num_heads: int = _positive(4)
+    scratch_num_kv_heads: int = _positive(2)
+    scratch_mlp_dim: int = _positive(384)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +115,16 @@ class DataConfig:
     path: str = "synthetic"
     format: str = _choice("auto", "canonical", "tl_training", "rotllama", default="auto")
     template: str = _choice("released", "script", default="released")
-    max_length: int = 1024
+    max_length: int = _number(1024, least=2)
     batch_size: int = _positive(8)
     packing: bool = True
-    packing_bins: int = 64
-    max_trajectories: int = 0
-    max_prompts: int = 0
-    validation_fraction: float = 0.02
-    max_bad_fraction: float = 0.02
-    synthetic_trajectories: int = 1200
-    prefetch: int = 2
+    packing_bins: int = _positive(64)
+    max_trajectories: int = _not_negative(0)
+    max_prompts: int = _not_negative(0)
+    validation_fraction: float = _number(0.02, least=0, below=1)
+    max_bad_fraction: float = _share(0.02)
+    synthetic_trajectories: int = _not_negative(1200)
+    prefetch: int = _not_negative(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +144,7 @@ class KeyTokenConfig:
     """
 
     mode: str = _choice("off", "paper", "code", default="paper")
-    w_max: float = 9.0
+    w_max: float = _number(9.0, least=1)
     normalise: str = _choice("token", "reply", default="token")
 
 
@@ -125,27 +152,27 @@ class KeyTokenConfig:
 class OptimConfig:
     """AdamW with linear warm-up and a cosine or constant schedule."""
 
-    learning_rate: float = 1e-3
-    warmup_steps: int = 10
+    learning_rate: float = _not_negative(1e-3)
+    warmup_steps: int = _not_negative(10)
     schedule: str = _choice("cosine", "constant", default="cosine")
-    final_fraction: float = 0.1
-    b1: float = 0.9
-    b2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    final_fraction: float = _share(0.1)
+    b1: float = _number(0.9, least=0, below=1)
+    b2: float = _number(0.95, least=0, below=1)
+    eps: float = _above_zero(1e-8)
+    weight_decay: float = _not_negative(0.01)
+    clip_norm: float = _above_zero(1.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Length of the supervised phase and what it reports."""
 
-    steps: int = 200
+    steps: int = _not_negative(200)
     accumulation: int = _positive(1)
-    ce_chunk: int = 1024
+    ce_chunk: int = _not_negative(1024)
     log_every: int = _positive(10)
     eval_every: int = _positive(100)
-    eval_batches: int = 4
+    eval_batches: int = _not_negative(4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +180,7 @@ class RewardConfig:
     """Rule-based reward: ``reference`` (as published) or ``strict`` (real parser, typed values)."""
 
     mode: str = _choice("reference", "strict", default="strict")
-    clip: float = 5.0
+    clip: float = _above_zero(5.0)
     free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
 
 
@@ -161,27 +188,27 @@ class RewardConfig:
 class PpoConfig:
     """Reward training: rollouts, advantages and the clipped losses."""
 
-    steps: int = 30
+    steps: int = _not_negative(30)
     prompts_per_step: int = _positive(16)
     samples_per_prompt: int = _positive(2)
-    max_prompt_length: int = 896
-    max_new_tokens: int = 64
-    temperature: float = 1.0
-    top_p: float = 1.0
-    kl_coef: float = 0.1
-    gamma: float = 1.0
-    gae_lambda: float = 0.95
+    max_prompt_length: int = _positive(896)
+    max_new_tokens: int = _positive(64)
+    temperature: float = _not_negative(1.0)
+    top_p: float = _number(1.0, above=0, most=1)
+    kl_coef: float = _not_negative(0.1)
+    gamma: float = _share(1.0)
+    gae_lambda: float = _share(0.95)
     whiten_advantages: bool = True
-    clip_ratio: float = 0.2
-    clip_value: float = 0.2
+    clip_ratio: float = _above_zero(0.2)
+    clip_value: float = _above_zero(0.2)
     epochs: int = _positive(1)
     minibatches: int = _positive(1)
-    critic_warmup_steps: int = 2
+    critic_warmup_steps: int = _not_negative(2)
     value_stop_gradient: bool = True
-    value_learning_rate: float = 1e-2
-    ce_coef: float = 0.0
-    reward_coef: float = 1.0
-    value_coef: float = 1.0
+    value_learning_rate: float = _not_negative(1e-2)
+    ce_coef: float = _not_negative(0.0)
+    reward_coef: float = _not_negative(1.0)
+    value_coef: float = _not_negative(1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,11 +228,11 @@ class EvaluateConfig:
     scored). ``max_tasks`` caps every set (0: no cap).
     """
 
-    batch_size: int = 32
-    max_new_tokens: int = 96
-    max_prompt_length: int = 1024
-    max_tasks: int = 0
-    synthetic_trajectories: int = 80
+    batch_size: int = _positive(32)
+    max_new_tokens: int = _positive(96)
+    max_prompt_length: int = _positive(1024)
+    max_tasks: int = _not_negative(0)
+    synthetic_trajectories: int = _not_negative(80)
     rotbench_path: str = ""
 
 
@@ -243,7 +270,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
 
     Raises:
       ConfigError: An unknown key (with the nearest known one), a value of the wrong type, or a
-        value outside the allowed choices.
+        value outside the allowed choices or limits.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
@@ -266,9 +293,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}")
     for name, value in arguments.items():
-        least = fields[name].metadata.get("least")
-        if least is not None and value < least:
-            raise ConfigError(f"{path}.{name} must be at least {least}, got {value}")
+        for limit, bound in fields[name].metadata.get("limits", {}).items():
+            keeps, words = _LIMITS[limit]
+            if not keeps(value, bound):
+                raise ConfigError(f"{path}.{name} must be {words} {bound}, got {value}")
     return cls(**arguments)
 
 
