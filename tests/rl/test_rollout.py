@@ -39,7 +39,8 @@ PPO = PpoConfig(samples_per_prompt=3, max_new_tokens=6, temperature=0.8, kl_coef
 
 
 class LetterTokenizer:
-    def decode(self, ids):
+    def decode(self, ids, *, keep_control):
+        assert keep_control
         return "".join(LETTERS[i] for i in ids)
 
 
@@ -184,7 +185,10 @@ def test_samples_depend_on_seed_step_and_prompt_but_not_on_the_batch(collect, re
 def test_records_name_prompt_gold_category_and_reward(result):
     assert [record["prompt_id"] for record in result.records] == ["one"] * 3 + ["two"] * 3
     for record in result.records:
-        assert list(record) == ["step", "prompt_id", "sampled", "gold", "category", "reward"]
+        assert list(record) == [
+            *("step", "prompt_id", "sampled", "gold", "category", "reward", "details"),
+            "advantage",
+        ]
         assert record["gold"] == "add(x = 'a')"
         json.dumps(record)
     shares = [result.metrics[f"category/{name}"] for name in taxonomy.CATEGORIES]
@@ -199,6 +203,17 @@ def test_every_array_of_a_rollout_is_float32_and_zero_where_masked(result):
         assert np.isfinite(array).all(), field.name
 
 
+def score_one(ids, *, finished, mode="strict"):
+    return rl.score_samples(
+        [PROMPTS[0]],
+        [Generation(ids, [0.0] * len(ids), finished)],
+        tokenizer=LetterTokenizer(),
+        mode=mode,
+        free_text_tools=("finish",),
+        step=7,
+    )
+
+
 @pytest.mark.parametrize(
     "reply,reward,category",
     [
@@ -210,22 +225,31 @@ def test_every_array_of_a_rollout_is_float32_and_zero_where_masked(result):
         (" add(x = 'a", -2.0, "format_error"),
     ],
 )
-@pytest.mark.parametrize("finished", [True, False])
-def test_rewards_keep_their_fractions(reply, reward, category, finished):
-    ids = encode(reply) + [EOS] * finished
-    generation = Generation(ids, [0.0] * len(ids), finished)
-    scores, records = rl.score_samples(
-        [PROMPTS[0]],
-        [generation],
-        tokenizer=LetterTokenizer(),
-        mode="strict",
-        free_text_tools=("finish",),
-        step=7,
-    )
+def test_rewards_keep_their_fractions(reply, reward, category):
+    scores, records = score_one(encode(reply) + [EOS], finished=True)
     assert scores.dtype == np.float32
     assert scores[0] == np.float32(reward)
     assert (records[0]["category"], records[0]["sampled"]) == (category, reply)
     assert records[0]["step"] == 7
+
+
+@pytest.mark.parametrize(
+    "mode,reward,category", [("strict", -2.0, "format_error"), ("reference", 1.0, "all_right")]
+)
+def test_a_right_call_that_was_cut_off_is_right_by_the_published_reward_only(
+    mode, reward, category
+):
+    scores, records = score_one(encode(" add(x = 'a')"), finished=False, mode=mode)
+    assert scores[0] == reward and records[0]["category"] == category
+    assert records[0]["sampled"] == " add(x = 'a')"
+    assert records[0]["details"] == (["format_error: not ended"] if mode == "strict" else [])
+
+
+def test_the_logged_advantage_is_that_of_the_last_sampled_token(result):
+    for row, record in enumerate(result.records):
+        last = np.flatnonzero(result.batch.rollout.mask[row])[-1]
+        assert record["advantage"] == float(result.batch.rollout.advantages[row, last])
+    assert len({record["advantage"] for record in result.records}) > 1
 
 
 def test_prompts_are_selected_by_length_and_by_their_number_of_gold_calls():

@@ -5,12 +5,14 @@ import json
 import logging
 import os
 import signal
+import types
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from tl_jax.train import loop
 from tl_jax.train.checkpoint import Checkpoints
 from tl_jax.train.loop import MAX_SKIPPED_IN_A_ROW, Diverged, Phase, Stopped, run_phase
 from tl_jax.train.metrics import MetricsWriter
@@ -114,6 +116,24 @@ def test_validation_joins_the_row_of_its_step_and_ends_the_phase(tmp_path):
     run(tmp_path, phase_of(5, log_every=100, validate=validate, validate_every=2))
     found = [(row["step"], row["loss"], row.get("validation_loss")) for row in rows(tmp_path)]
     assert found == [(1, 100, None), (2, 101, 20), (4, 103, 40), (5, 104, 50)]
+
+
+def test_validation_does_not_slow_down_the_reported_training(tmp_path, monkeypatch):
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
+
+    def timed(state, step):
+        clock.now += 1
+        return advance(state, step)
+
+    def validate(state):
+        clock.now += 100
+        return {"validation_loss": 0}
+
+    phase = phase_of(4, timed, log_every=100, validate=validate, validate_every=4)
+    run(tmp_path, phase)
+    # The row of step 1 was written at 2 s, that of step 4 holds 15 tokens and 2 s of training.
+    assert [(row["step"], row["tokens_per_s"]) for row in rows(tmp_path)] == [(1, 2.5), (4, 7.5)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

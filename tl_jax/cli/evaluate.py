@@ -6,7 +6,9 @@ held-out dialogues of the embedded world (config.evaluate.synthetic_trajectories
 every reply with its gold call (replies_<phase>.jsonl).
 
 TS: the right tool; PI: also the right argument names; CF: also the right values. The free text of
-finish and ask_to_user is not compared, as in RoTBench.
+finish and ask_to_user is not compared, as in RoTBench; the calls of other tools, all of whose
+values are compared, are therefore counted apart. RoTBench is scored twice, once by the rule of its
+released evaluator, for which a call without arguments is never right.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from tl_jax.data.schema import RowError
 from tl_jax.evaluate import rotbench
 from tl_jax.evaluate.runner import TaskSet, evaluate
 from tl_jax.evaluate.scores import Policy, TurnScore, score_call
+from tl_jax.parallel import processes
+from tl_jax.report.read import labelled_sets, read_json
 from tl_jax.train.metrics import ProgressPrinter
 
 
@@ -49,32 +53,41 @@ def result_path(workspace: Workspace, phase: str) -> Path:
 
 
 def is_current(workspace: Workspace, phase: str) -> bool:
-    """Whether a phase has been evaluated with the settings of the configuration."""
-    path = result_path(workspace, phase)
-    if not path.exists():
-        return False
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found.get("settings") == to_dict(workspace.config.evaluate)
+    """Whether the newest model of a phase has been scored with the configured settings."""
+    found = read_json(result_path(workspace, phase))
+    wanted = (workspace.saved_step(phase), to_dict(workspace.config.evaluate))
+    return (found.get("step"), found.get("settings")) == wanted
+
+
+def has_sets(workspace: Workspace) -> bool:
+    """Whether any evaluation set is configured."""
+    limits = workspace.config.evaluate
+    return bool(limits.synthetic_trajectories or limits.rotbench_path)
 
 
 def run(workspace: Workspace, phase: str) -> dict[str, Any]:
-    """Score the model of a phase on every configured set and write the results."""
+    """Score the newest model of a phase on every configured set and write the results.
+
+    Raises:
+      ConfigError: No set is configured, its file cannot be read, or there are several processes.
+    """
+    processes.require_one("evaluation")
     limits = workspace.config.evaluate
-    sets = list(task_sets(workspace))
-    if not sets:
+    if not has_sets(workspace):
         raise ConfigError(
             "nothing to evaluate; set config.evaluate.synthetic_trajectories or "
             "config.evaluate.rotbench_path"
         )
+    sets = list(task_sets(workspace))
     sample = workspace.sampler(limits.max_new_tokens, 0.0, 1.0)
-    results: dict[str, Any] = {"name": phase, "settings": to_dict(limits), "sets": {}}
+    summaries: dict[str, Any] = {}
     replies = []
     with jax.set_mesh(workspace.mesh):
         params = workspace.params(phase)
         for tasks in sets:
             total = len(tasks.prompts)
             with ProgressPrinter(f"evaluate {phase} {tasks.name}", total) as bar:
-                summary, records = evaluate(
+                found, records = evaluate(
                     tasks,
                     params,
                     sample=sample,
@@ -82,8 +95,16 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
                     batch_size=limits.batch_size,
                     on_batch=bar.update,
                 )
-            results["sets"][tasks.name] = summary
+            summaries |= found
             replies.extend(records)
+    seconds = sum(summary.get("seconds", 0.0) for summary in summaries.values())
+    results = {
+        "name": phase,
+        "step": workspace.saved_step(phase),
+        "settings": to_dict(limits),
+        "tokens_per_s": sum(s.get("tokens", 0) for s in summaries.values()) / max(seconds, 1e-9),
+        "sets": summaries,
+    }
     workspace.results_dir.mkdir(parents=True, exist_ok=True)
     with open(workspace.results_dir / f"replies_{phase}.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in replies)
@@ -100,7 +121,11 @@ def task_sets(workspace: Workspace) -> Iterator[TaskSet]:
     if limits.synthetic_trajectories:
         for split in ("seen", "unseen"):
             yield _limited(
-                workspace, f"synthetic/{split}", synthetic_prompts(workspace, split), _plain
+                workspace,
+                synthetic_prompts(workspace, split),
+                name=f"synthetic/{split}",
+                score=_plain,
+                group=kind_of_call,
             )
     if limits.rotbench_path:
         if not Path(limits.rotbench_path).is_file():
@@ -110,12 +135,18 @@ def task_sets(workspace: Workspace) -> Iterator[TaskSet]:
         except RowError as error:
             raise ConfigError(f"config.evaluate.rotbench_path: {error}") from error
         by_id = {item.id: item for item in items}
-        score = functools.partial(_rotbench, by_id)
-        yield _limited(workspace, "rotbench/clean", rotbench_prompts(workspace, items), score)
+        released = functools.partial(_rotbench, by_id, count_empty_arguments=False)
+        yield _limited(
+            workspace,
+            rotbench_prompts(workspace, items),
+            name="rotbench/clean",
+            score=functools.partial(_rotbench, by_id),
+            other_rules={"rotbench/clean (released rule)": released},
+        )
 
 
 def synthetic_prompts(workspace: Workspace, split: str) -> list[Prompt]:
-    """Return one prompt per assistant turn of held-out dialogues."""
+    """Return one prompt per right call of held-out dialogues, questions to the user included."""
     config = workspace.config
     prompts = []
     for trajectory in synthetic.trajectories(
@@ -123,7 +154,7 @@ def synthetic_prompts(workspace: Workspace, split: str) -> list[Prompt]:
     ):
         found, _ = build_prompts(
             trajectory,
-            label_turns(trajectory, "off"),
+            label_turns(trajectory, "structured"),
             workspace.tokenizer,
             template=config.data.template,
             action=config.mae.action,
@@ -155,33 +186,50 @@ def rotbench_prompts(workspace: Workspace, items: list[rotbench.Item]) -> list[P
     ]
 
 
-def _limited(workspace: Workspace, name: str, prompts: list[Prompt], score: Any) -> TaskSet:
+def kind_of_call(prompt: Prompt) -> str:
+    """Return ``"finish"``, ``"ask"`` (a question to the user) or ``"service"`` (all others)."""
+    return {"finish": "finish", "ask_to_user": "ask"}.get(prompt.golds[0].name, "service")
+
+
+def _limited(workspace: Workspace, prompts: list[Prompt], **rules: Any) -> TaskSet:
     limits = workspace.config.evaluate
     prompts = prompts[: limits.max_tasks or len(prompts)]
-    fitting = tuple(p for p in prompts if len(p.ids) <= limits.max_prompt_length)
-    return TaskSet(name, fitting, score, skipped=len(prompts) - len(fitting))
+    fits = [len(prompt.ids) <= limits.max_prompt_length for prompt in prompts]
+    return TaskSet(
+        prompts=tuple(p for p, fit in zip(prompts, fits, strict=True) if fit),
+        skipped=tuple(p for p, fit in zip(prompts, fits, strict=True) if not fit),
+        **rules,
+    )
 
 
 def _plain(call: ToolCall | None, prompt: Prompt) -> TurnScore:
     return score_call(call, prompt.golds, tools=prompt.tools, policy=Policy())
 
 
-def _rotbench(items: dict[str, rotbench.Item], call: ToolCall | None, prompt: Prompt) -> TurnScore:
-    return rotbench.score_item(call, items[prompt.id])
+def _rotbench(
+    items: dict[str, rotbench.Item],
+    call: ToolCall | None,
+    prompt: Prompt,
+    *,
+    count_empty_arguments: bool = True,
+) -> TurnScore:
+    return rotbench.score_item(call, items[prompt.id], count_empty_arguments=count_empty_arguments)
 
 
 def show(workspace: Workspace, console: Console) -> None:
-    """Print the scores of every phase evaluated so far."""
+    """Print the scores of every phase evaluated so far; those not current say of which step."""
     found = {}
     for phase in PHASES:
-        path = result_path(workspace, phase)
-        if path.exists():
-            found[phase] = json.loads(path.read_text(encoding="utf-8"))["sets"]
+        result = read_json(result_path(workspace, phase))
+        if result:
+            current = is_current(workspace, phase)
+            title = phase if current else f"{phase} (outdated, step {result.get('step')})"
+            found[title] = labelled_sets(result["sets"])
     names = dict.fromkeys(name for sets in found.values() for name in sets)
     table = Table(title="tool selection / parameter identification / content filling, percent")
     table.add_column("set")
-    for phase in found:
-        table.add_column(phase, justify="right")
+    for title in found:
+        table.add_column(title, justify="right")
     for name in names:
         cells = [_cell(sets[name]) if name in sets else "" for sets in found.values()]
         table.add_row(name, *cells)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from tl_jax.cli.supervised import start_state
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError
+from tl_jax.config import ConfigError, PpoConfig, RunConfig
 from tl_jax.data import dataset
 from tl_jax.data.examples import Prompt
 from tl_jax.data.pipeline import make_loader
 from tl_jax.data.records import read_prompts
 from tl_jax.models import functional
-from tl_jax.parallel import sharding
+from tl_jax.parallel import processes, sharding
 from tl_jax.rl import rollout as rollout_lib
 from tl_jax.rl.gold import with_gold
 from tl_jax.rl.sampler import scoring_temperature
@@ -27,36 +31,37 @@ from tl_jax.train.loop import Advanced, Phase, run_phase
 from tl_jax.train.metrics import MetricsWriter
 from tl_jax.types import Params, StepMetrics, TrainState
 
+logger = logging.getLogger(__name__)
+
 STAGE = "reward"
 
 
 def train(workspace: Workspace, metrics: MetricsWriter) -> None:
-    """Train up to ``config.ppo.steps`` rollouts from the supervised model."""
+    """Train up to ``config.ppo.steps`` rollouts from the supervised model.
+
+    Raises:
+      ConfigError: Several processes, rows that cannot be spread evenly, or no usable prompt.
+    """
+    processes.require_one("reward training")
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
+    check_rows(config, dict(workspace.mesh.shape))
     first = "supervised" if workspace.phase_done("supervised") else "before"
     reference = workspace.params(first)
-    declared = functional.abstract_params(model, value_head=True)
-    updates = ppo.steps * ppo.epochs * ppo.minibatches
     optimizer = optim.make_optimizer(
-        config.ppo_optim, updates, value_learning_rate=ppo.value_learning_rate
+        config.ppo_optim, policy_updates(ppo), value_learning_rate=ppo.value_learning_rate
     )
-    layout_params = sharding.param_shardings(declared, workspace.mesh)
-    abstract_params = jax.tree.map(
-        lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
-        declared,
-        layout_params,
-        is_leaf=lambda x: hasattr(x, "axes"),
-    )
+    abstract_params = workspace.abstract_params(value_head=True)
     abstract = jax.eval_shape(
         lambda params: step_lib.init_state(params, optimizer), abstract_params
     )
+    declared = functional.abstract_params(model, value_head=True)
     layout = step_lib.state_shardings(abstract, declared, workspace.mesh)
     gold = gold_loader(workspace) if ppo.ce_coef else None
     settings = config.checkpoint
     with Checkpoints(
         workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
     ) as checkpoints:
-        initial = lambda: with_value_head(reference, declared, layout_params)  # noqa: E731
+        initial = lambda: with_value_head(reference, abstract_params["value_head"])  # noqa: E731
         state, start = start_state(initial, abstract, layout, optimizer, checkpoints, gold)
         phase = Phase(
             stage=STAGE,
@@ -71,15 +76,66 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         )
 
 
-def with_value_head(params: Params, declared: Any, layout: Any) -> Params:
-    """Return a copy of ``params`` with a zero value head beside them."""
-    head = jax.tree.map(
-        lambda info, where: jax.device_put(jnp.zeros(info.shape, info.dtype), where),
-        declared["value_head"],
-        layout["value_head"],
-        is_leaf=lambda x: hasattr(x, "axes"),
-    )
-    return {**jax.tree.map(jnp.copy, params), "value_head": head}
+def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
+    """Refuse updates whose rows cannot be spread evenly over the mesh.
+
+    Raises:
+      ConfigError: The message names the settings that decide about the rows.
+    """
+    ppo = config.ppo
+    rows, rest = divmod(ppo.prompts_per_step * ppo.samples_per_prompt, ppo.minibatches)
+    names = "config.ppo.prompts_per_step x samples_per_prompt / minibatches"
+    if rest:
+        raise ConfigError(f"{names} is not a whole number of rows")
+    sizes = {names: rows}
+    if ppo.ce_coef:
+        sizes[f"{names} + config.data.batch_size"] = rows + config.data.batch_size
+        if not warmup_rollouts(ppo):
+            del sizes[names]
+    shards = mesh_shape["data"] * mesh_shape["fsdp"]
+    for name, size in sizes.items():
+        if size % shards:
+            raise ConfigError(
+                f"{name} = {size} rows is not divisible by {shards} mesh rows (data x fsdp)"
+            )
+
+
+def warmup_rollouts(ppo: PpoConfig) -> int:
+    """Return for how many rollouts only the critic learns; without its loss there is no use."""
+    return ppo.critic_warmup_steps if ppo.value_coef else 0
+
+
+def policy_updates(ppo: PpoConfig) -> int:
+    """Return the number of updates of the policy, those of the whole phase but the warm-up."""
+    return (ppo.steps - warmup_rollouts(ppo)) * ppo.epochs * ppo.minibatches
+
+
+def critic_only(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return ``optimizer`` without its effect on the policy: no decay, no moments, no count.
+
+    Args:
+      optimizer: From ``optim.make_optimizer`` with a value learning rate; the state is its own.
+    """
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, new_state = optimizer.update(grads, state, params)
+        frozen = {
+            name: part if name == "value_head" else jax.tree.map(jnp.zeros_like, part)
+            for name, part in updates.items()
+        }
+
+        def keep_policy(path: Any, new: Any, old: Any) -> Any:
+            return old if any(getattr(key, "key", None) == "policy" for key in path) else new
+
+        return frozen, jax.tree_util.tree_map_with_path(keep_policy, new_state, state)
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
+def with_value_head(params: Params, head: Any) -> Params:
+    """Return a copy of ``params`` with a zero value head of the abstract form ``head``."""
+    zeros = jax.tree.map(lambda x: jax.device_put(jnp.zeros(x.shape, x.dtype), x.sharding), head)
+    return {**jax.tree.map(jnp.copy, params), "value_head": zeros}
 
 
 def make_advance(
@@ -99,8 +155,11 @@ def make_advance(
         model, temperature=temperature, chunk=config.train.ce_chunk
     )
     rows = sharding.batch_sharding(workspace.mesh)
+    warmup = warmup_rollouts(ppo)
+    schedule = optim.make_schedule(config.ppo_optim, policy_updates(ppo))
+    before = warmup * ppo.epochs * ppo.minibatches
 
-    def compiled(**coefficients: float) -> Any:
+    def compiled(optimizer: Any, schedule: Any = None, **coefficients: float) -> Any:
         loss = step_lib.LossConfig(
             clip_ratio=ppo.clip_ratio,
             clip_value=ppo.clip_value,
@@ -109,18 +168,24 @@ def make_advance(
             **coefficients,
         )
         return step_lib.jit_train_step(
-            step_lib.make_train_step(model, loss, optimizer), layout, rows
+            step_lib.make_train_step(model, loss, optimizer, schedule=schedule), layout, rows
         )
 
     joint = compiled(
+        optimizer,
+        lambda count: schedule(count - before),
         ce_coef=ppo.ce_coef,
         reward_coef=ppo.reward_coef,
         value_coef=ppo.value_coef,
         value_stop_gradient=ppo.value_stop_gradient,
     )
     # The critic starts from zero; until it knows the mean reward it would only add noise.
-    critic_only = compiled(
-        ce_coef=0.0, reward_coef=0.0, value_coef=ppo.value_coef, value_stop_gradient=True
+    critic = compiled(
+        critic_only(optimizer),
+        ce_coef=0.0,
+        reward_coef=0.0,
+        value_coef=ppo.value_coef,
+        value_stop_gradient=True,
     )
 
     def advance(state: TrainState, step: int) -> Advanced:
@@ -138,13 +203,13 @@ def make_advance(
             batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
             prompt_length=prompt_length,
         )
-        update = joint if step >= ppo.critic_warmup_steps else critic_only
+        update, beside = (critic, None) if step < warmup else (joint, gold)
         batch = jax.device_get(result.batch)
         values: list[StepMetrics] = []
         for members in minibatches(batch.tokens.shape[0], ppo, config.seed, step):
             part = jax.tree.map(lambda x, m=members: x[m], batch)
-            if gold is not None:
-                part = with_gold(part, next(gold))
+            if beside is not None:
+                part = with_gold(part, next(beside))
             placed = jax.tree.map(
                 lambda x: jax.make_array_from_process_local_data(rows, np.asarray(x)), part
             )
@@ -158,6 +223,8 @@ def make_advance(
 def usable_prompts(workspace: Workspace) -> list[Prompt]:
     """Return the prompts of the training data that fit the limits of the rollout.
 
+    How many are left out, and why, is logged and written to ``results/prompts.json``.
+
     Raises:
       ConfigError: There are none.
     """
@@ -165,6 +232,12 @@ def usable_prompts(workspace: Workspace) -> list[Prompt]:
     kept, dropped = rollout_lib.select_prompts(
         read_prompts(workspace.data_dir / dataset.PROMPTS), max_length=ppo.max_prompt_length
     )
+    workspace.results_dir.mkdir(parents=True, exist_ok=True)
+    counts = {"used": len(kept), "left_out": dropped}
+    (workspace.results_dir / "prompts.json").write_text(json.dumps(counts, indent=1) + "\n")
+    if dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        logger.warning("reward training uses %d prompts; left out: %s", len(kept), reasons)
     if not kept:
         raise ConfigError(
             f"no prompt can be used for reward training ({dropped}); raise "
@@ -183,14 +256,8 @@ def choose_prompts(prompts: list[Prompt], count: int, seed: int, step: int) -> l
     return chosen
 
 
-def minibatches(rows: int, ppo: Any, seed: int, step: int) -> list[np.ndarray]:
-    """Return the rows of each update: every PPO epoch cuts all rows anew.
-
-    Raises:
-      ConfigError: The rows cannot be cut evenly.
-    """
-    if rows % ppo.minibatches:
-        raise ConfigError(f"{rows} rollout rows cannot be cut into {ppo.minibatches} minibatches")
+def minibatches(rows: int, ppo: PpoConfig, seed: int, step: int) -> list[np.ndarray]:
+    """Return the rows of each update: every PPO epoch cuts all rows anew."""
     parts = []
     for epoch in range(ppo.epochs):
         order = np.random.default_rng([seed, step, epoch]).permutation(rows)
@@ -213,7 +280,10 @@ def gold_loader(workspace: Workspace) -> Any:
 
 
 def summary(values: list[StepMetrics]) -> dict[str, Any]:
-    """Return the metrics of a step: means over its updates, the first update's log-ratio."""
+    """Return the metrics of a step: means over its updates, the first update's log-ratio.
+
+    The learning rate is the policy's at the last update, 0 while only the critic learns.
+    """
     names = ("loss", "ce_loss", "policy_loss", "value_loss", "grad_norm", "approx_kl")
     result = {
         name: jnp.mean(jnp.stack([getattr(v, name) for v in values]))
@@ -221,6 +291,8 @@ def summary(values: list[StepMetrics]) -> dict[str, Any]:
     }
     result["tokens"] = jnp.sum(jnp.stack([v.tokens for v in values]))
     result["skipped"] = values[-1].skipped
-    # Nothing has moved yet at the first update: above 1e-3 sampler and trainer disagree.
+    result["learning_rate"] = values[-1].learning_rate
+    # Nothing has moved yet at the first update: what is left of the ratio is the difference in
+    # rounding between the program that scored the rollout and the train step.
     result["first_max_abs_log_ratio"] = values[0].max_abs_log_ratio
     return result

@@ -1,29 +1,52 @@
 """run: everything in order: prepare, evaluate, train, evaluate, reward, evaluate, export, report.
 
 What is already done in config.run_dir is not done again, so the same command resumes after a stop;
-with other config.evaluate settings the models are only evaluated anew.
+with other config.evaluate settings the models are only evaluated anew. Scores and export are made
+anew if they are of an older step than the model.
 """
 
 from __future__ import annotations
+
+import json
 
 from rich.console import Console
 
 from tl_jax.cli import convert, evaluate, prepare, report, train
 from tl_jax.cli.workspace import PHASES, Workspace
+from tl_jax.parallel import processes
+from tl_jax.report.read import read_json
 
 
 def main(workspace: Workspace, console: Console) -> None:
     """Run every stage that is not done yet."""
+    processes.require_one("the whole pipeline")
     prepare.main(workspace, console)
+    scored = evaluate.has_sets(workspace)
+    if not scored:
+        console.print(
+            "evaluation is left out: neither config.evaluate.synthetic_trajectories nor "
+            "config.evaluate.rotbench_path is set"
+        )
     for phase in PHASES:
         if phase != "before":
             if not train.steps_of(workspace, phase):
                 continue
             train.train_phase(workspace, phase)
-        if not evaluate.is_current(workspace, phase):
+        if scored and not evaluate.is_current(workspace, phase):
             evaluate.run(workspace, phase)
-    if not (workspace.export_dir / "config.json").exists():
-        convert.export(workspace, convert.Request())
-    evaluate.show(workspace, console)
+    export(workspace)
+    if scored:
+        evaluate.show(workspace, console)
     report.main(workspace, console)
-    console.print(f"model:  {workspace.export_dir}")
+    console.print(f"model:  {workspace.export_dir}", markup=False)
+
+
+def export(workspace: Workspace) -> None:
+    """Export the newest model unless ``export.json`` says that it is exported already."""
+    phase = workspace.newest_phase()
+    wanted = {"phase": phase, "step": workspace.saved_step(phase)}
+    record = workspace.run_dir / "export.json"
+    if read_json(record) == wanted and (workspace.export_dir / "config.json").exists():
+        return
+    convert.export(workspace, convert.Request(force=True))
+    record.write_text(json.dumps(wanted) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from tl_jax.config import ConfigError
 from tl_jax.data import dataset
 from tl_jax.data.pipeline import make_loader
 from tl_jax.models import functional
-from tl_jax.parallel import sharding
+from tl_jax.parallel import processes, sharding
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
 from tl_jax.train.checkpoint import Checkpoints
@@ -161,8 +162,8 @@ def make_validation(workspace: Workspace) -> Any:
 
 def _first_batches(workspace: Workspace, rows: jax.sharding.NamedSharding) -> Iterator[Batch]:
     loader = _loader(workspace, dataset.VALIDATION, repeat=False)
-    for number, batch in enumerate(loader):
-        if number == workspace.config.train.eval_batches:
-            break
-        yield place(batch, rows)
+    batches = list(itertools.islice(loader, workspace.config.train.eval_batches))
     loader.close()
+    # Hosts may hold different numbers of batches; a step needs a part from each.
+    for batch in batches[: processes.least(len(batches))]:
+        yield place(batch, rows)

@@ -15,7 +15,7 @@ from tl_jax.config import ConfigError, ModelConfig, RunConfig
 from tl_jax.convert import from_hf
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.models import functional, registry
-from tl_jax.parallel import sharding
+from tl_jax.parallel import processes, sharding
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import SampleConfig, Sampler, make_sampler
 from tl_jax.train import checkpoint
@@ -99,15 +99,19 @@ class Workspace:
         if phase == "before":
             return True
         steps = self.config.train.steps if phase == "supervised" else self.config.ppo.steps
+        saved = self.saved_step(phase)
+        return saved is not None and saved >= steps
+
+    def saved_step(self, phase: str) -> int | None:
+        """Return the step of the phase's newest model: 0 for the initial one, None without any."""
+        if phase == "before":
+            return 0
         directory = checkpoint.latest_step_dir(self.checkpoint_dir(phase))
-        return directory is not None and int(directory.name) >= steps
+        return None if directory is None else int(directory.name)
 
     def newest_phase(self) -> str:
-        """Return the last phase that has any checkpoint, or ``"before"``."""
-        for phase in reversed(PHASES[1:]):
-            if checkpoint.latest_step_dir(self.checkpoint_dir(phase)) is not None:
-                return phase
-        return "before"
+        """Return the last phase that has a checkpoint, finished or not, or ``"before"``."""
+        return next(phase for phase in reversed(PHASES) if self.saved_step(phase) is not None)
 
     def params(self, phase: str) -> Params:
         """Load the parameters of a phase onto the mesh, without a value head.
@@ -127,9 +131,9 @@ class Workspace:
             )
         return checkpoint.restore_params(directory, self.abstract_params())
 
-    def abstract_params(self) -> Any:
+    def abstract_params(self, *, value_head: bool = False) -> Any:
         """Return shapes, types and shardings of the parameters on the mesh."""
-        declared = functional.abstract_params(self.model)
+        declared = functional.abstract_params(self.model, value_head=value_head)
         shardings = sharding.param_shardings(declared, self.mesh)
         return jax.tree.map(
             lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
@@ -139,7 +143,12 @@ class Workspace:
         )
 
     def sampler(self, max_new_tokens: int, temperature: float, top_p: float) -> Sampler:
-        """Return the compiled sampler with the tokenizer's stop token."""
+        """Return the compiled sampler with the tokenizer's stop token.
+
+        Raises:
+          ConfigError: A limit that cannot be, or several processes.
+        """
+        processes.require_one("generating text")
         stops = (self.tokenizer.eos_id,)
         try:
             settings = SampleConfig(max_new_tokens, temperature, top_p, stops)

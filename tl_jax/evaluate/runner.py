@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from tl_jax.calls.render import render_call
 from tl_jax.calls.syntax import CallSyntaxError
 from tl_jax.data.examples import Prompt
 from tl_jax.data.tokenizer import Tokenizer
-from tl_jax.evaluate.scores import MISS, TurnScore, summarise
+from tl_jax.evaluate.scores import TurnScore, summarise, summarise_groups
 from tl_jax.rl.sampler import Sampler, generate
 from tl_jax.types import Params
 
@@ -26,13 +26,21 @@ Scorer = Callable[[ToolCall | None, Prompt], TurnScore]
 class TaskSet:
     """Prompts with gold calls and the rule that scores them.
 
-    ``skipped`` counts prompts that were too long to be generated from; they score zero.
+    Attributes:
+      name: Of the set, such as ``"synthetic/seen"``.
+      prompts: What is generated from.
+      score: The rule.
+      skipped: Prompts that are too long to be generated from; they count as wrong.
+      group: Names the group of a prompt, if groups are summarised apart.
+      other_rules: Further rules for the same replies, by the name of their summary.
     """
 
     name: str
     prompts: tuple[Prompt, ...]
     score: Scorer
-    skipped: int = 0
+    skipped: tuple[Prompt, ...] = ()
+    group: Callable[[Prompt], str] | None = None
+    other_rules: Mapping[str, Scorer] = dataclasses.field(default_factory=dict)
 
 
 def read_reply(text: str) -> ToolCall | None:
@@ -51,7 +59,7 @@ def evaluate(
     tokenizer: Tokenizer,
     batch_size: int,
     on_batch: Callable[[int], None] = lambda done: None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Generate one reply per prompt and score it.
 
     Args:
@@ -63,11 +71,14 @@ def evaluate(
       on_batch: Told the number of prompts done after each batch.
 
     Returns:
-      ``(summary, records)``: the summary of ``scores.summarise`` with the share of replies that
-      are calls and the seconds taken; one JSON-ready record per prompt.
+      ``(summaries, records)``. Summaries by name, those of ``scores.summarise``; that of the set
+      also holds its groups, the share of replies that are calls, the generated tokens, the
+      seconds taken and the tokens per second. One JSON-ready record per reply.
     """
     began = time.monotonic()
-    records, scores = [], [MISS] * task_set.skipped
+    records: list[dict[str, Any]] = []
+    answers: list[tuple[ToolCall | None, Prompt]] = [(None, p) for p in task_set.skipped]
+    tokens = 0
     # Prompts of similar length share a batch; many batches a chunk keeps that and shows progress.
     order = sorted(range(len(task_set.prompts)), key=lambda i: len(task_set.prompts[i].ids))
     for start in range(0, len(order), batch_size):
@@ -77,10 +88,11 @@ def evaluate(
         generations = generate(sample, params, ids, keys, batch_size=batch_size)
         for prompt, generation in zip(prompts, generations, strict=True):
             reply = generation.ids[:-1] if generation.finished else generation.ids
-            text = tokenizer.decode(reply)
+            # A control token inside a reply makes it no call.
+            text = tokenizer.decode(reply, keep_control=True)
             call = read_reply(text) if generation.finished else None
-            score = task_set.score(call, prompt)
-            scores.append(score)
+            tokens += len(generation.ids)
+            answers.append((call, prompt))
             records.append(
                 {
                     "set": task_set.name,
@@ -88,13 +100,22 @@ def evaluate(
                     "reply": text,
                     "gold": [render_call(gold) for gold in prompt.golds],
                     "parsed": call is not None,
-                    **dataclasses.asdict(score),
+                    **dataclasses.asdict(task_set.score(call, prompt)),
                 }
             )
         on_batch(start + len(prompts))
+    seconds = time.monotonic() - began
+    scores = [task_set.score(*answer) for answer in answers]
     summary = summarise(scores)
+    if task_set.group is not None:
+        groups = [task_set.group(prompt) for _, prompt in answers]
+        summary["groups"] = summarise_groups(scores, groups)
     parsed = sum(record["parsed"] for record in records)
     summary["parsed_percent"] = 100.0 * parsed / max(len(scores), 1)
-    summary["too_long"] = task_set.skipped
-    summary["seconds"] = time.monotonic() - began
-    return summary, records
+    summary["too_long"] = len(task_set.skipped)
+    summary |= {"tokens": tokens, "seconds": seconds, "tokens_per_s": tokens / seconds}
+    others = {
+        name: summarise([rule(*answer) for answer in answers])
+        for name, rule in task_set.other_rules.items()
+    }
+    return {task_set.name: summary, **others}, records

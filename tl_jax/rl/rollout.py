@@ -26,6 +26,12 @@ from tl_jax.types import Batch, Params
 LogprobStep = Callable[[Params, Batch], tuple[jax.Array, jax.Array, jax.Array]]
 Record = dict[str, Any]
 
+_NOT_ENDED = rules.Reward(
+    rules.PENALTIES[taxonomy.FORMAT_ERROR],
+    taxonomy.FORMAT_ERROR,
+    (f"{taxonomy.FORMAT_ERROR}: not ended",),
+)
+
 
 class RolloutResult(NamedTuple):
     """One rollout.
@@ -33,7 +39,8 @@ class RolloutResult(NamedTuple):
     Attributes:
       batch: Rows in the order of ``records``, ``rollout`` filled, ``weights`` 0.
       metrics: Plain floats: reward, share of each category, divergence, lengths, critic.
-      records: JSON-ready, one per sample, for the sample log.
+      records: JSON-ready, one per sample, for the sample log: those of ``score_samples`` with
+        the advantage of the reply's last token.
     """
 
     batch: Batch
@@ -110,6 +117,10 @@ def rollout(
         gae_lambda=ppo.gae_lambda,
         whiten=ppo.whiten_advantages,
     )
+    last_B = [len(p) + len(r) - 2 for p, r in zip(prompt_ids, replies, strict=True)]
+    advantages_B = np.asarray(filled.advantages)[np.arange(len(records)), last_B]
+    for record, advantage in zip(records, advantages_B, strict=True):
+        record["advantage"] = float(advantage)
     metrics = {
         **_sample_metrics(records, generations),
         **_token_metrics(logprobs_BT, ref_logprobs_BT, entropy_BT, mask_BT),
@@ -176,6 +187,10 @@ def score_samples(
 ) -> tuple[np.ndarray, list[Record]]:
     """Reward each sampled reply against the gold call of its prompt.
 
+    In strict mode a reply that was cut off before its stop token is a format error, whatever it
+    says so far; the published reward does not look at the end. Control tokens inside a reply
+    are part of its text.
+
     Args:
       prompts: One per generation.
       generations: Sampled replies; their stop token is no part of the text.
@@ -186,7 +201,7 @@ def score_samples(
 
     Returns:
       ``(scores_B, records)``: float32 rewards (never integers, most are fractions) and, per
-      sample, ``step, prompt_id, sampled, gold, category, reward``.
+      sample, ``step, prompt_id, sampled, gold, category, reward, details``.
 
     Raises:
       ValueError: A prompt without a gold call, or with several.
@@ -199,10 +214,13 @@ def score_samples(
                 "one; take the prompts through select_prompts"
             )
         reply = generation.ids[:-1] if generation.finished else generation.ids
-        sampled = tokenizer.decode(reply)
-        reward = rules.score(
-            sampled, prompt.golds[0], prompt.tools, mode=mode, free_text_tools=free_text_tools
-        )
+        sampled = tokenizer.decode(reply, keep_control=True)
+        if mode == "strict" and not generation.finished:
+            reward = _NOT_ENDED
+        else:
+            reward = rules.score(
+                sampled, prompt.golds[0], prompt.tools, mode=mode, free_text_tools=free_text_tools
+            )
         records.append(
             {
                 "step": step,
@@ -211,6 +229,7 @@ def score_samples(
                 "gold": render_call(prompt.golds[0]),
                 "category": reward.category,
                 "reward": reward.value,
+                "details": list(reward.details),
             }
         )
     return np.array([record["reward"] for record in records], np.float32), records

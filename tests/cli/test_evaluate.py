@@ -1,0 +1,155 @@
+"""What is scored, and when scores and the export are out of date."""
+
+import json
+
+import jax
+import pytest
+
+from tl_jax.cli import evaluate, run
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ConfigError, EvaluateConfig, ModelSourceConfig, RunConfig, to_dict
+
+
+@pytest.fixture
+def workspace(tmp_path, model_dir):
+    return Workspace(
+        RunConfig(
+            run_dir=str(tmp_path),
+            model=ModelSourceConfig(path=str(model_dir)),
+            evaluate=EvaluateConfig(synthetic_trajectories=8),
+        )
+    )
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """Newest step of each phase; change it to pretend that a phase was trained."""
+    steps = {"before": 0, "supervised": None, "reward": None}
+    monkeypatch.setattr(Workspace, "saved_step", lambda self, phase: steps[phase])
+    return steps
+
+
+def without_sets(workspace):
+    empty = EvaluateConfig(synthetic_trajectories=0)
+    return Workspace(RunConfig(run_dir=workspace.config.run_dir, evaluate=empty))
+
+
+def score(percent):
+    return {"percent": percent, "low": percent, "high": percent}
+
+
+def summary(percent):
+    return {"items": 4} | {metric: score(percent) for metric in ("ts", "pi", "cf")}
+
+
+def write_result(workspace, phase, step):
+    sets = {
+        "synthetic/seen": {**summary(90.0), "groups": {"service": summary(70.0)}},
+        "rotbench/clean": summary(50.0),
+    }
+    path = evaluate.result_path(workspace, phase)
+    path.parent.mkdir(exist_ok=True)
+    settings = to_dict(workspace.config.evaluate)
+    path.write_text(json.dumps({"step": step, "settings": settings, "sets": sets}))
+
+
+def test_questions_to_the_user_are_scored_beside_service_calls_and_final_answers(workspace):
+    prompts = evaluate.synthetic_prompts(workspace, "seen")
+    kinds = {evaluate.kind_of_call(prompt) for prompt in prompts}
+    assert kinds == {"service", "finish", "ask"}
+    for prompt in prompts:
+        assert (evaluate.kind_of_call(prompt) == "ask") == (prompt.golds[0].name == "ask_to_user")
+
+
+def test_scores_hold_for_one_step_and_one_set_of_settings(workspace, saved):
+    assert not evaluate.is_current(workspace, "supervised")
+    saved["supervised"] = 20
+    write_result(workspace, "supervised", 20)
+    assert evaluate.is_current(workspace, "supervised")
+    saved["supervised"] = 40
+    assert not evaluate.is_current(workspace, "supervised")
+    saved["supervised"] = 20
+    assert not evaluate.is_current(without_sets(workspace), "supervised")
+
+
+def test_the_table_shows_service_calls_first_and_marks_scores_of_an_older_step(
+    workspace, saved, console
+):
+    write_result(workspace, "before", 0)
+    saved["supervised"] = 40
+    write_result(workspace, "supervised", 20)
+    console.width = 200
+    evaluate.show(workspace, console)
+    printed = console.file.getvalue()
+    assert "before" in printed and "supervised (outdated, step 20)" in printed
+    service, whole, clean = (
+        printed.index(text)
+        for text in ("synthetic/seen: service calls", "synthetic/seen: all turns", "rotbench/clean")
+    )
+    assert service < whole < clean
+    assert "70.0 / 70.0 / 70.0" in printed[service:whole]
+    assert "90.0 / 90.0 / 90.0" in printed[whole:clean]
+
+
+def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(
+    workspace, monkeypatch, console
+):
+    bare = without_sets(workspace)
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        evaluate.run(bare, "before")
+    done = []
+    monkeypatch.setattr(run.prepare, "main", lambda *_: done.append("prepare"))
+    monkeypatch.setattr(run.train, "train_phase", lambda _, phase: done.append(phase))
+    monkeypatch.setattr(run, "export", lambda _: done.append("export"))
+    monkeypatch.setattr(run.report, "main", lambda *_: done.append("report"))
+    run.main(bare, console)
+    assert done == ["prepare", "supervised", "reward", "export", "report"]
+    assert "evaluation is left out" in console.file.getvalue()
+
+
+def test_a_run_scores_again_what_is_of_an_older_step(workspace, saved, monkeypatch, console):
+    write_result(workspace, "before", 0)
+    write_result(workspace, "supervised", 20)
+    saved |= {"supervised": 40, "reward": 5}
+    done = []
+    monkeypatch.setattr(run.prepare, "main", lambda *_: None)
+    monkeypatch.setattr(run.train, "train_phase", lambda *_: None)
+    monkeypatch.setattr(run.evaluate, "run", lambda _, phase: done.append(phase))
+    monkeypatch.setattr(run, "export", lambda _: None)
+    monkeypatch.setattr(run.report, "main", lambda *_: None)
+    run.main(workspace, console)
+    assert done == ["supervised", "reward"]
+
+
+def test_the_export_is_replaced_when_the_model_is_newer(workspace, saved, monkeypatch):
+    made = []
+
+    def export(workspace, request):
+        assert request.force
+        workspace.export_dir.mkdir(exist_ok=True)
+        (workspace.export_dir / "config.json").write_text("{}")
+        made.append(workspace.newest_phase())
+
+    monkeypatch.setattr(run.convert, "export", export)
+    saved["supervised"] = 20
+    run.export(workspace)
+    run.export(workspace)
+    assert made == ["supervised"]
+    saved["supervised"] = 40
+    run.export(workspace)
+    saved["reward"] = 1
+    run.export(workspace)
+    assert made == ["supervised", "supervised", "reward"]
+    assert list(workspace.export_dir.iterdir()) == [workspace.export_dir / "config.json"]
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "generate", "run"])
+def test_several_processes_are_refused(workspace, monkeypatch, console, stage):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    calls = {
+        "evaluate": lambda: evaluate.run(workspace, "before"),
+        "generate": lambda: workspace.sampler(4, 0.0, 1.0),
+        "run": lambda: run.main(workspace, console),
+    }
+    with pytest.raises(ConfigError, match="needs one process for now; supervised training runs"):
+        calls[stage]()

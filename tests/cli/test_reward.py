@@ -1,0 +1,133 @@
+"""The reward phase: a critic that learns alone first, rows that fit, prompts that are counted."""
+
+import dataclasses
+import json
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl_jax.calls.call import ToolCall
+from tl_jax.cli import reward
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ConfigError, DataConfig, ModelConfig, OptimConfig, PpoConfig, RunConfig
+from tl_jax.data.examples import Prompt
+from tl_jax.models import functional
+from tl_jax.train import optim
+from tl_jax.train import step as step_lib
+from tl_jax.types import Batch, Rollout
+
+MODEL = ModelConfig(
+    vocab_size=32, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8, mlp_dim=32
+)
+
+
+def rollout_batch():
+    rng = np.random.default_rng(0)
+    shape = (4, 8)
+    tokens = rng.integers(0, 32, shape).astype(np.int32)
+    ones = np.ones(shape, np.int32)
+    positions = np.broadcast_to(np.arange(8, dtype=np.int32), shape)
+    noise = rng.normal(size=(4, *shape)).astype(np.float32)
+    rollout = Rollout(np.ones(shape, np.float32), noise[0] * 0.1 - 3, *noise[1:])
+    return Batch(tokens, tokens, np.zeros(shape, np.float32), positions, ones, rollout)
+
+
+def test_while_the_critic_learns_alone_the_policy_and_its_optimiser_stand_still():
+    config = OptimConfig(learning_rate=1e-2, warmup_steps=2, weight_decay=0.5)
+    optimizer = optim.make_optimizer(config, 10, value_learning_rate=1e-2)
+    loss = step_lib.LossConfig(ce_coef=0, reward_coef=0, value_coef=1, ce_chunk=0)
+    step = jax.jit(step_lib.make_train_step(MODEL, loss, reward.critic_only(optimizer)))
+    params = functional.init(MODEL, jax.random.key(0), value_head=True)
+    start = step_lib.init_state(params, optimizer)
+    state = start
+    for _ in range(3):
+        state, _ = step(state, rollout_batch())
+
+    moved = {
+        jax.tree_util.keystr(path)
+        for path, (old, new) in jax.tree_util.tree_leaves_with_path(
+            jax.tree.map(lambda old, new: (old, new), start, state),
+            is_leaf=lambda x: isinstance(x, tuple) and len(x) == 2 and hasattr(x[0], "dtype"),
+        )
+        if not np.array_equal(old, new)
+    }
+    assert any("value_head" in name and name.startswith(".params") for name in moved)
+    assert any("'value'" in name and "count" in name for name in moved)
+    assert not [name for name in moved if "'policy'" in name]
+    assert not [name for name in moved if name.startswith(".params") and "value_head" not in name]
+
+
+def test_the_warm_up_is_left_out_where_no_value_loss_is_trained():
+    ppo = PpoConfig(steps=10, critic_warmup_steps=3, epochs=2, minibatches=2)
+    assert reward.warmup_rollouts(ppo) == 3 and reward.policy_updates(ppo) == 28
+    without = dataclasses.replace(ppo, value_coef=0.0)
+    assert reward.warmup_rollouts(without) == 0 and reward.policy_updates(without) == 40
+
+
+ROWS = PpoConfig(prompts_per_step=4, samples_per_prompt=2, critic_warmup_steps=0)
+
+
+@pytest.mark.parametrize(
+    "ppo,data_rows,message",
+    [
+        (dict(minibatches=3), 8, "minibatches is not a whole number of rows"),
+        (dict(minibatches=4), 8, r"minibatches = 2 rows is not divisible by 4 mesh rows"),
+        (dict(ce_coef=0.5), 2, r"\+ config.data.batch_size = 10 rows is not divisible by 4"),
+        (
+            dict(ce_coef=0.5, minibatches=4, critic_warmup_steps=1),
+            2,
+            r"minibatches = 2 rows is not divisible by 4",
+        ),
+    ],
+)
+def test_rows_that_the_mesh_does_not_divide_are_refused_before_the_first_rollout(
+    ppo, data_rows, message
+):
+    config = RunConfig(ppo=dataclasses.replace(ROWS, **ppo), data=DataConfig(batch_size=data_rows))
+    with pytest.raises(ConfigError, match=message):
+        reward.check_rows(config, {"data": 2, "fsdp": 2, "tensor": 1})
+
+
+def test_rows_that_fit_are_accepted():
+    mesh = {"data": 2, "fsdp": 2, "tensor": 2}
+    reward.check_rows(RunConfig(ppo=ROWS), mesh)
+    joint = dataclasses.replace(ROWS, ce_coef=0.5, minibatches=4)
+    reward.check_rows(RunConfig(ppo=joint, data=DataConfig(batch_size=2)), mesh)
+
+
+def test_prompts_left_out_are_counted_by_reason(tmp_path, monkeypatch, caplog):
+    call = ToolCall("f")
+    prompts = [
+        Prompt(str(n), [1] * length, "", (), (call,) * golds, {})
+        for n, (length, golds) in enumerate([(4, 1), (9, 1), (4, 2)])
+    ]
+    monkeypatch.setattr(reward, "read_prompts", lambda path: prompts)
+    config = RunConfig(run_dir=str(tmp_path), ppo=PpoConfig(max_prompt_length=8))
+    with caplog.at_level(logging.WARNING):
+        assert reward.usable_prompts(Workspace(config)) == prompts[:1]
+    assert json.loads((tmp_path / "results" / "prompts.json").read_text()) == {
+        "used": 1,
+        "left_out": {"longer than 8 tokens": 1, "not exactly one gold call": 1},
+    }
+    assert "uses 1 prompts; left out: 1 longer than 8 tokens" in caplog.text
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="reward training needs one process for now"):
+        reward.train(Workspace(RunConfig(run_dir=str(tmp_path))), None)
+
+
+def test_the_learning_rate_of_a_rollout_is_that_of_its_last_update():
+    from tl_jax.types import StepMetrics
+
+    values = [
+        StepMetrics(**{f.name: jnp.float32(n) for f in dataclasses.fields(StepMetrics)})
+        for n in (1, 3)
+    ]
+    found = reward.summary(values)
+    assert found["learning_rate"] == 3 and found["first_max_abs_log_ratio"] == 1
+    assert found["loss"] == 2 and found["tokens"] == 4

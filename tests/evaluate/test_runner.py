@@ -1,0 +1,110 @@
+"""Replies are generated once and scored by every rule; nothing that is no call counts."""
+
+import jax
+import numpy as np
+import pytest
+
+from tl_jax.calls.call import ToolCall
+from tl_jax.data.examples import Prompt
+from tl_jax.evaluate.runner import TaskSet, evaluate
+from tl_jax.evaluate.scores import MISS, TurnScore, score_call
+from tl_jax.rl.sampler import Samples
+
+EOS, PAD = 1, 2
+NEW_TOKENS = 12
+GOLDS = {"a": ToolCall("f", {"x": 1}), "b": ToolCall("finish", {"answer": "yes"})}
+RIGHT = {"a": "f(x=1)", "b": "finish(a=2)"}
+
+
+class Letters:
+    """Every token is a character; 2 is a control token."""
+
+    def decode(self, ids, *, keep_control=False):
+        text = "".join("<|pad|>" if i == PAD else chr(i) for i in ids)
+        return text if keep_control else text.replace("<|pad|>", "")
+
+
+def prompt(letter, number=0):
+    return Prompt(f"{letter}{number}", [ord(letter)], letter, (), (GOLDS[letter],), {})
+
+
+def sampler(replies, seen):
+    """Answer each prompt by its letter."""
+
+    def sample(params, tokens, lengths, keys):
+        seen.append(len(tokens))
+        texts = [[*map(ord, replies[chr(row[0])]), EOS] for row in tokens]
+        out = np.zeros((len(texts), NEW_TOKENS), np.int32)
+        for row, ids in enumerate(texts):
+            out[row, : len(ids)] = ids[:NEW_TOKENS]
+        return Samples(
+            out,
+            np.array([min(len(ids), NEW_TOKENS) for ids in texts], np.int32),
+            np.zeros(out.shape, np.float32),
+            np.array([len(ids) <= NEW_TOKENS for ids in texts]),
+        )
+
+    return sample
+
+
+def plain(call, prompt):
+    return score_call(call, prompt.golds)
+
+
+def scored(tasks, replies, batch_size=2):
+    seen = []
+    with jax.default_device(jax.devices()[0]):
+        summaries, records = evaluate(
+            tasks,
+            None,
+            sample=sampler(replies, seen),
+            tokenizer=Letters(),
+            batch_size=batch_size,
+        )
+    return summaries, records, seen
+
+
+def test_groups_are_summarised_apart_and_skipped_prompts_count_in_theirs():
+    tasks = TaskSet(
+        "toy",
+        tuple(prompt(letter, i) for i, letter in enumerate("aab")),
+        plain,
+        skipped=(prompt("a", 9),),
+        group=lambda prompt: prompt.id[0],
+    )
+    summaries, records, _ = scored(tasks, RIGHT)
+    summary = summaries["toy"]
+    assert summary["items"] == 4 and summary["too_long"] == 1 and len(records) == 3
+    assert summary["ts"]["percent"] == 75 and summary["cf"]["percent"] == 50
+    assert summary["groups"]["a"]["items"] == 3
+    assert summary["groups"]["a"]["cf"]["percent"] == pytest.approx(200 / 3)
+    assert summary["groups"]["b"]["ts"]["percent"] == 100
+    assert summary["groups"]["b"]["cf"]["percent"] == 0
+    assert summary["parsed_percent"] == 75
+
+
+def test_another_rule_scores_the_same_replies():
+    never = {"toy (never)": lambda call, prompt: MISS}
+    tasks = TaskSet("toy", (prompt("a"),), plain, other_rules=never)
+    summaries, records, seen = scored(tasks, RIGHT)
+    assert seen == [2]
+    assert summaries["toy"]["cf"]["percent"] == 100
+    assert summaries["toy (never)"]["items"] == 1
+    assert summaries["toy (never)"]["ts"]["percent"] == 0
+    assert TurnScore(*(records[0][name] for name in ("ts", "pi", "cf"))).cf
+
+
+def test_generated_tokens_are_counted_and_give_the_speed():
+    summaries, _, _ = scored(TaskSet("toy", (prompt("a"), prompt("b")), plain), RIGHT)
+    summary = summaries["toy"]
+    assert summary["tokens"] == len("f(x=1)") + len("finish(a=2)") + 2
+    assert summary["tokens_per_s"] == pytest.approx(summary["tokens"] / summary["seconds"])
+
+
+@pytest.mark.parametrize(
+    "reply", ["f(x=1)\x02", "f(\x02x=1)", "f(x=1) and more", "f(x=1" + " " * 20 + ")"]
+)
+def test_a_reply_with_a_control_token_or_without_an_end_is_no_call(reply):
+    summaries, records, _ = scored(TaskSet("toy", (prompt("a"),), plain), {"a": reply})
+    assert summaries["toy"]["ts"]["percent"] == 0 and not records[0]["parsed"]
+    assert ("<|pad|>" in records[0]["reply"]) == ("\x02" in reply)
