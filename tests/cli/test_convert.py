@@ -107,3 +107,20 @@ def test_what_cannot_be_converted_is_said(model_dir, tmp_path, console):
     with pytest.raises(ConfigError, match="--orbax needs --source"):
         convert.main(Workspace(RunConfig(run_dir=str(tmp_path))), console, Request(orbax=True))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_names_both_ends_and_writes_nothing(model_dir, tmp_path, console):
+    request = Request(str(model_dir), str(tmp_path / "[new]"), dtype="bfloat16")
+    console.width = 300
+    convert.show_plan(None, console, request)
+    shown = console.file.getvalue()
+    assert "[new] (Hugging Face directory)" in shown and "bfloat16" in shown
+    assert model_dir.name in shown
+    workspace = Workspace(
+        RunConfig(run_dir=str(tmp_path / "run"), model=ModelSourceConfig(path=str(model_dir)))
+    )
+    convert.show_plan(workspace, console, Request())
+    assert "before model of" in console.file.getvalue()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="give another --target, or --force"):
+        convert.show_plan(None, console, Request(str(model_dir), str(model_dir)))

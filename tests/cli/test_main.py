@@ -1,12 +1,15 @@
 """A command ends with the status and the message that its outcome deserves."""
 
+import json
 import sys
+import types
 
+import ml_collections
 import pytest
 
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
-from tl_jax.config import ConfigError
+from tl_jax.config import ConfigError, RunConfig, to_dict
 from tl_jax.data.dataset import DataError
 from tl_jax.train.checkpoint import CheckpointError, LoaderMismatch
 from tl_jax.train.loop import Diverged, Stopped
@@ -69,3 +72,51 @@ def test_the_command_line_answers_before_anything_heavy_is_loaded(
         main_lib.run()
     assert ended.value.code == status
     assert words in capsys.readouterr().out
+
+
+def test_help_tells_what_sections_are_for_and_the_flags_of_the_stage():
+    page = main_lib.stage_help("convert")
+    assert "--source: model to read." in page and "--dtype: " in page and "--tools" not in page
+    assert "(default float32)" in page and "--dry_run: " in page
+    section = page.index("Sizes of the device mesh axes")
+    assert section < page.index("mesh.data=1") < page.index("Training trajectories, their text")
+    assert "--phase" in main_lib.stage_help("evaluate")
+
+
+@pytest.fixture
+def opened(monkeypatch, console, model_dir, tmp_path):
+    """Open the workspace of a stage as the command line does."""
+
+    def opened(stage, dry_run=False, **data):
+        values = to_dict(RunConfig(run_dir=str(tmp_path / "run")))
+        values["model"]["path"] = str(model_dir)
+        values["data"] |= data
+        flag = types.SimpleNamespace(value=ml_collections.ConfigDict(values))
+        monkeypatch.setattr(main_lib, "_CONFIG", flag)
+        monkeypatch.setattr(main_lib, "_DRY_RUN", types.SimpleNamespace(value=dry_run))
+        return main_lib.open_workspace(stage, console)
+
+    return opened
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "generate", "convert", "report"])
+def test_stages_that_read_a_run_make_and_change_none(opened, tmp_path, stage):
+    with pytest.raises(ConfigError, match="run holds no run; give the --config.run_dir of one"):
+        opened(stage)
+    assert list(tmp_path.iterdir()) == []
+    opened("train")
+    files = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert {path.name for path in files} == {"config.json", "versions.json"}
+    (tmp_path / "run" / "versions.json").write_text("as trained")
+    opened(stage)
+    assert (tmp_path / "run" / "versions.json").read_text() == "as trained"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train", "run", "evaluate"])
+def test_texts_longer_than_the_context_are_refused_at_the_door(opened, tmp_path, stage):
+    with pytest.raises(ConfigError, match="max_length is 2049, but the model's context is 2048"):
+        opened(stage, max_length=2049)
+    assert list(tmp_path.iterdir()) == []
+    opened("run", dry_run=True, max_length=2048)
+    assert list(tmp_path.iterdir()) == []

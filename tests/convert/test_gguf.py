@@ -146,7 +146,8 @@ def test_quantised_tensors_come_back_within_their_step(original, tmp_path, kind,
 def test_a_file_without_head_is_a_tied_model(original, tmp_path):
     write(tmp_path / "m.gguf", original, drop=["lm_head.weight"])
     from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "bfloat16")
-    assert registry.read_config(tmp_path / "hf").tie_embeddings
+    config = registry.read_config(tmp_path / "hf")
+    assert config.tie_embeddings and config == from_gguf.read_config(tmp_path / "m.gguf")
     assert load_file(tmp_path / "hf" / "model.safetensors")["model.norm.weight"].itemsize == 2
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["torch_dtype"] == "bfloat16"
 
@@ -202,6 +203,8 @@ def test_other_files_are_refused(tmp_path):
     for name in ("m.gguf", "absent.gguf"):
         with pytest.raises(CheckpointError, match=f"{name}: cannot be read as GGUF"):
             from_gguf.convert(tmp_path / name, tmp_path / "hf", "float32")
+        with pytest.raises(CheckpointError, match=f"{name}: cannot be read as GGUF"):
+            from_gguf.read_config(tmp_path / name)
 
 
 def test_conversion_needs_no_torch(original, tmp_path):

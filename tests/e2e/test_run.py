@@ -261,7 +261,7 @@ def test_a_finished_run_is_not_done_again_and_keeps_its_settings(run_dir):
 
 def test_a_plan_writes_nothing(tmp_path):
     plan = tl_jax("run", *settings(tmp_path / "never"), "--dry_run")
-    assert "2 x 768 tokens a step" in plan.stdout and "known after" in plan.stdout
+    assert "2 x 768 tokens a step" in plan.stdout and "prepare makes the model" in plan.stdout
     assert list(tmp_path.iterdir()) == []
 
 

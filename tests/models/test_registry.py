@@ -1,11 +1,12 @@
 """config.json is read faithfully, and what is not implemented is refused by name."""
 
+import contextlib
 import dataclasses
 import json
 
 import pytest
 
-from tl_jax.config import ConfigError, ModelConfig
+from tl_jax.config import ConfigError, ModelConfig, RunConfig, from_dict
 from tl_jax.models import registry
 
 LLAMA = {
@@ -132,3 +133,26 @@ def test_an_update_touches_only_what_changed(tmp_path):
     updated = registry.update_hf_config(original, before, after, "float32")
     changes = {"vocab_size": 400, "rope_theta": 9.0, "dtype": "float32"}
     assert updated == {**original, **changes}
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "message"),
+    [
+        ("data", {"max_length": 513}, r"config\.data\.max_length is 513, .* context is 512 tokens"),
+        ("ppo", {"max_new_tokens": 113}, r"ppo\.max_prompt_length \+ max_new_tokens is 513"),
+        ("ppo", {"max_new_tokens": 113, "steps": 0}, None),
+        ("evaluate", {"max_prompt_length": 481}, r"config\.evaluate\.max_prompt_length .* is 513"),
+    ],
+)
+def test_texts_must_fit_the_context(tmp_path, section, settings, message):
+    fitting = {
+        "data": {"max_length": 512},
+        "ppo": {"max_prompt_length": 400, "max_new_tokens": 112},
+        "evaluate": {"max_prompt_length": 480, "max_new_tokens": 32},
+    }
+    model = read(tmp_path)
+    registry.check_lengths(from_dict(RunConfig, fitting), model)
+    fitting[section] |= settings
+    expected = pytest.raises(ConfigError, match=message) if message else contextlib.nullcontext()
+    with expected:
+        registry.check_lengths(from_dict(RunConfig, fitting), model)

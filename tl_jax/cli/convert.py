@@ -18,11 +18,14 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError
 from tl_jax.convert import from_hf, gguf, hf_directory, to_hf
 from tl_jax.models import registry
+from tl_jax.parallel import processes
 from tl_jax.train.checkpoint import Checkpoints
 
 
@@ -39,25 +42,57 @@ class Request:
 
 def main(workspace: Workspace | None, console: Console, request: Request) -> None:
     """Do what the flags of the command ask for."""
+    processes.require_one("converting a model")
+    if workspace is None or request.source:
+        target = _convert(request)
+    else:
+        target = export(workspace, request)
+    console.print(f"written: {target}", markup=False)
+
+
+def show_plan(workspace: Workspace | None, console: Console, request: Request) -> None:
+    """Print what ``main`` would read and write, after the same checks."""
+    source, target = _ends(workspace, request)
+    table = Table(title="plan of tl-jax convert", show_header=False)
+    form = "Orbax checkpoint" if request.orbax else "Hugging Face directory"
+    table.add_row("source", escape(source))
+    table.add_row("target", escape(f"{target} ({form})"))
+    table.add_row("tensors", request.dtype)
+    if request.force and target.exists():
+        table.add_row("replaced", escape(str(target)))
+    console.print(table)
+
+
+def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
+    """Return the source in words and the target, both checked.
+
+    Raises:
+      ConfigError: The flags do not fit together, or the target is occupied.
+    """
     if request.source:
         if not request.target:
             raise ConfigError("--source needs --target, the directory to write")
-        target = _convert(request)
+        if request.orbax and request.source.endswith(".gguf"):
+            raise ConfigError("convert the GGUF file to a Hugging Face directory first")
+        source, target = request.source, Path(request.target)
     elif workspace is not None:
         if request.orbax:
             raise ConfigError(
                 f"--orbax needs --source; {workspace.run_dir / 'checkpoints'} is Orbax already"
             )
-        target = export(workspace, request)
+        target = Path(request.target) if request.target else workspace.export_dir
+        source = f"{workspace.newest_phase()} model of {workspace.run_dir}"
     else:
         raise ConfigError("give --config to export a run, or --source and --target")
-    console.print(f"written: {target}")
+    occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+    if occupied and not request.force:
+        raise ConfigError(f"{target} exists; give another --target, or --force to replace it")
+    return source, target
 
 
 def export(workspace: Workspace, request: Request) -> Path:
     """Write the newest model of the run as a Hugging Face directory and return its path."""
-    target = Path(request.target) if request.target else workspace.export_dir
-    _refuse_occupied(target, request)
+    _, target = _ends(workspace, request)
     with jax.set_mesh(workspace.mesh):
         to_hf.save(
             workspace.params(workspace.newest_phase()),
@@ -71,11 +106,9 @@ def export(workspace: Workspace, request: Request) -> Path:
 
 
 def _convert(request: Request) -> Path:
-    source, target = Path(request.source), Path(request.target)
-    _refuse_occupied(target, request)
+    _, target = _ends(None, request)
+    source = Path(request.source)
     if source.suffix == ".gguf":
-        if request.orbax:
-            raise ConfigError("convert the GGUF file to a Hugging Face directory first")
         gguf.convert(source, target, request.dtype, overwrite=request.force)
         return target
     config = registry.read_config(source, param_dtype=request.dtype)
@@ -96,9 +129,3 @@ def _convert(request: Request) -> Path:
     ):
         checkpoints.save(0, {"params": params}, None, {"source": str(source)}, force=True)
     return target
-
-
-def _refuse_occupied(target: Path, request: Request) -> None:
-    occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
-    if occupied and not request.force:
-        raise ConfigError(f"{target} exists; give another --target, or --force to replace it")

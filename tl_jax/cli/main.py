@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import logging
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags
@@ -23,6 +23,14 @@ usage: tl-jax <stage> --config=configs/NAME.py [--config.section.field=value ...
 
 stages:
 """
+# Stages that begin or continue a run; the others read one that is there.
+_WRITERS = ("prepare", "train", "run")
+# Flags beside --config and --dry_run, by the stage that reads them.
+_FLAGS = {
+    "evaluate": ("phase",),
+    "generate": ("tools", "prompt"),
+    "convert": ("source", "target", "dtype", "orbax", "force"),
+}
 # Settings that may change between two commands on one run directory.
 _FREE = ("evaluate.", "checkpoint.", "train.log_every", "train.eval_", "data.prefetch", "mesh.")
 
@@ -68,11 +76,14 @@ def main(stage: str, console: Console) -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     try:
         workspace = open_workspace(stage, console)
-        if workspace is not None and _DRY_RUN.value:
-            importlib.import_module("tl_jax.cli.plan").show(workspace, stage, console)
-            return
         module = importlib.import_module(f"tl_jax.cli.{stage}")
-        module.main(workspace, console, **_options(stage, module))
+        options = _options(stage, module)
+        if not _DRY_RUN.value:
+            module.main(workspace, console, **options)
+        elif stage == "convert":
+            module.show_plan(workspace, console, **options)
+        else:
+            importlib.import_module("tl_jax.cli.plan").show(workspace, stage, console)
     except _user_errors() as error:
         _fail(error, console)
     except _stops() as stopped:
@@ -81,16 +92,20 @@ def main(stage: str, console: Console) -> None:
 
 
 def open_workspace(stage: str, console: Console) -> Any:
-    """Return the Workspace of ``--config``, its directory checked and its settings written.
+    """Return the Workspace of ``--config``, its directory checked.
+
+    Stages that begin or continue a run leave the settings and versions in it.
 
     Raises:
-      ConfigError: No configuration, or the directory holds a run with other settings.
+      ConfigError: No configuration, texts longer than the model's context, or the directory holds
+        a run with other settings, or none where one is to be read.
     """
     if _CONFIG.value is None:
         if stage == "convert":
             return None
         raise ConfigError("give --config=configs/NAME.py; see `tl-jax --help`")
     from tl_jax.cli.workspace import Workspace
+    from tl_jax.models import registry
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.train import metrics
 
@@ -102,7 +117,14 @@ def open_workspace(stage: str, console: Console) -> Any:
     config = from_dict(RunConfig, values)
     start_distributed()
     workspace = Workspace(config)
+    if stage not in ("convert", "report") and (workspace.model_dir / "config.json").exists():
+        registry.check_lengths(config, workspace.model)
     if not _DRY_RUN.value:
+        if stage not in _WRITERS and not (workspace.run_dir / "config.json").exists():
+            raise ConfigError(
+                f"{config.run_dir} holds no run; give the --config.run_dir of one, or begin it "
+                "with `tl-jax run` or `tl-jax prepare`"
+            )
         fixed = [
             name
             for name in metrics.changed_settings(config.run_dir, to_dict(config))
@@ -113,8 +135,9 @@ def open_workspace(stage: str, console: Console) -> Any:
                 f"{config.run_dir} holds a run with other settings ({', '.join(fixed[:5])}); "
                 "give another --config.run_dir, or delete that directory"
             )
-        metrics.write_config(config.run_dir, to_dict(config))
-        metrics.write_versions(config.run_dir)
+        if stage in _WRITERS:
+            metrics.write_config(config.run_dir, to_dict(config))
+            metrics.write_versions(config.run_dir)
     return workspace
 
 
@@ -132,22 +155,30 @@ def overview() -> str:
 
 
 def stage_help(stage: str) -> str:
-    """Return the text of ``tl-jax <stage> --help``: what it does and every setting."""
-    lines = [_docstring(stage).strip(), "", "settings (--config.NAME=VALUE), with defaults:"]
-    for name, value, choices in _settings(RunConfig(), ""):
-        lines.append(f"  {name}={value}" + (f"  one of {', '.join(choices)}" if choices else ""))
+    """Return the text of ``tl-jax <stage> --help``: what it does, its flags, every setting."""
+    lines = [_docstring(stage).strip(), "", "flags:"]
+    for name in ("config", "dry_run", *_FLAGS.get(stage, ())):
+        flag = flags.FLAGS[name]
+        default = f" (default {flag.default})" if flag.default else ""
+        lines.append(f"  --{name}: {flag.help.replace(f'{stage}: ', '')}{default}")
+    lines += ["", "settings (--config.NAME=VALUE), with defaults:"]
+    lines += _section(RunConfig(), "")
     return "\n".join(lines)
 
 
-def _settings(config: Any, prefix: str) -> list[tuple[str, Any, Sequence[str]]]:
-    found = []
+def _section(config: Any, prefix: str) -> list[str]:
+    """Return what a section is for, its settings, and the sections in it."""
+    meaning = (inspect.getdoc(type(config)) or "").replace("``", "").splitlines()
+    lines, sections = ["", *(f"  {line}".rstrip() for line in meaning)], []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            found += _settings(value, f"{prefix}{field.name}.")
+            sections += _section(value, f"{prefix}{field.name}.")
         else:
-            found.append((prefix + field.name, value, field.metadata.get("choices", ())))
-    return found
+            choices = field.metadata.get("choices", ())
+            words = f"  one of {', '.join(choices)}" if choices else ""
+            lines.append(f"    {prefix}{field.name}={value}{words}")
+    return lines + sections
 
 
 def _docstring(stage: str) -> str:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 import jax
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from tl_jax.cli.workspace import Workspace
-from tl_jax.models import functional
+from tl_jax.cli import evaluate, prepare, train
+from tl_jax.cli.workspace import PHASES, Workspace
+from tl_jax.config import ModelConfig
+from tl_jax.convert import gguf
+from tl_jax.data import dataset
+from tl_jax.models import functional, registry
+from tl_jax.train import checkpoint
 
 GIB = 1024**3
 
 
 def show(workspace: Workspace, stage: str, console: Console) -> None:
-    """Print the resolved plan of ``stage``."""
+    """Print the resolved plan of ``stage``.
+
+    Raises:
+      ConfigError: The settings do not fit the model.
+    """
     config = workspace.config
     table = Table(title=f"plan of tl-jax {stage}", show_header=False)
-    table.add_row("run directory", str(workspace.run_dir))
-    table.add_row("model", config.model.path)
-    table.add_row("data", f"{config.data.path} ({config.data.format})")
+    table.add_row("run directory", escape(str(workspace.run_dir)))
+    for name, state in steps(workspace, stage).items():
+        table.add_row(name, state)
+    table.add_row("model", escape(config.model.path))
+    table.add_row("data", escape(f"{config.data.path} ({config.data.format})"))
     table.add_row("rows", f"{config.data.batch_size} x {config.data.max_length} tokens a step")
     table.add_row(
         "supervised", f"{config.train.steps} steps, {config.train.accumulation} micro-batches"
@@ -34,28 +47,82 @@ def show(workspace: Workspace, stage: str, console: Console) -> None:
     table.add_row(
         "mesh", " x ".join(f"{name} {size}" for name, size in workspace.mesh.shape.items())
     )
-    if (workspace.model_dir / "config.json").exists():
-        for name, value in memory(workspace).items():
-            table.add_row(name, value)
-    else:
-        table.add_row("parameters", "known after `tl-jax prepare`")
+    model = planned_model(workspace)
+    registry.check_lengths(config, model)
+    if not (workspace.model_dir / "config.json").exists():
+        table.add_row("", "an estimate; prepare makes the model")
+    for name, value in memory(workspace, model).items():
+        table.add_row(name, value)
     console.print(table)
 
 
-def memory(workspace: Workspace) -> dict[str, str]:
+def steps(workspace: Workspace, stage: str) -> dict[str, str]:
+    """Return what ``stage`` goes through, in order, each ``done``, ``to do`` or left out."""
+    whole = stage == "run"
+    found = {}
+    if whole or stage == "prepare":
+        found["prepare"] = _state((workspace.data_dir / dataset.FINGERPRINT).exists())
+    for phase in PHASES:
+        wanted = phase == "before" or train.steps_of(workspace, phase) > 0
+        if phase != "before" and (whole or stage == "train"):
+            found[f"train {phase}"] = _training(workspace, phase) if wanted else "left out, 0 steps"
+        if whole and wanted:
+            done = workspace.phase_done(phase) and evaluate.is_current(workspace, phase)
+            sets = evaluate.has_sets(workspace)
+            found[f"evaluate {phase}"] = _state(done) if sets else "left out, no sets"
+    if whole:
+        found |= {"convert": f"to {escape(str(workspace.export_dir))}", "report": "to do"}
+    return found or {stage: f"with the {workspace.newest_phase()} model"}
+
+
+def _state(done: bool) -> str:
+    return "done" if done else "to do"
+
+
+def _training(workspace: Workspace, phase: str) -> str:
+    directory = checkpoint.latest_step_dir(workspace.checkpoint_dir(phase))
+    if workspace.phase_done(phase) or directory is None:
+        return _state(directory is not None)
+    return f"to do from step {directory.name}"
+
+
+def planned_model(workspace: Workspace) -> ModelConfig:
+    """Return the architecture, also of a model that is only made when the data are prepared.
+
+    The vocabulary of a model from scratch is its upper limit; little data may give less.
+    """
+    source = workspace.config.model
+    if (workspace.model_dir / "config.json").exists():
+        return workspace.model
+    if source.path == "scratch":
+        model = prepare.scratch_config(workspace.config, source.scratch_vocab_size)
+    elif source.path.endswith(".gguf"):
+        model = gguf.read_config(source.path)
+    else:
+        return workspace.model
+    return dataclasses.replace(
+        model,
+        dtype=source.dtype,
+        param_dtype=source.param_dtype,
+        remat=source.remat,
+        attention=source.attention,
+    )
+
+
+def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     """Return the parameter count and an estimate of the state's memory per device.
 
-    Counted: parameters and both Adam moments in the parameter type, one gradient, and the
-    activations kept per layer (the residual stream for remat "full", with the outputs of the
-    seven matrices for "dots"). Scratch space of the compiler is not.
+    Counted: the parameters, both Adam moments and the gradient in float32, and the activations
+    kept per layer (the residual stream for remat "full", with the outputs of the seven matrices
+    for "dots"). Scratch space of the compiler is not.
     """
-    config, model = workspace.config, workspace.model
+    config = workspace.config
     leaves = jax.tree.leaves(
         functional.abstract_params(model), is_leaf=lambda x: hasattr(x, "axes")
     )
     count = sum(math.prod(leaf.shape) for leaf in leaves)
     shape: Any = workspace.mesh.shape
-    state_bytes = 4 * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    state_bytes = sum(math.prod(leaf.shape) * (leaf.dtype.itemsize + 3 * 4) for leaf in leaves)
     rows = config.data.batch_size / config.train.accumulation
     tokens = rows * config.data.max_length / (shape["data"] * shape["fsdp"])
     kept = model.embed_dim

@@ -15,25 +15,30 @@ from typing import Any
 
 import jax
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, ModelConfig
+from tl_jax.config import ConfigError, ModelConfig, RunConfig
 from tl_jax.convert import gguf, to_hf
 from tl_jax.data import dataset, importers, synthetic
 from tl_jax.data.schema import Trajectory
 from tl_jax.data.templates import render_prompt
-from tl_jax.data.tokenizer import Tokenizer, train_byte_bpe
-from tl_jax.models import functional
+from tl_jax.data.tokenizer import train_byte_bpe
+from tl_jax.models import functional, registry
+from tl_jax.parallel import processes
 
 TOKENIZER_TEXTS = 4000
+_ENTRIES_SHOWN = 6
 
 
 def main(workspace: Workspace, console: Console) -> None:
     """Prepare the model directory and the token files, and print the counts."""
-    make_model(workspace, console)
-    report = prepare(workspace)
-    _show(report, console)
+    if processes.is_first():
+        make_model(workspace, console)
+        registry.check_lengths(workspace.config, workspace.model)
+        _show(prepare(workspace), console)
+    processes.wait_for_all("prepare")
 
 
 def make_model(workspace: Workspace, console: Console) -> None:
@@ -42,13 +47,13 @@ def make_model(workspace: Workspace, console: Console) -> None:
     if (workspace.model_dir / "config.json").exists():
         return
     if source.path.endswith(".gguf"):
-        console.print(f"converting {source.path} to {workspace.model_dir}")
+        console.print(f"converting {source.path} to {workspace.model_dir}", markup=False)
         gguf.convert(source.path, workspace.model_dir, overwrite=True)
     elif source.path == "scratch":
-        console.print(f"training a tokenizer and initialising {workspace.model_dir}")
+        console.print(f"training a tokenizer and initialising {workspace.model_dir}", markup=False)
         bpe = workspace.run_dir / "tokenizer"
         tokenizer = train_byte_bpe(_texts(workspace), source.scratch_vocab_size, bpe)
-        config = scratch_config(workspace, tokenizer)
+        config = scratch_config(workspace.config, tokenizer.vocab_size)
         to_hf.save(
             functional.init(config, jax.random.key(workspace.config.seed)),
             workspace.model_dir,
@@ -61,11 +66,26 @@ def make_model(workspace: Workspace, console: Console) -> None:
         raise ConfigError(f"config.model.path: {source.path} has no config.json")
 
 
-def scratch_config(workspace: Workspace, tokenizer: Tokenizer) -> ModelConfig:
-    """Return the architecture of a model from scratch."""
-    source = workspace.config.model
+def scratch_config(config: RunConfig, vocab_size: int) -> ModelConfig:
+    """Return the architecture of a model from scratch; its context holds every text of the run.
+
+    Raises:
+      ConfigError: The heads do not divide the sizes.
+    """
+    source = config.model
+    if source.scratch_embed_dim % (2 * source.scratch_num_heads):
+        raise ConfigError(
+            f"config.model.scratch_embed_dim {source.scratch_embed_dim} must be a multiple of "
+            f"twice scratch_num_heads {source.scratch_num_heads}"
+        )
+    if source.scratch_num_heads % source.scratch_num_kv_heads:
+        raise ConfigError(
+            f"config.model.scratch_num_heads {source.scratch_num_heads} must be a multiple of "
+            f"scratch_num_kv_heads {source.scratch_num_kv_heads}"
+        )
+    generating = (config.ppo, config.evaluate)
     return ModelConfig(
-        vocab_size=tokenizer.vocab_size,
+        vocab_size=vocab_size,
         embed_dim=source.scratch_embed_dim,
         num_layers=source.scratch_num_layers,
         num_heads=source.scratch_num_heads,
@@ -73,7 +93,10 @@ def scratch_config(workspace: Workspace, tokenizer: Tokenizer) -> ModelConfig:
         head_dim=source.scratch_embed_dim // source.scratch_num_heads,
         mlp_dim=source.scratch_mlp_dim,
         tie_embeddings=True,
-        max_position=2 * workspace.config.data.max_length,
+        max_position=max(
+            2 * config.data.max_length,
+            *(limits.max_prompt_length + limits.max_new_tokens for limits in generating),
+        ),
     )
 
 
@@ -131,5 +154,13 @@ def _show(report: dict[str, Any], console: Console) -> None:
         if isinstance(value, int):
             table.add_row(label, f"{value:,}")
         elif isinstance(value, dict) and value:
-            table.add_row(label, ", ".join(f"{key} {number:,}" for key, number in value.items()))
+            table.add_row(label, escape(_commonest(value)))
     console.print(table)
+
+
+def _commonest(counts: dict[str, int]) -> str:
+    """Return the largest counts in words, in the order given."""
+    shown = set(sorted(counts, key=lambda key: -counts[key])[:_ENTRIES_SHOWN])
+    words = [f"{key} {number:,}" for key, number in counts.items() if key in shown]
+    more = len(counts) - len(shown)
+    return ", ".join([*words, *([f"and {more} more"] if more else [])])

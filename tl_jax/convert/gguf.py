@@ -68,11 +68,7 @@ def convert(
     Source: ``convert_hf_to_gguf.py`` of llama.cpp (class ``LlamaModel``), whose row permutation of
     the query and key projections is undone here.
     """
-    file = Path(gguf_path)
-    try:
-        reader = gguf.GGUFReader(file)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read as GGUF: {error}") from error
+    file, reader = _open(gguf_path)
     config = _config(file, reader)
     tensors = _tensors(file, reader, config)
     token_ids = {
@@ -87,6 +83,23 @@ def convert(
         hf_directory.write_json(directory / "generation_config.json", token_ids)
         hf_config = registry.to_hf_config(config) | token_ids | {"torch_dtype": dtype}
         hf_directory.write_json(directory / "config.json", hf_config)
+
+
+def read_config(gguf_path: str | Path) -> ModelConfig:
+    """Read the architecture from the header of a GGUF file; no tensor is read.
+
+    Raises:
+      CheckpointError: Not a GGUF file, or a model that is not supported.
+    """
+    return _config(*_open(gguf_path))
+
+
+def _open(gguf_path: str | Path) -> tuple[Path, gguf.GGUFReader]:
+    file = Path(gguf_path)
+    try:
+        return file, gguf.GGUFReader(file)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read as GGUF: {error}") from error
 
 
 def _value(reader: gguf.GGUFReader, key: str, default: Any = None) -> Any:

@@ -213,9 +213,7 @@ def _remat(layer: Any, policy: str) -> Any:
     if policy == "full":
         return jax.checkpoint(layer)
     # Keeping the outputs of the weight matrices costs little memory and no second matmul.
-    return jax.checkpoint(
-        layer, policy=jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims
-    )
+    return jax.checkpoint(layer, policy=jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims)
 
 
 @functools.lru_cache(maxsize=128)

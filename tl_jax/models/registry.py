@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tl_jax.config import ConfigError, ModelConfig, from_dict
+from tl_jax.config import ConfigError, ModelConfig, RunConfig, from_dict
 
 _ARCHITECTURE = "LlamaForCausalLM"
 
@@ -97,6 +97,27 @@ def read_config(
     values |= {"rope_theta": _rope_theta(file, raw)}
     values |= {"dtype": dtype, "param_dtype": param_dtype, "remat": remat, "attention": attention}
     return from_dict(ModelConfig, values, path=str(file))
+
+
+def check_lengths(config: RunConfig, model: ModelConfig) -> None:
+    """Refuse texts longer than the context the model was made for.
+
+    Raises:
+      ConfigError: The message names the settings, the sum and the limit.
+    """
+    ppo, evaluate = config.ppo, config.evaluate
+    lengths = {"config.data.max_length": config.data.max_length}
+    if ppo.steps:
+        names = "config.ppo.max_prompt_length + max_new_tokens"
+        lengths[names] = ppo.max_prompt_length + ppo.max_new_tokens
+    names = "config.evaluate.max_prompt_length + max_new_tokens"
+    lengths[names] = evaluate.max_prompt_length + evaluate.max_new_tokens
+    for name, length in lengths.items():
+        if length > model.max_position:
+            raise ConfigError(
+                f"{name} is {length}, but the model's context is {model.max_position} tokens; "
+                "lower it"
+            )
 
 
 def to_hf_config(config: ModelConfig) -> dict[str, Any]:
