@@ -158,7 +158,7 @@ def test_one_compilation_per_prompt_bucket(params):
 def test_buckets_hold_the_text_and_waste_little(length):
     bucket = sampler.bucket_length(length)
     assert bucket >= length and bucket % 8 == 0
-    assert bucket == 32 or bucket < 1.45 * length
+    assert bucket == 32 or bucket < 1.5 * length
 
 
 @pytest.mark.parametrize(
