@@ -77,6 +77,18 @@ def test_reply_call_and_checks_are_printed(workspace, console, tools, monkeypatc
     assert prompt.endswith("Assistant:")
 
 
+def test_a_control_token_inside_a_call_is_shown_and_spoils_it(
+    workspace, console, tools, monkeypatch
+):
+    def fake(*_, **__):
+        ids, _ = workspace.tokenizer.encode_continuation(" find_train(city='Rome')")
+        return [Generation([*ids[:-1], workspace.tokenizer.pad_id, ids[-1]], [0.0], False)]
+
+    monkeypatch.setattr(generate, "generate", fake)
+    reply, verdict = answer(workspace, console, tools)
+    assert verdict == "not a call" and "<|pad|>)" in reply
+
+
 def test_requests_are_read_from_the_terminal_until_an_empty_line(
     workspace, console, tools, monkeypatch
 ):

@@ -40,7 +40,8 @@ def main(workspace: Workspace, console: Console, *, tools_path: str, prompt: str
             keys = jax.random.split(jax.random.key(workspace.config.seed), 1)
             [generation] = generate(sample, params, [ids], keys, batch_size=1)
             reply = generation.ids[:-1] if generation.finished else generation.ids
-            text = workspace.tokenizer.decode(reply).strip()
+            # Without control tokens a damaged call could look like a right one.
+            text = workspace.tokenizer.decode(reply, keep_control=True).strip()
             console.print(f"reply: {text}", markup=False)
             call = read_reply(text)
             if call is None:
