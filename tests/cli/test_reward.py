@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +97,7 @@ def test_rows_that_fit_are_accepted():
     reward.check_rows(RunConfig(ppo=joint, data=DataConfig(batch_size=2)), mesh)
 
 
-def test_prompts_left_out_are_counted_by_reason(tmp_path, monkeypatch, caplog):
+def test_prompts_left_out_are_counted_by_reason(tmp_path, monkeypatch, capsys):
     call = ToolCall("f")
     prompts = [
         Prompt(str(n), [1] * length, "", (), (call,) * golds, {})
@@ -106,13 +105,12 @@ def test_prompts_left_out_are_counted_by_reason(tmp_path, monkeypatch, caplog):
     ]
     monkeypatch.setattr(reward, "read_prompts", lambda path: prompts)
     config = RunConfig(run_dir=str(tmp_path), ppo=PpoConfig(max_prompt_length=8))
-    with caplog.at_level(logging.WARNING):
-        assert reward.usable_prompts(Workspace(config)) == prompts[:1]
+    assert reward.usable_prompts(Workspace(config)) == prompts[:1]
     assert json.loads((tmp_path / "results" / "prompts.json").read_text()) == {
         "used": 1,
         "left_out": {"longer than 8 tokens": 1, "not exactly one gold call": 1},
     }
-    assert "uses 1 prompts; left out: 1 longer than 8 tokens" in caplog.text
+    assert "uses 1 prompts; left out: 1 longer than 8 tokens" in capsys.readouterr().out
 
 
 def test_several_processes_are_refused(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from rich.console import Console
 
 from tl_jax.cli.supervised import start_state
 from tl_jax.cli.workspace import Workspace
@@ -30,8 +30,6 @@ from tl_jax.train.checkpoint import Checkpoints
 from tl_jax.train.loop import Advanced, Phase, run_phase
 from tl_jax.train.metrics import MetricsWriter
 from tl_jax.types import Params, StepMetrics, TrainState
-
-logger = logging.getLogger(__name__)
 
 STAGE = "reward"
 
@@ -223,7 +221,7 @@ def make_advance(
 def usable_prompts(workspace: Workspace) -> list[Prompt]:
     """Return the prompts of the training data that fit the limits of the rollout.
 
-    How many are left out, and why, is logged and written to ``results/prompts.json``.
+    How many are left out, and why, is printed and written to ``results/prompts.json``.
 
     Raises:
       ConfigError: There are none.
@@ -237,7 +235,8 @@ def usable_prompts(workspace: Workspace) -> list[Prompt]:
     (workspace.results_dir / "prompts.json").write_text(json.dumps(counts, indent=1) + "\n")
     if dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        logger.warning("reward training uses %d prompts; left out: %s", len(kept), reasons)
+        text = f"reward training uses {len(kept)} prompts; left out: {reasons}"
+        Console(soft_wrap=True, highlight=False).print(text, markup=False)
     if not kept:
         raise ConfigError(
             f"no prompt can be used for reward training ({dropped}); raise "
