@@ -16,18 +16,23 @@ def get_config() -> ml_collections.ConfigDict:
         c.to_dict(
             c.RunConfig(
                 run_dir="runs/quickstart",
-                data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=1200),
+                data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
+                mae=c.MaeConfig(action="mask"),
                 train=c.TrainConfig(steps=240, ce_chunk=256, eval_every=80),
                 optim=c.OptimConfig(learning_rate=2e-3, warmup_steps=20),
                 ppo=c.PpoConfig(
-                    steps=16,
+                    steps=12,
                     prompts_per_step=16,
                     samples_per_prompt=2,
-                    max_prompt_length=704,
+                    max_prompt_length=512,
                     max_new_tokens=48,
+                    kl_coef=0.05,
+                ),
+                ppo_optim=c.OptimConfig(
+                    learning_rate=1e-4, warmup_steps=2, schedule="constant", weight_decay=0.0
                 ),
                 evaluate=c.EvaluateConfig(
-                    batch_size=32, max_new_tokens=64, synthetic_trajectories=60
+                    batch_size=64, max_new_tokens=64, synthetic_trajectories=48
                 ),
             )
         )

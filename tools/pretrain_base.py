@@ -1,12 +1,15 @@
 """Train the small base model that ships with the package.
 
 It reads English about the embedded tool world (documentation, requests, what a clerk would note)
-and never sees a tool call. Two passes, about 25 minutes each on 2 cores; the second one reads texts
-in which invented words take the place of known ones, so that names and values must be copied:
+and never sees a tool call. Three passes, 15 to 30 minutes each on 2 cores. In the second and third
+invented words take the place of known ones, so that names and values must be copied; in the third
+manuals are as long as the prompts of the tool world:
 
     python tools/pretrain_base.py --out=first --strange_share=0 --documentation_weight=0.2
-    python tools/pretrain_base.py --out=tl_jax/assets/base --init=first --seed=1 \\
+    python tools/pretrain_base.py --out=second --init=first --seed=1 --documents=26000 \\
         --steps=1400 --learning_rate=2e-3
+    python tools/pretrain_base.py --out=tl_jax/assets/base --init=second --seed=2 \\
+        --documents=20000 --steps=1000 --learning_rate=1.5e-3 --extra_tools=4
 """
 
 import json
@@ -35,6 +38,7 @@ DOCUMENTS = flags.DEFINE_integer("documents", 40_000, "texts generated; none is 
 SEED = flags.DEFINE_integer("seed", 0, "seed of texts, weights and order")
 INIT = flags.DEFINE_string("init", "", "directory of an earlier pass to go on from")
 LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-3, "peak learning rate")
+EXTRA_TOOLS = flags.DEFINE_integer("extra_tools", 0, "most tools added to a manual")
 STRANGE_SHARE = flags.DEFINE_float("strange_share", 0.6, "share of texts with invented words")
 # What precedes the first request is read rather than learnt: many of its words are invented.
 DOCUMENTATION_WEIGHT = flags.DEFINE_float(
@@ -61,7 +65,12 @@ def model_config(vocab_size: int) -> ModelConfig:
 
 def texts(count: int) -> Iterator[str]:
     """Return the first texts of this pass."""
-    return synthetic.base_texts(count, seed=SEED.value, strange_share=STRANGE_SHARE.value)
+    return synthetic.base_texts(
+        count,
+        seed=SEED.value,
+        strange_share=STRANGE_SHARE.value,
+        extra_tools=EXTRA_TOOLS.value,
+    )
 
 
 def write_examples(path: str, tokenizer: Tokenizer) -> None:

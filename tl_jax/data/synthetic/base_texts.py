@@ -56,7 +56,9 @@ _Job = tuple[ToolSpec, str, dict[str, Any], str]
 _Step = tuple[ToolSpec, dict[str, Any], str]
 
 
-def base_texts(num: int, *, seed: int, strange_share: float = 0.6) -> Iterator[str]:
+def base_texts(
+    num: int, *, seed: int, strange_share: float = 0.6, extra_tools: int = 0
+) -> Iterator[str]:
     """Generate pre-training documents.
 
     They hold no call, no tool of the unseen domain and no held-out value.
@@ -65,13 +67,18 @@ def base_texts(num: int, *, seed: int, strange_share: float = 0.6) -> Iterator[s
       num: How many.
       seed: Same seed, same documents; document ``i`` does not depend on ``num``.
       strange_share: Share of documents in which invented words stand for some of the usual ones.
+      extra_tools: Most tools added to a manual beyond the three to five it has anyway.
 
     Yields:
       Plain text.
     """
     for index in range(num):
         rng = random.Random(f"{seed}/base/{index}")
-        text = rng.choices(_DOCUMENTS, _WEIGHTS)[0](rng)
+        document = rng.choices(_DOCUMENTS, _WEIGHTS)[0]
+        if document is _manual and extra_tools:
+            text = _manual(rng, rng.randint(0, extra_tools))
+        else:
+            text = document(rng)
         yield _make_strange(text, rng) if rng.random() < strange_share else text
 
 
@@ -148,7 +155,7 @@ def _verdict(job: _Job, style: int) -> str:
     return f"{tool.name}: " + ", ".join(f"{name} is {value}" for name, value in pairs)
 
 
-def _manual(rng: random.Random) -> str:
+def _manual(rng: random.Random, extra_tools: int = 0) -> str:
     """Documentation of a few tools, then requests and the tool that fits each."""
     style = rng.randrange(8)
     if rng.random() < 0.4:
@@ -170,6 +177,12 @@ def _manual(rng: random.Random) -> str:
             service = rng.choice(world.SEEN_SERVICES)
             texts.append(_MANUAL[service.name])
             jobs.append(_seen_job(rng, service))
+    for _ in range(extra_tools):
+        other = _MANUAL[rng.choice(world.SEEN_SERVICES).name]
+        if rng.random() < 0.5:
+            other = render_tools((invented.family(rng, 1)[0].spec,))
+        if other not in texts:
+            texts.append(other)
     rng.shuffle(texts)
     rng.shuffle(jobs)
     if rng.random() < 0.5:
