@@ -18,8 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
                 run_dir="runs/quickstart",
                 data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
                 mae=c.MaeConfig(action="mask"),
-                train=c.TrainConfig(steps=240, ce_chunk=256, eval_every=80),
-                optim=c.OptimConfig(learning_rate=2e-3, warmup_steps=20),
+                train=c.TrainConfig(steps=260, ce_chunk=256, eval_every=130),
+                optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
                 ppo=c.PpoConfig(
                     steps=12,
                     prompts_per_step=16,
