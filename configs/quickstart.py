@@ -2,7 +2,7 @@
 
     tl-jax run --config=configs/quickstart.py
 
-Where: any laptop, CPU. Time: about 6 minutes on 2 cores. Memory: 2 GiB. Result: the table in the
+Where: any laptop, CPU. Time: 7 minutes on 2 cores. Memory: 2 GiB. Result: the table in the
 README. The numbers are chosen for this world and model; they come from runs of this file.
 """
 
