@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import logging
+import os
 import sys
 from typing import Any
 
@@ -48,6 +49,8 @@ _FORCE = flags.DEFINE_bool("force", False, "convert: replace the target if it ex
 
 def run() -> None:
     """Entry point of the ``tl-jax`` script."""
+    # transformers is used for tokenizers only; its note that PyTorch is absent would mislead.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     console = Console(soft_wrap=True, highlight=False)
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
