@@ -40,9 +40,9 @@ INIT = flags.DEFINE_string("init", "", "directory of an earlier pass to go on fr
 LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-3, "peak learning rate")
 EXTRA_TOOLS = flags.DEFINE_integer("extra_tools", 0, "most tools added to a manual")
 STRANGE_SHARE = flags.DEFINE_float("strange_share", 0.6, "share of texts with invented words")
-# What precedes the first request is read rather than learnt: many of its words are invented.
-DOCUMENTATION_WEIGHT = flags.DEFINE_float(
-    "documentation_weight", 0.5, "loss weight of what precedes the first request"
+# Values and wordings are drawn at random: most of a text cannot be foreseen and teaches little.
+OTHER_WEIGHT = flags.DEFINE_float(
+    "other_weight", 0.1, "loss weight of what does not follow from the text before it"
 )
 
 VOCAB_SIZE, LENGTH, ROWS = 1024, 768, 6
@@ -63,7 +63,7 @@ def model_config(vocab_size: int) -> ModelConfig:
     )
 
 
-def texts(count: int) -> Iterator[str]:
+def texts(count: int) -> Iterator[synthetic.BaseText]:
     """Return the first texts of this pass."""
     return synthetic.base_texts(
         count,
@@ -77,15 +77,16 @@ def write_examples(path: str, tokenizer: Tokenizer) -> None:
     """Write the tokenised texts with their loss weights, one JSON line each."""
     with open(path, "w", encoding="utf-8") as file:
         for number, text in enumerate(texts(DOCUMENTS.value)):
-            ids, offsets = tokenizer.encode(text)
-            request = max(text.find("User:"), 0)
+            ids, offsets = tokenizer.encode(text.text)
             weights = [
-                1.0 if start >= request else DOCUMENTATION_WEIGHT.value for start, _ in offsets
+                1.0
+                if any(low <= start < high for low, high in text.answers)
+                else OTHER_WEIGHT.value
+                for start, _ in offsets
             ]
             ids, weights = [*ids, tokenizer.eos_id], [0.0, *weights[1:], 1.0]
-            if len(ids) <= LENGTH:
-                row = {"id": str(number), "ids": ids, "weights": weights, "tags": {}}
-                file.write(json.dumps(row) + "\n")
+            row = {"id": str(number), "ids": ids[:LENGTH], "weights": weights[:LENGTH], "tags": {}}
+            file.write(json.dumps(row) + "\n")
 
 
 def main(_: list[str]) -> None:
@@ -94,7 +95,7 @@ def main(_: list[str]) -> None:
         if INIT.value:
             tokenizer = load_tokenizer(INIT.value)
         else:
-            tokenizer = train_byte_bpe(texts(6000), VOCAB_SIZE, source)
+            tokenizer = train_byte_bpe((text.text for text in texts(6000)), VOCAB_SIZE, source)
         examples = os.path.join(scratch, "examples.jsonl")
         write_examples(examples, tokenizer)
         loader = make_loader(

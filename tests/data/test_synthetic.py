@@ -32,8 +32,13 @@ def dialogues():
 
 
 @pytest.fixture(scope="module")
-def documents():
+def base():
     return list(base_texts(4000, seed=7))
+
+
+@pytest.fixture(scope="module")
+def documents(base):
+    return [document.text for document in base]
 
 
 def calls_of(trajectory):
@@ -359,6 +364,29 @@ def test_documents_hold_no_held_out_value(dialogues, documents):
 def test_documents_vary_and_are_short(documents):
     assert len(set(documents)) > 0.995 * len(documents)
     mean = sum(map(len, documents)) / len(documents)
-    assert 500 < mean < 1100
+    assert 500 < mean < 1600
     invented = sum("def " in d and not any(t.name in d for t in tools()[:-2]) for d in documents)
     assert invented > 0.1 * len(documents)
+
+
+def test_answers_are_marked_in_order_and_leave_no_trace(base):
+    shares = []
+    for document in base:
+        assert not re.search(r"[\x02\x03]", document.text)
+        ends = [0, *itertools.chain.from_iterable(document.answers), len(document.text)]
+        assert ends == sorted(ends) and document.answers
+        shares.append(sum(high - low for low, high in document.answers) / len(document.text))
+    assert 0.15 < sum(shares) / len(shares) < 0.5
+
+
+def test_quoted_values_of_answers_stand_before_them(base):
+    quoted = [
+        (document.text[:low], value)
+        for document in base
+        for low, high in document.answers
+        for value in re.findall(r"'([^']+)'", document.text[low:high])
+    ]
+    assert len(quoted) > 1000
+    known = sum(value.lower() in before.lower() for before, value in quoted)
+    # Words such as "true" for a boolean and enumerated values need not be said literally.
+    assert known > 0.97 * len(quoted)

@@ -1,7 +1,9 @@
 """Plain documents about the embedded world, for pre-training a base model.
 
 They teach the words of the domains, reading tool documentation, naming the slots of a request and
-copying values, but never the syntax of a call.
+copying values, but never the syntax of a call. Much of a document is drawn at random and cannot be
+foreseen; the parts that follow from what stands before them are marked, so that training can dwell
+on them.
 """
 
 from __future__ import annotations
@@ -13,36 +15,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.data.synthetic import invented, requests, world
+from tl_jax.data.synthetic import drills, invented, requests, world
 from tl_jax.data.synthetic import values as pools
-from tl_jax.data.synthetic.spec import Service
+from tl_jax.data.synthetic.answers import BaseText, answer, as_words, unmark
+from tl_jax.data.synthetic.spec import Domain, Service
 from tl_jax.data.synthetic.trajectories import feedback_of
 from tl_jax.data.templates import render_tools
 
 _MANUAL = {tool.name: render_tools((tool,)) for tool in world.tools()}
-_FIELD_KINDS = tuple(kind for kind in pools.STRING_KINDS if kind != "gate") + (
-    "amount",
-    "int:1-400",
-)
-_EVENTS = (
-    "{person} flew from {city} to {city2} with flight {flight} on {date}.",
-    "{person} met {person2} in {city} at {time}.",
-    "On {date} the order {code} with a {item} was sent to {person}.",
-    "{artist} sang {song} in {city} on {date}.",
-    "{person} paid {amount} to {person2} from account {account}.",
-    "The table at the {place} is for {person} at {time}.",
-    "{person} cooked {dish} with {ingredient} and {ingredient2}.",
-    "The {title} takes place on {date} at {time}, {person} will come.",
-    "Send {file} to {email} before {time}.",
-    "{airline} has a plane to {city} at {time} from gate {gate}.",
-    "Call {person} under {phone} about the {title}.",
-    "The room {code} in {city} is booked for {person} from {date}.",
-    "A storm is near {region}, says {person} in {city}.",
-    "{brand} sells a {item} for {amount}.",
-    "The {cuisine} place {place} in {city} serves {dish}.",
-    "{person} made the playlist {playlist} with {song} in it.",
-)
-
 # What frames a document: invented words never stand for these.
 _FIXED_WORDS = frozenset(
     "system function args none user output service services desk answer choice note string integer "
@@ -58,7 +38,7 @@ _Step = tuple[ToolSpec, dict[str, Any], str]
 
 def base_texts(
     num: int, *, seed: int, strange_share: float = 0.6, extra_tools: int = 0
-) -> Iterator[str]:
+) -> Iterator[BaseText]:
     """Generate pre-training documents.
 
     They hold no call, no tool of the unseen domain and no held-out value.
@@ -70,7 +50,7 @@ def base_texts(
       extra_tools: Most tools added to a manual beyond the three to five it has anyway.
 
     Yields:
-      Plain text.
+      Documents.
     """
     for index in range(num):
         rng = random.Random(f"{seed}/base/{index}")
@@ -79,7 +59,7 @@ def base_texts(
             text = _manual(rng, rng.randint(0, extra_tools))
         else:
             text = document(rng)
-        yield _make_strange(text, rng) if rng.random() < strange_share else text
+        yield unmark(_make_strange(text, rng) if rng.random() < strange_share else text)
 
 
 def _make_strange(text: str, rng: random.Random) -> str:
@@ -130,19 +110,11 @@ def _invented_job(rng: random.Random, tool: invented.InventedTool) -> _Job:
     return tool.spec, text, values, missing
 
 
-def _shown(value: Any, quoted: bool) -> str:
-    if isinstance(value, str):
-        return f"'{value}'" if quoted else value
-    if isinstance(value, list):
-        return "[" + ", ".join(f"'{item}'" for item in value) + "]" if quoted else ", ".join(value)
-    return str(value)
-
-
 def _verdict(job: _Job, style: int) -> str:
     """State which tool fits a request and with what values, as prose or as a small table."""
     tool, _, values, missing = job
     quoted = style % 2 == 0
-    pairs = [(name, _shown(value, quoted)) for name, value in values.items()]
+    pairs = [(name, as_words(value, quoted)) for name, value in values.items()]
     if missing:
         about = tool.parameter(missing).description
         return f"The {about} is missing. Ask: What is the {about}?"
@@ -158,20 +130,19 @@ def _verdict(job: _Job, style: int) -> str:
 def _manual(rng: random.Random, extra_tools: int = 0) -> str:
     """Documentation of a few tools, then requests and the tool that fits each."""
     style = rng.randrange(8)
-    if rng.random() < 0.4:
+    count = rng.randint(2, 8)
+    if rng.random() < 0.5:
         domain = rng.choice(world.SEEN_DOMAINS)
         service = rng.choice(domain.services)
         names = [service.name, *world.siblings(domain, service.name)[: rng.randint(1, 2)]]
         names.append(rng.choice(world.SEEN_SERVICES).name)
         specs = [world.SERVICES[name].spec for name in dict.fromkeys(names)]
         texts = [_MANUAL[tool.name] for tool in specs]
-        jobs = [
-            _seen_job(rng, world.SERVICES[rng.choice(specs).name]) for _ in range(rng.randint(1, 4))
-        ]
+        jobs = [_seen_job(rng, world.SERVICES[rng.choice(specs).name]) for _ in range(count)]
     else:
         tools = invented.family(rng, rng.randint(2, 3))
         tools += invented.family(rng, 1)
-        jobs = [_invented_job(rng, rng.choice(tools)) for _ in range(rng.randint(1, 4))]
+        jobs = [_invented_job(rng, rng.choice(tools)) for _ in range(count)]
         texts = [render_tools((tool.spec,)) for tool in tools]
         if rng.random() < 0.3:
             service = rng.choice(world.SEEN_SERVICES)
@@ -189,8 +160,8 @@ def _manual(rng: random.Random, extra_tools: int = 0) -> str:
         texts += [_MANUAL[world.ASK.name], _MANUAL[world.FINISH.name]]
     head = "System: " if rng.random() < 0.5 else ""
     label = rng.choice(("Desk:", "Answer:", "Choice:", "Note:"))
-    lines = [f"User: {job[1]}\n{label} {_verdict(job, style)}" for job in jobs]
-    return head + "\n".join(texts) + "\n" + "\n".join(lines)
+    lines = [f"User: {job[1]}\n{label}" + answer(f" {_verdict(job, style)}\n") for job in jobs]
+    return head + "\n".join(texts) + "\n" + "".join(lines)
 
 
 def _short_list(rng: random.Random) -> str:
@@ -211,7 +182,7 @@ def _short_list(rng: random.Random) -> str:
         needs = ", ".join(p.name for p in tool.parameters if p.required)
         lines.append(f"{tool.name}: {tool.description} It needs {needs}.")
     for tool, text, _, _ in jobs:
-        lines.append(f"{text}\nThis is for {tool.name}. {tool.description}")
+        lines.append(f"{text}\nThis is for{answer(f' {tool.name}. {tool.description}')}")
     return "\n".join(lines)
 
 
@@ -222,7 +193,7 @@ def _desk_log(rng: random.Random) -> str:
         tool, text, values, missing = _seen_job(rng)
         lines.append(text)
         facts = [
-            f"The {tool.parameter(name).description} is {_shown(value, False)}."
+            f"The {tool.parameter(name).description} is {as_words(value, False)}."
             for name, value in values.items()
         ]
         if missing:
@@ -231,33 +202,40 @@ def _desk_log(rng: random.Random) -> str:
             service = world.SERVICES[tool.name]
             value = pools.draw(service.slot(missing).kind, rng, "train")
             facts.append(requests.reply(service, missing, value, rng))
-            facts.append(f"So the {about} is {_shown(value, False)}.")
-        lines.append(" ".join(facts) + "\n")
+            facts.append(f"So the {about} is {as_words(value, False)}.")
+        lines.append(answer(" ".join(facts) + "\n"))
     return "\n".join(lines)
 
 
 def _two_steps(rng: random.Random) -> str:
-    """A request with two wishes, told step by step; the result of the first feeds the second."""
-    invents = rng.random() < 0.5
-    text, steps = (_invented_steps if invents else _seen_steps)(rng)
+    """Requests with two wishes, told step by step; the result of the first feeds the second."""
+    domain = rng.choice(world.SEEN_DOMAINS)
+    stories = [
+        _invented_steps(rng) if rng.random() < 0.5 else _seen_steps(rng, domain)
+        for _ in range(rng.randint(1, 3))
+    ]
     manual = ""
-    if rng.random() < 0.7:
-        domain = rng.choice(world.SEEN_DOMAINS)
-        specs = [*(tool for tool, _, _ in steps), rng.choice(domain.services).spec]
+    if rng.random() < 0.8:
+        specs = [tool for _, steps in stories for tool, _, _ in steps]
+        specs.append(rng.choice(domain.services).spec)
         texts = list(dict.fromkeys(render_tools((tool,)) for tool in specs))
         rng.shuffle(texts)
         manual = rng.choice(("", "System: ")) + "\n".join(texts) + "\n"
-    lines = [f"User: {text}"]
+    lines = []
     label = rng.choice(("Desk:", "Answer:", "Choice:", "Note:"))
     style = rng.randrange(8)
-    for tool, values, output in steps:
-        lines.append(f"{label} {_verdict((tool, '', values, ''), style)}\nOutput: {output}")
-    last = json.loads(steps[-1][2])
-    return manual + "\n".join(lines) + f"\n{label} {world.answer_for(_bare(last))}"
+    for text, steps in stories:
+        lines.append(f"User: {text}")
+        for tool, values, output in steps:
+            verdict = _verdict((tool, "", values, ""), style)
+            lines.append(label + answer(f" {verdict}\n") + f"Output: {output}")
+        last = json.loads(steps[-1][2])
+        lines.append(label + answer(f" {world.answer_for(_bare(last))}"))
+    return manual + "\n".join(lines)
 
 
-def _seen_steps(rng: random.Random) -> tuple[str, list[_Step]]:
-    chain = rng.choice(rng.choice(world.SEEN_DOMAINS).chains)
+def _seen_steps(rng: random.Random, domain: Domain) -> tuple[str, list[_Step]]:
+    chain = rng.choice(domain.chains)
     first, second = world.SERVICES[chain.first], world.SERVICES[chain.second]
     request = requests.chained(chain, rng, "train")
     fields, text = feedback_of(first, rng, "train")
@@ -296,84 +274,15 @@ def _bare(output: dict[str, Any]) -> dict[str, Any]:
     return output
 
 
-def _outputs(rng: random.Random) -> str:
-    """Tool outputs, each followed by a sentence about them."""
-    lines = []
-    for _ in range(rng.randint(3, 6)):
-        if rng.random() < 0.5:
-            fields, text = feedback_of(rng.choice(world.SEEN_SERVICES), rng, "train")
-        else:
-            fields = invented.fields(rng)
-            text = json.dumps(fields)
-        lines.append(f"Output: {text}\n{world.answer_for(fields)}")
-    return "\n".join(lines)
-
-
-def _cards(rng: random.Random) -> str:
-    """A card of keys and values, then questions about some of them."""
-    keys = {}
-    for _ in range(rng.randint(4, 8)):
-        kind = rng.choice(_FIELD_KINDS)
-        name = kind.partition(":")[0] if rng.random() < 0.5 else invented.word(rng)
-        keys[name] = _shown(pools.draw(kind, rng, "train"), False)
-    lines = [f"{key}: {value}" for key, value in keys.items()]
-    for key in rng.sample(list(keys), min(4, len(keys))):
-        if rng.random() < 0.5:
-            lines.append(f"What is the {key}? The {key} is {keys[key]}.")
-        else:
-            lines.append(f"{key} = '{keys[key]}'")
-    return "\n".join(lines)
-
-
-def _echoes(rng: random.Random) -> str:
-    """Values said twice: once plain, once in another place."""
-    kind = rng.choice(_FIELD_KINDS)
-    values = [
-        _shown(
-            pools.draw(kind if rng.random() < 0.5 else rng.choice(_FIELD_KINDS), rng, "train"),
-            False,
-        )
-        for _ in range(rng.randint(5, 9))
-    ]
-    if rng.random() < 0.4:
-        values = [f"{invented.word(rng)} {value}" for value in values]
-    style = rng.randrange(3)
-    if style == 0:
-        return "\n".join(f"{value} -> '{value}'" for value in values)
-    if style == 1:
-        lines = "; ".join(values)
-        return f"List: {lines}\nAgain: {lines}"
-    order = rng.sample(range(len(values)), len(values))
-    lines = [f"{index + 1}. {value}" for index, value in enumerate(values)]
-    lines += [f"Number {index + 1} is '{values[index]}'." for index in order]
-    return "\n".join(lines)
-
-
-def _diary(rng: random.Random) -> str:
-    """Events in prose, then questions on them."""
-    lines, facts = [], []
-    for template in rng.sample(_EVENTS, rng.randint(3, 6)):
-        found: dict[str, str] = {}
-        for name in requests.slot_names(template):
-            kind = name.rstrip("2")
-            found[name] = str(pools.draw(kind, rng, "train"))
-            if name == kind:
-                facts.append((kind, found[name], len(lines) + 1))
-        lines.append(template.format(**found))
-    text = " ".join(lines)
-    picks = rng.sample(facts, min(3, len(facts)))
-    return text + "\n" + "\n".join(f"Sentence {n} names the {k} {v}." for k, v, n in picks)
-
-
 _TABLE: tuple[tuple[Callable[[random.Random], str], float], ...] = (
-    (_manual, 0.38),
-    (_short_list, 0.08),
-    (_desk_log, 0.12),
-    (_two_steps, 0.18),
-    (_outputs, 0.07),
-    (_cards, 0.07),
-    (_echoes, 0.06),
-    (_diary, 0.04),
+    (_manual, 0.46),
+    (_short_list, 0.06),
+    (_desk_log, 0.10),
+    (_two_steps, 0.20),
+    (drills.outputs, 0.04),
+    (drills.cards, 0.05),
+    (drills.echoes, 0.06),
+    (drills.diary, 0.03),
 )
 _DOCUMENTS = tuple(document for document, _ in _TABLE)
 _WEIGHTS = tuple(weight for _, weight in _TABLE)
