@@ -6,11 +6,12 @@ import dataclasses
 import gzip
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
-from tl_jax.data.importers.rotllama import correctly_spelt
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.data.importers.schemas import normalised_tool
 from tl_jax.data.schema import Message, RowError
 from tl_jax.evaluate.scores import MISS, Policy, TurnScore, score_call
 
@@ -152,7 +153,7 @@ def _tools(system: str) -> tuple[ToolSpec, ...]:
     if start < 0:
         raise RowError("the system message holds no JSON list of tools")
     functions, _ = json.JSONDecoder().raw_decode(system, start + 1)
-    return tuple(tool_from_schema(correctly_spelt(function)) for function in functions)
+    return tuple(normalised_tool(function, Counter(), keep_names=True) for function in functions)
 
 
 def _parse_react(text: str) -> ToolCall | None:

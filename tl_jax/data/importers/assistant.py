@@ -1,12 +1,14 @@
-"""Assistant turns that name a tool and carry its arguments as JSON text."""
+"""Assistant turns made of calls as a source gives them: a name, and arguments in any shape."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.render import render_call
+from tl_jax.data.importers.schemas import writable_name
 from tl_jax.data.schema import Message
 
 
@@ -23,15 +25,55 @@ def assistant_turn(text: str, name: str, arguments: str, thought: str = "") -> M
       A message with one call; or, where the arguments are no JSON object or the name cannot be
       written in a call, a message without calls and with status ``"error"``.
     """
+    call = sound_call(name, arguments) if arguments.strip() else None
+    return unparsable_turn(text) if call is None else Message("assistant", thought, (call,))
+
+
+def assistant_calls(thought: str, found: Sequence[tuple[Any, Any]]) -> Message:
+    """Return a turn of several calls, or its text with status ``"error"`` if one is not sound.
+
+    Args:
+      thought: Text before the calls.
+      found: Name and arguments of every call; see ``sound_call``.
+
+    Returns:
+      A message with the calls in order; where any cannot be used, one without calls whose content
+      is the thought and, as JSON text, what was found.
+    """
+    calls = [sound_call(name, arguments) for name, arguments in found]
+    if None not in calls:
+        return Message("assistant", thought, tuple(call for call in calls if call))
+    rows = (
+        json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False, default=str)
+        for name, arguments in found
+    )
+    return unparsable_turn("\n".join([*([thought] if thought else []), *rows]))
+
+
+def sound_call(name: Any, arguments: Any) -> ToolCall | None:
+    """Return the call, with names renamed by ``writable_name``, or None if it cannot be used.
+
+    Args:
+      name: Tool name as found.
+      arguments: An object, its JSON text (also encoded twice), or nothing: None and blank text
+        stand for no arguments.
+    """
     try:
-        values = json.loads(arguments, parse_constant=_no_constant)
-        if not isinstance(values, dict):
-            raise ValueError("arguments must be an object")
-        call = ToolCall(name.strip(), values)
+        for _ in range(2):
+            if isinstance(arguments, str):
+                arguments = (
+                    json.loads(arguments, parse_constant=_no_constant) if arguments.strip() else {}
+                )
+        if arguments is None:
+            arguments = {}
+        if not isinstance(name, str) or not isinstance(arguments, Mapping):
+            return None
+        named = {writable_name(key): value for key, value in arguments.items()}
+        call = ToolCall(writable_name(name), named)
         render_call(call)
     except (ValueError, RecursionError):
-        return unparsable_turn(text)
-    return Message("assistant", thought, (call,))
+        return None
+    return call if len(named) == len(arguments) else None
 
 
 def unparsable_turn(text: str) -> Message:

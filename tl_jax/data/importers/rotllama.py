@@ -2,19 +2,19 @@
 
 A row is ``{"id", "conversations": [{"from", "value"}], "tool_folder"}``. The system text holds
 instructions for the ReAct form and a JSON tool list; the instructions are left out, because they
-ask for another call form than the one trained here. Repairs: the key ``desciption``, ``required``
-beside instead of inside ``parameters`` (see ``tool_from_schema``), and ``Begin!`` after the query.
+ask for another call form than the one trained here, and so is ``Begin!`` after the query.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.calls.call import ToolSpec, tool_from_schema
 from tl_jax.data.importers.assistant import assistant_turn, unparsable_turn
+from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.schema import Message, RowError, Trajectory
 
 NAME = "rotllama"
@@ -62,13 +62,14 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         elif speaker != "system":
             raise RowError(f"turn {number}: unknown speaker {speaker!r}")
     folder = str(row.get("tool_folder", ""))
+    repairs: Counter[str] = Counter()
     return Trajectory(
         id=f"{folder or source}:{line}",
-        tools=_tools(turns[0]["value"]),
+        tools=normalised_tools(_functions(turns[0]["value"]), repairs),
         messages=tuple(messages),
         source=source,
         line=line,
-        tags={"scenario": folder} if folder else {},
+        tags={**({"scenario": folder} if folder else {}), **repair_tags(repairs)},
     )
 
 
@@ -79,28 +80,11 @@ def _assistant(text: str) -> Message:
     return assistant_turn(text, match["name"], match["arguments"], (match["thought"] or "").strip())
 
 
-def _tools(system: str) -> tuple[ToolSpec, ...]:
+def _functions(system: str) -> Any:
     start = system.find("[{")
     if start < 0:
         raise RowError("the system turn holds no JSON tool list")
     try:
-        functions, _ = json.JSONDecoder().raw_decode(system, start)
-        return tuple(tool_from_schema(correctly_spelt(function)) for function in functions)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        return json.JSONDecoder().raw_decode(system, start)[0]
+    except (ValueError, RecursionError) as error:
         raise RowError(f"the tool list in the system turn cannot be read: {error}") from error
-
-
-def correctly_spelt(function: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a function object of RoTBench with the key ``desciption`` spelt right throughout."""
-    parameters = dict(function.get("parameters") or {})
-    properties = parameters.get("properties") or {}
-    parameters["properties"] = {name: _respelt(value) for name, value in properties.items()}
-    return _respelt({**function, "parameters": parameters})
-
-
-def _respelt(value: Any) -> Any:
-    if not isinstance(value, Mapping) or "desciption" not in value:
-        return value
-    value = dict(value)
-    value.setdefault("description", value.pop("desciption"))
-    return value

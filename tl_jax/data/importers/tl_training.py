@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.calls.call import ToolSpec, tool_from_schema
+from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.assistant import assistant_turn, unparsable_turn
+from tl_jax.data.importers.schemas import normalised_tool, repair_tags
 from tl_jax.data.schema import Message, RowError, Trajectory
 
 NAME = "tl_training"
@@ -52,12 +54,14 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
             messages.append(Message("tool" if role == "function" else "user", content))
         else:
             raise RowError(f"message {number}: unknown role {role!r}")
+    repairs: Counter[str] = Counter()
     return Trajectory(
         id=str(row.get("id", f"{source}:{line}")),
-        tools=_tools(turns[0].get("content")),
+        tools=_tools(turns[0].get("content"), repairs),
         messages=tuple(messages),
         source=source,
         line=line,
+        tags=repair_tags(repairs),
     )
 
 
@@ -67,12 +71,12 @@ def _first(row: Any) -> Mapping[str, Any]:
     return first if isinstance(first, Mapping) else {}
 
 
-def _tools(text: Any) -> tuple[ToolSpec, ...]:
+def _tools(text: Any, repairs: Counter[str]) -> tuple[ToolSpec, ...]:
     try:
         functions = json.loads(text)
         if not isinstance(functions, list):
             raise ValueError("not a list")
-        return tuple(_required_first(tool_from_schema(entry), entry) for entry in functions)
+        return tuple(_required_first(normalised_tool(entry, repairs), entry) for entry in functions)
     except (ValueError, TypeError, AttributeError) as error:
         raise RowError(
             f"the system message is no JSON list of tools ({error}); rendered data cannot be "
@@ -83,7 +87,7 @@ def _tools(text: Any) -> tuple[ToolSpec, ...]:
 def _required_first(tool: ToolSpec, entry: Mapping[str, Any]) -> ToolSpec:
     """Order parameters as the scripts print them: as in ``required``, then the optional ones."""
     function = entry.get("function", entry)
-    required = list((function.get("parameters") or {}).get("required") or ())
-    position = {name: index for index, name in enumerate(required)}
+    required = (function.get("parameters") or {}).get("required")
+    position = {name: index for index, name in enumerate(required or ())}
     ordered = sorted(tool.parameters, key=lambda p: position.get(p.name, len(position)))
     return dataclasses.replace(tool, parameters=tuple(ordered))
