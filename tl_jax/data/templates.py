@@ -87,11 +87,13 @@ class Rendered:
       text: The text, end-of-sequence texts included.
       replies: The assistant turns in it, in order.
       feedback: ``(message index, start, end)`` of the content of every tool message.
+      head: Characters before the first turn: what dialogues with the same tools have in common.
     """
 
     text: str
     replies: tuple[ReplySpan, ...]
     feedback: tuple[tuple[int, int, int], ...]
+    head: int = 0
 
 
 def render_tools(tools: Sequence[ToolSpec], style: str = "released") -> str:
@@ -180,7 +182,7 @@ def _render(
                 feedback.append((index, start + 1, start + len(body)))
         parts.append(head + body)
         length += len(head) + len(body)
-    return Rendered("".join(parts), tuple(replies), tuple(feedback))
+    return Rendered("".join(parts), tuple(replies), tuple(feedback), len(parts[0]))
 
 
 def _reply(message: Message, style: str, start: int) -> tuple[str, tuple[CallSpan, ...]]:

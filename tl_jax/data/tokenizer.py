@@ -12,6 +12,8 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from tl_jax.data.text_starts import TextStarts
+
 Offsets = list[tuple[int, int]]
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
@@ -55,18 +57,25 @@ class Tokenizer:
         """Text form of the end-of-sequence token."""
         return self.fast.eos_token
 
-    def encode(self, text: str, add_bos: bool = False) -> tuple[list[int], Offsets]:
+    def encode(
+        self, text: str, add_bos: bool = False, *, shared: int = 0
+    ) -> tuple[list[int], Offsets]:
         """Encode a text that starts a sequence.
 
         Args:
           text: Plain text.
           add_bos: Put ``bos_id`` first if the tokenizer does so by default (offset ``(0, 0)``).
+          shared: How many characters at the start of ``text`` other texts start with, too. The
+            result is the same for any number; the right one saves time.
 
         Returns:
           Ids, and for each the ``(start, end)`` character range of ``text`` it stands for.
         """
-        encoding = self.backend.encode(text, add_special_tokens=False)
-        ids, offsets = encoding.ids, encoding.offsets
+        if shared:
+            ids, offsets = self._starts.encode(text, shared)
+        else:
+            encoding = self.backend.encode(text, add_special_tokens=False)
+            ids, offsets = encoding.ids, encoding.offsets
         if add_bos and self.bos_id is not None:
             return [self.bos_id, *ids], [(0, 0), *offsets]
         return ids, offsets
@@ -96,6 +105,10 @@ class Tokenizer:
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write the tokenizer files so that ``AutoTokenizer`` and ``load_tokenizer`` read them."""
         self.fast.save_pretrained(str(directory))
+
+    @functools.cached_property
+    def _starts(self) -> TextStarts:
+        return TextStarts(self.backend)
 
     @functools.cached_property
     def _marks_start(self) -> bool:
