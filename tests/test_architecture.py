@@ -54,7 +54,7 @@ CHAINS = {
         ("schema", "importers", "dataset"),
         ("schema", "feedback", "mae", "examples", "records", "dataset"),
         ("schema", "templates", "key_tokens", "examples", "pipeline"),
-        ("tokenizer", "key_tokens"),
+        ("tokenizer", "rivals", "key_tokens"),
         ("templates", "synthetic", "dataset"),
     ],
     "rewards": [("taxonomy", "reference", "rules")],

@@ -103,6 +103,7 @@ def folder(tmp_path_factory):
     rows = [json.dumps(to_json(trajectory)) for trajectory in world]
     (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (folder / "bad_rows.jsonl").write_text("\n".join([*rows[:19], '{"id": "bad"}']) + "\n")
+    (folder / "listed_rows.jsonl").write_text("\n".join(map(listed, rows)) + "\n")
     (folder / "rotbench.jsonl").write_text(json.dumps(rotbench_row()) + "\n")
     run = Workspace(Scene(folder, None).config({}))
     prepare.prepare(run)
@@ -112,6 +113,17 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def scene(folder, monkeypatch):
     return Scene(folder, monkeypatch)
+
+
+def listed(row):
+    """Return the row with every parameter's schema listing the values of its tool's calls."""
+    trajectory = json.loads(row)
+    calls = [call for message in trajectory["messages"] for call in message.get("calls", ())]
+    for tool in trajectory["tools"]:
+        for name, schema in tool["parameters"]["properties"].items():
+            given = [c["arguments"].get(name) for c in calls if c["name"] == tool["name"]]
+            schema["enum"] = [*given, "another value"]
+    return json.dumps(trajectory)
 
 
 def rotbench_row():
@@ -392,6 +404,7 @@ FROM_FILE = (("data.path", "<rows.jsonl>"),)
 FROM_SCRATCH = (("model.path", "scratch"), ("run_dir", "<scratch>"))
 DECAYING = (("ppo_optim.schedule", "cosine"),)
 JOINT = (("ppo.critic_warmup_steps", 0),)
+EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
 EFFECTS = {
     "run_dir": Effect(paths, "elsewhere"),
@@ -426,6 +439,8 @@ EFFECTS = {
     "mae.rules": Effect(prepared, "off"),
     "mae.action": Effect(prepared, "mask"),
     "key_tokens.mode": Effect(prepared, "code"),
+    "key_tokens.parameter_names": Effect(prepared, False, EXTENDED),
+    "key_tokens.enum_values": Effect(prepared, False, EXTENDED),
     "key_tokens.w_max": Effect(prepared, 1.5),
     "key_tokens.normalise": Effect(prepared, "reply"),
     "train.steps": Effect(supervised_phase, 7),

@@ -139,11 +139,17 @@ class MaeConfig:
 class KeyTokenConfig:
     """Prioritising key tokens: ``w = clip(|other| / |key|, 1, w_max)``.
 
+    Mode ``"paper"`` raises the tokens that decide the tool name, ``"code"`` the same with the
+    published code's count of others. ``"extended"`` also raises, if ``parameter_names``, the first
+    token of each parameter name and, if ``enum_values``, the tokens at which the values that a
+    parameter's schema lists part; the other modes do not read these two.
     ``normalise="reply"`` divides the weights of each reply by their sum, so that every reply
     counts the same (the published code); ``"token"`` leaves them as they are.
     """
 
-    mode: str = _choice("off", "paper", "code", default="paper")
+    mode: str = _choice("off", "paper", "code", "extended", default="paper")
+    parameter_names: bool = True
+    enum_values: bool = True
     w_max: float = _number(9.0, least=1)
     normalise: str = _choice("token", "reply", default="token")
 

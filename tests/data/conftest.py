@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from tokenizers import decoders, models, normalizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
@@ -81,6 +81,27 @@ def llama_like(trajectory):
     )
     names = dict(zip(("unk_token", "bos_token", "eos_token"), special, strict=True))
     return from_fast(PreTrainedTokenizerFast(tokenizer_object=core, **names))
+
+
+@pytest.fixture(scope="session")
+def joining(trajectory):
+    """A byte-level BPE that joins characters whatever they are: ``(qu``, `` = 'l``, ``', ``."""
+    core = tokenizers.Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    text = render_sample(trajectory.tools, trajectory.messages).text
+    extra = " forecast(city = 'Bergen', unit = 'metric', days = 1) forecast(city=\"B\", unit=\"met"
+    core.train_from_iterator(
+        [text, extra, extra],
+        trainers.BpeTrainer(
+            vocab_size=420,
+            special_tokens=["<|eos|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            max_token_length=5,
+            show_progress=False,
+        ),
+    )
+    return from_fast(PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|eos|>"))
 
 
 @pytest.fixture(scope="session")

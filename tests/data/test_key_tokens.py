@@ -1,17 +1,19 @@
 """Key positions and weights, on plain integers and on rendered replies."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tl_jax.calls.call import ToolCall
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.data.key_tokens import (
-    NameTokens,
     key_positions,
     key_token_weights,
+    parting_positions,
     reply_weights,
-    tokens_over,
 )
+from tl_jax.data.rivals import Rivals
 from tl_jax.data.schema import Message
 from tl_jax.data.templates import render_sample
 
@@ -53,7 +55,7 @@ def test_key_positions_are_where_a_rival_leaves_the_name(name, rivals):
     name=ids,
     rivals=st.lists(ids, max_size=4),
     closers=st.sets(st.integers(0, 11)),
-    mode=st.sampled_from(["off", "paper", "code"]),
+    mode=st.sampled_from(["off", "paper", "code", "extended"]),
     w_max=st.floats(1, 20),
 )
 def test_weights_lie_between_one_and_the_largest(reply, name, rivals, closers, mode, w_max):
@@ -67,7 +69,7 @@ def test_weights_lie_between_one_and_the_largest(reply, name, rivals, closers, m
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="off, paper, code"):
+    with pytest.raises(ValueError, match="off, paper, code, extended"):
         key_token_weights([1, 2], [1], [], w_max=9, mode="figure")
 
 
@@ -151,10 +153,11 @@ def weighted(tokenizer, tools, call, style="released", **settings):
     weights, keys = reply_weights(
         sample.text,
         reply,
+        (call,),
         [*token_ids, tokenizer.eos_id],
         offsets,
-        [tool.name for tool in tools],
-        NameTokens(tokenizer),
+        tools,
+        Rivals(tokenizer),
         **settings,
     )
     return [sample.text[slice(*offset)] for offset in offsets], weights, keys
@@ -181,8 +184,141 @@ def test_closers_leave_the_count_of_others_in_code_mode(tokenizer, trajectory):
     assert weights[keys[0]] == (len(pieces) + 1 - len(keys) - len(closers)) / len(keys)
 
 
-def test_tokens_over_a_span_are_those_that_overlap_it():
-    offsets = [(0, 2), (2, 5), (5, 5), (5, 9)]
-    assert tokens_over(offsets, (1, 3)) == range(0, 2)
-    assert tokens_over(offsets, (5, 6)) == range(3, 4)
-    assert tokens_over(offsets, (9, 12)) == range(4, 4)
+UNIT = Parameter("unit", "string", schema={"enum": ["metric", "metres", "inches"]})
+DAYS = Parameter("days", "integer", schema={"enum": [1, 10, 2]})
+FORECAST = ToolSpec("forecast", "", (Parameter("city", "string"), UNIT, DAYS))
+CALL = ToolCall("forecast", {"city": "Bergen", "unit": "metric", "days": 1})
+
+
+def extended(tokenizer, call=CALL, tools=(FORECAST,), style="released", **settings):
+    settings = {"mode": "extended", "w_max": 9.0, **settings}
+    return weighted(tokenizer, tools, call, style, **settings)
+
+
+def without(keys, more):
+    """What the longer list has more."""
+    assert set(keys) <= set(more)
+    return sorted(set(more) - set(keys))
+
+
+def test_the_parts_of_the_extended_mode_are_switched_one_by_one(tokenizer):
+    off = {"parameter_names": False, "enum_values": False}
+    _, weights, paper = extended(tokenizer, mode="paper")
+    assert extended(tokenizer, **off)[1:] == (weights, paper)
+    assert extended(tokenizer, mode="paper", parameter_names=True)[2] == paper
+    pieces, _, named = extended(tokenizer, **off | {"parameter_names": True})
+    first = ["".join(pieces[position:]) for position in without(paper, named)]
+    assert [text.partition(" ")[0] for text in first] == ["city", "unit", "days"]
+    pieces, _, listed = extended(tokenizer, **off | {"enum_values": True})
+    before = ["".join(pieces[:position]) for position in without(paper, listed)]
+    # each of these can be followed by another listed value
+    start = " forecast(city = 'Bergen', unit = '"
+    assert before == [
+        start,
+        f"{start}metr",
+        f"{start}metric', days = ",
+        f"{start}metric', days = 1",
+    ]
+    assert extended(tokenizer)[2] == sorted({*named, *listed})
+
+
+def test_more_key_tokens_lower_the_weight_by_the_same_clip_rule(tokenizer):
+    _, weights, keys = extended(tokenizer)
+    others = len(weights) - 1 - len(keys)
+    assert len(keys) == 8 and {weights[key] for key in keys} == {min(others / len(keys), 9.0)}
+    assert sum(weight == 1 for weight in weights) == len(weights) - len(keys)
+    _, clipped, keys = extended(tokenizer, w_max=1.25)
+    assert {clipped[key] for key in keys} == {1.25}
+
+
+@pytest.mark.parametrize("style", ["released", "script"])
+def test_values_without_a_list_are_not_key(tokenizer, style):
+    tool = ToolSpec("forecast", "", (Parameter("city", "string"), Parameter("unit", "string")))
+    call = ToolCall("forecast", {"city": "Bergen", "unit": "metric", "undeclared": 3})
+    named = extended(tokenizer, call, (tool,), style, enum_values=False)
+    assert extended(tokenizer, call, (tool,), style) == named
+    assert extended(tokenizer, call, (), style) == named
+
+
+def test_a_parameter_with_one_value_has_no_key_value(tokenizer):
+    tool = ToolSpec("f", "", (Parameter("v", "string", schema={"enum": ["a"]}),))
+    call = ToolCall("f", {"v": "a"})
+    assert (
+        extended(tokenizer, call, (tool,))[2]
+        == extended(tokenizer, call, (tool,), enum_values=False)[2]
+    )
+
+
+@given(ids, st.lists(ids, max_size=4))
+def test_rivals_part_where_the_shared_start_ends(gold, rivals):
+    found = list(parting_positions(gold, rivals))
+    assert len(found) == sum(rival != gold for rival in rivals)
+    for position, rival in zip(found, (r for r in rivals if r != gold), strict=True):
+        assert gold[:position] == rival[:position]
+        assert gold[position : position + 1] != rival[position : position + 1]
+
+
+@pytest.mark.parametrize("style", ["released", "script"])
+def test_a_token_that_straddles_a_border_is_key(joining, style):
+    pieces, _, keys = extended(joining, style=style, enum_values=False)
+    text = "".join(pieces)
+    ends = [len("".join(pieces[: i + 1])) for i in range(len(pieces))]
+    starts = [text.index(name) for name in ("forecast", "city", "unit", "days")]
+    holding = [next(i for i, end in enumerate(ends) if end > start) for start in starts]
+    assert keys == sorted(set(holding))
+    # the tokenizer does join a bracket or blank with a name
+    assert any(pieces[i][0] in " (" and len(pieces[i]) > 1 for i in holding)
+
+
+@pytest.mark.parametrize("style", ["released", "script"])
+@pytest.mark.parametrize("kind", ["tokenizer", "llama_like", "joining"])
+def test_enumerated_values_part_as_when_the_whole_reply_is_written_anew(kind, style, request):
+    tokenizer = request.getfixturevalue(kind)
+    for unit, days in (("metric", 10), ("inches", 1), ("metres", 2)):
+        call = ToolCall("forecast", {"city": "Bergen " * 20, "unit": unit, "days": days})
+        _, _, keys = extended(tokenizer, call, style=style, parameter_names=False)
+        _, _, names = extended(tokenizer, call, style=style, mode="paper")
+        expected = set(names)
+        for parameter in (UNIT, DAYS):
+            gold = over_value(tokenizer, call, parameter.name, style)
+            for value in parameter.schema["enum"]:
+                changed = ToolCall("forecast", {**call.arguments, parameter.name: value})
+                rival = over_value(tokenizer, changed, parameter.name, style)
+                expected |= {gold[0] + p for p in parting_positions(gold[1], [rival[1]])}
+        assert keys == sorted(expected)
+
+
+def over_value(tokenizer, call, name, style):
+    """First position and ids of the tokens over a value, by encoding all of the reply."""
+    sample = render_sample((), (Message("user", ""), Message("assistant", "", (call,))), style)
+    (reply,) = sample.replies
+    start, end = (
+        at - reply.start
+        for at in dict(zip(call.arguments, reply.calls[0].arguments, strict=True))[name][1]
+    )
+    token_ids, offsets = tokenizer.encode_continuation(sample.text[reply.start : reply.stop])
+    over = [i for i, (a, b) in enumerate(offsets) if b > start and a < end]
+    return over[0], [token_ids[i] for i in over]
+
+
+def test_many_arguments_take_time_in_proportion(tokenizer):
+    counts = []
+    for size in (40, 80):
+        parameters = tuple(dataclasses.replace(UNIT, name=f"p{i}") for i in range(size))
+        call = ToolCall("forecast", {p.name: "metric" for p in parameters})
+        counting = CountingBackend(tokenizer.backend)
+        counted = dataclasses.replace(tokenizer, backend=counting)
+        extended(counted, call, (ToolSpec("forecast", "", parameters),))
+        counts.append(counting.characters)
+    assert counts[1] < 2.5 * counts[0]
+
+
+class CountingBackend:
+    """Counts the characters that are tokenised."""
+
+    def __init__(self, backend):
+        self.backend, self.characters = backend, 0
+
+    def encode(self, text, **options):
+        self.characters += len(text)
+        return self.backend.encode(text, **options)

@@ -18,9 +18,9 @@ from typing import Any, TextIO
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, to_dict
 from tl_jax.data.examples import Example, build_examples, build_prompts, encode_trajectory
 from tl_jax.data.importers import BadRow
-from tl_jax.data.key_tokens import NameTokens
 from tl_jax.data.mae import LabelCounts, label_turns
 from tl_jax.data.records import example_to_json, prompt_to_json
+from tl_jax.data.rivals import Rivals
 from tl_jax.data.schema import DataError, Trajectory, to_json
 from tl_jax.data.tokenizer import Tokenizer
 
@@ -172,7 +172,7 @@ def _write(
 ) -> dict[str, Any]:
     """Write the files into ``work`` and return the report."""
     form: dict[str, Any] = dict(template=data.template, action=mae.action)
-    names = NameTokens(tokenizer)
+    rivals = Rivals(tokenizer)
     counts = _Counts()
     with contextlib.ExitStack() as stack:
         files = {
@@ -200,7 +200,7 @@ def _write(
             labels = label_turns(trajectory, mae.rules)
             common = dict(form, max_length=data.max_length, encoded=encoded)
             examples, skipped = build_examples(
-                trajectory, labels, tokenizer, key_tokens=key_tokens, names=names, **common
+                trajectory, labels, tokenizer, key_tokens=key_tokens, rivals=rivals, **common
             )
             prompts, _ = build_prompts(trajectory, labels, tokenizer, **common)
             side = int(is_validation(trajectory, data.validation_fraction))

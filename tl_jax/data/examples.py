@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.key_tokens import NameTokens, reply_weights
+from tl_jax.data.key_tokens import reply_weights
 from tl_jax.data.mae import TurnLabel, sample_id
+from tl_jax.data.rivals import Rivals
 from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.templates import Rendered, render_prompt, render_sample
 from tl_jax.data.tokenizer import Offsets, Tokenizer
@@ -101,11 +102,14 @@ def encode_rendered(rendered: Rendered, tokenizer: Tokenizer) -> Encoded:
 
     def add(start: int, end: int) -> None:
         text = rendered.text[start:end]
-        if text:
-            first = start == 0
-            piece = tokenizer.encode(text, True) if first else tokenizer.encode_continuation(text)
+        if text and start == 0:
+            piece = tokenizer.encode(text, True, shared=min(rendered.head, end))
             ids.extend(piece[0])
-            offsets.extend((a + start, b + start) for a, b in piece[1])
+            offsets.extend(piece[1])
+        elif text:
+            piece = tokenizer.encode_continuation(text)
+            ids.extend(piece[0])
+            offsets.extend([(a + start, b + start) for a, b in piece[1]])
 
     at = 0
     for reply in rendered.replies:
@@ -179,7 +183,7 @@ def build_examples(
     action: str,
     key_tokens: KeyTokenConfig,
     max_length: int,
-    names: NameTokens | None = None,
+    rivals: Rivals | None = None,
     encoded: Encoded | None = None,
 ) -> tuple[list[Example], list[Skipped]]:
     """Make the training examples of one trajectory.
@@ -196,13 +200,13 @@ def build_examples(
       max_length: Most tokens of an example. The content of the oldest tool feedback is left out
         first; tools and replies never are. A turn whose sample is still too long is skipped;
         with action ``"mask"`` the sample then ends with an earlier kept turn.
-      names: Tokens of tool names found so far, to share between trajectories.
+      rivals: Tokens of names and values found so far, to share between trajectories.
       encoded: ``encode_trajectory`` of the same arguments, if at hand.
 
     Returns:
       Examples, and the kept turns that are in none of them.
     """
-    names = names or NameTokens(tokenizer)
+    rivals = rivals or Rivals(tokenizer)
     encoded = encoded or encode_trajectory(trajectory, tokenizer, template=template, action=action)
     kept = [label for label in labels if label.kept]
     groups = [[label] for label in kept] if action == "drop" else [kept] if kept else []
@@ -226,12 +230,15 @@ def build_examples(
             reply, keys = reply_weights(
                 sample.rendered.text,
                 replies[label.message],
+                trajectory.messages[label.message].calls,
                 sample.ids[start:end],
                 sample.offsets[start : end - 1],
-                [tool.name for tool in trajectory.tools],
-                names,
+                trajectory.tools,
+                rivals,
                 mode=key_tokens.mode,
                 w_max=key_tokens.w_max,
+                parameter_names=key_tokens.parameter_names,
+                enum_values=key_tokens.enum_values,
             )
             if key_tokens.normalise == "reply":
                 total = sum(reply)
@@ -336,6 +343,7 @@ def _cut(encoded: Encoded, message: int, tokenizer: Tokenizer) -> Encoded:
         whole.text[: reply.end],
         whole.replies[: number + 1],
         tuple(entry for entry in whole.feedback if entry[2] <= reply.start),
+        whole.head,
     )
     if message in encoded.borders:
         size = encoded.borders[message][1]
@@ -343,7 +351,8 @@ def _cut(encoded: Encoded, message: int, tokenizer: Tokenizer) -> Encoded:
     size = bisect.bisect_left(encoded.offsets, reply.start, key=lambda pair: pair[0])
     context, ranges = encoded.ids[:size], encoded.offsets[:size]
     if ranges[-1][1] > reply.start:  # this tokenizer joins the colon with what follows it
-        context, ranges = tokenizer.encode(rendered.text[: reply.start], True)
+        text = rendered.text[: reply.start]
+        context, ranges = tokenizer.encode(text, True, shared=whole.head)
     ids, offsets = tokenizer.encode_continuation(rendered.text[reply.start : reply.stop])
     ids = [*context, *ids, tokenizer.eos_id]
     offsets = [(a + reply.start, b + reply.start) for a, b in offsets]

@@ -1,18 +1,26 @@
 """Prioritise key tokens: find the tokens that decide between tool names and weight them.
 
 Key tokens of a reply are the first token of the tool name and, for every other tool whose name
-shares a token prefix with it, the first token after that prefix.
+shares a token prefix with it, the first token after that prefix. Mode ``extended`` adds the first
+token of each parameter name, and the tokens at which the values of an enumerated parameter part.
+
+A token that straddles the border of a name or value belongs to it (``rivals.py``).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from tl_jax.data.templates import ReplySpan, Span
-from tl_jax.data.tokenizer import Offsets, Tokenizer
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.data.rivals import Rivals, enumerated, rival_values, tokens_over
+from tl_jax.data.templates import CallSpan, ReplySpan
+from tl_jax.data.tokenizer import Offsets
 
-MODES = ("off", "paper", "code")
+# Characters after a piece that are written after its rivals, too. A name is followed by the same
+# mark in every call; after a value the next parameter's name matters to some tokenizers.
+_AFTER_NAME, _AFTER_VALUE = 1, 8
+
+MODES = ("off", "paper", "code", "extended")
 
 
 def key_positions(
@@ -27,19 +35,16 @@ def key_positions(
       name_ids: Tokens of the gold name.
       rival_name_ids: Tokens of the other names, tokenised in the same left context.
     """
-    name = tuple(name_ids)
-    positions = {0}
-    for rival in map(tuple, rival_name_ids):
-        if rival == name:
-            continue
-        common = 0
-        for left, right in zip(name, rival, strict=False):
-            if left != right:
-                break
-            common += 1
-        if common:
-            positions.add(common)
-    return tuple(sorted(positions))
+    return tuple(sorted({0, *parting_positions(name_ids, rival_name_ids)}))
+
+
+def parting_positions(ids: Sequence[int], rivals: Iterable[Sequence[int]]) -> Iterator[int]:
+    """Yield for every rival that differs from ``ids`` the number of first tokens they share."""
+    gold = tuple(ids)
+    for rival in map(tuple, rivals):
+        if rival != gold:
+            pairs = enumerate(zip(gold, rival, strict=False))
+            yield next((i for i, (a, b) in pairs if a != b), min(len(gold), len(rival)))
 
 
 def key_weight(key: int, other: int, *, w_max: float) -> float:
@@ -67,7 +72,8 @@ def key_token_weights(
       name_ids: Tokens of the gold name.
       rival_name_ids: Tokens of the other names, tokenised in the same left context.
       w_max: Largest weight.
-      mode: ``"paper"``: other tokens are all that are not key, the end-of-sequence token apart.
+      mode: ``"paper"``: other tokens are all that are not key, the end-of-sequence token apart;
+        ``"extended"`` counts them the same way.
         ``"code"``: other tokens are all that are neither key nor closers, the end-of-sequence
         token with them. ``"off"``: all weights are 1.
       closer_positions: Positions of the tokens that close a value (``"code"`` only).
@@ -101,7 +107,7 @@ def weights_at(
     key = {p for p in positions if p < length}
     if mode == "off" or not key:
         return weights
-    if mode == "paper":
+    if mode != "code":
         counted = range(length - eos_included)
         other = sum(p not in key for p in counted)
     else:
@@ -113,63 +119,37 @@ def weights_at(
     return weights
 
 
-def tokens_over(offsets: Offsets, span: Span) -> range:
-    """Return the positions of the tokens that overlap a character span."""
-    start, end = span
-    first = next((i for i, (_, e) in enumerate(offsets) if e > start), len(offsets))
-    last = first
-    while last < len(offsets) and offsets[last][0] < end:
-        last += 1
-    return range(first, last)
-
-
-@dataclasses.dataclass(frozen=True)
-class NameTokens:
-    """Tokens of tool names in a given left context, remembered."""
-
-    tokenizer: Tokenizer
-    known: dict[tuple[str, str], tuple[int, ...]] = dataclasses.field(default_factory=dict)
-
-    def __call__(self, left: str, name: str) -> tuple[int, ...]:
-        """Return the tokens that overlap ``name`` when ``left``, ``name``, ``(`` is written."""
-        found = self.known.get((left, name))
-        if found is None:
-            ids, offsets = self.tokenizer.encode_continuation(f"{left}{name}(")
-            over = tokens_over(offsets, (len(left), len(left) + len(name)))
-            found = tuple(ids[i] for i in over)
-            # Only the first call of a reply has a left context that comes again (a blank).
-            if left == " ":
-                self.known[left, name] = found
-        return found
-
-
 def reply_weights(
     text: str,
     reply: ReplySpan,
+    calls: Sequence[ToolCall],
     ids: Sequence[int],
     offsets: Offsets,
-    tool_names: Iterable[str],
-    names: NameTokens,
+    tools: Sequence[ToolSpec],
+    rivals: Rivals,
     *,
     mode: str,
     w_max: float,
+    parameter_names: bool = True,
+    enum_values: bool = True,
     eos_included: bool = True,
 ) -> tuple[list[float], list[int]]:
     """Weight the tokens of one rendered reply.
 
-    A token that straddles the border of the name (``_(`` after a name that ends in an underscore)
-    counts as part of it; rivals are cut the same way.
-
     Args:
       text: Rendered text that ``reply`` speaks about.
       reply: Spans of the reply.
+      calls: The calls it was rendered from.
       ids: Tokens of ``text[reply.start : reply.stop]``, then the end-of-sequence token if
         ``eos_included``.
       offsets: Character ranges in ``text`` of the tokens without the end-of-sequence token.
-      tool_names: Names of all tools in the prompt.
-      names: Tokeniser of names.
+      tools: Tools in the prompt.
+      rivals: Tokeniser of rival names and values.
       mode: See ``key_token_weights``.
       w_max: Largest weight.
+      parameter_names: The first token of each parameter name is key (``"extended"`` only).
+      enum_values: The tokens at which the values of an enumerated parameter part are key
+        (``"extended"`` only).
       eos_included: Whether ``ids`` ends with the end-of-sequence token.
 
     Returns:
@@ -177,15 +157,22 @@ def reply_weights(
     """
     keys: set[int] = set()
     closers: set[int] = set()
-    tool_names = tuple(tool_names) if mode != "off" else ()
-    for call in reply.calls if mode != "off" else ():
-        left = text[reply.start : call.name[0]]
-        gold = text[slice(*call.name)]
-        over = tokens_over(offsets, call.name)
-        rivals = (names(left, rival) for rival in tool_names if rival != gold)
-        keys.update(over.start + p for p in key_positions([ids[i] for i in over], rivals))
+    declared = {tool.name: tool for tool in tools}
+    for call, spans in zip(calls, reply.calls, strict=True) if mode != "off" else ():
+        gold = text[slice(*spans.name)]
+        over = tokens_over(offsets, spans.name)
+        others = [tool.name for tool in tools if tool.name != gold]
+        beside = rivals.beside(text, ids, offsets, spans.name, spans.call[0], _AFTER_NAME, others)
+        found = key_positions(ids[over.start : over.stop], beside)
+        keys.update(over.start + position for position in found)
+        if mode == "extended" and parameter_names:
+            keys.update(tokens_over(offsets, name).start for name, _ in spans.arguments)
+        if mode == "extended" and enum_values and call.name in declared:
+            keys.update(
+                _enumerated_keys(text, call, spans, ids, offsets, declared[call.name], rivals)
+            )
         # A value ends at the comma or bracket after it; a call without arguments at its bracket.
-        ends = [value[1] for _, value in call.arguments] or [call.call[1] - 1]
+        ends = [value[1] for _, value in spans.arguments] or [spans.call[1] - 1]
         for end in ends:
             closers.update(tokens_over(offsets, (end, end + 1)))
     weights = weights_at(
@@ -197,3 +184,26 @@ def reply_weights(
         eos_included=eos_included,
     )
     return weights, sorted(keys)
+
+
+def _enumerated_keys(
+    text: str,
+    call: ToolCall,
+    spans: CallSpan,
+    ids: Sequence[int],
+    offsets: Offsets,
+    tool: ToolSpec,
+    rivals: Rivals,
+) -> Iterator[int]:
+    """Yield the positions at which another listed value of a parameter leaves the value given."""
+    for (name, gold), (name_span, span) in zip(
+        call.arguments.items(), spans.arguments, strict=True
+    ):
+        parameter = tool.parameter(name)
+        values = enumerated(parameter.schema) if parameter else ()
+        others = rival_values(gold, text[slice(*span)], values) if values else ()
+        if others:
+            over = tokens_over(offsets, span)
+            beside = rivals.beside(text, ids, offsets, span, name_span[0], _AFTER_VALUE, others)
+            for position in parting_positions(ids[over.start : over.stop], beside):
+                yield over.start + position
