@@ -1,4 +1,8 @@
-"""Judge one tool feedback: did the call before it fail, and in which way?"""
+"""Judge one tool feedback: did the call before it fail, and in which way?
+
+Three outcomes are told apart: the call failed (a bad call, or the service was down), the call was
+sound but nothing was found, and all is right. The rules are in ``feedback_rules.py``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,11 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from tl_jax.data import feedback_rules as rules
+from tl_jax.data.feedback_rules import REFERENCE_PHRASES
+
+__all__ = ["MODES", "REFERENCE_PHRASES", "FeedbackStatus", "classify_feedback", "error_category"]
 
 MODES = ("reference", "structured")
 
@@ -19,9 +28,10 @@ class FeedbackStatus:
     Attributes:
       is_error: Whether the call failed.
       reason: The rule that decided, for reports.
-      category: ``tool_hallucination``, ``parameter_hallucination``, ``parameter_missing``,
-        ``content_filling`` (a bad value), ``service`` (the tool or network, not the call),
-        ``nothing_found`` (a sound call without a result), ``all_right``, or ``unknown``.
+      category: ``format_error``, ``tool_hallucination``, ``parameter_hallucination``,
+        ``parameter_missing``, ``content_filling`` (a bad value, or a thing named that is not
+        there), ``service`` (the tool or network, not the call), ``nothing_found`` (a sound call
+        without a result), ``all_right``, or ``unknown`` (an error that does not say which).
     """
 
     is_error: bool
@@ -30,25 +40,11 @@ class FeedbackStatus:
 
 
 _OK = FeedbackStatus(False, "no sign of an error", "all_right")
-
-REFERENCE_PHRASES = (
-    "is not defined",
-    "positional argument",
-    "unexpected keyword",
-    "'related_searches'",
-    "ConnectionError",
-    "not supported",
-    "Invalid API call",
-    "Response error",
-    "Object of type SerpResults is not JSON serializable",
-    "400 Client Error",
-    "slice indices must be integers or None or have an __index__ method",
-    "connection error",
-    '"error":',
-)
-"""Phrases of the published script; the all-embracing ``"error":`` last, for telling reasons."""
+_DEPTH = 3  # documents inside documents that are still opened
+_LITERAL_LIMIT = 20_000  # characters of a Python literal that are still parsed
 
 _DELETED = re.compile("[^\u4e00-\u9fa5A-Za-z0-9^]")
+_NOT_LETTERS = re.compile(r"[^a-z]")
 
 
 def _reduced(text: str) -> str:
@@ -57,135 +53,8 @@ def _reduced(text: str) -> str:
 
 _REDUCED = tuple((phrase, _reduced(phrase)) for phrase in REFERENCE_PHRASES)
 
-# Order decides: the first category whose pattern occurs.
-CATEGORY_RULES = tuple(
-    (category, re.compile(pattern, re.IGNORECASE))
-    for category, pattern in (
-        (
-            "tool_hallucination",
-            r"\bname '\w+' is not defined|\b(?:unknown|invalid|no such) (?:tool|function|action)\b"
-            r"|\b(?:tool|function|action)\b.{0,60}\b(?:not found|(?:does|do) not exist|unknown"
-            r"|(?:is )?not (?:defined|available|one of|a valid (?:tool|function|action)))\b",
-        ),
-        (
-            "parameter_hallucination",
-            r"\bunexpected keyword\b|\btakes \d+ positional arguments? but\b"
-            r"|\b(?:unknown|unrecogni[sz]ed|unexpected|extra) "
-            r"(?:parameter|argument|field|input)s?\b"
-            r"|\badditional propert|\b(?:parameter|argument|field)s? .{0,60}\b(?:not allowed"
-            r"|not permitted|do(?:es)? not exist|not recogni[sz]ed)\b",
-        ),
-        (
-            "parameter_missing",
-            r"\bmissing \d+ required\b|\brequired positional argument\b|\bfield required\b"
-            r"|\bmissing (?:\w+ ){0,3}(?:parameter|argument|field|value|key)s?\b"
-            r"|\b(?:parameter|argument|field)s? .{0,40}\b(?:missing|required|not provided)\b"
-            r"|\b(?:is|are) (?:a )?(?:required|mandatory)\b|\bmust be (?:provided|specified|set)\b"
-            r"|\b(?:must|need to|have to|please) (?:provide|specify|supply|enter)\b"
-            r"|\bcan(?:not| not) (?:both )?be (?:none|null|empty|blank)\b",
-        ),
-        (
-            "service",
-            r"\brate.?limit|\btoo many requests\b|\bquota\b|\btimed? ?out\b|\bunavailable\b"
-            r"|\bconnection\w* ?(?:error|refused|reset|aborted|timeout)\b|\bconnectionerror\b"
-            r"|\bmax retries\b|\bun-?authori[sz]ed\b|\bnot authori[sz]ed\b|\bforbidden\b"
-            r"|\baccess denied\b|\bapi.?key\b|\bpermission\b|\bnot subscribed\b|\bsubscription\b"
-            r"|\binternal (?:server )?error\b|\binternal server\b|\bbad gateway\b|\bmaintenance\b"
-            r"|\bserializable\b|\bresponse error\b|\bexpecting value\b|\bindex out of range\b"
-            r"|\bhas no attribute\b|\bslice indices\b|\bnot subscriptable\b|\bSSL\b|\bproxy\b",
-        ),
-        (
-            "content_filling",
-            r"\binvalid\b|\bnot (?:a )?(?:valid|allowed|recogni[sz]ed)\b|\bnot[- ]supported\b"
-            r"|\bunsupported\b"
-            r"|\b(?:must|should|may not|cannot|can not|has to) be\b|\bbad request\b|\bincorrect\b"
-            r"|\bunprocessable\b|\bout of range\b|\bmalformed\b|\bwrong\b|\b(?:un)?able to parse\b"
-            r"|\b(?:greater|less|more|longer|shorter) than\b|\bdo(?:es)? not exist\b|\bexceeds?\b"
-            r"|\bcould not (?:parse|convert)\b|\bexpected\b|\bnot found\b|\bunknown\b",
-        ),
-    )
-)
 
-_NOTHING_FOUND = re.compile(
-    r"\bno\b[^.\"]{0,60}\b(?:found|available|match(?:es|ed|ing)?|results?|records?|data|exists?)\b"
-    r"|\b(?:not|never) (?:be )?found\b|\bfound (?:no|nothing|0)\b|\bnothing (?:was )?found\b"
-    r"|\b(?:did|does|do) not (?:return|match|have) any\b",
-    re.IGNORECASE,
-)
-_NOT_A_SEARCH = re.compile(
-    r"\b(?:tool|function|action|method|endpoint|route|command|parameter|argument|attribute|module"
-    r"|api|page|path|url|key)\b[^.]{0,40}\bnot found\b",
-    re.IGNORECASE,
-)
-
-# Sure signs in plain text (not a JSON document); each needs its word boundaries.
-_TEXT_RULES = tuple(
-    (name, re.compile(pattern))
-    for name, pattern in (
-        (
-            "exception name",
-            r"(?m)^\s*(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception)\b(?=\s*(?:[:(]|$))"
-            r"|\bTraceback \(most recent call last\)",
-        ),
-        ("exception text", r"^'[A-Za-z_][\w .-]{3,}'$"),  # str() of a Python KeyError
-        (
-            "exception text",
-            r"\bname '\w+' is not defined|\brequired positional argument|\bunexpected keyword arg"
-            r"|\btakes \d+ positional arguments? but|\bslice indices must be|\bhas no attribute\b"
-            r"|\bnot JSON serializable\b|\bindex out of range\b|\bis not subscriptable\b"
-            r"|\binvalid literal for\b|^Expecting value: line|\bunsupported operand\b"
-            r"|\bcould not convert\b|\bnot callable\b|\bMax retries exceeded\b",
-        ),
-        (
-            "phrase",
-            r"(?i)^\W*(?:an? |the )?(?:\w+ ){0,2}error\b"
-            r"(?=\s*(?:[:!.(-]|$|code|while|when|occurred))"
-            r"|(?i:(?<!no )\berror (?:occurred|while|when|code)\b)|(?im:^\W*error\b)"
-            r"|(?i:<title>[^<]{0,80}\b(?:error|not found|denied)\b)|(?i:(?<!no )\berror\W*$)"
-            r"|(?i:\b(?:response|connection|server|client|request|internal|network|parse|syntax"
-            r"|validation|runtime|http|ssl|api|database|timeout|unknown) error\b)",
-        ),
-        (
-            "phrase",
-            r"(?i)\b(?:invalid|unknown|unsupported|missing|illegal|unrecogni[sz]ed|bad|wrong) "
-            r"(?:\w+ )?(?:parameter|argument|value|input|api|request|format|field|key|token|tool"
-            r"|function|action|command|date|id|url|query|syntax|address|credentials?)s?\b",
-        ),
-        (
-            "phrase",
-            r"(?i)\b(?:un-?authori[sz]ed|not authori[sz]ed|forbidden|access denied"
-            r"|permission denied|rate limit(?:ed)?\b.{0,20}\b(?:exceeded|reached)|rate limited"
-            r"|too many requests|timed out|connection ?(?:refused|reset|aborted)"
-            r"|internal server|bad gateway|service unavailable|not[- ]supported|unprocessable"
-            r"|failed to|unable to|is required|not a valid|is not valid)\b",
-        ),
-    )
-)
-_HTTP = re.compile(
-    r"(?i)\b([45]\d\d) (?:client|server) error\b|\bHTTP(?:/[\d.]+)?[ :]*(?:status|error|code)*[ :]*"
-    r"([45]\d\d)\b|\bstatus[ _]?code[\"']?\s*[:=]?\s*([45]\d\d)\b|^\W*([45]\d\d)\s+(?:bad request"
-    r"|unauthorized|forbidden|not found|internal server|service unavailable|too many|gateway)"
-)
-# A JSON document that was cut off: a filled error key near its start.
-_CUT_ERROR_KEY = re.compile(
-    r"[\"']errors?[\"']\s*:(?!\s*(?:\[\s*\]|\{\s*\}|null\b|None\b|\"\"|''|[Ff]alse\b|0\b))"
-)
-_LONG_TEXT = 400  # characters; only the start of a longer plain text is searched for phrases
-
-_ERROR_KEYS = frozenset(
-    "error errors err errormessage errormsg errorcode errordescription exception fault traceback "
-    "nonfielderror nonfielderrors validationerrors".split()
-)
-_CODE_KEYS = frozenset("status statuscode code errorcode httpstatus httpcode cod".split())
-_MESSAGE_KEYS = frozenset(
-    "message msg detail details text description reason title note comment".split()
-)
-_WRAPPER_KEYS = frozenset("status meta header response result fault".split())
-_BAD_STATUS = frozenset("error err fail failed failure invalid nok exception".split())
-_EMPTY_TEXT = frozenset(("", "0", "none", "null", "false", "ok", "success", "no error", "200"))
-
-
-def classify_feedback(text: str, *, mode: str) -> FeedbackStatus:
+def classify_feedback(text: str, *, mode: str, tool: str = "") -> FeedbackStatus:
     """Judge the text of one tool feedback.
 
     Args:
@@ -193,6 +62,8 @@ def classify_feedback(text: str, *, mode: str) -> FeedbackStatus:
       mode: ``"reference"``, the substring rule of the published script (fires on any text that
         holds the letters e-r-r-o-r), or ``"structured"``: filled error keys, status fields, HTTP
         codes, exception names, and phrases with word boundaries.
+      tool: Name of the called tool, if known. An error "X not found" is an empty result for a
+        tool that searches (``find_user``) and a wrong value for any other (``cancel_order``).
 
     Source: code/mae/mae.py of the TL-Training release for ``reference``.
     """
@@ -204,21 +75,41 @@ def classify_feedback(text: str, *, mode: str) -> FeedbackStatus:
         return _OK
     if mode != "structured":
         raise ValueError(f"unknown feedback mode {mode!r}; known: {', '.join(MODES)}")
+    return _judge(text, tool, 0)
+
+
+def error_category(text: str, tool: str = "") -> str:
+    """Return the category of a feedback that is known to report an error.
+
+    It may be ``nothing_found``: what the source counts as an error can be a sound search.
+    """
+    found = classify_feedback(text, mode="structured", tool=tool)
+    if found.is_error or found.category == "nothing_found":
+        return found.category
+    return _category(text[: rules.HEAD], 0)
+
+
+def _judge(text: str, tool: str, depth: int) -> FeedbackStatus:
+    text = text.strip()
+    if text.startswith("meta=") and (match := rules.MCP_REPR.match(text)):
+        return _judge_mcp(_literal(match["text"]), match["error"] == "True", tool, depth)
     document = _document(text)
     if document is None:
-        return _judge_text(text.strip())
-    return _judge_document(document)
+        return _judge_text(text, tool)
+    return _judge_document(document, tool, depth)
 
 
-def error_category(text: str) -> str:
-    """Return the category of a feedback that is known to report an error."""
-    found = classify_feedback(text, mode="structured")
-    return found.category if found.is_error else _category(text[:_LONG_TEXT], 0)
+def _judge_mcp(text: Any, failed: bool, tool: str, depth: int) -> FeedbackStatus:
+    """Judge a Model Context Protocol result by its flag and, where that says nothing, its text."""
+    text = text if isinstance(text, str) else ""
+    if failed or rules.MCP_ERROR.search(text[-80:]):
+        return FeedbackStatus(True, "isError is true", _category(text, 0))
+    return _judge(text, tool, depth + 1) if depth < _DEPTH else _OK
 
 
 def _category(text: str, http: int) -> str:
-    head = text[: 4 * _LONG_TEXT]
-    for category, pattern in CATEGORY_RULES:
+    head = rules.URL.sub("", text[: 4 * rules.HEAD])
+    for category, pattern in rules.CATEGORY_RULES:
         if pattern.search(head):
             return category
     if http:
@@ -227,93 +118,157 @@ def _category(text: str, http: int) -> str:
 
 
 def _document(text: str) -> Any:
-    text = text.strip()
-    if not text or text[0] not in "{[":
+    if text[:1] not in ("{", "["):
         return None
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
-    if len(text) > 20_000:
-        return None
-    try:  # the str() of a Python dict, which many tools return
+    # The str() of a Python dict or list, which many tools return; one that was cut off is no
+    # literal, and a list of rows is a result whatever is in it.
+    opening = text[:8].replace(" ", "")
+    if opening.startswith(("[(", "[[(")) and text[-1] == "]":
+        return [(), ()]
+    if len(text) <= _LITERAL_LIMIT and text[-1] in "}]":
+        return _literal(text)
+    return None
+
+
+def _literal(text: str) -> Any:
+    try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
 
 
-def _judge_text(text: str) -> FeedbackStatus:
-    head = text[:_LONG_TEXT]
-    if match := _HTTP.search(head):
+def _judge_text(text: str, tool: str) -> FeedbackStatus:
+    head = text[: rules.HEAD]
+    if match := rules.HTTP.search(head):
         http = int(next(group for group in match.groups() if group))
         return FeedbackStatus(True, f"http {http}", _category(head, http))
-    for name, pattern in _TEXT_RULES[:3]:
+    for name, pattern in rules.EXCEPTION_RULES:
         if pattern.search(head):
-            category = "service" if head.startswith("'") else _category(head, 0)
-            return FeedbackStatus(True, name, category)
+            if head.startswith("'"):
+                return FeedbackStatus(True, name, "service")
+            return _error_or_nothing(name, head, 0, tool)
     if head[:1] in ("{", "["):
-        if _CUT_ERROR_KEY.search(head[:200]):
-            return _error_or_nothing("error key", head, 0)
+        if rules.CUT_ERROR_KEY.search(head[:200]):
+            return _error_or_nothing("error key", head, 0, tool)
         return _OK
-    if len(text) > _LONG_TEXT:
+    last = text[-rules.HEAD :].rsplit("\n", 1)[-1]
+    if rules.PROGRAM_MESSAGE.search(last):
+        return FeedbackStatus(True, "message of a program", _category(head, 0))
+    if len(text) > rules.HEAD:
         head = head.split("\n", 1)[0][:120]
-    for name, pattern in _TEXT_RULES[3:]:
+    for name, pattern in rules.PHRASE_RULES:
         if match := pattern.search(head):
-            return _error_or_nothing(f'{name} "{match[0].strip().lower()}"', head, 0)
-    if _NOTHING_FOUND.search(head):
-        if _NOT_A_SEARCH.search(head):
+            reason = f'{name} "{" ".join(match[0].split()).lower()}"'
+            return _error_or_nothing(reason, head, 0, tool)
+    if rules.NO_RESULTS.search(head) or rules.NOT_FOUND.search(head):
+        if rules.NOT_A_SEARCH.search(head):
             return FeedbackStatus(True, "phrase", _category(head, 0))
         return FeedbackStatus(False, "nothing found", "nothing_found")
+    if head.lower() in ("none", "null"):
+        return FeedbackStatus(False, "empty value", "nothing_found")
     return _OK
 
 
-def _judge_document(document: Any, depth: int = 0) -> FeedbackStatus:
+def _judge_document(document: Any, tool: str, depth: int) -> FeedbackStatus:
     if isinstance(document, list):
         if not document:
             return FeedbackStatus(False, "empty list", "nothing_found")
         if len(document) == 1 and isinstance(document[0], Mapping):
-            return _judge_document(document[0], depth)
+            return _judge_document(document[0], tool, depth)
         return _OK
     if not isinstance(document, Mapping):
         return _OK
-    fields = {re.sub(r"[^a-z]", "", str(key).lower()): (key, v) for key, v in document.items()}
+    if not document:
+        return FeedbackStatus(False, "empty document", "nothing_found")
+    fields = {_NOT_LETTERS.sub("", str(key).lower()): (key, v) for key, v in document.items()}
+    if fields.get("iserror", ("", None))[1] is True:
+        return _judge_mcp(_words(document), True, tool, depth)
     message = _words(
-        [value for name, (_, value) in fields.items() if name in _ERROR_KEYS | _MESSAGE_KEYS]
+        [
+            value
+            for name, (_, value) in fields.items()
+            if name in rules.ERROR_KEYS or name in rules.MESSAGE_KEYS
+        ]
     )
-    http = next((c for n, (_, v) in fields.items() if n in _CODE_KEYS and (c := _http_code(v))), 0)
+    code = (c for n, (_, v) in fields.items() if n in rules.CODE_KEYS and (c := _http_code(v)))
+    http = next(code, 0)
     for name, (key, value) in fields.items():
-        if name in _ERROR_KEYS and not _is_empty(value):
-            return _error_or_nothing(f"error key {key!r}", message, http or _http_code(value))
+        if name in rules.ERROR_KEYS and not _is_empty(value):
+            code = http or _http_code(value)
+            return _error_or_nothing(f"error key {key!r}", message, code, tool)
     for name, (key, value) in fields.items():
-        if name in _CODE_KEYS and _http_code(value):
-            return _error_or_nothing(f"http {http}", message, http)
-        if name in ("status", "state", "result") and str(value).lower() in _BAD_STATUS:
-            return _error_or_nothing(f"field {key!r} is {value!r}", message, 0)
+        if name in rules.CODE_KEYS and _http_code(value):
+            return _error_or_nothing(f"http {http}", message, http, tool)
+        if name in ("status", "state", "result") and str(value).lower() in rules.BAD_STATUS:
+            return _error_or_nothing(f"field {key!r} is {value!r}", message, 0, tool)
         if name in ("success", "ok", "succeeded") and value is False:
-            return _error_or_nothing(f"field {key!r} is false", message, 0)
-    if depth < 2:
-        for name, (_, value) in fields.items():
-            if name in _WRAPPER_KEYS and isinstance(value, Mapping):
-                inner = _judge_document(value, depth + 1)
-                if inner.is_error:
-                    return inner
+            return _error_or_nothing(f"field {key!r} is false", message, 0, tool)
+    inner = _inside(fields, tool, depth)
+    if inner.is_error:
+        return inner
     # A document that says nothing but a message is judged by the message.
-    if (
-        message
-        and len(fields) <= 4
-        and all(
-            name in _MESSAGE_KEYS | _CODE_KEYS | {"type", "documentationurl", "success"}
-            for name in fields
-        )
-    ):
-        return _judge_text(message)
+    if message and len(fields) <= 4:
+        known = rules.MESSAGE_KEYS | rules.CODE_KEYS | {"type", "documentationurl", "success"}
+        if all(name in known for name in fields):
+            return _judge_text(message, tool)
+        plain = _words([v for n, (_, v) in fields.items() if n in rules.PLAIN_MESSAGE_KEYS])
+        if plain and all(isinstance(v, (str, int, float)) for _, v in fields.values()):
+            found = _judge_text(plain, tool)
+            if found is not _OK:
+                return found
+    return _declined(fields) or _empty(fields) or inner
+
+
+def _inside(fields: Mapping[str, tuple[Any, Any]], tool: str, depth: int) -> FeedbackStatus:
+    """Judge the documents that a document wraps."""
+    if depth >= _DEPTH:
+        return _OK
+    for name, (_, value) in fields.items():
+        if name == "content" and isinstance(value, list):
+            texts = [v["text"] for v in value if isinstance(v, Mapping) and "text" in v]
+            if len(texts) == 1 and isinstance(texts[0], str):
+                return _judge(texts[0], tool, depth + 1)
+        if name not in rules.WRAPPER_KEYS:
+            continue
+        if isinstance(value, str) and value[:1] in ("{", "["):
+            value = _document(value.strip())
+        if isinstance(value, Mapping):
+            inner = _judge_document(value, tool, depth + 1)
+            if inner.is_error:
+                return inner
+            if {"jsonrpc", "meta", "isError"} & fields.keys():
+                return inner
     return _OK
 
 
-def _error_or_nothing(reason: str, message: str, http: int) -> FeedbackStatus:
-    found_nothing = _NOTHING_FOUND.search(message) and not _NOT_A_SEARCH.search(message)
-    if found_nothing and http in (0, 404):
-        return FeedbackStatus(False, "nothing found", "nothing_found")
+def _declined(fields: Mapping[str, tuple[Any, Any]]) -> FeedbackStatus | None:
+    for name, (key, value) in fields.items():
+        short = isinstance(value, str) and len(value) < rules.HEAD
+        if short and name.endswith(("status", "message")) and rules.DECLINED.search(value):
+            return FeedbackStatus(False, f"field {key!r} says no", "nothing_found")
+    return None
+
+
+def _empty(fields: Mapping[str, tuple[Any, Any]]) -> FeedbackStatus | None:
+    containers = [value for name, (_, value) in fields.items() if name in rules.CONTAINER_KEYS]
+    lists = [value for value in containers if isinstance(value, (list, dict))]
+    if lists and not any(containers):
+        return FeedbackStatus(False, "empty result", "nothing_found")
+    counts = [value for name, (_, value) in fields.items() if name in rules.COUNT_KEYS]
+    if 0 in [c for c in counts if not isinstance(c, bool)] and not any(containers):
+        return FeedbackStatus(False, "count of results is 0", "nothing_found")
+    return None
+
+
+def _error_or_nothing(reason: str, message: str, http: int, tool: str) -> FeedbackStatus:
+    if http in (0, 400, 404) and not rules.NOT_A_SEARCH.search(message):
+        searched = rules.NOT_FOUND.search(message) and rules.SEARCH_TOOL.search(tool)
+        if searched or (http in (0, 404) and rules.NO_RESULTS.search(message)):
+            return FeedbackStatus(False, "nothing found", "nothing_found")
     return FeedbackStatus(True, reason, _category(message, http))
 
 
@@ -337,7 +292,7 @@ def _words(values: Any) -> str:
 
 def _is_empty(value: Any) -> bool:
     if isinstance(value, str):
-        return value.strip().lower() in _EMPTY_TEXT
+        return value.strip().lower() in rules.EMPTY_TEXT
     if isinstance(value, Mapping):
         return all(_is_empty(inner) for inner in value.values())
     if isinstance(value, (list, tuple)):
