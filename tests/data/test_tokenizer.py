@@ -90,3 +90,17 @@ def test_a_word_has_the_same_ids_after_a_blank_as_inside_quotes(trained):
     word, _ = trained.encode("tool")
     for ids in (after_blank, in_quotes):
         assert any(ids[i : i + len(word)] == word for i in range(len(ids)))
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "llama_like", "joining"])
+def test_the_pieces_of_a_text_join_to_it(kind, request):
+    chosen = request.getfixturevalue(kind)
+    text = " search_advice(query = 'naïve 😀 \ufffd 日本') \n"
+    ids = [*chosen.encode_continuation(text)[0], chosen.eos_id]
+    pieces = chosen.pieces(ids)
+    assert len(pieces) == len(ids) and pieces[-1] == chosen.eos_text
+    assert "".join(pieces) == chosen.decode(ids, keep_control=True)
+    if kind == "tokenizer":
+        assert "".join(pieces) == text + chosen.eos_text
+        [*parts, whole] = pieces[pieces.index("😀") - 3 : pieces.index("😀") + 1]
+        assert parts == ["", "", ""] and whole == "😀"

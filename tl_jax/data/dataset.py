@@ -32,7 +32,7 @@ QUARANTINE = "quarantine.jsonl"
 REPORT = "mae_report.json"
 FINGERPRINT = "fingerprint.json"
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 """Raise when the same inputs give other files."""
 
 _FILES = frozenset(

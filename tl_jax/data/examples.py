@@ -15,6 +15,7 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.key_tokens import reply_weights
 from tl_jax.data.mae import TurnLabel, sample_id
+from tl_jax.data.marks import mark_turns, to_tags
 from tl_jax.data.rivals import Rivals
 from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.templates import Rendered, render_prompt, render_sample
@@ -34,7 +35,7 @@ class Example:
       ids: Token ids.
       weights: Loss weight of each token as a target; 0 is untrained, the first is always 0.
       tags: Labels of the trajectory, its id, source and line, the trained turns, the number of
-        key tokens of each, and how many tool feedbacks were left out.
+        key tokens of each, how many tool feedbacks were left out, and what ``marks`` keeps.
     """
 
     id: str
@@ -224,6 +225,7 @@ def build_examples(
         identity = sample_id(trajectory, group[0]) if action == "drop" else trajectory.id
         weights: list[float] = [0] * len(sample.ids)
         found = []
+        positions: list[int] = []
         replies = {reply.message: reply for reply in sample.rendered.replies}
         for label in group:
             start, end = sample.borders[label.message]
@@ -245,7 +247,11 @@ def build_examples(
                 reply = [weight / total for weight in reply]
             weights[start:end] = reply
             found.append(str(len(keys)))
-        tags = {**_tags(trajectory, group, elided), "key_tokens": ",".join(found)}
+            positions += (start + key for key in keys)
+        trained = [label.message for label in group]
+        marks = mark_turns(labels, trained, replies.values(), sample.offsets, sample.borders)
+        tags = _tags(trajectory, group, elided)
+        tags |= {"key_tokens": ",".join(found), **to_tags(positions, marks)}
         examples.append(Example(identity, sample.ids, weights, tags))
     return examples, skipped
 

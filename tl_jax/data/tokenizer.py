@@ -21,6 +21,7 @@ PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 # Put before a text piece that continues another one, for tokenizers that treat the start of a
 # text specially (LLaMA-2 writes a blank there); its tokens are taken off again.
 _ANCHOR = "\n"
+_LONGEST_CHARACTER = 4  # bytes, and so tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,24 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], *, keep_control: bool = False) -> str:
         """Return the text of ``ids``; control tokens are left out unless ``keep_control``."""
         return self.backend.decode(list(ids), skip_special_tokens=not keep_control)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of every token, control tokens included; joined they are the text.
+
+        A character made of several tokens is the text of the last of them, the others have none.
+        """
+        pieces, before, read = [], 0, 0
+        for end in range(1, len(ids) + 1):
+            known = self.decode(ids[before:read], keep_control=True)
+            text = self.decode(ids[before:end], keep_control=True)
+            unfinished = text.endswith("\N{REPLACEMENT CHARACTER}") and end < len(ids)
+            if unfinished and end - read < _LONGEST_CHARACTER:
+                pieces.append("")
+                continue
+            pieces.append(text[len(known) :])
+            # The next is read after this one: some decoders drop a blank at the start.
+            before, read = read, end
+        return pieces
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write the tokenizer files so that ``AutoTokenizer`` and ``load_tokenizer`` read them."""
