@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.calls.parse import REASONS, CallSyntaxError, parse_call
+from tl_jax.calls.parse import REASONS, CallSyntaxError, parse_call, parse_calls
 from tl_jax.calls.syntax import MAX_DEPTH, MAX_LENGTH
 
 READ = [
@@ -137,7 +137,56 @@ def test_everything_else_is_refused_with_its_reason(text, reason):
 
 
 def test_every_documented_reason_occurs():
-    assert {reason for _, reason in REFUSED} == set(REASONS)
+    elsewhere = {"unknown_field", "missing_field", "bad_name", "bad_arguments", "too_many_calls"}
+    assert {reason for _, reason in REFUSED} == set(REASONS) - elsewhere
+
+
+TWO = (ToolCall("f", {"a": 1}), ToolCall("g", {"b": ["x"]}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(a=1)\ng(b=['x'])",
+        " f(a=1) \n\n g(b=['x']) \n",
+        "[f(a=1), g(b=['x'])]",
+        "[f(a=1),\n g(b=['x']),]\n",
+    ],
+)
+def test_several_calls_stand_on_lines_or_in_a_list(text):
+    assert parse_calls(text) == TWO
+    with pytest.raises(CallSyntaxError):
+        parse_call(text)
+
+
+def test_one_call_is_also_several():
+    assert parse_calls("f(a=1)") == parse_calls("[f(a=1)]") == TWO[:1]
+
+
+@pytest.mark.parametrize(
+    "text,reason,position",
+    [
+        ("", "empty", 0),
+        ("[]", "no_call", 1),
+        ("[", "truncated", 1),
+        ("[f(a=1)", "truncated", 7),
+        ("[f(a=1),", "truncated", 8),
+        ("[f(a=1) g()]", "missing_delimiter", 8),
+        ("[f(a=1)] ok", "trailing_text", 9),
+        ("[f(a=1)]\ng()", "trailing_text", 9),
+        ("[f(a=1), 'x']", "no_call", 9),
+        ("[[f(a=1)]]", "no_call", 1),
+        ("f(a=1) g()", "trailing_text", 7),
+        ("f(a=1); g()", "trailing_text", 6),
+        ("f(a=1)\nThat is all.", "trailing_text", 7),
+        ("f(a=1)\ng(", "truncated", 9),
+        ("f(a=1)\ng(1)", "positional_argument", 9),
+    ],
+)
+def test_several_calls_are_refused_with_reason_and_place(text, reason, position):
+    with pytest.raises(CallSyntaxError) as error:
+        parse_calls(text)
+    assert (error.value.reason, error.value.position) == (reason, position)
 
 
 @pytest.mark.parametrize("name", ["a.b.c", "get-weather", "2fa", "/items", "\u00fcber", "a" * 5000])

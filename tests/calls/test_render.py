@@ -1,4 +1,4 @@
-"""Rendering of calls: the two forms, their spans, and that parsing undoes them."""
+"""Rendering of Python calls: the two forms, their spans, and that parsing undoes them."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.parse import CallSyntaxError, parse_call
-from tl_jax.calls.render import STYLES, render_call, render_call_spans
+from tl_jax.calls.render import PYTHON_STYLES, render_call, render_call_spans
 from tl_jax.calls.syntax import MAX_DEPTH, MAX_LENGTH
 
 NAMES = st.from_regex(r"[A-Za-z_0-9\u00e9.\-]{1,12}", fullmatch=True)
@@ -28,7 +28,7 @@ VALUES = st.recursive(
 CALLS = st.builds(ToolCall, NAMES, st.dictionaries(NAMES, VALUES, max_size=5))
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", PYTHON_STYLES)
 @settings(max_examples=300, deadline=None)
 @given(call=CALLS)
 def test_parsing_undoes_rendering(style, call):
@@ -37,7 +37,7 @@ def test_parsing_undoes_rendering(style, call):
     assert repr(parsed) == repr(call)  # 1 is not 1.0 is not True, and the order is kept
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", PYTHON_STYLES)
 @settings(max_examples=150, deadline=None)
 @given(call=CALLS)
 def test_spans_cut_out_the_parts(style, call):
@@ -52,7 +52,7 @@ def test_spans_cut_out_the_parts(style, call):
         assert repr(parse_call(f"f(a={literal})").arguments["a"]) == repr(value)
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", PYTHON_STYLES)
 @settings(max_examples=60, deadline=None)
 @given(call=CALLS, data=st.data())
 def test_no_proper_prefix_is_that_call(style, call, data):
@@ -75,18 +75,22 @@ def test_the_released_form():
     )
 
 
+def test_the_call_style_is_written_in_the_released_form():
+    assert render_call(CALL, "python") == render_call(CALL, "released")
+
+
 def test_the_script_form():
     assert render_call(CALL, "script") == (
         'get_papers(query="it\'s \u00e9", limit=1, tags=["a", true, null], sort={"k": 1.5})'
     )
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", PYTHON_STYLES)
 def test_a_call_without_arguments(style):
     assert render_call(ToolCall("random_advice"), style) == "random_advice()"
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", PYTHON_STYLES)
 def test_a_tuple_is_written_as_a_list(style):
     text = render_call(ToolCall("f", {"a": (1, ("x",))}), style)
     assert parse_call(text).arguments == {"a": [1, ["x"]]}
@@ -99,7 +103,7 @@ def nested(depth):
     return value
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", PYTHON_STYLES)
 @pytest.mark.parametrize(
     "call,message",
     [
@@ -121,7 +125,7 @@ def test_what_cannot_be_read_back_is_not_written(call, message, style):
         render_call(call, style)
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", PYTHON_STYLES)
 def test_the_deepest_value_comes_back(style):
     value = nested(MAX_DEPTH)
     assert parse_call(render_call(ToolCall("f", {"a": value}), style)).arguments["a"] == value

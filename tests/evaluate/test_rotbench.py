@@ -9,7 +9,7 @@ import pytest
 
 from tl_jax.calls.call import Parameter, ToolCall
 from tl_jax.calls.parse import parse_call
-from tl_jax.calls.render import STYLES, render_call
+from tl_jax.calls.render import PYTHON_STYLES, render_call
 from tl_jax.data.schema import RowError
 from tl_jax.evaluate.rotbench import NOISES, read_items, score_item, score_react
 from tl_jax.evaluate.scores import MISS, TurnScore, summarise
@@ -218,7 +218,7 @@ def test_gold_calls_survive_rendering_and_parsing(noise):
     for item in read_items(FILE, noise=noise):
         for gold in item.golds:
             try:
-                texts = [render_call(gold, style) for style in STYLES]
+                texts = [render_call(gold, style) for style in PYTHON_STYLES]
             except ValueError:
                 refused += 1  # one heavy item has a parameter whose name holds "="
                 continue

@@ -1,27 +1,34 @@
-"""Read model output as one call, without evaluating anything."""
+"""Read model output as calls, without evaluating anything."""
 
 from __future__ import annotations
 
 from tl_jax.calls.call import ToolCall
+from tl_jax.calls.json_style import parse_hermes, parse_llama_json, parse_mistral
 from tl_jax.calls.python_style import parse_python
-from tl_jax.calls.syntax import MAX_LENGTH, REASONS, CallSyntaxError
+from tl_jax.calls.syntax import MAX_CALLS, MAX_LENGTH, REASONS, CallSyntaxError
 
-__all__ = ["REASONS", "STYLES", "CallSyntaxError", "parse_call"]
+__all__ = ["REASONS", "STYLES", "CallSyntaxError", "parse_call", "parse_calls"]
 
-_PARSERS = {"python": parse_python}
+_PARSERS = {
+    "python": parse_python,
+    "hermes": parse_hermes,
+    "llama_json": parse_llama_json,
+    "mistral": parse_mistral,
+}
 STYLES = tuple(_PARSERS)
-"""Call styles that ``parse_call`` reads."""
+"""Call styles that ``parse_call`` and ``parse_calls`` read."""
 
 
 def parse_call(text: str, style: str = "python") -> ToolCall:
     """Parse ``text`` as exactly one call.
 
     Blanks and newlines around the call are ignored; any other text before or after it, a second
-    call, an argument without a name and a repeated name are errors. One parser reads both
-    renderings of ``render.render_call``. Tuples come back as lists.
+    call, an argument without a name and a repeated name are errors. What ``render.render_call``
+    writes is read back as an equal call; tuples come back as lists.
 
     Args:
-      text: What the model wrote, without special tokens.
+      text: What the model wrote, without special tokens, but with the marks of the style
+        (``<tool_call>``, ``[TOOL_CALLS]``) even where they are special tokens.
       style: One of ``STYLES``.
 
     Returns:
@@ -31,12 +38,37 @@ def parse_call(text: str, style: str = "python") -> ToolCall:
       CallSyntaxError: The text is not one call; ``reason`` is a key of ``REASONS``.
       ValueError: ``style`` is unknown.
     """
+    return _parse(text, style, 1)[0]
+
+
+def parse_calls(text: str, style: str = "python") -> tuple[ToolCall, ...]:
+    """Parse ``text`` as one call or several.
+
+    Python calls stand on lines of their own or in one bracketed list, Hermes calls in tags of
+    their own or in a list between tags, Llama calls are separated by ``;``, Mistral calls stand
+    in a list or each after its own mark. An empty list is no call.
+
+    Args:
+      text: As for ``parse_call``.
+      style: One of ``STYLES``.
+
+    Returns:
+      The calls in order, at least one and at most ``syntax.MAX_CALLS``.
+
+    Raises:
+      CallSyntaxError: The text is anything but calls; ``reason`` is a key of ``REASONS``.
+      ValueError: ``style`` is unknown.
+    """
+    return _parse(text, style, MAX_CALLS)
+
+
+def _parse(text: str, style: str, most: int) -> tuple[ToolCall, ...]:
     if style not in _PARSERS:
         raise ValueError(f"unknown call style {style!r}; known: {', '.join(STYLES)}")
     if len(text) > MAX_LENGTH:
         raise CallSyntaxError("too_long", MAX_LENGTH)
     _check_characters(text)
-    return _PARSERS[style](text)
+    return _PARSERS[style](text, most)
 
 
 def _check_characters(text: str) -> None:

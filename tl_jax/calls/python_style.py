@@ -2,6 +2,7 @@
 
 Grammar, a closed subset of Python with the names that real interfaces use:
 
+    calls  := call (newline call)* | "[" call ("," call)* [","] "]"
     call   := name "(" [pair ("," pair)* [","]] ")"
     pair   := name "=" value
     value  := string+ | number | literal | "[" values "]" | "(" values ")" | "{" entries "}"
@@ -19,16 +20,20 @@ import re
 from typing import Any
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.calls.syntax import MAX_DEPTH, MAX_DIGITS, CallSyntaxError
+from tl_jax.calls.syntax import MAX_DEPTH, MAX_DIGITS, CallSyntaxError, check_room
 
 NAME_PATTERN = r"[\w.\-$@/:]++"
 _SPACE = re.compile(r"[ \t\r\n]*+")
-_HEAD = re.compile(rf"[ \t\r\n]*+({NAME_PATTERN})[ \t]*+\(")
+_COMMA = re.compile(r"[ \t\r\n]*+,[ \t\r\n]*+")
+_NAME = re.compile(NAME_PATTERN)
+_HEAD = re.compile(rf"({NAME_PATTERN})[ \t]*+\(")
 _KEY = re.compile(rf"({NAME_PATTERN})[ \t\r\n]*+=[ \t\r\n]*+")
 _STRING = re.compile(
     r"'([^'\\\n\r]*+(?:\\[^\n\r][^'\\\n\r]*+)*+)'|\"([^\"\\\n\r]*+(?:\\[^\n\r][^\"\\\n\r]*+)*+)\""
 )
 _NUMBER = re.compile(r"[+-]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+")
+# The common case of a number, which needs no further checks.
+_INTEGER = re.compile(r"-?+(?:0|[1-9][0-9]{0,17}+)(?=[ \t\r\n,)\]}])")
 _WORD = re.compile(r"[^\W\d]\w*+")
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL
@@ -49,11 +54,44 @@ _LITERALS = {"True": True, "true": True, "False": False, "false": False, "None":
 _NON_FINITE = re.compile(r"[+-]?(?:nan|NaN|inf|Infinity)\b")
 
 
-def parse_python(text: str) -> ToolCall:
-    """Parse ``text``, whole but for outer blanks, as one call; see ``parse.parse_call``."""
-    head = _HEAD.match(text)
+def parse_python(text: str, most: int) -> tuple[ToolCall, ...]:
+    """Parse ``text``, whole but for outer blanks, as calls; see ``parse.parse_calls``.
+
+    ``most`` is the number of calls that there may be; where it is 1 a bracketed list is no call.
+    """
+    at = _skip(text, 0)
+    if most != 1 and text.startswith("[", at):
+        calls, at = _bracketed_calls(text, at, most)
+        if at < len(text):
+            raise CallSyntaxError("trailing_text", at)
+        return tuple(calls)
+    call, at = _call(text, at)
+    calls = [call]
+    while (following := _skip(text, at)) < len(text):
+        # A further call stands on a line of its own.
+        if "\n" not in text[at:following] or _HEAD.match(text, following) is None:
+            raise CallSyntaxError("trailing_text", following)
+        check_room(len(calls), most, following)
+        call, at = _call(text, following)
+        calls.append(call)
+    return tuple(calls)
+
+
+def _bracketed_calls(text: str, at: int, most: int) -> tuple[list[ToolCall], int]:
+    calls: list[ToolCall] = []
+    at = _skip(text, at + 1)
+    while not calls or text[at : at + 1] != "]":
+        check_room(len(calls), most, at)
+        call, at = _call(text, at)
+        calls.append(call)
+        at = _next_item(text, at, "]")
+    return calls, _skip(text, at + 1)
+
+
+def _call(text: str, at: int) -> tuple[ToolCall, int]:
+    head = _HEAD.match(text, at)
     if head is None:
-        raise _head_error(text)
+        raise _head_error(text, at)
     arguments: dict[str, Any] = {}
     at = _skip(text, head.end())
     while text[at : at + 1] != ")":
@@ -64,10 +102,7 @@ def parse_python(text: str) -> ToolCall:
             raise CallSyntaxError("duplicate_argument", at)
         arguments[key[1]], at = _value(text, key.end(), 0)
         at = _next_item(text, at, ")")
-    end = _skip(text, at + 1)
-    if end != len(text):
-        raise CallSyntaxError("trailing_text", end)
-    return ToolCall(head[1], arguments)
+    return ToolCall(head[1], arguments), at + 1
 
 
 def _skip(text: str, at: int) -> int:
@@ -76,16 +111,20 @@ def _skip(text: str, at: int) -> int:
 
 def _next_item(text: str, at: int, closer: str) -> int:
     """Step over the comma after an item; stay on the closing bracket."""
+    comma = _COMMA.match(text, at)
+    if comma is not None:
+        return comma.end()
     at = _skip(text, at)
     following = text[at : at + 1]
-    if following == ",":
-        return _skip(text, at + 1)
     if following == closer:
         return at
     raise CallSyntaxError("missing_delimiter" if following else "truncated", at)
 
 
 def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
+    integer = _INTEGER.match(text, at)
+    if integer is not None:
+        return int(integer[0]), integer.end()
     first = text[at : at + 1]
     if first in ("'", '"'):
         return _strings(text, at)
@@ -179,11 +218,10 @@ def _dictionary(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
     return values, at + 1
 
 
-def _head_error(text: str) -> CallSyntaxError:
-    at = _skip(text, 0)
+def _head_error(text: str, at: int) -> CallSyntaxError:
     if at == len(text):
-        return CallSyntaxError("empty", at)
-    name = re.compile(NAME_PATTERN).match(text, at)
+        return CallSyntaxError("truncated" if text.strip(" \t\r\n") else "empty", at)
+    name = _NAME.match(text, at)
     complete = name is not None and _skip(text, name.end()) == len(text)
     return CallSyntaxError("truncated" if complete else "no_call", at)
 

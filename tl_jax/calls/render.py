@@ -6,14 +6,19 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall
+from tl_jax.calls.json_style import JSON_STYLES, JsonStyle
 from tl_jax.calls.python_style import NAME_PATTERN
-from tl_jax.calls.syntax import MAX_DEPTH, MAX_LENGTH
+from tl_jax.calls.syntax import MAX_CALLS, MAX_DEPTH, MAX_LENGTH
 
-STYLES = ("released", "script")
-"""``released``: ``f(key = 'value', n = 1)``; ``script``: ``f(key="value", n=1)``."""
+STYLES = ("released", "script", "python", *JSON_STYLES)
+"""``released``: ``f(key = 'value', n = 1)``; ``script``: ``f(key="value", n=1)``; ``python``, the
+call style that reads both, is written as ``released``; the others as in ``json_style``."""
+PYTHON_STYLES = ("released", "script", "python")
+"""Those that ``parse.parse_call`` reads as ``python``; the others it reads under their own name."""
 
 Span = tuple[int, int]
 
@@ -35,7 +40,7 @@ class CallText:
       text: The call, without a blank before or after it.
       name_span: (start, end) of the tool name, in characters of ``text``.
       argument_spans: Per argument, in order, the span of its name and of its value; quotes and
-        brackets belong to the value.
+        brackets belong to the value. The quotes of a name do not belong to it.
     """
 
     text: str
@@ -43,27 +48,89 @@ class CallText:
     argument_spans: tuple[tuple[Span, Span], ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class CallsText:
+    """Calls rendered as one text.
+
+    Attributes:
+      text: The calls, without a blank before or after them.
+      calls: Each call's own text, with its spans counted from its own start.
+      starts: Where each call's text begins in ``text``. Marks that stand around all calls
+        together belong to none of them.
+    """
+
+    text: str
+    calls: tuple[CallText, ...]
+    starts: tuple[int, ...]
+
+
 def render_call(call: ToolCall, style: str = "released") -> str:
-    """Render ``call``; ``parse_call`` reads either style back as an equal call.
+    """Render ``call``; ``parse_call`` reads every style back as an equal call.
 
     Args:
       call: Name and JSON-like arguments; tuples are written as lists.
       style: ``"released"`` is the form of the released model and the paper's figures (Python
         literals, blanks round ``=``); ``"script"`` that of the published conversion script (JSON
-        values, no blanks).
+        values, no blanks); for the others see ``STYLES``.
 
     Raises:
-      ValueError: The call has no such text: a name with blanks or brackets, a value outside JSON,
-        a number that is not finite, a lone surrogate, or too much depth or length.
+      ValueError: The call has no such text: a Python name with blanks or brackets, an empty tool
+        name, a value outside JSON, a number that is not finite, a lone surrogate, or too much
+        depth or length.
     """
     return render_call_spans(call, style).text
 
 
+def render_calls(calls: Sequence[ToolCall], style: str = "released") -> str:
+    """Render the calls of one turn; ``parse_calls`` reads every style back.
+
+    Raises:
+      ValueError: There is no call, there are too many, or as in ``render_call``.
+    """
+    return render_calls_spans(calls, style).text
+
+
 def render_call_spans(call: ToolCall, style: str = "released") -> CallText:
     """Render ``call`` and return where its parts are; see ``render_call``."""
+    rendered = render_calls_spans((call,), style)
+    return _shifted(rendered.calls[0], rendered.starts[0], rendered.text)
+
+
+def render_calls_spans(calls: Sequence[ToolCall], style: str = "released") -> CallsText:
+    """Render the calls of one turn and return where their parts are; see ``render_calls``."""
     if style not in STYLES:
         raise ValueError(f"unknown call rendering {style!r}; known: {', '.join(STYLES)}")
-    literal, equals = (_python, " = ") if style == "released" else (_json, "=")
+    if not calls:
+        raise ValueError("there is no call to render")
+    if len(calls) > MAX_CALLS:
+        raise ValueError(f"{len(calls)} calls in one turn; at most {MAX_CALLS} can be read back")
+    if style in JSON_STYLES:
+        form = JSON_STYLES[style]
+        texts = tuple(_json_call(call, form) for call in calls)
+        opening, separator, closing = form.opening, form.separator, form.closing
+    else:
+        texts = tuple(_python_call(call, style) for call in calls)
+        opening, separator, closing = "", "\n", ""
+    starts = [len(opening)]
+    for text in texts[:-1]:
+        starts.append(starts[-1] + len(text.text) + len(separator))
+    whole = opening + separator.join(text.text for text in texts) + closing
+    if len(whole) > MAX_LENGTH:
+        names = ", ".join(dict.fromkeys(call.name for call in calls))
+        raise ValueError(f"tool {names}: the call is longer than {MAX_LENGTH} characters")
+    return CallsText(whole, texts, tuple(starts))
+
+
+def _shifted(call: CallText, by: int, text: str) -> CallText:
+    def moved(span: Span) -> Span:
+        return span[0] + by, span[1] + by
+
+    arguments = tuple((moved(name), moved(value)) for name, value in call.argument_spans)
+    return CallText(text, moved(call.name_span), arguments)
+
+
+def _python_call(call: ToolCall, style: str) -> CallText:
+    literal, equals = (_json, "=") if style == "script" else (_python, " = ")
     _check_name(call.name, "tool")
     text = f"{call.name}("
     spans = []
@@ -74,10 +141,26 @@ def render_call_spans(call: ToolCall, style: str = "released") -> CallText:
         rendered = literal(value)
         text += f"{', ' if spans else ''}{name}{equals}{rendered}"
         spans.append(((start, start + len(name)), (len(text) - len(rendered), len(text))))
-    text += ")"
-    if len(text) > MAX_LENGTH:
-        raise ValueError(f"tool {call.name}: the call is longer than {MAX_LENGTH} characters")
-    return CallText(text, (0, len(call.name)), tuple(spans))
+    return CallText(text + ")", (0, len(call.name)), tuple(spans))
+
+
+def _json_call(call: ToolCall, form: JsonStyle) -> CallText:
+    if not call.name:
+        raise ValueError("tool name '' cannot be written in a call; give the tool a name")
+    _check_text(call.name, f"tool {call.name!r}")
+    text = f'{form.before}{{"name": {_json(call.name)}'
+    name_span = (len(text) - len(_json(call.name)) + 1, len(text) - 1)
+    text += f', "{form.arguments}": {{'
+    spans = []
+    for name, value in call.arguments.items():
+        where = f"{call.name}.{name}"
+        _check_text(name, where)
+        _check_value(value, where, 0)
+        quoted, rendered = _json(name), _json(value)
+        start = len(text) + (3 if spans else 1)
+        text += f"{', ' if spans else ''}{quoted}: {rendered}"
+        spans.append(((start, start + len(quoted) - 2), (len(text) - len(rendered), len(text))))
+    return CallText(f"{text}}}}}{form.after}", name_span, tuple(spans))
 
 
 def _python(value: Any) -> str:

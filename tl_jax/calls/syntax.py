@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 MAX_LENGTH = 65_536
 """Longest text, in characters, that is read as a call."""
+MAX_CALLS = 256
+"""Most calls that are read from one text."""
 MAX_DEPTH = 32
 """Deepest nesting of brackets inside one argument value."""
 MAX_DIGITS = 4_300
@@ -14,11 +16,16 @@ MAX_DIGITS = 4_300
 REASONS: Mapping[str, str] = {
     "empty": "there is no text",
     "too_long": f"the text is longer than {MAX_LENGTH} characters",
+    "too_many_calls": f"there are more than {MAX_CALLS} calls",
     "too_deep": f"brackets are nested deeper than {MAX_DEPTH}",
     "bad_character": "the text holds a NUL or a lone surrogate",
-    "no_call": "the text does not begin with a tool name and an opening parenthesis",
+    "no_call": "no call begins where one should",
     "truncated": "the text ends inside the call",
-    "trailing_text": "something follows the closing parenthesis",
+    "trailing_text": "something follows the call",
+    "unknown_field": "a call has a field beside its name and arguments",
+    "missing_field": "a call has no name or no arguments",
+    "bad_name": "the name of a call is not a string, or is empty",
+    "bad_arguments": "the arguments of a call are not an object",
     "positional_argument": "an argument has no name",
     "unpacking": "an argument is unpacked with * or **",
     "duplicate_argument": "an argument name occurs twice",
@@ -26,7 +33,7 @@ REASONS: Mapping[str, str] = {
     "bad_key": "a dictionary entry is not a quoted key, a colon and a value",
     "bad_value": "a value is neither a literal nor a list or dictionary of literals",
     "unquoted_value": "a bare word stands where a value is due",
-    "bad_string": "a string is not closed on its line",
+    "bad_string": "a string is not closed on its line, or holds a raw control character",
     "bad_escape": "a string holds an escape that names no character",
     "bad_number": "a number is not in plain decimal form with at most one sign",
     "non_finite": "a number is infinite or not a number",
@@ -36,7 +43,7 @@ REASONS: Mapping[str, str] = {
 
 
 class CallSyntaxError(ValueError):
-    """Text that is not exactly one call.
+    """Text that is not a call, or not calls, and nothing else.
 
     Attributes:
       reason: A key of ``REASONS``.
@@ -47,3 +54,13 @@ class CallSyntaxError(ValueError):
         super().__init__(f"{REASONS[reason]} (at character {position})")
         self.reason = reason
         self.position = position
+
+
+def check_room(count: int, most: int, at: int) -> None:
+    """Refuse the call that begins at ``at`` if ``count`` calls before it are all there may be.
+
+    Raises:
+      CallSyntaxError: There is no room; after a single call that is due, more is trailing text.
+    """
+    if count == most:
+        raise CallSyntaxError("trailing_text" if most == 1 else "too_many_calls", at)
