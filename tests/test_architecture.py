@@ -48,7 +48,11 @@ SIDEWAYS = {
 # Inside a room: a module may import those before it in its chain, never those after it.
 CHAINS = {
     "ops": [("rope", "attention")],
-    "calls": [("call", "syntax", "parse", "render"), ("call", "compare")],
+    "calls": [
+        ("call", "syntax", "json_values", "json_style", "parse", "render"),
+        ("syntax", "python_style", "json_style"),
+        ("call", "compare"),
+    ],
     "models": [("layers", "heads", "decoder", "functional"), ("registry", "functional")],
     "data": [
         ("schema", "importers", "dataset"),
