@@ -8,6 +8,7 @@ from typing import Any
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.render import render_call
+from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.schemas import writable_name
 from tl_jax.data.schema import Message
 
@@ -61,9 +62,7 @@ def sound_call(name: Any, arguments: Any) -> ToolCall | None:
     try:
         for _ in range(2):
             if isinstance(arguments, str):
-                arguments = (
-                    json.loads(arguments, parse_constant=_no_constant) if arguments.strip() else {}
-                )
+                arguments = load_json(arguments, "arguments") if arguments.strip() else {}
         if arguments is None:
             arguments = {}
         if not isinstance(name, str) or not isinstance(arguments, Mapping):
@@ -79,7 +78,3 @@ def sound_call(name: Any, arguments: Any) -> ToolCall | None:
 def unparsable_turn(text: str) -> Message:
     """Return a turn that should hold a call but does not: plain text with status ``"error"``."""
     return Message("assistant", text, status="error")
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import gzip
 import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tl_jax.data.importers import canonical, rotllama, tl_training
+from tl_jax.data.importers import (
+    agentdojo,
+    canonical,
+    openai,
+    rotllama,
+    sharegpt,
+    tau2_bench,
+    tau_bench,
+    tl_training,
+    toolbench,
+    xlam,
+)
 from tl_jax.data.schema import RowError, Trajectory
 
-FORMATS = {module.NAME: module for module in (canonical, tl_training, rotllama)}
+_MODULES = (
+    canonical,
+    tl_training,
+    rotllama,
+    agentdojo,
+    tau2_bench,
+    tau_bench,
+    toolbench,
+    xlam,
+    # General forms come last: rows of the formats above may look like them.
+    sharegpt,
+    openai,
+)
+FORMATS: Mapping[str, Any] = {module.NAME: module for module in _MODULES}
+"""Importer modules by format name. ``auto`` takes the first in this order that knows a row."""
 
 _ROWS_TO_RECOGNISE = 50
 _SURROGATE = re.compile(r"\\u[dD][89abAB]")
@@ -45,15 +71,33 @@ class Source:
       path: The file.
       format: Name of the format.
       reason: Why this format.
+      tools_path: The file of the tools, where they are not in the rows; else empty.
+      tools: What the importer made of that file.
     """
 
     path: str
     format: str
     reason: str
+    tools_path: str = ""
+    tools: Any = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the rows depend on."""
+        if not self.tools_path:
+            return (self.path,)
+        beside = (
+            os.path.join(os.path.dirname(self.tools_path), name)
+            for name in FORMATS[self.format].TOOLS_FILES
+        )
+        found = (self.path, self.tools_path, *(name for name in beside if os.path.isfile(name)))
+        return tuple(dict.fromkeys(found))
 
     def __iter__(self) -> Iterator[Trajectory | BadRow]:
         importer = FORMATS[self.format]
-        name = os.path.basename(self.path)
+        named: dict[str, Any] = {"source": os.path.basename(self.path)}
+        if hasattr(importer, "load_tools"):
+            named["tools"] = self.tools
         for line, row in _rows(self.path):
             if isinstance(row, BadRow):
                 yield row
@@ -61,7 +105,7 @@ class Source:
             try:
                 if not isinstance(row, dict):
                     raise RowError(f"a row must be an object, not {type(row).__name__}")
-                found = importer.trajectory(row, source=name, line=line)
+                found = importer.trajectory(row, line=line, **named)
                 _check(found)
             except RowError as error:
                 yield BadRow(self.path, line, str(error), row)
@@ -71,40 +115,74 @@ class Source:
                 yield found
 
 
-def read(path: str | os.PathLike[str], format: str = "auto") -> Source:  # noqa: A002
+def read(
+    path: str | os.PathLike[str],
+    format: str = "auto",  # noqa: A002
+    tools_path: str | os.PathLike[str] = "",
+) -> Source:
     """Open a trajectory file.
 
     Args:
       path: A ``.json`` (one list) or ``.jsonl`` (one row a line) file, either also with ``.gz``.
       format: A name in ``FORMATS``, or ``"auto"`` to recognise it by the first rows.
+      tools_path: The file of the tools, for formats that keep them outside their rows; by default
+        the file beside ``path`` with the name that the format gives it.
 
     Returns:
       An iterable of ``Trajectory`` and, for rows that cannot be read, ``BadRow``.
 
     Raises:
-      ValueError: An unknown format or file ending, or a file that no importer recognises.
+      ValueError: An unknown format or file ending, a file that no importer recognises, or a file
+        of tools that cannot be read or that the format has no use for.
       FileNotFoundError: No such file.
     """
-    path = str(path)
+    path, tools_path = str(path), str(tools_path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: no such file; set data.path to a trajectory file")
     if not path.removesuffix(".gz").endswith((".json", ".jsonl")):
         raise ValueError(f"{path}: expected a .json or .jsonl file, also with .gz")
-    if format != "auto":
-        if format not in FORMATS:
-            raise ValueError(f"unknown format {format!r}; known: auto, {', '.join(FORMATS)}")
-        return Source(path, format, "set by the configuration")
-    keys: dict[str, None] = {}
-    for line, row in itertools.islice(_rows(path), _ROWS_TO_RECOGNISE):
-        for name, module in FORMATS.items():
+    if format == "auto":
+        format, reason = _recognised(path)  # noqa: A001
+    elif format in FORMATS:
+        reason = "set by the configuration"
+    else:
+        near = difflib.get_close_matches(format, FORMATS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown format {format!r}; {hint}known: auto, {', '.join(FORMATS)}")
+    tools_path, tools = _tools(path, format, tools_path)
+    return Source(path, format, reason, tools_path, tools)
+
+
+def _recognised(path: str) -> tuple[str, str]:
+    """Return the first format in the order of ``FORMATS`` that knows one of the first rows."""
+    rows = list(itertools.islice(_rows(path), _ROWS_TO_RECOGNISE))
+    for name, module in FORMATS.items():
+        for line, row in rows:
             if reason := module.recognise(row):
-                return Source(path, name, f"row {line}: {reason}")
-        if isinstance(row, dict):
-            keys.update(dict.fromkeys(row))
+                return name, f"row {line}: {reason}"
+    keys = dict.fromkeys(key for _, row in rows if isinstance(row, dict) for key in row)
     seen = f"its rows have the keys {', '.join(keys)}" if keys else "it has no JSON objects"
     raise ValueError(
         f"{path}: format not recognised ({seen}); set data.format to one of {', '.join(FORMATS)}"
     )
+
+
+def _tools(path: str, name: str, tools_path: str) -> tuple[str, Any]:
+    """Find and load the file of the tools; an empty path and None if there is none."""
+    importer = FORMATS[name]
+    if not hasattr(importer, "load_tools"):
+        if tools_path:
+            raise ValueError(
+                f"format {name} has its tools in its rows; leave data.tools_path empty"
+            )
+        return "", None
+    if not tools_path:
+        folder = os.path.dirname(path)
+        candidates = (os.path.join(folder, file) for file in importer.TOOLS_FILES)
+        tools_path = next((file for file in candidates if os.path.isfile(file)), "")
+    elif not os.path.isfile(tools_path):
+        raise FileNotFoundError(f"{tools_path}: no such file; set data.tools_path to the tools")
+    return tools_path, importer.load_tools(tools_path) if tools_path else None
 
 
 def _rows(path: str) -> Iterator[tuple[int, Any]]:

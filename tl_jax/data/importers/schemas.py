@@ -7,13 +7,13 @@ cannot be written in a call, and repeated tools. What JSON schema allows is left
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec, tool_from_schema
+from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.schema import RowError
 
 REPAIRS: Mapping[str, str] = {
@@ -29,7 +29,7 @@ REPAIRS: Mapping[str, str] = {
     "required_beside_parameters": "the list 'required' found beside 'parameters'",
     "required_in_property": "true or false at each property gathered into one list",
     "required_not_list": "'required' of another kind than a list of names, read or dropped",
-    "missing_required": "no 'required' in a source that marks the optional ones: all others",
+    "missing_required": "no 'required' where it has no place or the others are marked: all others",
     "unknown_required": "a required name that is no property, dropped",
     "renamed_tool": "a tool name that cannot be written in a call",
     "renamed_parameter": "a parameter name that cannot be written in a call",
@@ -117,7 +117,7 @@ def normalised_tools(declared: Any, repairs: Counter[str]) -> tuple[ToolSpec, ..
       RowError: Neither a list nor the JSON text of one, or a tool that cannot be read.
     """
     if isinstance(declared, str):
-        declared = _json(declared, "the tool list") if declared.strip() else None
+        declared = load_json(declared, "the tool list") if declared.strip() else None
     if isinstance(declared, Mapping):
         declared = [declared]
     if declared is None:
@@ -171,13 +171,6 @@ def _respelt(value: Mapping[str, Any], repairs: Counter[str]) -> Mapping[str, An
     return value
 
 
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"{what} is not JSON: {error}") from error
-
-
 def _parameters(name: str, function: Mapping[str, Any], repairs: Counter[str]) -> Any:
     schema = function.get("parameters")
     if schema is None:
@@ -187,7 +180,7 @@ def _parameters(name: str, function: Mapping[str, Any], repairs: Counter[str]) -
                 repairs["parameters_key"] += 1
                 break
     if isinstance(schema, str) and schema.strip():
-        schema = _json(schema, f"tool {name}: 'parameters'")
+        schema = load_json(schema, f"tool {name}: 'parameters'")
         repairs["parameters_as_text"] += 1
     if not schema:
         return {}
@@ -201,15 +194,16 @@ def _parameters(name: str, function: Mapping[str, Any], repairs: Counter[str]) -
 def _properties(name: str, schema: Mapping[str, Any], repairs: Counter[str]) -> dict[str, Any]:
     found = schema.get("properties")
     if "properties" not in schema:
-        # ``type`` and its like may be parameters themselves, but then they are objects.
+        # ``type`` and its like may be parameters themselves, but then they are schemas.
         found = {
             key: value
             for key, value in schema.items()
-            if key not in _KEYWORDS or (isinstance(value, Mapping) and key in ("type", "title"))
+            if key not in _KEYWORDS
+            or (isinstance(value, Mapping) and ("type" in value or "description" in value))
         }
         repairs["properties_without_schema"] += bool(found)
     if isinstance(found, str) and found.strip():
-        found = _json(found, f"tool {name}: 'properties'")
+        found = load_json(found, f"tool {name}: 'properties'")
         repairs["parameters_as_text"] += 1
     if isinstance(found, list):
         repairs["properties_as_list"] += bool(found)
@@ -253,7 +247,8 @@ def _required(
     if marks:
         repairs["required_in_property"] += 1
         named = [*(named or ()), *(key for key, mark in marks.items() if _true(mark))]
-    if named is None and any(_says_optional(value) for value in properties.values()):
+    bare = bool(properties) and "properties" not in schema
+    if named is None and (bare or any(_says_optional(value) for value in properties.values())):
         repairs["missing_required"] += 1
         named = [
             key

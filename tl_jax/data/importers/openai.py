@@ -1,0 +1,58 @@
+"""Import OpenAI chat rows: ``messages`` with tool calls, and ``tools``.
+
+A row is ``{"messages": [...], "tools": [...]}``; ``tools`` may be JSON text, ``functions`` is its
+old name, and rows without either take the tools of the file that ``tools_path`` names. Arguments
+may be an object, its JSON text, that text encoded again, or empty. Calls that a text holds in
+Hermes or ToolACE form are read as well, see ``text_calls``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tl_jax.data.importers.chat import dialogue
+from tl_jax.data.importers.schemas import normalised_tools, repair_tags
+from tl_jax.data.importers.side_files import read_json
+from tl_jax.data.importers.text_calls import reader, tools_in_text
+from tl_jax.data.schema import Trajectory
+
+NAME = "openai"
+TOOLS_FILES = ()
+
+
+def recognise(row: Any) -> str:
+    """Return why ``row`` looks like this format, or an empty string."""
+    entries = row.get("messages") if isinstance(row, Mapping) else None
+    if not isinstance(entries, list) or not entries:
+        return ""
+    if not all(isinstance(entry, Mapping) and "role" in entry for entry in entries):
+        return ""
+    found = [key for key in ("tools", "functions") if key in row]
+    return f"messages of role/content{' and ' + found[0] if found else ''}"
+
+
+def load_tools(path: str | os.PathLike[str]) -> Any:
+    """Return the tool declarations of a file, for rows that have none."""
+    return read_json(path)
+
+
+def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = None) -> Trajectory:
+    """Convert one row.
+
+    Raises:
+      RowError: Messages or tools that cannot be read.
+    """
+    in_text, entries = tools_in_text(row.get("messages"))
+    repairs: Counter[str] = Counter()
+    found = normalised_tools(row.get("tools") or row.get("functions") or in_text or tools, repairs)
+    return Trajectory(
+        id=str(row.get("id") or f"{source}:{line}"),
+        tools=found,
+        messages=dialogue(entries, reader(found)),
+        source=source,
+        line=line,
+        tags=repair_tags(repairs),
+    )

@@ -1,0 +1,54 @@
+"""Import ShareGPT rows: ``conversations`` of from/value, and ``tools``.
+
+Speakers are human/user, gpt/assistant, function_call (JSON of one call or of a list),
+observation/tool and system; ``tools`` is a list or JSON text. Calls that a text holds in Hermes or
+ToolACE form are read too, and so are tools that only the system text declares (``text_calls``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tl_jax.data.importers.chat import dialogue
+from tl_jax.data.importers.schemas import normalised_tools, repair_tags
+from tl_jax.data.importers.text_calls import reader, tools_in_text
+from tl_jax.data.schema import RowError, Trajectory
+
+NAME = "sharegpt"
+
+
+def recognise(row: Any) -> str:
+    """Return why ``row`` looks like this format, or an empty string."""
+    turns = row.get("conversations") if isinstance(row, Mapping) else None
+    if not isinstance(turns, list) or not turns:
+        return ""
+    if not all(isinstance(turn, Mapping) and {"from", "value"} <= turn.keys() for turn in turns):
+        return ""
+    return f"conversations of from/value{' and tools' if 'tools' in row else ''}"
+
+
+def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
+    """Convert one row.
+
+    Raises:
+      RowError: Turns or tools that cannot be read.
+    """
+    turns = row.get("conversations")
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        raise RowError("'conversations' must be a list of objects")
+    entries = [{"role": turn.get("from"), "content": turn.get("value")} for turn in turns]
+    if row.get("system"):
+        entries.insert(0, {"role": "system", "content": row["system"]})
+    in_text, entries = tools_in_text(entries)
+    repairs: Counter[str] = Counter()
+    tools = normalised_tools(row.get("tools") or in_text, repairs)
+    return Trajectory(
+        id=str(row.get("id") or f"{source}:{line}"),
+        tools=tools,
+        messages=dialogue(entries, reader(tools)),
+        source=source,
+        line=line,
+        tags=repair_tags(repairs),
+    )

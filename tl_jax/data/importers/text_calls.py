@@ -1,0 +1,168 @@
+"""Find tools, calls and answers that a source writes into the texts of its messages.
+
+Two forms: Hermes, ``<tools>``, ``<tool_call>{json}</tool_call>`` and ``<tool_response>``; and
+ToolACE, a JSON tool list in the system text and ``[name(a=1), other(b='x')]`` as a whole turn.
+The system text that holds the tools is left out: it asks for the form of calls it shows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tl_jax.calls.call import ToolSpec
+from tl_jax.calls.parse import CallSyntaxError, parse_call
+from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
+from tl_jax.data.importers.chat import TextReader, Turn
+from tl_jax.data.importers.json_text import load_loose_json
+from tl_jax.data.importers.schemas import writable_name
+from tl_jax.data.schema import Message, RowError
+
+_CALL, _END_OF_CALL = "<tool_call>", "</tool_call>"
+_ANSWER, _END_OF_ANSWER = "<tool_response>", "</tool_response>"
+_NAME = re.compile(r"\s*([^\[\](){}=,\"']{1,200})\(")
+_TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[()\[\]{}]", re.DOTALL)
+_BETWEEN = re.compile(r"\s*(,|\])")
+
+
+def tools_in_text(entries: Any) -> tuple[Any, Any]:
+    """Return the tool declarations of the system text, and the messages without that text.
+
+    Returns:
+      A list of declarations, or None if the text holds none (and the messages as they were).
+
+    Raises:
+      RowError: A ``<tools>`` block that cannot be read.
+    """
+    first = entries[0] if isinstance(entries, list) and entries else None
+    if not isinstance(first, Mapping) or first.get("role") != "system":
+        return None, entries
+    text = first.get("content")
+    if not isinstance(text, str):
+        return None, entries
+    _, tag, block = text.rpartition("<tools>")
+    if tag:
+        return _declarations(block.partition("</tools>")[0].strip()), entries[1:]
+    start = text.find("[{")
+    if start >= 0:
+        try:
+            found, _ = json.JSONDecoder().raw_decode(text, start)
+        except (ValueError, RecursionError):
+            return None, entries
+        if all(
+            isinstance(entry, Mapping) and entry.keys() & {"name", "function"} for entry in found
+        ):
+            return found, entries[1:]
+    return None, entries
+
+
+def reader(tools: Sequence[ToolSpec]) -> TextReader:
+    """Return a function that finds the calls and answers in a text, or None if it is plain text."""
+    names = frozenset(tool.name for tool in tools)
+
+    def read(role: str, text: str) -> Sequence[Turn] | None:
+        if role == "assistant":
+            turn = _tagged_calls(text) if _CALL in text else _bracketed_calls(text, names)
+            return turn and (turn,)
+        if _ANSWER in text and (role == "tool" or text.lstrip().startswith(_ANSWER)):
+            return [Turn(Message("tool", answer), ("",)) for answer in _answers(text)]
+        return None
+
+    return read
+
+
+def _declarations(block: str) -> list[Any]:
+    """Read a list, or declarations one after the other as the Qwen templates write them."""
+    if not block:
+        return []
+    try:
+        found = load_loose_json(block, "the <tools> block")
+        return found if isinstance(found, list) else [found]
+    except RowError:
+        lines = [line for line in block.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return [load_loose_json(line.strip(), "a line of the <tools> block") for line in lines]
+
+
+def _tagged_calls(text: str) -> Turn:
+    thought, *pieces = text.split(_CALL)
+    texts, found = [thought.strip()], []
+    for piece in pieces:
+        body, _, after = piece.partition(_END_OF_CALL)
+        texts.append(after.strip())
+        try:
+            call = load_loose_json(body.strip(), "a call")
+        except RowError:
+            call = None
+        if not isinstance(call, Mapping):
+            return Turn(unparsable_turn(text), ("",) * len(pieces))
+        found.append((call.get("name"), call.get("arguments", call.get("parameters"))))
+    message = assistant_calls("\n".join(filter(None, texts)), found)
+    if not message.calls:
+        message = unparsable_turn(text)
+    return Turn(message, ("",) * len(found))
+
+
+def _bracketed_calls(text: str, names: frozenset[str]) -> Turn | None:
+    """Read a turn that is nothing but a list of calls; None if it looks like no such list.
+
+    A list that cannot be read stands for a failed call only if it begins with a known tool.
+    """
+    inner = text.strip()
+    head = _NAME.match(inner, 1) if inner.startswith("[") and inner.endswith("]") else None
+    if head is None:
+        return None
+    try:
+        found = _call_list(inner)
+        message = assistant_calls("", found)
+        if message.calls:
+            return Turn(message, ("",) * len(found))
+    except ValueError:
+        pass
+    if writable_name(head[1]) not in names:
+        return None
+    return Turn(unparsable_turn(text), ("",))
+
+
+def _call_list(text: str) -> list[tuple[str, Any]]:
+    """Parse ``[name(a=1), ...]``; unlike the call parser it takes names with blanks.
+
+    Raises:
+      ValueError: No such list to the very end.
+    """
+    found: list[tuple[str, Any]] = []
+    position = 1
+    while match := _NAME.match(text, position):
+        end = _closing(text, match.end() - 1)
+        call = parse_call(f"{writable_name(match[1])}{text[match.end() - 1 : end]}")
+        found.append((call.name, call.arguments))
+        between = _BETWEEN.match(text, end)
+        if between is None:
+            break
+        position = between.end()
+        if between[1] == "]":
+            if position == len(text):
+                return found
+            break
+    raise ValueError("not a list of calls")
+
+
+def _closing(text: str, start: int) -> int:
+    """Return the position after the bracket that closes the one at ``start``."""
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        if token[0] in "([{":
+            depth += 1
+        elif token[0] in ")]}":
+            depth -= 1
+            if not depth:
+                return token.end()
+    raise CallSyntaxError("truncated", len(text))
+
+
+def _answers(text: str) -> list[str]:
+    pieces = (piece.partition(_END_OF_ANSWER)[0] for piece in text.split(_ANSWER)[1:])
+    return [piece.strip() for piece in pieces]
