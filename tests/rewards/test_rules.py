@@ -291,6 +291,42 @@ def test_every_category_but_right_has_a_penalty():
     assert set(PENALTIES) == set(taxonomy.CATEGORIES) - {taxonomy.ALL_RIGHT}
 
 
+JSON_CALL = '{"name": "forecast", "%s": {"city": "Paris", "days": 3}}'
+WRITTEN = {
+    "python": GOLD,
+    "hermes": "<tool_call>" + JSON_CALL % "arguments" + "</tool_call>",
+    "llama_json": JSON_CALL % "parameters",
+    "mistral": "[TOOL_CALLS][" + JSON_CALL % "arguments" + "]",
+}
+
+
+@pytest.mark.parametrize("style", WRITTEN)
+def test_texts_are_read_in_the_call_style(style):
+    for written, text in WRITTEN.items():
+        expected = RIGHT if written == style else PENALTIES[taxonomy.FORMAT_ERROR]
+        reward = score(text, ToolCall("forecast", {"city": "Paris", "days": 3}), TOOLS, style=style)
+        assert reward.value == expected
+    text = WRITTEN[style]
+    assert score(text, text, TOOLS, style=style).value == RIGHT
+    assert score(text.replace("3", "4"), text, TOOLS, style=style).value == -0.25
+    assert (
+        score(text + " ok", text, TOOLS, style=style)
+        .details[0]
+        .startswith("format_error: trailing_text")
+    )
+
+
+@pytest.mark.parametrize("option", [{"mode": "reference"}, {"given_tool": "forecast"}])
+def test_what_is_defined_for_python_calls_refuses_other_styles(option):
+    with pytest.raises(ValueError, match="Python calls"):
+        score(GOLD, GOLD, TOOLS, style="hermes", **option)
+
+
+def test_an_unknown_style_is_named():
+    with pytest.raises(ValueError, match="known: python, hermes"):
+        score(GOLD, GOLD, TOOLS, style="yaml")
+
+
 def test_an_unknown_mode_is_named():
     with pytest.raises(ValueError, match="known: strict, reference"):
         score(GOLD, GOLD, TOOLS, mode="lenient")

@@ -57,6 +57,7 @@ def score(
     tools: Tools,
     *,
     mode: str = "strict",
+    style: str = "python",
     given_tool: str | None = None,
     free_text_tools: Collection[str] = ("finish", "ask_to_user"),
     free_text_min_f1: float = 0.85,
@@ -76,18 +77,24 @@ def score(
       gold: Text of the gold call, or the call.
       tools: The tools offered in the prompt, or a mapping from tool name to parameter names.
       mode: ``"strict"`` or ``"reference"``.
+      style: Call style that texts are read in, one of ``calls.parse.STYLES``.
       given_tool: Name of the tool the prompt already ends with; the model then writes, and a gold
         text holds, only ``"(arguments)"``.
       free_text_tools: Tools whose string arguments are free text.
       free_text_min_f1: Least token F1 of equal free texts.
 
     Raises:
-      ValueError: ``mode`` is unknown.
+      ValueError: ``mode`` or ``style`` is unknown, or another style than Python's is asked for in
+        reference mode or with ``given_tool``.
     """
-    if mode == "strict":
-        findings = _judge(
-            prediction, gold, tools, given_tool, frozenset(free_text_tools), free_text_min_f1
+    if style != "python" and (mode == "reference" or given_tool):
+        raise ValueError(
+            f"call style {style!r}: reference mode and a given tool are defined for Python calls "
+            "only; take mode 'strict' and whole calls"
         )
+    if mode == "strict":
+        free = frozenset(free_text_tools)
+        findings = _judge(prediction, gold, tools, style, given_tool, free, free_text_min_f1)
     elif mode == "reference":
         findings = reference.judge(
             _text(prediction), _text(gold), _parameter_names(tools), given_tool=given_tool
@@ -109,17 +116,18 @@ def _judge(
     prediction: Call,
     gold: Call,
     tools: Tools,
+    style: str,
     given_tool: str | None,
     free_text_tools: frozenset[str],
     min_f1: float,
 ) -> list[Finding]:
     """Return the errors of a call, strictly; a tool error hides those of the parameters."""
     try:
-        expected, _ = _read(gold, given_tool)
+        expected, _ = _read(gold, style, given_tool)
     except CallSyntaxError as error:
         return [Finding(taxonomy.FORMAT_ERROR, f"the gold text is no call, {error}")]
     try:
-        called, continues = _read(prediction, given_tool)
+        called, continues = _read(prediction, style, given_tool)
     except CallSyntaxError as error:
         return [Finding(taxonomy.FORMAT_ERROR, f"{error.reason}, {error}")]
     if not continues:
@@ -179,12 +187,12 @@ def _is_default(parameter: Parameter, value: Any) -> bool:
     )
 
 
-def _read(call: Call, given_tool: str | None) -> tuple[ToolCall, bool]:
+def _read(call: Call, style: str, given_tool: str | None) -> tuple[ToolCall, bool]:
     """Return the call, and whether it continues the given tool's name as it should."""
     if isinstance(call, ToolCall):
         return call, True
     if not given_tool:
-        return parse_call(call), True
+        return parse_call(call, style), True
     arguments = call.lstrip()
     if arguments.startswith("("):
         return parse_call(given_tool.strip() + arguments), True
