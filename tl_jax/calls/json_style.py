@@ -11,7 +11,8 @@ Llama call, and Mistral's newer form, ``[TOOL_CALLS]f[ARGS]{"a": 1}`` once per c
 has exactly a name, which is a string, and arguments, which are an object; ``optional`` fields may
 be there and are ignored. Everything else is an error: nothing is repaired, guessed or skipped.
 
-Source: chat templates of Qwen2.5, Llama 3.1, Mistral 7B v0.3 and Mistral Small 3.2.
+Source: the chat templates of Qwen2.5, Llama 3.1 and Mistral; the ``;``, which the Llama template
+does not have, is the separator that serving engines read.
 """
 
 from __future__ import annotations
