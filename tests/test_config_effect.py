@@ -104,6 +104,9 @@ def folder(tmp_path_factory):
     (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (folder / "bad_rows.jsonl").write_text("\n".join([*rows[:19], '{"id": "bad"}']) + "\n")
     (folder / "listed_rows.jsonl").write_text("\n".join(map(listed, rows)) + "\n")
+    chats = [json.dumps(chat_row(number)) for number in range(4)]
+    (folder / "chat_rows.jsonl").write_text("\n".join(chats) + "\n")
+    (folder / "chat_tools.json").write_text(json.dumps([{"name": "add", "description": "Add."}]))
     (folder / "rotbench.jsonl").write_text(json.dumps(rotbench_row()) + "\n")
     run = Workspace(Scene(folder, None).config({}))
     prepare.prepare(run)
@@ -124,6 +127,16 @@ def listed(row):
             given = [c["arguments"].get(name) for c in calls if c["name"] == tool["name"]]
             schema["enum"] = [*given, "another value"]
     return json.dumps(trajectory)
+
+
+def chat_row(number):
+    call = {"function": {"name": "add", "arguments": {"n": number}}}
+    return {
+        "messages": [
+            {"role": "user", "content": f"add {number}"},
+            {"role": "assistant", "tool_calls": [call]},
+        ]
+    }
 
 
 def rotbench_row():
@@ -401,6 +414,7 @@ class Effect:
 
 
 FROM_FILE = (("data.path", "<rows.jsonl>"),)
+FROM_CHATS = (("data.path", "<chat_rows.jsonl>"), ("data.validation_fraction", 0.0))
 FROM_SCRATCH = (("model.path", "scratch"), ("run_dir", "<scratch>"))
 DECAYING = (("ppo_optim.schedule", "cosine"),)
 JOINT = (("ppo.critic_warmup_steps", 0),)
@@ -425,6 +439,7 @@ EFFECTS = {
     "mesh.tensor": Effect(mesh, 2),
     "data.path": Effect(prepared, "<rows.jsonl>"),
     "data.format": Effect(prepared, "rotllama", FROM_FILE),
+    "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),
     "data.template": Effect(prepared, "script"),
     "data.max_length": Effect(prepared, 400),
     "data.batch_size": Effect(batches, 3),

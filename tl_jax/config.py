@@ -108,12 +108,23 @@ class MeshConfig:
 class DataConfig:
     """Training trajectories, their text form and how they are batched.
 
-    ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``.
+    ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``. ``format`` is a name
+    in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
+    the file of the tools, for formats that keep them outside their rows (empty: look beside).
     ``max_trajectories`` and ``max_prompts`` of 0 mean no limit.
+
+    ``sources`` mixes several files (then ``path`` stays as it is): each is
+    ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
+    trajectories, one of 2 trains each twice. ``duplicates`` removes trajectories that occur again
+    (``"exact"``: the same words and tools; ``"near"``: nearly the same dialogue, too).
+    ``contamination_paths`` are evaluation sets; trajectories that share a query, 13 words in a row
+    or the tool set with one (``contamination_checks``: ``query``, ``ngrams``, ``tools``) are
+    removed, or only listed (``contamination_action``).
     """
 
     path: str = "synthetic"
-    format: str = _choice("auto", "canonical", "tl_training", "rotllama", default="auto")
+    format: str = "auto"
+    tools_path: str = ""
     template: str = _choice("released", "script", default="released")
     max_length: int = _number(1024, least=2)
     batch_size: int = _positive(8)
@@ -124,6 +135,11 @@ class DataConfig:
     validation_fraction: float = _number(0.02, least=0, below=1)
     max_bad_fraction: float = _share(0.02)
     synthetic_trajectories: int = _not_negative(1200)
+    sources: tuple[str, ...] = ()
+    duplicates: str = _choice("keep", "exact", "near", default="keep")
+    contamination_paths: tuple[str, ...] = ()
+    contamination_checks: tuple[str, ...] = ("query", "ngrams", "tools")
+    contamination_action: str = _choice("remove", "report", default="remove")
     prefetch: int = _not_negative(2)
 
 

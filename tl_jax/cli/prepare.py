@@ -104,13 +104,14 @@ def prepare(workspace: Workspace) -> dict[str, Any]:
     """Write the token files and return the report."""
     config = workspace.config
     data = config.data
+    rows = _rows(workspace)
     source = (
-        f"synthetic/{data.synthetic_trajectories}/{config.seed}"
-        if data.path == "synthetic"
-        else dataset.source_hash(_existing(data.path))
+        "/".join(dataset.source_hash(file) for file in rows.files)
+        if isinstance(rows, importers.Source)
+        else f"synthetic/{data.synthetic_trajectories}/{config.seed}"
     )
     return dataset.prepare(
-        _rows(workspace),
+        rows,
         workspace.tokenizer,
         data=data,
         mae=config.mae,
@@ -129,13 +130,12 @@ def _existing(path: str) -> str:
 
 def _rows(workspace: Workspace) -> Iterable[Trajectory | importers.BadRow]:
     config = workspace.config
-    if config.data.path == "synthetic":
-        return synthetic.trajectories(
-            config.data.synthetic_trajectories, seed=config.seed, split="train"
-        )
+    data = config.data
+    if data.path == "synthetic":
+        return synthetic.trajectories(data.synthetic_trajectories, seed=config.seed, split="train")
     try:
-        return importers.read(_existing(config.data.path), config.data.format)
-    except ValueError as error:
+        return importers.read(_existing(data.path), data.format, data.tools_path)
+    except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"config.data.path: {error}") from error
 
 

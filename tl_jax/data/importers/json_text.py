@@ -24,10 +24,19 @@ def load_json(text: str, what: str) -> Any:
         cannot be written as UTF-8.
     """
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-        if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
+        return _sound(json.loads(text, parse_constant=_no_constant), text)
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{what} is not JSON: {str(error)[:200]}") from error
+
+
+def load_json_at(text: str, start: int, what: str) -> Any:
+    """Return the JSON value that begins at ``start`` and may have other text after it.
+
+    Raises:
+      RowError: As for ``load_json``.
+    """
+    try:
+        return _sound(_DECODER.raw_decode(text, start)[0], text)
     except (ValueError, RecursionError) as error:
         raise RowError(f"{what} is not JSON: {str(error)[:200]}") from error
 
@@ -47,5 +56,14 @@ def load_loose_json(text: str, what: str) -> Any:
             raise error from None
 
 
+def _sound(value: Any, text: str) -> Any:
+    if _SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)

@@ -1,4 +1,4 @@
-"""Import the ReAct text of RoTLLaMA's GPT-4 trajectories (RoTBench, early commit).
+"""Import the ReAct text of RoTLLaMA's GPT-4 trajectories (RoTBench) and of ToolLLaMA's.
 
 A row is ``{"id", "conversations": [{"from", "value"}], "tool_folder"}``. The system text holds
 instructions for the ReAct form and a JSON tool list; the instructions are left out, because they
@@ -7,13 +7,13 @@ ask for another call form than the one trained here, and so is ``Begin!`` after 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.importers.assistant import assistant_turn, unparsable_turn
+from tl_jax.data.importers.json_text import load_json_at, load_loose_json
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.schema import Message, RowError, Trajectory
 
@@ -85,6 +85,7 @@ def _functions(system: str) -> Any:
     if start < 0:
         raise RowError("the system turn holds no JSON tool list")
     try:
-        return json.JSONDecoder().raw_decode(system, start)[0]
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"the tool list in the system turn cannot be read: {error}") from error
+        return load_json_at(system, start, "the tool list in the system turn")
+    except RowError:
+        # ToolLLaMA writes the list as a Python literal, at the end of the text.
+        return load_loose_json(system[start:].strip(), "the tool list in the system turn")

@@ -7,7 +7,6 @@ The system text that holds the tools is left out: it asks for the form of calls 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from tl_jax.calls.call import ToolSpec
 from tl_jax.calls.parse import CallSyntaxError, parse_call
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.chat import TextReader, Turn
-from tl_jax.data.importers.json_text import load_loose_json
+from tl_jax.data.importers.json_text import load_json_at, load_loose_json
 from tl_jax.data.importers.schemas import writable_name
 from tl_jax.data.schema import Message, RowError
 
@@ -48,8 +47,8 @@ def tools_in_text(entries: Any) -> tuple[Any, Any]:
     start = text.find("[{")
     if start >= 0:
         try:
-            found, _ = json.JSONDecoder().raw_decode(text, start)
-        except (ValueError, RecursionError):
+            found = load_json_at(text, start, "the tool list")
+        except RowError:
             return None, entries
         if all(
             isinstance(entry, Mapping) and entry.keys() & {"name", "function"} for entry in found
