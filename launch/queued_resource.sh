@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Ask for TPU slices and let them train by themselves, also after a preemption.
+#
+# usage: queued_resource.sh [--dry-run] create -- --config=configs/NAME.py \
+#            --config.run_dir=/mnt/tl_jax/DIR [--config.section.field=value ...]
+#        queued_resource.sh [--dry-run] watch -- (the same)
+#        queued_resource.sh [--dry-run] status | logs | delete
+#
+# create  upload the committed code and ask for SLICES slices; they train as soon as they boot
+# watch   wait until the training has ended, then delete the slices. A request that was preempted
+#         (SUSPENDED) or FAILED is deleted and made again; the run resumes from its checkpoint.
+#         Leave it running on a machine that stays up.
+# status  the state of the request
+# logs    follow what the first host of the first slice prints
+# delete  delete the request and its slices
+#
+# Reads PROJECT ZONE NAME BUCKET ACCELERATOR RUNTIME_VERSION SLICES SPOT RESERVED VALID_UNTIL
+# POLL_SECONDS (launch/env.example).
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+parse_arguments "$@"
+require PROJECT ZONE
+require_label NAME
+cd "$ROOT"
+
+place=(--project="$PROJECT" --zone="$ZONE")
+slices="${SLICES:-1}"
+[[ "$slices" =~ ^[1-9][0-9]*$ ]] || fail "SLICES=$slices must be a positive number"
+delete=(gcloud compute tpus queued-resources delete "$NAME" "${place[@]}" --force --quiet)
+first_node="$NAME"
+[ "$slices" -eq 1 ] || first_node="$NAME-0"
+
+# Set REQUEST to the command that asks for the slices.
+make_request() {
+    local chip
+    require BUCKET ACCELERATOR RUNTIME_VERSION
+    require_arguments "$MOUNT"
+    chip="$(chip_of "$ACCELERATOR")"
+    upload_code
+    # gcloud splits metadata at commas; the arguments come from a file.
+    echo "build/launch/$NAME.arguments:"
+    printf '    %s\n' "${ARGUMENTS[@]}"
+    [ "$DRY_RUN" = 1 ] || printf '%s\n' "${ARGUMENTS[@]}" >"build/launch/$NAME.arguments"
+    REQUEST=(gcloud compute tpus queued-resources create "$NAME" "${place[@]}"
+        --accelerator-type="$ACCELERATOR" --runtime-version="$RUNTIME_VERSION")
+    if [ "$slices" -eq 1 ]; then
+        REQUEST+=(--node-id="$NAME")
+    else
+        REQUEST+=(--node-count="$slices" --node-prefix="$NAME")
+    fi
+    REQUEST+=(
+        --metadata="tl-jax-name=$NAME,tl-jax-bucket=$BUCKET,tl-jax-code=$CODE,tl-jax-chip=$chip"
+        --metadata-from-file="startup-script=launch/startup.sh,tl-jax-arguments=build/launch/$NAME.arguments"
+    )
+    [ -z "${SPOT:-}" ] || REQUEST+=(--spot)
+    [ -z "${RESERVED:-}" ] || REQUEST+=(--reserved)
+    [ -z "${VALID_UNTIL:-}" ] || REQUEST+=(--valid-until-duration="$VALID_UNTIL")
+}
+
+# Wait for the end of the training, asking again for what was taken away.
+watch() {
+    local state ended
+    while true; do
+        if ended="$(gcloud storage cat "gs://$BUCKET/finished/$NAME" --project="$PROJECT" 2>/dev/null)"; then
+            run "${delete[@]}"
+            [ "$ended" = 0 ] ||
+                fail "the training ended with status $ended; see gs://$BUCKET/finished/$NAME.*.log"
+            echo "the training is done"
+            return
+        fi
+        state="$(gcloud compute tpus queued-resources describe "$NAME" "${place[@]}" \
+            --format='value(state.state)')" || state=unreachable
+        printf '%s %s\n' "$(date -u +%FT%TZ)" "$state"
+        case "$state" in
+            SUSPENDED | FAILED)
+                run "${delete[@]}"
+                run "${REQUEST[@]}"
+                ;;
+        esac
+        sleep "${POLL_SECONDS:-60}"
+    done
+}
+
+case "$ACTION" in
+    create)
+        make_request
+        # What an earlier run of this name has left would end `watch` at once.
+        run gcloud storage rm "gs://$BUCKET/finished/$NAME" --project="$PROJECT" || true
+        run "${REQUEST[@]}"
+        ;;
+    watch)
+        make_request
+        if [ "$DRY_RUN" = 1 ]; then
+            echo "every ${POLL_SECONDS:-60} s; after a preemption:"
+            run "${delete[@]}"
+            run "${REQUEST[@]}"
+        else
+            watch
+        fi
+        ;;
+    status)
+        run gcloud compute tpus queued-resources describe "$NAME" "${place[@]}" \
+            --format='value(state.state)'
+        ;;
+    logs)
+        run gcloud compute tpus tpu-vm ssh "$first_node" "${place[@]}" --worker=0 \
+            --command='sudo journalctl --unit=tl-jax --unit=google-startup-scripts --lines=100 --follow'
+        ;;
+    delete) run "${delete[@]}" ;;
+    *) fail "unknown action $ACTION; see --help" ;;
+esac
+clean_up "${delete[@]}"

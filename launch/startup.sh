@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Startup script of the hosts of a queued resource: runs as root at every boot, so a host that was
+# taken away and comes back resumes the training without anybody's help.
+#
+# launch/queued_resource.sh gives it to the VMs together with the metadata that it reads:
+# tl-jax-name, tl-jax-bucket, tl-jax-code (gs://... archive), tl-jax-chip and tl-jax-arguments
+# (one argument of tl-jax per line).
+set -euo pipefail
+
+PLACE="${DESTDIR:-}/opt/tl_jax"
+
+attribute() {
+    curl -fsS --retry 5 -H 'Metadata-Flavor: Google' \
+        "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"
+}
+
+name="$(attribute tl-jax-name)"
+bucket="$(attribute tl-jax-bucket)"
+code="$(attribute tl-jax-code)"
+chip="$(attribute tl-jax-chip)"
+lines="$(attribute tl-jax-arguments)"
+mapfile -t arguments <<<"$lines"
+
+rm -rf -- "$PLACE/code"
+mkdir -p -- "$PLACE/code"
+gcloud storage cp "$code" "$PLACE/code.tar.gz"
+tar -xzf "$PLACE/code.tar.gz" -C "$PLACE/code"
+bash "$PLACE/code/launch/host.sh" setup "$bucket"
+exec bash "$PLACE/code/launch/host.sh" start "$name" "$chip" "${arguments[@]}"
