@@ -13,27 +13,64 @@ from tl_jax.config import ConfigError, MeshConfig
 
 AXES = ("data", "fsdp", "tensor")
 
-# Environment variables by which jax.distributed recognises a cluster on its own.
+# Where this process stands in its cluster, said outright.
+_ADDRESS, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+# Variables from which jax.distributed finds that out on its own.
 _CLUSTER_VARIABLES = (
-    "JAX_COORDINATOR_ADDRESS",
+    _ADDRESS,
     "COORDINATOR_ADDRESS",
-    "TPU_WORKER_HOSTNAMES",
     "MEGASCALE_COORDINATOR_ADDRESS",
-    "SLURM_JOB_ID",
+    # Only inside a job step (srun): in the batch script nobody else would come.
+    "SLURM_STEP_NODELIST",
     "OMPI_MCA_orte_hnp_uri",
 )
+# Set to 1 on TPU VMs, whose metadata server and not the environment names the other hosts.
+_DISTRIBUTED = "TL_JAX_DISTRIBUTED"
 
 
 def start_distributed() -> None:
     """Connect this process to its cluster if the environment describes one.
 
-    Must run before anything touches devices. A single TPU VM also lists itself in
-    ``TPU_WORKER_HOSTNAMES``; one host needs no coordinator.
+    Must run before anything touches devices. ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES``
+    and ``JAX_PROCESS_ID`` together say where this process stands; else JAX finds out in a Slurm
+    or Open MPI job, in a TPU pod of GKE, and on TPU VMs with ``TL_JAX_DISTRIBUTED=1``. A single
+    TPU VM also lists itself in ``TPU_WORKER_HOSTNAMES``; one host needs no coordinator.
+
+    Raises:
+      ConfigError: The environment says this half, or the devices are those of several hosts that
+        were not connected.
     """
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    others = [name for name in _CLUSTER_VARIABLES if name != "TPU_WORKER_HOSTNAMES"]
-    if "," in hosts or any(os.environ.get(name) for name in others):
+    given = [name for name in (_COUNT, _INDEX) if os.environ.get(name)]
+    hosts = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    if given:
+        jax.distributed.initialize(
+            _required(_ADDRESS), _whole_number(_COUNT), _whole_number(_INDEX)
+        )
+    elif (
+        "," in hosts
+        or os.environ.get(_DISTRIBUTED) == "1"
+        or any(os.environ.get(name) for name in _CLUSTER_VARIABLES)
+    ):
         jax.distributed.initialize()
+    elif jax.process_count() > 1:
+        raise ConfigError(
+            f"this is one of {jax.process_count()} hosts of a TPU slice; start the same command "
+            f"on each with {_DISTRIBUTED}=1, as launch/tpu_vm.sh does"
+        )
+
+
+def _required(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(f"set {name}: {_ADDRESS}, {_COUNT} and {_INDEX} go together")
+    return value
+
+
+def _whole_number(name: str) -> int:
+    value = _required(name)
+    if not value.isdecimal():
+        raise ConfigError(f"{name}={value} must be a whole number")
+    return int(value)
 
 
 def resolve_sizes(config: MeshConfig, device_count: int) -> tuple[int, int, int]:
