@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.examples import ELIDED, Example, build_examples, build_prompts, prompt_ids
+from tl_jax.data.encoding import prompt_ids
+from tl_jax.data.examples import Example, build_examples, build_prompts
+from tl_jax.data.fitting import ELIDED
 from tl_jax.data.mae import label_turns
 from tl_jax.data.records import example_to_json, prompt_from_json, prompt_to_json
 from tl_jax.data.schema import Message, Trajectory

@@ -27,7 +27,8 @@ from tl_jax.calls.call import ToolCall
 from tl_jax.cli.workspace import PHASES, Workspace
 from tl_jax.config import ConfigError, to_dict
 from tl_jax.data import synthetic
-from tl_jax.data.examples import Prompt, build_prompts, prompt_ids
+from tl_jax.data.encoding import prompt_ids
+from tl_jax.data.examples import Prompt, build_prompts
 from tl_jax.data.mae import label_turns
 from tl_jax.data.schema import RowError
 from tl_jax.evaluate import rotbench

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, to_dict
-from tl_jax.data.examples import Example, build_examples, build_prompts, encode_trajectory
+from tl_jax.data.encoding import encode_trajectory
+from tl_jax.data.examples import Example, build_examples, build_prompts
 from tl_jax.data.importers import BadRow
 from tl_jax.data.mae import LabelCounts, label_turns
 from tl_jax.data.records import example_to_json, prompt_to_json

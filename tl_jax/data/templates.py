@@ -86,14 +86,16 @@ class Rendered:
     Attributes:
       text: The text, end-of-sequence texts included.
       replies: The assistant turns in it, in order.
-      feedback: ``(message index, start, end)`` of the content of every tool message.
       head: Characters before the first turn: what dialogues with the same tools have in common.
+      breaks: Where the text is cut before it is encoded: inside control tokens typed in it.
+      has_control: The control tokens in the text are meant; otherwise they are plain text.
     """
 
     text: str
     replies: tuple[ReplySpan, ...]
-    feedback: tuple[tuple[int, int, int], ...]
     head: int = 0
+    breaks: tuple[int, ...] = ()
+    has_control: bool = False
 
 
 def render_tools(tools: Sequence[ToolSpec], style: str = "released") -> str:
@@ -160,7 +162,6 @@ def _render(
     parts = [f"{_ROLES['system']}: {system}"]
     length = len(parts[0])
     replies: list[ReplySpan] = []
-    feedback = []
     for index, message in enumerate(messages):
         if message.role == "system":
             if index:
@@ -178,11 +179,9 @@ def _render(
             body += ending
         else:
             body = f" {message.content}"
-            if message.role == "tool":
-                feedback.append((index, start + 1, start + len(body)))
         parts.append(head + body)
         length += len(head) + len(body)
-    return Rendered("".join(parts), tuple(replies), tuple(feedback), len(parts[0]))
+    return Rendered("".join(parts), tuple(replies), len(parts[0]))
 
 
 def _reply(message: Message, style: str, start: int) -> tuple[str, tuple[CallSpan, ...]]:

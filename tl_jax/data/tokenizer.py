@@ -58,6 +58,29 @@ class Tokenizer:
         """Text form of the end-of-sequence token."""
         return self.fast.eos_token
 
+    @functools.cached_property
+    def added_tokens(self) -> dict[str, bool]:
+        """Text of every added token, and whether it is special."""
+        return {t.content: t.special for t in self.backend.get_added_tokens_decoder().values()}
+
+    @functools.cached_property
+    def with_control(self) -> Tokenizer:
+        """The same tokenizer, but a control token in a text is its id; for templates only."""
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.encode_special_tokens = False
+        return dataclasses.replace(self, backend=backend)
+
+    def token_id(self, text: str) -> int:
+        """Return the id of a token.
+
+        Raises:
+          ValueError: There is no such token.
+        """
+        found = self.backend.token_to_id(text)
+        if found is None:
+            raise ValueError(f"this tokenizer has no token {text!r}")
+        return found
+
     def encode(
         self, text: str, add_bos: bool = False, *, shared: int = 0
     ) -> tuple[list[int], Offsets]:

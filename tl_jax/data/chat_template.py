@@ -1,0 +1,239 @@
+"""Write dialogues with a tokenizer's chat template, and find every reply in the text.
+
+A reply is what the template writes after its generation prompt: the turns before it are rendered
+with the prompt, the same turns and the reply without. The second text begins with the first, and
+the rest, up to and with the token that ends the turn, is the reply. The template marks nothing.
+
+Some templates write an earlier turn otherwise than the last one (Qwen3 leaves old thoughts out,
+Mistral moves the tools). Such an earlier reply is context, but cannot be trained in that text; it
+is trained in a text of its own.
+
+Templates run in the sandbox of ``transformers``. What they may ask for beside the dialogue is
+fixed (``settings``), so that the same dialogue always gives the same text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from tl_jax.calls.call import ToolSpec, tool_to_schema
+from tl_jax.data.call_spans import find_calls
+from tl_jax.data.control_marks import ControlTokens, unused_character, without_marks
+from tl_jax.data.schema import Message
+from tl_jax.data.templates import Rendered, ReplySpan
+from tl_jax.data.tokenizer import Tokenizer
+
+CALL_ID = "call{:05d}"
+"""Nine letters and digits, the only form that Mistral's templates take."""
+
+_TEMPLATE_ERRORS = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChatTemplate:
+    """A chat template and what was found out about it (``template_trial.open_template``).
+
+    Attributes:
+      name: The value of ``data.template``.
+      source: The template.
+      tokenizer: Its control tokens are those of the text.
+      control: Tokens that only the template may write.
+      settings: Variables of the template beside the dialogue.
+      text_arguments: It takes the arguments of a call as JSON text, not as an object.
+      call_style: Style in which it writes calls, one of ``calls.parse.STYLES``.
+      stops: Texts of the control tokens that end a reply.
+    """
+
+    name: str
+    source: str = dataclasses.field(repr=False)
+    tokenizer: Tokenizer = dataclasses.field(repr=False)
+    control: ControlTokens = dataclasses.field(repr=False)
+    settings: Mapping[str, Any]
+    text_arguments: bool
+    call_style: str = ""
+    stops: tuple[str, ...] = ()
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a reply: those of ``stops``, then the end-of-sequence id."""
+        ids = map(self.tokenizer.token_id, self.stops)
+        return tuple(dict.fromkeys([*ids, self.tokenizer.eos_id]))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the template."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    @functools.cached_property
+    def reply_control(self) -> ControlTokens:
+        """Tokens that a reply's own text may not bring in; tags like ``<think>`` it may."""
+        special = self.tokenizer.added_tokens
+        kept = (t for t in self.control.texts if special[t] or t in self.stops)
+        return ControlTokens(frozenset(kept))
+
+    @functools.cached_property
+    def stop_pattern(self) -> re.Pattern[str]:
+        """Matches the end of a reply."""
+        return re.compile("|".join(map(re.escape, self.stops)) or "(?!)")
+
+
+class Dialogue:
+    """A dialogue as the template sees it, with marks in the control tokens typed in it.
+
+    Attributes:
+      mark: The mark.
+
+    Args:
+      template: Who writes it.
+      tools: Tools of the prompt.
+      messages: The turns.
+    """
+
+    def __init__(
+        self, template: ChatTemplate, tools: Sequence[ToolSpec], messages: Sequence[Message]
+    ):
+        self._template = template
+        chat = _chat(messages, text_arguments=template.text_arguments)
+        schemas = [{"type": "function", "function": tool_to_schema(tool)} for tool in tools]
+        self.mark = unused_character([chat, schemas])
+        self._tools = template.control.mark(schemas, self.mark) or None
+        self._chat = [self._marked(turn) for turn in chat]
+
+    def _marked(self, turn: dict[str, Any]) -> dict[str, Any]:
+        marked = self._template.control.mark(turn, self.mark)
+        if turn["role"] == "assistant":
+            marked["content"] = self._template.reply_control.mark(turn["content"], self.mark)
+        return marked
+
+    def write(self, count: int, *, prompt: bool = False) -> str:
+        """Return the text, with marks, of the first ``count`` turns.
+
+        Raises:
+          ValueError: The template refuses them.
+        """
+        if not count:
+            raise ValueError("a chat template needs a turn before the first reply")
+        try:
+            return self._template.tokenizer.fast.apply_chat_template(
+                self._chat[:count],
+                tools=self._tools,
+                chat_template=self._template.source,
+                add_generation_prompt=prompt,
+                tokenize=False,
+                **self._template.settings,
+            )
+        except _TEMPLATE_ERRORS as error:
+            raise ValueError(
+                f"the chat template refuses the dialogue ({type(error).__name__}: {error})"
+            ) from error
+
+    def write_reply(self, index: int) -> tuple[str, str]:
+        """Return the prompt for turn ``index`` and what the template writes after it.
+
+        Raises:
+          ValueError: The template refuses the turns, or does not continue its own prompt.
+        """
+        before = self.write(index, prompt=True)
+        through = self.write(index + 1)
+        if not through.startswith(before):
+            raise ValueError(
+                f"the chat template does not write turn {index} after its own generation prompt"
+            )
+        return before, through[len(before) :]
+
+
+def render_chat(
+    template: ChatTemplate,
+    tools: Sequence[ToolSpec],
+    messages: Sequence[Message],
+    *,
+    prompt: bool = False,
+) -> Rendered:
+    """Render a dialogue that ends with an assistant turn, or what comes before such a turn.
+
+    Args:
+      template: From ``template_trial.open_template``.
+      tools: Tools of the prompt.
+      messages: The turns.
+      prompt: Write all turns and the generation prompt.
+
+    Returns:
+      The text with its control tokens. ``replies`` are those assistant turns that stand in it as
+      they stand where they are the last turn; the last turn of a training text always does.
+
+    Raises:
+      ValueError: The template refuses the dialogue, drops a call, or leaves a reply without a
+        token that ends it; or the last turn is no assistant turn.
+    """
+    dialogue = Dialogue(template, tools, messages)
+    turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    replies: dict[int, tuple[str, int, int]] = {}
+    for index in turns:
+        before, rest = dialogue.write_reply(index)
+        stop = template.stop_pattern.search(rest)
+        if stop is None:
+            raise ValueError(f"the chat template writes no token that ends turn {index}")
+        size = len(before)
+        replies[index] = before + rest[: stop.end()], size, size + stop.start()
+    if prompt:
+        text = dialogue.write(len(messages), prompt=True)
+    elif turns and turns[-1] == len(messages) - 1:
+        text = replies[turns[-1]][0]
+    else:
+        raise ValueError("a training text must end with an assistant turn")
+    plain, breaks = without_marks(text, dialogue.mark)
+
+    def place(at: int) -> int:
+        return at - text.count(dialogue.mark, 0, at)
+
+    spans = []
+    for number, index in enumerate(turns, start=1):
+        through, start, stop = replies[index]
+        if text.startswith(through):
+            start, stop, end = place(start), place(stop), place(len(through))
+            calls = find_calls(plain, start, stop, messages[index].calls, template.call_style)
+            spans.append(ReplySpan(index, number, start, stop, end, calls))
+    return Rendered(plain, tuple(spans), breaks=breaks, has_control=True)
+
+
+def _chat(messages: Sequence[Message], *, text_arguments: bool) -> list[dict[str, Any]]:
+    """Return the turns in the form that chat templates read; results refer to their calls."""
+    chat: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    number = 0
+    for message in messages:
+        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.role == "assistant":
+            waiting = []
+            for call in message.calls:
+                arguments: Any = dict(call.arguments)
+                if text_arguments:
+                    arguments = json.dumps(arguments, ensure_ascii=False)
+                function = {"name": call.name, "arguments": arguments}
+                waiting.append(
+                    {"type": "function", "id": CALL_ID.format(number), "function": function}
+                )
+                number += 1
+            if waiting:
+                turn["tool_calls"] = list(waiting)
+        elif message.role == "tool" and waiting:
+            answered = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            turn["name"] = answered["function"]["name"]
+            turn["tool_call_id"] = answered["id"]
+        chat.append(turn)
+    return chat

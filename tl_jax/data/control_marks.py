@@ -1,0 +1,129 @@
+"""Keep control tokens typed by users and tools apart from those that a template writes.
+
+A text that goes into a template gets one mark inside each control token in it; the mark is a
+character that the dialogue does not have. In the rendered text a control token without a mark is
+the template's own. The marks are then taken out, and where they stood the text is cut before it is
+encoded, so that no control token can come of what was typed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+_PRIVATE_USE = range(0xE000, 0xF900)
+_LOOKS_LIKE_CONTROL = re.compile(r"<[|｜].+[|｜]>", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlTokens:
+    """Control tokens as text, and the marking of texts that have one.
+
+    Attributes:
+      texts: The tokens.
+    """
+
+    texts: frozenset[str]
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches any of them, the longest first."""
+        longest_first = sorted(self.texts, key=lambda text: (-len(text), text))
+        return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    @functools.cached_property
+    def _beginnings(self) -> frozenset[str]:
+        return frozenset(text[:size] for text in self.texts for size in range(1, len(text)))
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        return max(map(len, self.texts), default=1)
+
+    def mark(self, value: Any, mark: str) -> Any:
+        """Return a JSON-like value with a mark in every control token of its strings.
+
+        A string that ends like the beginning of a control token ends with a mark, so that what
+        the template writes next cannot complete it.
+        """
+        if isinstance(value, str):
+            return self._mark(value, mark)
+        if isinstance(value, Mapping):
+            return {self._mark(k, mark): self.mark(item, mark) for k, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.mark(item, mark) for item in value]
+        return value
+
+    def _mark(self, text: str, mark: str) -> str:
+        while self.pattern.search(text):
+            text = self.pattern.sub(lambda found: f"{found[0][0]}{mark}{found[0][1:]}", text)
+        tail = text[-self._longest :]
+        cut = any(tail[at:] in self._beginnings for at in range(len(tail)))
+        return text + mark if cut else text
+
+
+def control_tokens(added: Mapping[str, bool], template: str) -> ControlTokens:
+    """Return the tokens that only a template may write.
+
+    Args:
+      added: Text of every added token, and whether it is special.
+      template: Source of the template. Added tokens that are not special, such as runs of blanks,
+        are control tokens if the template names them or if they look it (``<|name|>``).
+    """
+    return ControlTokens(
+        frozenset(
+            text
+            for text, special in added.items()
+            if len(text) > 1
+            and not text.isspace()
+            and (special or text in template or _LOOKS_LIKE_CONTROL.fullmatch(text))
+        )
+    )
+
+
+def unused_character(values: Iterable[Any]) -> str:
+    """Return a private-use character that none of the JSON-like values has in its strings.
+
+    Raises:
+      ValueError: Every one of them is used.
+    """
+    used = set().union(*(set(text) for value in values for text in _strings(value)))
+    found = next((chr(code) for code in _PRIVATE_USE if chr(code) not in used), None)
+    if found is None:
+        raise ValueError("the text uses every private-use character; remove some")
+    return found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+
+
+def without_marks(text: str, mark: str) -> tuple[str, tuple[int, ...]]:
+    """Return the text without its marks, and where in it they stood.
+
+    Raises:
+      ValueError: The template wrote the mark as an escape.
+    """
+    escaped = json.dumps(mark)[1:-1]
+    if escaped in text or escaped.upper().replace("\\U", "\\u") in text:
+        raise ValueError(
+            "the template escapes characters beyond ASCII, so that a control token in the text "
+            "of this dialogue cannot be told from the template's own"
+        )
+    parts = text.split(mark)
+    places, at = [], 0
+    for part in parts[:-1]:
+        at += len(part)
+        places.append(at)
+    return "".join(parts), tuple(dict.fromkeys(places))

@@ -1,0 +1,134 @@
+"""Make the sample of a turn fit the length limit: what is left out, and in which order.
+
+First the content of tool feedback, the oldest first; then, if the sample trains its last turn only,
+old turns: whole exchanges before the question that is being answered, then the steps taken since
+that question, the oldest first. The tools, a leading system turn, that question and the reply are
+never left out, and a call never without its results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tl_jax.data.encoding import Encoded, cut, encode_turns
+from tl_jax.data.schema import Message, Trajectory
+from tl_jax.data.tokenizer import Tokenizer
+
+ELIDED = "..."
+"""Stands for the content of a tool feedback that was left out to fit the length limit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The sample that ends with a turn.
+
+    Attributes:
+      sample: The sample, or None if it is too long without all that may be left out.
+      elided: Tool feedbacks in it without their content.
+      dropped: Messages left out.
+    """
+
+    sample: Encoded | None
+    elided: int = 0
+    dropped: int = 0
+
+
+def fit(
+    trajectory: Trajectory,
+    message: int,
+    tokenizer: Tokenizer,
+    encoded: Encoded,
+    *,
+    template: str,
+    action: str,
+    max_length: int,
+) -> Fitted:
+    """Return the sample that ends with an assistant turn, shortened if need be.
+
+    Args:
+      trajectory: The dialogue.
+      message: Index of the turn; the sample's spans and borders speak of the same indices.
+      tokenizer: Tokenizer of the model.
+      encoded: The whole trajectory, from ``encode_trajectory`` with the same arguments.
+      template: See ``encode_turns``.
+      action: See ``encode_turns``; with ``"mask"`` no turns are left out.
+      max_length: Most tokens of the sample.
+    """
+    key = message, max_length
+    if key not in encoded.samples:
+        whole = list(enumerate(trajectory.messages[: message + 1]))
+
+        def encode(turns: Sequence[tuple[int, Message]]) -> Encoded:
+            messages = [turn for _, turn in turns]
+            sample = encode_turns(
+                trajectory.tools, messages, tokenizer, template=template, action=action
+            )
+            return sample if len(turns) == len(whole) else _renumbered(sample, turns, trajectory)
+
+        sample = cut(encoded, message, tokenizer) or encode(whole)
+        turns, elided, dropped = whole, 0, 0
+        sizes = _feedback_sizes(whole, tokenizer) if len(sample.ids) > max_length else {}
+        while len(sample.ids) > max_length and sizes:
+            excess = len(sample.ids) - max_length
+            while sizes and excess > 0:
+                place = next(iter(sizes))
+                excess -= sizes.pop(place)
+                index, turn = turns[place]
+                turns[place] = index, dataclasses.replace(turn, content=ELIDED)
+                elided += 1
+            sample = encode(turns)
+        while action == "drop" and len(sample.ids) > max_length:
+            part = oldest_part([turn for _, turn in turns])
+            if not part:
+                break
+            elided -= sum(
+                turn.content == ELIDED != trajectory.messages[index].content
+                for index, turn in turns[part.start : part.stop]
+            )
+            dropped += len(part)
+            turns = turns[: part.start] + turns[part.stop :]
+            sample = encode(turns)
+        fits = len(sample.ids) <= max_length
+        encoded.samples[key] = Fitted(sample if fits else None, elided, dropped)
+    return encoded.samples[key]
+
+
+def oldest_part(messages: Sequence[Message]) -> range:
+    """Return the places of the messages that are left out next, the reply being the last one."""
+    begin = int(messages[0].role == "system")
+    last = len(messages) - 1
+    questions = [i for i in range(begin, last) if messages[i].role == "user"]
+    if questions and questions[-1] > begin:
+        return range(begin, next(i for i in questions if i > begin))
+    start = questions[-1] + 1 if questions else begin
+    replies = (i for i in range(start + 1, last + 1) if messages[i].role == "assistant")
+    return range(start, next(replies, start))
+
+
+def _feedback_sizes(turns: Sequence[tuple[int, Message]], tokenizer: Tokenizer) -> dict[int, int]:
+    """Return the tokens saved by leaving out each tool feedback, by its place, oldest first."""
+    return {
+        place: len(tokenizer.encode(turn.content)[0]) - 1
+        for place, (_, turn) in enumerate(turns)
+        if turn.role == "tool" and len(turn.content) > len(ELIDED)
+    }
+
+
+def _renumbered(
+    sample: Encoded, turns: Sequence[tuple[int, Message]], trajectory: Trajectory
+) -> Encoded:
+    """Return the sample with the message and turn numbers of the trajectory."""
+    index = [number for number, _ in turns]
+    assistants = [i for i, m in enumerate(trajectory.messages) if m.role == "assistant"]
+    replies = tuple(
+        dataclasses.replace(
+            reply, message=index[reply.message], turn=assistants.index(index[reply.message]) + 1
+        )
+        for reply in sample.rendered.replies
+    )
+    return dataclasses.replace(
+        sample,
+        rendered=dataclasses.replace(sample.rendered, replies=replies),
+        borders={index[place]: border for place, border in sample.borders.items()},
+    )

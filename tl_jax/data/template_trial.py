@@ -1,0 +1,192 @@
+"""Try a chat template on a dialogue of known words before it is trusted with data.
+
+Stock templates drop tools, calls or results without a word. A template passes if every known word
+is in its text, its calls can be read back, and a control token ends each reply. What the trial
+finds out besides - the call style, the tokens that end a reply, the settings under which the
+template continues its own prompt - is all that training, sampling and scoring need to know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.calls.parse import STYLES, CallSyntaxError, parse_calls
+from tl_jax.data import templates
+from tl_jax.data.call_spans import find_calls
+from tl_jax.data.chat_template import ChatTemplate, Dialogue
+from tl_jax.data.chatml_tools import CHATML_TOOLS, NEEDED_TOKENS
+from tl_jax.data.control_marks import ControlTokens, control_tokens
+from tl_jax.data.schema import DataError, Message
+from tl_jax.data.tokenizer import Tokenizer
+
+OWN = "chat"
+FALLBACK = "chatml_tools"
+TEMPLATES = (OWN, FALLBACK)
+"""The tokenizer's own template, and the one of ``chatml_tools.py``."""
+
+_DATE = "26 Jul 2024"
+# A template that asks for the date would write another text every day.
+_FIXED_DATE = f"{{%- macro strftime_now(format) %}}{_DATE}{{% endmacro -%}}"
+# Data for training on tools have no hidden thoughts; some templates then write that there are none
+# as part of the prompt.
+_SETTINGS: tuple[dict[str, Any], ...] = ({"enable_thinking": False}, {})
+
+_TOOL = ToolSpec(
+    "probe_tool_qx",
+    "Explains qxdescription.",
+    (
+        Parameter("probe_text_qx", "string", "The qxtext.", True),
+        Parameter("probe_count_qx", "integer", "The qxcount.", True),
+    ),
+)
+_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxvalue 'ä\" \\", "probe_count_qx": 70417})
+_QUERY, _RESULT, _ANSWER = "qxquery", "qxresult", "qxanswer"
+_CALLING = (Message("user", _QUERY), Message("assistant", "", (_CALL,)), Message("tool", _RESULT))
+_ANSWERING = (Message("user", _QUERY), Message("assistant", _ANSWER))
+
+
+def open_template(name: str, tokenizer: Tokenizer) -> ChatTemplate:
+    """Return a chat template that has passed the trial.
+
+    Args:
+      name: One of ``TEMPLATES``.
+      tokenizer: Tokenizer of the model.
+
+    Raises:
+      DataError: The tokenizer has no such template, or it fails; the message says what to choose.
+    """
+    return _open(name, tokenizer)
+
+
+def call_style(template: str, tokenizer: Tokenizer) -> str:
+    """Return the call style, one of ``calls.parse.STYLES``, of a model trained with a template.
+
+    Args:
+      template: Any value of ``data.template``.
+      tokenizer: Tokenizer of the model.
+    """
+    if template in templates.STYLES:
+        return "python"
+    return open_template(template, tokenizer).call_style
+
+
+def stop_ids(template: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the ids that end a reply of a model trained with a template.
+
+    Args:
+      template: Any value of ``data.template``.
+      tokenizer: Tokenizer of the model.
+    """
+    if template in templates.STYLES:
+        return (tokenizer.eos_id,)
+    return open_template(template, tokenizer).stop_ids
+
+
+@functools.lru_cache(maxsize=16)
+def _open(name: str, tokenizer: Tokenizer) -> ChatTemplate:
+    source = _source(name, tokenizer)
+    if "strftime_now" in source:
+        source = _FIXED_DATE + source
+    control = control_tokens(tokenizer.added_tokens, source)
+    problems = []
+    for text_arguments in (False, True):
+        for settings in _SETTINGS:
+            settings = {"date_string": _DATE, **settings}
+            template = ChatTemplate(name, source, tokenizer, control, settings, text_arguments)
+            try:
+                return _tried(template)
+            except ValueError as error:
+                problems.append(str(error))
+    raise DataError(f"data.template={name!r} cannot be used: {problems[0]}; {_advice(name)}")
+
+
+def _source(name: str, tokenizer: Tokenizer) -> str:
+    if name == FALLBACK:
+        lacking = [token for token in NEEDED_TOKENS if token not in tokenizer.added_tokens]
+        if lacking:
+            raise DataError(
+                f"data.template={name!r} needs the tokens {', '.join(lacking)}, which this "
+                f"tokenizer does not have; {_advice(name)}"
+            )
+        begin = "{{- bos_token }}" if tokenizer.bos_id is not None else ""
+        return begin + CHATML_TOOLS
+    if name != OWN:
+        raise DataError(f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}")
+    if not tokenizer.fast.chat_template:
+        raise DataError(f"this tokenizer has no chat template; {_advice(name)}")
+    try:
+        return tokenizer.fast.get_chat_template(tools=[{}])
+    except ValueError as error:
+        raise DataError(f"{error}; {_advice(name)}") from error
+
+
+def _advice(name: str) -> str:
+    others = [f"'{FALLBACK}'"] if name == OWN else []
+    return f"choose data.template={' or '.join([*others, *map(repr, templates.STYLES)])}"
+
+
+def _tried(template: ChatTemplate) -> ChatTemplate:
+    """Return the template with what the trial found out.
+
+    Raises:
+      ValueError: It fails.
+    """
+    calling = Dialogue(template, (_TOOL,), _CALLING)
+    start = calling.write(1, prompt=True)
+    _expect(start, [_QUERY], "drops the user's turn")
+    _expect(start, [_TOOL.name, *(p.name for p in _TOOL.parameters)], "drops the tools")
+    _expect(start, [_TOOL.description.split()[-1]], "drops the descriptions of the tools")
+    _, answer = Dialogue(template, (_TOOL,), _ANSWERING).write_reply(1)
+    _expect(answer, [_ANSWER], "drops the reply")
+    _, call = calling.write_reply(1)
+    values = [_CALL.name, *_CALL.arguments, "qxvalue", "70417"]
+    _expect(call, values, "drops the calls of a reply")
+    _expect(calling.write(3, prompt=True), [_RESULT], "drops the results of tools")
+    stop = _stop_after(answer.partition(_ANSWER)[2], template.control)
+    call_stop = stop if stop in call else _stop_at_end(call, template.control)
+    body = call[: call.index(call_stop)]
+    found = dataclasses.replace(template, stops=tuple(dict.fromkeys((stop, call_stop))))
+    return dataclasses.replace(found, call_style=_style(body))
+
+
+def _expect(text: str, words: list[str], otherwise: str) -> None:
+    if not all(word in text for word in words):
+        raise ValueError(f"the template {otherwise}")
+
+
+def _stop_after(text: str, control: ControlTokens) -> str:
+    stop = control.pattern.match(text.lstrip())
+    if stop is None:
+        raise ValueError(
+            "the template writes no control token after a reply, so nothing would teach the model "
+            "to stop"
+        )
+    return stop[0]
+
+
+def _stop_at_end(text: str, control: ControlTokens) -> str:
+    text = text.rstrip()
+    last = next((token for token in control.texts if text.endswith(token)), None)
+    if last is None:
+        raise ValueError(
+            "the template writes no control token after a call, so nothing would teach the model "
+            "to stop"
+        )
+    return last
+
+
+def _style(body: str) -> str:
+    """Return the style that reads the calls of a reply."""
+    for style in STYLES:
+        try:
+            if parse_calls(body, style) == (_CALL,):
+                find_calls(body, 0, len(body), (_CALL,), style)
+                return style
+        except CallSyntaxError:
+            continue
+    raise ValueError(
+        f"the template writes calls in none of the forms {', '.join(STYLES)}: {body[:200]!r}"
+    )
