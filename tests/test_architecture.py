@@ -34,7 +34,7 @@ ALLOWED = {
     "train": {"config", "types", "parallel", "ops", "models"},
     "rl": {"config", "types", "parallel", "ops", "calls", "models", "data", "rewards"},
     "evaluate": {"config", "types", "calls", "data", "rewards", "rl"},
-    "report": {"config", "calls", "rewards"},
+    "report": {"config", "calls", "data", "rewards"},
 }
 ALLOWED["cli"] = set(ALLOWED)
 
@@ -56,7 +56,7 @@ CHAINS = {
     "models": [("layers", "heads", "decoder", "functional"), ("registry", "functional")],
     "data": [
         ("schema", "importers", "dataset"),
-        ("schema", "feedback", "mae", "examples", "records", "dataset"),
+        ("schema", "feedback", "mae", "marks", "examples", "records", "dataset"),
         ("schema", "templates", "key_tokens", "examples", "pipeline"),
         ("tokenizer", "rivals", "key_tokens"),
         ("templates", "chat_template", "template_trial", "encoding", "fitting", "examples"),
@@ -70,7 +70,7 @@ CHAINS = {
     "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
     "rl": [("sampler", "advantages", "rollout")],
     "evaluate": [("scores", "rotbench", "runner")],
-    "report": [("read", "figures", "run"), ("html", "run"), ("mae", "run")],
+    "report": [("read", "figures", "run"), ("html", "run"), ("mae", "run"), ("html", "sample")],
 }
 
 WITHOUT_JAX = ("calls", "data", "rewards")

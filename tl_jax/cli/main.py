@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tl_jax.config import ConfigError, RunConfig, check_path, from_dict, to_dict
 
-STAGES = ("prepare", "train", "evaluate", "generate", "convert", "report", "run")
+STAGES = ("prepare", "inspect", "train", "evaluate", "generate", "convert", "report", "run")
 OVERVIEW = """\
 tl-jax teaches language models to call tools (TL-Training in JAX).
 
@@ -25,9 +25,10 @@ usage: tl-jax <stage> --config=configs/NAME.py [--config.section.field=value ...
 stages:
 """
 # Stages that begin or continue a run; the others read one that is there.
-_WRITERS = ("prepare", "train", "run")
+_WRITERS = ("prepare", "inspect", "train", "run")
 # Flags beside --config and --dry_run, by the stage that reads them.
 _FLAGS = {
+    "inspect": ("example", "html"),
     "evaluate": ("phase",),
     "generate": ("tools", "prompt"),
     "convert": ("source", "target", "dtype", "orbax", "force"),
@@ -37,6 +38,8 @@ _FREE = ("evaluate.", "checkpoint.", "train.log_every", "train.eval_", "data.pre
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file (Python).")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved plan and stop.")
+_EXAMPLE = flags.DEFINE_integer("example", 1, "inspect: which training example, from 1.")
+_HTML = flags.DEFINE_string("html", "", "inspect: write the example as a page to this file, too.")
 _PHASE = flags.DEFINE_string("phase", "", "evaluate: before, supervised or reward.")
 _TOOLS = flags.DEFINE_string("tools", "", "generate: JSON file with a list of tools.")
 _PROMPT = flags.DEFINE_string("prompt", "", "generate: the request.")
@@ -196,6 +199,8 @@ def _docstring(stage: str) -> str:
 
 
 def _options(stage: str, module: Any) -> dict[str, Any]:
+    if stage == "inspect":
+        return {"number": _EXAMPLE.value, "html_path": _HTML.value}
     if stage == "evaluate":
         return {"phase": _PHASE.value}
     if stage == "generate":

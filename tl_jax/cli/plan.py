@@ -60,7 +60,7 @@ def steps(workspace: Workspace, stage: str) -> dict[str, str]:
     """Return what ``stage`` goes through, in order, each ``done``, ``to do`` or left out."""
     whole = stage == "run"
     found = {}
-    if whole or stage == "prepare":
+    if whole or stage in ("prepare", "inspect"):
         found["prepare"] = _state((workspace.data_dir / dataset.FINGERPRINT).exists())
     for phase in PHASES:
         wanted = phase == "before" or train.steps_of(workspace, phase) > 0

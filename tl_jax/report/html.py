@@ -109,14 +109,21 @@ def section(title: str, *parts: str, folded: bool = False) -> str:
     return f"<section><h2>{text(title)}</h2>{content}</section>"
 
 
-def page(title: str, subtitle: str, sections: Iterable[str]) -> str:
-    """Return the page; a policy in it forbids scripts and the network."""
+def page(title: str, subtitle: str, sections: Iterable[str], *, style: str = "") -> str:
+    """Return the page; a policy in it forbids scripts and the network.
+
+    Args:
+      title: Of the page, escaped here, as is ``subtitle``.
+      subtitle: Below it.
+      sections: HTML from ``section``.
+      style: Further style rules, not from data.
+    """
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{text(title)}</title><style>{_CSS}</style></head><body><main>"
+        f"<title>{text(title)}</title><style>{_CSS}{style}</style></head><body><main>"
         f'<h1>{text(title)}</h1><p class="sub">{text(subtitle)}</p>'
         f"{''.join(sections)}</main></body></html>\n"
     )

@@ -1,0 +1,113 @@
+"""Inspect shows the example that training reads, with and without colours."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.cli import inspect
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import (
+    ConfigError,
+    DataConfig,
+    KeyTokenConfig,
+    MaeConfig,
+    ModelSourceConfig,
+    RunConfig,
+)
+from tl_jax.data.schema import Message, Trajectory, to_json
+from tl_jax.report.sample import TURN_COLUMNS
+
+
+def call(**arguments):
+    return Message("assistant", "", (ToolCall("find_train", arguments),))
+
+
+@pytest.fixture(scope="module")
+def workspace(model_dir, tmp_path_factory):
+    """A run whose two trajectories each have a wrong call before the right one."""
+    folder = tmp_path_factory.mktemp("inspect")
+    tool = ToolSpec("find_train", "Find.", (Parameter("to", "string", "Where.", True),))
+    rows = []
+    for number, city in enumerate(("Rome", "Bonn\x1b[31m")):
+        messages = (
+            Message("user", f"find a train to {city}"),
+            call(town=city),
+            Message("tool", "TypeError: unexpected argument 'town'", status="error"),
+            call(to=city),
+        )
+        rows.append(json.dumps(to_json(Trajectory(f"t{number}", (tool,), messages, "made"))))
+    (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    return Workspace(
+        RunConfig(
+            run_dir=str(folder / "run"),
+            model=ModelSourceConfig(path=str(model_dir)),
+            data=DataConfig(
+                path=str(folder / "rows.jsonl"), max_length=2048, validation_fraction=0.0
+            ),
+            mae=MaeConfig(action="mask"),
+            key_tokens=KeyTokenConfig(mode="extended"),
+        )
+    )
+
+
+def output(workspace, number=1, html_path="", **settings):
+    console = Console(file=io.StringIO(), soft_wrap=True, highlight=False, width=160, **settings)
+    inspect.main(workspace, console, number=number, html_path=str(html_path))
+    return console.file.getvalue()
+
+
+def test_data_are_prepared_once_if_there_are_none(workspace):
+    first, again = output(workspace), output(workspace)
+    assert "prepared data" in first and "prepared data" not in again
+    assert first.endswith(again)
+
+
+def test_without_colours_brackets_stand_for_them(workspace):
+    text = output(workspace)
+    assert "\x1b" not in text
+    assert "Assistant:✗⟪ find_train(town = 'Rome') ⟨<|eos|>⟩⟫\nOutput: TypeError" in text
+    trained = text.partition("Assistant:⟦")[2].partition("⟧")[0]
+    assert "‹" in trained and "×" in trained and trained.endswith("⟨<|eos|>⟩")
+    assert "legend: ⟦trained⟧" in text and all(name in text for name in TURN_COLUMNS)
+    assert "Example 1: t0" in text and "left out by MAE: 1 turns" in text
+    assert "status given by the source" in text
+
+
+def test_colours_need_a_terminal_that_wants_them(workspace, monkeypatch):
+    terminal = {"force_terminal": True, "color_system": "truecolor"}
+    coloured = output(workspace, **terminal)
+    assert "\x1b[9;31m find_train(town = 'Rome')" in coloured and "⟦" not in coloured
+    assert "\x1b[2m" in coloured and "48;2;" in coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "⟦" in output(workspace, **terminal)
+
+
+@pytest.mark.parametrize("terminal", [{}, {"force_terminal": True, "color_system": "truecolor"}])
+def test_text_cannot_steer_the_terminal(workspace, terminal):
+    text = output(workspace, number=2, **terminal)
+    assert "Bonn␛[31m" in text and "Bonn\x1b" not in text
+
+
+def test_the_page_holds_the_same_text(workspace, tmp_path):
+    out = tmp_path / "page.html"
+    text = output(workspace, html_path=out)
+    assert text.endswith(f"page: {out}\n")
+    page = out.read_text(encoding="utf-8")
+    assert '<span class="masked"' in page and '<span class="key level' in page
+    with pytest.raises(ConfigError, match="is a directory"):
+        output(workspace, html_path=tmp_path)
+
+
+def test_an_example_that_is_not_there_is_refused_with_the_number_there_are(workspace):
+    for number, words in ((3, "has 1 to 2"), (0, "counted from 1"), (-1, "counted from 1")):
+        with pytest.raises(ConfigError, match=words):
+            output(workspace, number=number)
+
+
+def test_rows_of_an_older_version_are_refused(tmp_path):
+    (tmp_path / "old.jsonl").write_text('{"id": "a", "ids": [1], "weights": [0], "tags": {}}\n')
+    with pytest.raises(ConfigError, match="run `tl-jax prepare` again"):
+        inspect.read_example(tmp_path / "old.jsonl", 1)
