@@ -145,10 +145,27 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MaeConfig:
-    """Mitigating adverse effects: which calls are judged wrong and what happens to them."""
+    """Mitigating adverse effects: which calls are judged wrong and what happens to them.
 
-    rules: str = _choice("off", "reference", "structured", default="structured")
+    ``rules``: ``"reference"`` and ``"structured"`` read the feedback (published phrases; status
+    fields, codes, exceptions and phrases), ``"static"`` holds the call against the manual of its
+    tool, ``"structured+static"`` does both. ``action``: ``"drop"`` makes one sample per kept turn,
+    ``"mask"`` one per trajectory; wrong calls stay in the context of later turns.
+    ``extra_rules`` come before the built-in ones: ``"CATEGORY: phrase"`` or
+    ``"CATEGORY: /regular expression/"``. ``category_actions`` are ``"CATEGORY=ACTION"`` with an
+    action ``keep``, ``mask`` (the default), ``drop`` (the call and its feedback leave the dialogue)
+    or ``down-weight`` (trained with ``down_weight``). A right call at most ``repair_turns`` turns
+    after a wrong one is exported with it as a preference pair (0: none).
+    """
+
+    rules: str = _choice(
+        "off", "reference", "structured", "static", "structured+static", default="structured"
+    )
     action: str = _choice("drop", "mask", default="drop")
+    extra_rules: tuple[str, ...] = ()
+    category_actions: tuple[str, ...] = ()
+    down_weight: float = _number(0.5, above=0, most=1)
+    repair_turns: int = _not_negative(3)
 
 
 @dataclasses.dataclass(frozen=True)
