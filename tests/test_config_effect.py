@@ -24,9 +24,8 @@ from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, MeshConfig, ModelConfig, RunConfig, from_dict
 from tl_jax.convert import to_hf
 from tl_jax.data import dataset, synthetic
-from tl_jax.data.dataset import DataError
 from tl_jax.data.records import read_prompts
-from tl_jax.data.schema import to_json
+from tl_jax.data.schema import DataError, to_json
 from tl_jax.data.templates import render_sample
 from tl_jax.data.tokenizer import train_byte_bpe
 from tl_jax.models import functional
@@ -62,14 +61,21 @@ class Scene:
         """Return the configuration with dotted settings over BASE; ``<name>`` is a scene file."""
         nested: dict[str, Any] = {}
         for name, value in {"run_dir": "<run>", **BASE, **values}.items():
-            if isinstance(value, str) and value.startswith("<"):
-                value = str(self.folder / value.strip("<>"))
+            value = self._placed(value)
             *sections, field = name.split(".")
             target = nested
             for section in sections:
                 target = target.setdefault(section, {})
             target[field] = value
         return from_dict(RunConfig, nested)
+
+    def _placed(self, value):
+        if isinstance(value, tuple):
+            return tuple(map(self._placed, value))
+        if isinstance(value, str) and value.startswith("<"):
+            name, _, rest = value[1:].partition(">")
+            return f"{self.folder / name}{rest}"
+        return value
 
 
 def on_one_device(config):
@@ -107,6 +113,9 @@ def folder(tmp_path_factory):
     chats = [json.dumps(chat_row(number)) for number in range(4)]
     (folder / "chat_rows.jsonl").write_text("\n".join(chats) + "\n")
     (folder / "chat_tools.json").write_text(json.dumps([{"name": "add", "description": "Add."}]))
+    (folder / "doubles.jsonl").write_text("\n".join([*rows, rows[0]]) + "\n")
+    queries = [json.dumps({"query": t.messages[0].content}) for t in world[:3]]
+    (folder / "evaluation.jsonl").write_text("\n".join(queries) + "\n")
     (folder / "rotbench.jsonl").write_text(json.dumps(rotbench_row()) + "\n")
     run = Workspace(Scene(folder, None).config({}))
     prepare.prepare(run)
@@ -415,6 +424,8 @@ class Effect:
 
 FROM_FILE = (("data.path", "<rows.jsonl>"),)
 FROM_CHATS = (("data.path", "<chat_rows.jsonl>"), ("data.validation_fraction", 0.0))
+FROM_DOUBLES = (("data.path", "<doubles.jsonl>"),)
+CHECKED = (*FROM_FILE, ("data.contamination_paths", ("<evaluation.jsonl>",)))
 FROM_SCRATCH = (("model.path", "scratch"), ("run_dir", "<scratch>"))
 DECAYING = (("ppo_optim.schedule", "cosine"),)
 JOINT = (("ppo.critic_warmup_steps", 0),)
@@ -450,6 +461,11 @@ EFFECTS = {
     "data.validation_fraction": Effect(prepared, 0.6),
     "data.max_bad_fraction": Effect(prepared, 0.5, (("data.path", "<bad_rows.jsonl>"),)),
     "data.synthetic_trajectories": Effect(prepared, 31),
+    "data.sources": Effect(prepared, ("synthetic", "<rows.jsonl>@0.5")),
+    "data.duplicates": Effect(prepared, "exact", FROM_DOUBLES),
+    "data.contamination_paths": Effect(prepared, ("<evaluation.jsonl>",), FROM_FILE),
+    "data.contamination_checks": Effect(prepared, ("tools",), CHECKED),
+    "data.contamination_action": Effect(prepared, "report", CHECKED),
     "data.prefetch": Effect(prefetched, 5),
     "mae.rules": Effect(prepared, "off"),
     "mae.action": Effect(prepared, "mask"),

@@ -10,7 +10,7 @@ import pytest
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
 from tl_jax.config import ConfigError, RunConfig, to_dict
-from tl_jax.data.dataset import DataError
+from tl_jax.data.schema import DataError
 from tl_jax.train.checkpoint import CheckpointError, LoaderMismatch
 from tl_jax.train.loop import Diverged, Stopped
 

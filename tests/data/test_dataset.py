@@ -7,10 +7,11 @@ import pytest
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data import dataset
-from tl_jax.data.dataset import is_validation, prepare, source_hash
+from tl_jax.data.dataset import prepare
 from tl_jax.data.importers import BadRow, read
 from tl_jax.data.records import read_prompts
 from tl_jax.data.schema import DataError, Message
+from tl_jax.data.sources import WeightedSource
 from tl_jax.data.tokenizer import train_byte_bpe
 
 
@@ -20,9 +21,9 @@ def run(rows, tokenizer, out, **changes):
         mae=MaeConfig(),
         key_tokens=KeyTokenConfig(),
         seed=0,
-        source="test",
     )
-    return prepare(rows, tokenizer, out_dir=out, **{**settings, **changes})
+    source = WeightedSource("made", rows, changes.pop("identity", "test"))
+    return prepare([source], tokenizer, out_dir=out, **{**settings, **changes})
 
 
 def examples_in(path):
@@ -59,12 +60,6 @@ def test_files_and_report_agree(trajectory, tokenizer, tmp_path):
     assert not sides[0] & sides[1]
 
 
-def test_equal_queries_fall_on_one_side(trajectory):
-    sides = [is_validation(row, 0.3) for row in many(trajectory, 60)]
-    assert sides[::2] == sides[1::2] and 0 < sum(sides) < 40
-    assert not any(is_validation(row, 0.0) for row in many(trajectory, 60))
-
-
 def test_equal_inputs_are_not_prepared_again(trajectory, tokenizer, tmp_path):
     out = tmp_path / "out"
     report = run(many(trajectory, 4), tokenizer, out)
@@ -83,7 +78,7 @@ def test_equal_inputs_are_not_prepared_again(trajectory, tokenizer, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"source": "other"},
+        {"identity": "other"},
         {"seed": 1},
         {"mae": MaeConfig(action="mask")},
         {"key_tokens": KeyTokenConfig(w_max=3.0)},
@@ -108,7 +103,7 @@ def test_an_interrupted_run_leaves_the_old_files_alone(trajectory, tokenizer, tm
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(broken(), tokenizer, out, source="new")
+        run(broken(), tokenizer, out, identity="new")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -130,7 +125,9 @@ def test_bad_rows_go_to_quarantine(trajectory, tokenizer, tmp_path):
 
 def test_too_many_bad_rows_stop_with_a_summary(trajectory, tokenizer, tmp_path):
     rows = many(trajectory, 10) + [BadRow("a.jsonl", 10 + i, "not JSON", "{") for i in range(2)]
-    with pytest.raises(DataError, match=r"2 of 12 rows.*\n  2 x not JSON \(first at line 10\)"):
+    with pytest.raises(
+        DataError, match=r"2 of 12 rows of made.*\n  2 x not JSON \(first at line 10\)"
+    ):
         run(rows, tokenizer, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
@@ -162,14 +159,6 @@ def test_limits_take_a_seeded_sample(trajectory, tokenizer, tmp_path):
         return [e["id"] for e in examples], [p.id for p in prompts]
 
     assert ids("a", 0) == ids("b", 0) != ids("c", 1)
-
-
-def test_the_source_hash_follows_the_bytes(tmp_path):
-    (tmp_path / "a").write_text("x")
-    (tmp_path / "b").write_text("x")
-    assert source_hash(tmp_path / "a") == source_hash(tmp_path / "b")
-    (tmp_path / "b").write_text("y")
-    assert source_hash(tmp_path / "a") != source_hash(tmp_path / "b")
 
 
 def test_every_data_field_in_the_hash_exists():

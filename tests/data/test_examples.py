@@ -13,7 +13,7 @@ from tl_jax.data.encoding import prompt_ids
 from tl_jax.data.examples import Example, build_examples, build_prompts
 from tl_jax.data.fitting import ELIDED
 from tl_jax.data.mae import label_turns
-from tl_jax.data.records import example_to_json, prompt_from_json, prompt_to_json
+from tl_jax.data.records import example_line, prompt_from_json, prompt_lines
 from tl_jax.data.schema import Message, Trajectory
 
 OFF = KeyTokenConfig(mode="off")
@@ -226,8 +226,9 @@ def test_plain_text_turns_are_trained_but_ask_no_prompt(trajectory, tokenizer):
 
 def test_records_survive_json(trajectory, tokenizer):
     examples, prompts, _ = build(trajectory, tokenizer)
-    row = json.loads(json.dumps(example_to_json(examples[0])))
+    row = json.loads(example_line(examples[0]))
     assert Example(**row) == examples[0]
-    again = prompt_from_json(prompt_to_json(prompts[0]))
-    assert prompt_to_json(again) == prompt_to_json(prompts[0])
+    (line,) = prompt_lines(prompts[:1])
+    again = prompt_from_json(json.loads(line))
+    assert list(prompt_lines([again])) == [line]
     assert again.golds == prompts[0].golds

@@ -216,7 +216,7 @@ def _options(stage: str, module: Any) -> dict[str, Any]:
 
 def _user_errors() -> tuple[type[Exception], ...]:
     from tl_jax.convert.hf_directory import CheckpointError as ModelError
-    from tl_jax.data.dataset import DataError
+    from tl_jax.data.schema import DataError
     from tl_jax.train.checkpoint import CheckpointError, LoaderMismatch
     from tl_jax.train.loop import Diverged
 

@@ -9,8 +9,8 @@ Running it again with the same inputs changes nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,8 +21,10 @@ from rich.table import Table
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, ModelConfig, RunConfig
 from tl_jax.convert import gguf, to_hf
-from tl_jax.data import dataset, importers, synthetic
+from tl_jax.data import dataset
 from tl_jax.data.schema import Trajectory
+from tl_jax.data.sources import open_sources
+from tl_jax.data.split import round_robin
 from tl_jax.data.templates import render_prompt
 from tl_jax.data.tokenizer import train_byte_bpe
 from tl_jax.models import functional, registry
@@ -103,48 +105,24 @@ def scratch_config(config: RunConfig, vocab_size: int) -> ModelConfig:
 def prepare(workspace: Workspace) -> dict[str, Any]:
     """Write the token files and return the report."""
     config = workspace.config
-    data = config.data
-    rows = _rows(workspace)
-    source = (
-        "/".join(dataset.source_hash(file) for file in rows.files)
-        if isinstance(rows, importers.Source)
-        else f"synthetic/{data.synthetic_trajectories}/{config.seed}"
-    )
     return dataset.prepare(
-        rows,
+        open_sources(config.data, config.seed),
         workspace.tokenizer,
-        data=data,
+        data=config.data,
         mae=config.mae,
         key_tokens=config.key_tokens,
         seed=config.seed,
         out_dir=workspace.data_dir,
-        source=source,
     )
 
 
-def _existing(path: str) -> str:
-    if not Path(path).is_file():
-        raise ConfigError(f"config.data.path: no file {path}; give a file or 'synthetic'")
-    return path
-
-
-def _rows(workspace: Workspace) -> Iterable[Trajectory | importers.BadRow]:
-    config = workspace.config
-    data = config.data
-    if data.path == "synthetic":
-        return synthetic.trajectories(data.synthetic_trajectories, seed=config.seed, split="train")
-    try:
-        return importers.read(_existing(data.path), data.format, data.tools_path)
-    except (ValueError, FileNotFoundError) as error:
-        raise ConfigError(f"config.data.path: {error}") from error
-
-
 def _texts(workspace: Workspace) -> Iterable[str]:
-    for count, row in enumerate(_rows(workspace)):
-        if count >= TOKENIZER_TEXTS:
-            return
+    """Return texts of all sources in turn, to train a tokenizer."""
+    config = workspace.config
+    rows = round_robin(source.rows for source in open_sources(config.data, config.seed))
+    for row in itertools.islice(rows, TOKENIZER_TEXTS):
         if isinstance(row, Trajectory):
-            yield render_prompt(row.tools, row.messages, workspace.config.data.template).text
+            yield render_prompt(row.tools, row.messages, config.data.template).text
 
 
 def _show(report: dict[str, Any], console: Console) -> None:

@@ -2,65 +2,75 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
 import os
 import random
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, to_dict
+from tl_jax.data.contamination import EvaluationSets
+from tl_jax.data.duplicates import Duplicates
 from tl_jax.data.encoding import encode_trajectory
-from tl_jax.data.examples import Example, build_examples, build_prompts
+from tl_jax.data.examples import build_examples, build_prompts
 from tl_jax.data.importers import BadRow
-from tl_jax.data.mae import LabelCounts, label_turns
-from tl_jax.data.records import example_to_json, prompt_to_json
+from tl_jax.data.mae import label_turns
+from tl_jax.data.prepared_files import (
+    EXAMPLES,
+    FINGERPRINT,
+    LINES,
+    PROMPTS,
+    QUARANTINE,
+    REMOVED,
+    REPORT,
+    VALIDATION,
+    VALIDATION_PROMPTS,
+    json_line,
+    replacing,
+    source_hash,
+    up_to_date,
+    write_json,
+)
+from tl_jax.data.records import example_line, prompt_lines
 from tl_jax.data.rivals import Rivals
-from tl_jax.data.schema import DataError, Trajectory, to_json
+from tl_jax.data.schema import Trajectory, to_json
+from tl_jax.data.sources import WeightedSource, identities
+from tl_jax.data.split import copies, is_validation, sampled
+from tl_jax.data.tally import SIDES, Tally
 from tl_jax.data.tokenizer import Tokenizer
 
-EXAMPLES = "examples.jsonl"
-VALIDATION = "validation.jsonl"
-PROMPTS = "prompts.jsonl"
-VALIDATION_PROMPTS = "validation_prompts.jsonl"
-QUARANTINE = "quarantine.jsonl"
-REPORT = "mae_report.json"
-FINGERPRINT = "fingerprint.json"
-
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 """Raise when the same inputs give other files."""
 
-_FILES = frozenset(
-    (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, QUARANTINE, REPORT, FINGERPRINT)
-)
 _DATA_FIELDS = (
-    "format",
     "template",
     "max_length",
     "max_trajectories",
     "max_prompts",
     "validation_fraction",
     "max_bad_fraction",
+    "duplicates",
+    "contamination_checks",
+    "contamination_action",
 )
 
 
-def source_hash(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    """A trajectory on its way into the files, its source and how often it is written."""
+
+    trajectory: Trajectory
+    source: str
+    copies: int
 
 
 def prepare(
-    rows: Iterable[Trajectory | BadRow],
+    sources: Sequence[WeightedSource],
     tokenizer: Tokenizer,
     *,
     data: DataConfig,
@@ -68,102 +78,52 @@ def prepare(
     key_tokens: KeyTokenConfig,
     seed: int,
     out_dir: str | os.PathLike[str],
-    source: str,
 ) -> dict[str, Any]:
     """Write the token files of a data set, unless they are there already.
 
     Files: ``examples.jsonl``, ``validation.jsonl``, ``prompts.jsonl``,
-    ``validation_prompts.jsonl``, ``quarantine.jsonl`` (file, line, reason, row),
-    ``mae_report.json`` and ``fingerprint.json``. They appear together or not at all. Trajectories
-    with the same first user message fall on the same side of the validation split.
+    ``validation_prompts.jsonl``, ``quarantine.jsonl`` (file, line, reason, row), ``removed.jsonl``
+    (duplicates and overlaps with evaluation sets), ``mae_report.json`` and ``fingerprint.json``.
+    They appear together or not at all. Trajectories of the same task (``split.task_key``) fall on
+    the same side of the validation split. One trajectory is in memory at a time; limits keep
+    their sample, and the search for duplicates a few KiB per trajectory.
 
     Args:
-      rows: Trajectories and bad rows, such as ``importers.read`` gives; read lazily, and not at
-        all if the files are up to date.
+      sources: What to read; lazily, and not at all if the files are up to date.
       tokenizer: Tokenizer of the model.
-      data: Template, length and limits. A limit on trajectories or prompts takes a seeded sample.
+      data: Template, length, checks and limits. A limit on trajectories or prompts takes a seeded
+        sample.
       mae: Which turns are trained.
       key_tokens: Weights of the trained tokens.
       seed: Seed of the samples taken.
       out_dir: Directory to write; replaced if it holds other data.
-      source: What identifies ``rows`` in the fingerprint, such as ``source_hash(path)``.
 
     Returns:
       The report, as in ``mae_report.json``.
 
     Raises:
-      DataError: More bad rows than ``data.max_bad_fraction`` allows, or nothing to train on.
+      DataError: More bad rows in a source than ``data.max_bad_fraction`` allows, nothing to train
+        on, or an evaluation set that cannot be read.
     """
     out = Path(out_dir)
     fingerprint = {
         "version": _FORMAT_VERSION,
-        "source": source,
+        "sources": identities(sources),
+        "contamination": [source_hash(path) for path in data.contamination_paths],
         "tokenizer": tokenizer.fingerprint,
         "config": _config_hash(data, mae, key_tokens, seed),
     }
-    if (report := _up_to_date(out, fingerprint)) is not None:
+    if (report := up_to_date(out, fingerprint)) is not None:
         return report
-    _check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        report = _write(rows, tokenizer, data, mae, key_tokens, seed, work)
-        _dump(work / REPORT, report)
-        _dump(work / FINGERPRINT, fingerprint)
-        _replace(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with replacing(out) as work:
+        report = _write(sources, tokenizer, data, mae, key_tokens, seed, work)
+        write_json(work / REPORT, report)
+        write_json(work / FINGERPRINT, fingerprint)
     return report
 
 
-def is_validation(trajectory: Trajectory, fraction: float) -> bool:
-    """Return whether a trajectory is held out; depends only on its first user message."""
-    query = next((m.content for m in trajectory.messages if m.role == "user"), trajectory.id)
-    digest = hashlib.sha256(" ".join(query.lower().split()).encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
-
-
-@dataclasses.dataclass
-class _Counts:
-    """What the report says, as it grows; pairs are (train, validation)."""
-
-    labels: LabelCounts = dataclasses.field(default_factory=LabelCounts)
-    trajectories: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
-    examples: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
-    prompts: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
-    tokens: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
-    trained_tokens: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
-    key_tokens: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    skipped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    shortened: int = 0
-    rows: int = 0
-    bad: list[tuple[str, int]] = dataclasses.field(default_factory=list)
-
-    def add_example(self, example: Example, side: int) -> None:
-        self.examples[side] += 1
-        self.tokens[side] += len(example.ids)
-        self.trained_tokens[side] += sum(weight != 0 for weight in example.weights)
-        self.key_tokens.update(example.tags["key_tokens"].split(","))
-        self.shortened += "elided" in example.tags
-
-    def report(self) -> dict[str, Any]:
-        both = ("trajectories", "examples", "prompts", "tokens", "trained_tokens")
-        return {
-            "rows": self.rows,
-            "bad_rows": len(self.bad),
-            **{
-                name: dict(zip(("train", "validation"), getattr(self, name), strict=True))
-                for name in both
-            },
-            **self.labels.report(),
-            "key_tokens_per_reply": dict(sorted(self.key_tokens.items())),
-            "samples_shortened": self.shortened,
-            "turns_skipped": dict(self.skipped.most_common()),
-        }
-
-
 def _write(
-    rows: Iterable[Trajectory | BadRow],
+    sources: Sequence[WeightedSource],
     tokenizer: Tokenizer,
     data: DataConfig,
     mae: MaeConfig,
@@ -174,29 +134,26 @@ def _write(
     """Write the files into ``work`` and return the report."""
     form: dict[str, Any] = dict(template=data.template, action=mae.action)
     rivals = Rivals(tokenizer)
-    counts = _Counts()
+    tally = Tally()
     with contextlib.ExitStack() as stack:
         files = {
-            name: stack.enter_context(open(work / name, "w", encoding="utf-8"))
-            for name in (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, QUARANTINE)
+            name: stack.enter_context(open(work / name, "w", encoding="utf-8")) for name in LINES
         }
-        readable = _readable(rows, files[QUARANTINE], counts)
+        stack.enter_context(_rare_collection())
+        drawn = _drawn(sources, data, seed, files[QUARANTINE], tally)
+        drawn = _checked(drawn, data, files[REMOVED], tally)
         if data.max_trajectories:
-            readable = _sampled(readable, data.max_trajectories, seed)
-        for trajectory in readable:
+            drawn = sampled(drawn, data.max_trajectories, f"{seed} trajectories")
+        for entry in drawn:
+            trajectory = entry.trajectory
+            counts = tally.sources[entry.source]
             try:
                 encoded = encode_trajectory(trajectory, tokenizer, **form)
             except ValueError as error:
-                _quarantine(
-                    BadRow(
-                        trajectory.source,
-                        trajectory.line,
-                        f"cannot be written as text: {error}",
-                        to_json(trajectory),
-                    ),
-                    files[QUARANTINE],
-                    counts,
-                )
+                reason = f"cannot be written as text: {error}"
+                row = BadRow(trajectory.source, trajectory.line, reason, to_json(trajectory))
+                counts.add_bad(row)
+                files[QUARANTINE].write(_quarantined(row))
                 continue
             labels = label_turns(trajectory, mae.rules)
             common = dict(form, max_length=data.max_length, encoded=encoded)
@@ -204,50 +161,77 @@ def _write(
                 trajectory, labels, tokenizer, key_tokens=key_tokens, rivals=rivals, **common
             )
             prompts, _ = build_prompts(trajectory, labels, tokenizer, **common)
-            side = int(is_validation(trajectory, data.validation_fraction))
+            held_out = is_validation(trajectory, data.validation_fraction)
+            side = SIDES[held_out]
+            times = min(entry.copies, 1) if held_out else entry.copies
             counts.trajectories[side] += 1
-            counts.labels.add(labels)
-            counts.skipped.update(entry.reason for entry in skipped)
+            tally.labels.add(labels)
+            tally.add_skipped(skipped)
+            tally.add_repairs(trajectory)
             for example in examples:
-                counts.add_example(example, side)
-                _line(files[(EXAMPLES, VALIDATION)[side]], example_to_json(example))
-            counts.prompts[side] += len(prompts)
-            for prompt in prompts:
-                _line(files[(PROMPTS, VALIDATION_PROMPTS)[side]], prompt_to_json(prompt))
-    _check(counts, data.max_bad_fraction)
-    if 0 < data.max_prompts < counts.prompts[0]:
-        _thin(work / PROMPTS, counts.prompts[0], data.max_prompts, seed)
-        counts.prompts[0] = data.max_prompts
-    return counts.report()
+                tally.add_example(example, entry.source, side, times)
+                files[(EXAMPLES, VALIDATION)[held_out]].write(example_line(example) * times)
+            tally.prompts[side] += len(prompts) * times
+            for line in prompt_lines(prompts):
+                files[(PROMPTS, VALIDATION_PROMPTS)[held_out]].write(line * times)
+    tally.check(data.max_bad_fraction)
+    if 0 < data.max_prompts < tally.prompts["train"]:
+        _thin(work / PROMPTS, tally.prompts["train"], data.max_prompts, seed)
+        tally.prompts["train"] = data.max_prompts
+    return tally.report()
 
 
-def _readable(
-    rows: Iterable[Trajectory | BadRow], quarantine: TextIO, counts: _Counts
-) -> Iterator[Trajectory]:
-    for row in rows:
-        counts.rows += 1
-        if isinstance(row, BadRow):
-            _quarantine(row, quarantine, counts)
-        else:
-            yield row
+def _drawn(
+    sources: Sequence[WeightedSource],
+    data: DataConfig,
+    seed: int,
+    quarantine: TextIO,
+    tally: Tally,
+) -> Iterator[_Drawn]:
+    """Read all sources, put bad rows into quarantine and leave out what is not drawn."""
+    for number, source in enumerate(sources):
+        counts = tally.sources[source.name]
+        for place, row in enumerate(source.rows):
+            counts.rows += 1
+            if isinstance(row, BadRow):
+                counts.add_bad(row)
+                quarantine.write(_quarantined(row))
+            elif times := copies(source.weight, f"{seed} {number} {place}"):
+                yield _Drawn(row, source.name, times)
+            else:
+                counts.not_drawn += 1
 
 
-def _quarantine(row: BadRow, quarantine: TextIO, counts: _Counts) -> None:
-    counts.bad.append((row.reason, row.line))
-    entry = {"file": row.path, "line": row.line, "reason": row.reason, "row": row.row}
-    _line(quarantine, entry)
+def _checked(
+    drawn: Iterator[_Drawn], data: DataConfig, removed: TextIO, tally: Tally
+) -> Iterator[_Drawn]:
+    """Leave out overlaps with evaluation sets and duplicates, as ``data`` asks for."""
+    sets = EvaluationSets(data.contamination_paths, data.contamination_checks)
+    duplicates = Duplicates(near=data.duplicates == "near")
+    for entry in drawn:
+        trajectory, counts = entry.trajectory, tally.sources[entry.source]
+        place = {"file": trajectory.source, "line": trajectory.line, "id": trajectory.id}
+        remove = False
+        for hit in sets.hits(trajectory):
+            tally.contamination[f"{hit.check}: {hit.path}"] += 1
+            remove = data.contamination_action == "remove"
+            found = {"removed": remove, "check": f"contamination: {hit.check}"}
+            where = {"in": hit.path, "row": hit.row, "what": hit.detail}
+            removed.write(json_line({**place, **found, **where}))
+        if remove:
+            counts.removed["contamination"] += 1
+            continue
+        if data.duplicates != "keep" and (same := duplicates.find(trajectory)) is not None:
+            counts.removed[f"{same.kind} duplicate"] += 1
+            of = dict(zip(("file", "line", "id"), same.of, strict=True))
+            found = {"removed": True, "check": f"{same.kind} duplicate"}
+            removed.write(json_line({**place, **found, "of": of, "similarity": same.similarity}))
+            continue
+        yield entry
 
 
-def _sampled(rows: Iterable[Trajectory], size: int, seed: int) -> Iterator[Trajectory]:
-    """Take a uniform sample of ``size`` rows in their order, in one pass."""
-    random_source = random.Random(f"{seed} trajectories")
-    kept: list[tuple[int, Trajectory]] = []
-    for number, row in enumerate(rows):
-        if number < size:
-            kept.append((number, row))
-        elif (place := random_source.randrange(number + 1)) < size:
-            kept[place] = (number, row)
-    return (row for _, row in sorted(kept, key=lambda pair: pair[0]))
+def _quarantined(row: BadRow) -> str:
+    return json_line({"file": row.path, "line": row.line, "reason": row.reason, "row": row.row})
 
 
 def _thin(path: Path, count: int, size: int, seed: int) -> None:
@@ -259,49 +243,15 @@ def _thin(path: Path, count: int, size: int, seed: int) -> None:
     thinned.replace(path)
 
 
-def _check(counts: _Counts, max_bad_fraction: float) -> None:
-    if len(counts.bad) > max_bad_fraction * counts.rows:
-        reasons = collections.Counter(reason for reason, _ in counts.bad)
-        first = {reason: line for reason, line in reversed(counts.bad)}
-        summary = "".join(
-            f"\n  {number} x {reason} (first at line {first[reason]})"
-            for reason, number in reasons.most_common(5)
-        )
-        raise DataError(
-            f"{len(counts.bad)} of {counts.rows} rows cannot be used, more than "
-            f"data.max_bad_fraction={max_bad_fraction} allows; repair them or raise it:{summary}"
-        )
-    if not counts.examples[0]:
-        raise DataError(
-            f"nothing to train on: {counts.rows} rows, turns by verdict "
-            f"{dict(counts.labels.verdicts)}, turns skipped {dict(counts.skipped)}"
-        )
-
-
-def _up_to_date(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
+@contextlib.contextmanager
+def _rare_collection() -> Iterator[None]:
+    """Look for reference cycles less often: tokens are many small tuples that are in none."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 20, 50)
     try:
-        if json.loads((out / FINGERPRINT).read_text(encoding="utf-8")) == fingerprint:
-            return json.loads((out / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def _check_replaceable(out: Path) -> None:
-    foreign = sorted(p.name for p in out.iterdir() if p.name not in _FILES) if out.exists() else []
-    if foreign:
-        raise DataError(
-            f"{out} holds other files ({', '.join(foreign[:3])}); give a directory of its own"
-        )
-
-
-def _replace(work: Path, out: Path) -> None:
-    old = work.with_name(work.name + "-old")
-    if out.exists():
-        out.rename(old)
-    work.chmod(0o755)  # mkdtemp makes it private
-    work.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _config_hash(data: DataConfig, mae: MaeConfig, key_tokens: KeyTokenConfig, seed: int) -> str:
@@ -309,11 +259,3 @@ def _config_hash(data: DataConfig, mae: MaeConfig, key_tokens: KeyTokenConfig, s
     settings = {name: to_dict(data)[name] for name in _DATA_FIELDS}
     whole = [settings, to_dict(mae), to_dict(key_tokens), seed]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-
-
-def _line(stream: TextIO, row: dict[str, Any]) -> None:
-    stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
-
-
-def _dump(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

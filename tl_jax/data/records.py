@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tl_jax.calls.call import ToolCall, tool_from_schema, tool_to_schema
+from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema, tool_to_schema
 from tl_jax.data.examples import Example, Prompt
 
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-def example_to_json(example: Example) -> dict[str, Any]:
-    """Return a JSON-ready dict, a row that ``pipeline.make_loader`` reads."""
-    return {
-        "id": example.id,
-        "ids": example.ids,
-        "weights": example.weights,
-        "tags": dict(example.tags),
-    }
+_WRITTEN: list[str] = []
+"""Every id met so far as text; looking it up is twice as fast as writing it."""
 
 
-def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
-    """Return a JSON-ready dict; inverse of ``prompt_from_json``."""
-    return {
-        "id": prompt.id,
-        "ids": prompt.ids,
-        "text": prompt.text,
-        "tools": [tool_to_schema(tool) for tool in prompt.tools],
-        "golds": [{"name": c.name, "arguments": dict(c.arguments)} for c in prompt.golds],
-        "tags": dict(prompt.tags),
-    }
+def example_line(example: Example) -> str:
+    """Return a row that ``pipeline.make_loader`` reads, as a line of compact JSON."""
+    return (
+        f'{{"id":{_json(example.id)},"ids":[{_integers(example.ids)}],'
+        f'"weights":[{_weights(example.weights)}],"tags":{_json(dict(example.tags))}}}\n'
+    )
+
+
+def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
+    """Yield rows that ``prompt_from_json`` reads, as lines of compact JSON."""
+    tools: tuple[ToolSpec, ...] | None = None
+    written = ""
+    for prompt in prompts:
+        if prompt.tools is not tools:  # prompts of one trajectory share them
+            tools, written = prompt.tools, _json([tool_to_schema(tool) for tool in prompt.tools])
+        golds = [{"name": c.name, "arguments": dict(c.arguments)} for c in prompt.golds]
+        yield (
+            f'{{"id":{_json(prompt.id)},"ids":[{_integers(prompt.ids)}],'
+            f'"text":{_json(prompt.text)},"tools":{written},"golds":{_json(golds)},'
+            f'"tags":{_json(dict(prompt.tags))}}}\n'
+        )
 
 
 def prompt_from_json(row: dict[str, Any]) -> Prompt:
-    """Build a Prompt from ``prompt_to_json`` output."""
+    """Build a Prompt from a row of ``prompt_lines``."""
     return Prompt(
         id=row["id"],
         ids=row["ids"],
@@ -50,3 +57,17 @@ def read_prompts(path: str | os.PathLike[str]) -> Iterator[Prompt]:
     with open(path, encoding="utf-8") as stream:
         for line in stream:
             yield prompt_from_json(json.loads(line))
+
+
+def _integers(ids: Sequence[int]) -> str:
+    try:
+        return ",".join([_WRITTEN[i] for i in ids])
+    except IndexError:
+        _WRITTEN.extend(map(str, range(len(_WRITTEN), max(ids) + 1)))
+        return ",".join([_WRITTEN[i] for i in ids])
+
+
+def _weights(weights: Sequence[float]) -> str:
+    """Return the weights as text; most of them are the zeros before the first trained token."""
+    zeros = next(itertools.compress(itertools.count(), weights), len(weights))
+    return ",".join(["0"] * zeros + [repr(weight) for weight in weights[zeros:]])
