@@ -14,14 +14,24 @@ from typing import Any
 
 from tl_jax.data.importers import (
     agentdojo,
+    api_bank,
+    api_bank_steps,
     canonical,
+    intercode,
+    livemcpbench,
+    nestful,
     openai,
     rotllama,
+    seal_tools,
     sharegpt,
+    star,
     tau2_bench,
     tau_bench,
     tl_training,
+    toolalpaca,
     toolbench,
+    toolrl,
+    tooltalk,
     xlam,
 )
 from tl_jax.data.schema import RowError, Trajectory
@@ -35,6 +45,16 @@ _MODULES = (
     tau_bench,
     toolbench,
     xlam,
+    api_bank,
+    api_bank_steps,
+    intercode,
+    livemcpbench,
+    nestful,
+    seal_tools,
+    star,
+    toolalpaca,
+    toolrl,
+    tooltalk,
     # General forms come last: rows of the formats above may look like them.
     sharegpt,
     openai,
@@ -86,10 +106,7 @@ class Source:
         """All files that the rows depend on."""
         if not self.tools_path:
             return (self.path,)
-        beside = (
-            os.path.join(os.path.dirname(self.tools_path), name)
-            for name in FORMATS[self.format].TOOLS_FILES
-        )
+        beside = _beside(FORMATS[self.format], self.path, os.path.dirname(self.tools_path))
         found = (self.path, self.tools_path, *(name for name in beside if os.path.isfile(name)))
         return tuple(dict.fromkeys(found))
 
@@ -102,17 +119,22 @@ class Source:
             if isinstance(row, BadRow):
                 yield row
                 continue
-            try:
-                if not isinstance(row, dict):
-                    raise RowError(f"a row must be an object, not {type(row).__name__}")
-                found = importer.trajectory(row, line=line, **named)
-                _check(found)
-            except RowError as error:
-                yield BadRow(self.path, line, str(error), row)
-            except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
-                yield BadRow(self.path, line, f"not a {self.format} row: {error!r}", row)
-            else:
-                yield found
+            # A row that holds several dialogues is split first; each is read or refused alone.
+            several = hasattr(importer, "split") and isinstance(row, dict)
+            for part in importer.split(row) if several else (row,):
+                yield self._read(part, line, named)
+
+    def _read(self, row: Any, line: int, named: Mapping[str, Any]) -> Trajectory | BadRow:
+        try:
+            if not isinstance(row, dict):
+                raise RowError(f"a row must be an object, not {type(row).__name__}")
+            found = FORMATS[self.format].trajectory(row, line=line, **named)
+            _check(found)
+        except RowError as error:
+            return BadRow(self.path, line, str(error), row)
+        except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
+            return BadRow(self.path, line, f"not a {self.format} row: {error!r}", row)
+        return found
 
 
 def read(
@@ -177,12 +199,17 @@ def _tools(path: str, name: str, tools_path: str) -> tuple[str, Any]:
             )
         return "", None
     if not tools_path:
-        folder = os.path.dirname(path)
-        candidates = (os.path.join(folder, file) for file in importer.TOOLS_FILES)
+        candidates = _beside(importer, path, os.path.dirname(path))
         tools_path = next((file for file in candidates if os.path.isfile(file)), "")
     elif not os.path.isfile(tools_path):
         raise FileNotFoundError(f"{tools_path}: no such file; set data.tools_path to the tools")
     return tools_path, importer.load_tools(tools_path) if tools_path else None
+
+
+def _beside(importer: Any, path: str, folder: str) -> list[str]:
+    """Return where the files of the tools may be; ``{stem}`` is the data file's name."""
+    stem = os.path.basename(path).partition(".json")[0]
+    return [os.path.join(folder, name.replace("{stem}", stem)) for name in importer.TOOLS_FILES]
 
 
 def _rows(path: str) -> Iterator[tuple[int, Any]]:

@@ -33,6 +33,7 @@ REPAIRS: Mapping[str, str] = {
     "unknown_required": "a required name that is no property, dropped",
     "renamed_tool": "a tool name that cannot be written in a call",
     "renamed_parameter": "a parameter name that cannot be written in a call",
+    "parameters_of_calls": "a declaration that calls which ran do not fit, made to fit them",
     "duplicate_parameter": "a second parameter of one name, dropped",
     "duplicate_tool": "a second tool of one name, dropped",
 }

@@ -1,0 +1,169 @@
+"""Import the training file of ToolAlpaca: APIs, each with dialogues on a simulated server.
+
+A row is one API, ``{"Name", "Documentation", "Function_Projection", "Instances", ...}``; each of
+its instances, ``{"input", "output", "intermediate_steps"}``, becomes a dialogue. A step is
+``[[action, action input as JSON text, what the model wrote], observation]``.
+
+The tools are read from the OpenAPI ``Documentation``: the parameters of each function and the
+fields of its body. ``getDetails``, with which the agent asks the user, was always offered too. The
+thought before the last answer is left out, since the answer is what the user reads, and so is the
+hint that was added to some questions. An instance without steps has nothing to learn calls from and
+is refused, as the published script does.
+
+The evaluation files of ToolAlpaca have ``Golden_Answers`` and no instances; every row is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tl_jax.calls.call import ToolSpec
+from tl_jax.data.importers.assistant import assistant_turn
+from tl_jax.data.importers.json_text import load_json
+from tl_jax.data.importers.schemas import normalised_tools, repair_tags
+from tl_jax.data.schema import Message, RowError, Trajectory
+
+NAME = "toolalpaca"
+
+_DETAILS = {
+    "name": "getDetails",
+    "description": "Ask the user for details that the question lacks.",
+    "parameters": {
+        "type": "object",
+        "properties": {"Question": {"type": "string", "description": "What to ask the user."}},
+        "required": ["Question"],
+    },
+}
+_ACTION = re.compile(r"\n?(?:ASSISTANT )?Action\s*\d*\s*:")
+_HINT = "\nHint: "
+_LONGEST_REFERENCE = 8
+
+
+def recognise(row: Any) -> str:
+    """Return why ``row`` looks like this format, or an empty string."""
+    if isinstance(row, Mapping) and {"Documentation", "Function_Projection"} <= row.keys():
+        if "Instances" in row or "Golden_Answers" in row:
+            return "an API with Documentation and Function_Projection"
+    return ""
+
+
+def split(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return one row for each instance of an API, or the row itself if it has none."""
+    instances = row.get("Instances")
+    if not isinstance(instances, list) or not instances:
+        return (row,)
+    api = {key: value for key, value in row.items() if key != "Instances"}
+    return [{**api, "Instances": [one], "Number": n} for n, one in enumerate(instances)]
+
+
+def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
+    """Convert one instance, as ``split`` gives it.
+
+    Raises:
+      RowError: No instance, no steps in it, or documentation that cannot be read.
+    """
+    if "Golden_Answers" in row:
+        raise RowError("an evaluation row (Golden_Answers), which must not be trained on")
+    instances = row.get("Instances")
+    if not isinstance(instances, list) or len(instances) != 1:
+        raise RowError("the API has no instances")
+    instance, name = instances[0], str(row.get("Name"))
+    steps = instance.get("intermediate_steps") if isinstance(instance, Mapping) else None
+    if not isinstance(steps, list) or not steps:
+        raise RowError("an instance without intermediate_steps")
+    question, answer = instance.get("input"), instance.get("output")
+    if not isinstance(question, str) or not isinstance(answer, str):
+        raise RowError("'input' and 'output' of an instance must be texts")
+    messages = [Message("user", question.rsplit(_HINT, 1)[0])]
+    for step in steps:
+        messages += _step(step)
+    if answer.strip():
+        messages.append(Message("assistant", answer))
+    repairs: Counter[str] = Counter()
+    return Trajectory(
+        id=f"{name}-{row.get('Number', 0)}:{line}",
+        tools=api_tools(row, repairs),
+        messages=tuple(messages),
+        source=source,
+        line=line,
+        tags={"domain": str(row.get("Category") or ""), **repair_tags(repairs)},
+    )
+
+
+def _step(step: Any) -> list[Message]:
+    (name, arguments, written), result = step
+    if not all(isinstance(part, str) for part in (name, arguments, written, result)):
+        raise RowError("a step must be made of texts")
+    thought = _ACTION.split(written, maxsplit=1)[0].strip().removeprefix("Thought:").strip()
+    return [assistant_turn(written, name, arguments, thought), Message("tool", result)]
+
+
+def api_tools(row: Mapping[str, Any], repairs: Counter[str]) -> tuple[ToolSpec, ...]:
+    """Return the functions of an API, and ``getDetails``.
+
+    Args:
+      row: An API with ``Documentation`` (OpenAPI as JSON text), ``Function_Projection`` (path and
+        method by function) and ``Function_Description``.
+      repairs: Counts of repairs by kind; added to.
+
+    Raises:
+      RowError: One of them is missing or cannot be read.
+    """
+    spec, projection = row.get("Documentation"), row.get("Function_Projection")
+    spec = load_json(spec, "'Documentation'") if isinstance(spec, str) else spec
+    if not isinstance(spec, Mapping) or not isinstance(projection, Mapping):
+        raise RowError("'Documentation' and 'Function_Projection' must be objects")
+    functions: list[Mapping[str, Any]] = [_DETAILS]
+    for name, place in projection.items():
+        path, method = place
+        shared = spec["paths"][path]
+        operation = shared[method]
+        properties: dict[str, Any] = {}
+        required: list[str] = []
+        listed = (*(shared.get("parameters") or ()), *(operation.get("parameters") or ()))
+        for parameter in (_resolved(entry, spec) for entry in listed):
+            schema = _resolved(parameter.get("schema") or {}, spec)
+            properties[parameter["name"]] = {
+                **schema,
+                "description": parameter.get("description") or schema.get("description") or "",
+            }
+            required += [parameter["name"]] if parameter.get("required") is True else []
+        body = _body(operation, spec)
+        properties |= body.get("properties") or {}
+        required += body.get("required") or []
+        described = row.get("Function_Description") or {}
+        text = operation.get("description") or operation.get("summary")
+        functions.append(
+            {
+                "name": name,
+                "description": text or str(described.get(name) or "").partition("\n")[0],
+                "parameters": {"type": "object", "properties": properties, "required": required},
+            }
+        )
+    return normalised_tools(functions, repairs)
+
+
+def _body(operation: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = _resolved(operation.get("requestBody") or {}, spec).get("content") or {}
+    media = next(iter(content.values()), {})
+    return _resolved(media.get("schema") or {}, spec)
+
+
+def _resolved(value: Any, spec: Mapping[str, Any], depth: int = 0) -> Any:
+    """Return a part of the documentation with its references replaced by what they name."""
+    if isinstance(value, list):
+        return [_resolved(entry, spec, depth) for entry in value]
+    if not isinstance(value, Mapping):
+        return value
+    reference = value.get("$ref")
+    if isinstance(reference, str):
+        if depth == _LONGEST_REFERENCE:  # a schema that contains itself
+            return {}
+        found: Any = spec
+        for key in reference.removeprefix("#/").split("/"):
+            found = found[key]
+        return _resolved(found, spec, depth + 1)
+    return {key: _resolved(entry, spec, depth) for key, entry in value.items()}
