@@ -16,9 +16,10 @@ from tl_jax.data.fitting import Fitted, fit
 from tl_jax.data.key_tokens import reply_weights
 from tl_jax.data.mae import TurnLabel, sample_id
 from tl_jax.data.marks import mark_turns, to_tags
-from tl_jax.data.rivals import Rivals
+from tl_jax.data.rivals import Rivals, tokens_over
 from tl_jax.data.schema import Trajectory
-from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.data.templates import CallSpan
+from tl_jax.data.tokenizer import Offsets, Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +145,9 @@ def build_examples(
                 total = sum(reply)
                 reply = [weight / total for weight in reply]
             _check_trained(reply, label)
+            spans = replies[label.message].calls
+            reply = _weighed(reply, label, spans, sample.offsets[start : end - 1])
+            keys = [key for key in keys if reply[key]]
             weights[start:end] = reply
             found.append(str(len(keys)))
             positions += (start + key for key in keys)
@@ -165,7 +169,7 @@ def build_prompts(
     max_length: int,
     encoded: Encoded | None = None,
 ) -> tuple[list[Prompt], list[Skipped]]:
-    """Make one prompt for every kept turn that is a call; arguments as in ``build_examples``.
+    """Make one prompt for every turn of right calls; arguments as in ``build_examples``.
 
     ``max_length`` counts the prompt and its gold reply, so that prompts are shortened exactly as
     the examples of action ``"drop"`` are.
@@ -175,7 +179,7 @@ def build_prompts(
     prompts, skipped = [], []
     for label in labels:
         calls = trajectory.messages[label.message].calls
-        if not label.kept or not calls:
+        if not label.right or not calls:
             continue
         fitted = fit(trajectory, label.message, tokenizer, encoded, **limits)
         sample = fitted.sample
@@ -208,6 +212,21 @@ def _border(sample: Encoded, label: TurnLabel) -> tuple[int, int]:
             "mae.action='drop', which trains each turn in a text of its own"
         )
     return sample.borders[label.message]
+
+
+def _weighed(
+    weights: list[float], label: TurnLabel, calls: Sequence[CallSpan], offsets: Offsets
+) -> list[float]:
+    """Apply what MAE decided to a reply: the factor of the turn and that of each parallel call.
+
+    A token that two calls share takes both factors, so that none of a masked call is trained.
+    """
+    weights = [weight * label.weight for weight in weights] if label.weight != 1 else weights
+    if label.call_weights:
+        for span, factor in zip(calls, label.call_weights, strict=True):
+            for position in tokens_over(offsets, span.call):
+                weights[position] *= factor
+    return weights
 
 
 def _check_trained(weights: Sequence[float], label: TurnLabel) -> None:
