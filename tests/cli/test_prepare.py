@@ -17,6 +17,13 @@ def test_only_the_commonest_entries_of_a_row_are_shown():
     assert prepare._commonest({"a": 1, "b": 5}) == "a 1, b 5"
 
 
+def test_the_rows_of_every_source_are_shown(console):
+    sources = {"a.jsonl": {"rows": 1200, "tokens": {"train": 9}}, "synthetic": {"rows": 7}}
+    prepare._show({"sources": sources}, console)
+    shown = " ".join(console.file.getvalue().split())
+    assert "rows by source" in shown and "a.jsonl 1,200, synthetic 7" in shown
+
+
 def test_the_context_of_a_model_from_scratch_holds_every_text_of_the_run():
     config = RunConfig(
         data=DataConfig(max_length=100),

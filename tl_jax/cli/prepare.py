@@ -128,6 +128,8 @@ def _texts(workspace: Workspace) -> Iterable[str]:
 def _show(report: dict[str, Any], console: Console) -> None:
     table = Table(title="prepared data", show_header=False)
     for name, value in report.items():
+        if name == "sources":
+            name, value = "rows_by_source", {key: entry["rows"] for key, entry in value.items()}
         label = name.replace("_", " ")
         if isinstance(value, int):
             table.add_row(label, f"{value:,}")
