@@ -4,14 +4,15 @@ import pytest
 
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples import build_examples
-from tl_jax.data.mae import label_turns
+from tl_jax.data.mae import label_turns, without_dropped
+from tl_jax.data.mae_rules import MaePolicy
 from tl_jax.data.marks import TurnMark, read_keys, read_turns, to_tags
 
 
-def build(trajectory, tokenizer, action, **settings):
+def build(trajectory, tokenizer, action, *, rules="structured", labels=None, **settings):
     examples, _ = build_examples(
         trajectory,
-        label_turns(trajectory, "structured"),
+        labels or label_turns(trajectory, rules),
         tokenizer,
         template="released",
         action=action,
@@ -22,7 +23,7 @@ def build(trajectory, tokenizer, action, **settings):
 
 
 def test_what_is_written_is_read():
-    marks = (TurnMark(1, 3, 9, True, "keep"), TurnMark(4, 9, 12, False, "error", "é", '"a,b"'))
+    marks = (TurnMark(1, 3, 9, True, 0.5), TurnMark(4, 9, 12, False, 0.0, "error", "é", '"a,b"'))
     tags = to_tags([3, 7], marks)
     assert read_keys(tags) == {3, 7} and read_turns(tags) == marks
     assert all(isinstance(value, str) for value in tags.values())
@@ -63,3 +64,21 @@ def test_the_turns_of_an_example_are_marked_with_their_verdict(trajectory, kind,
         ]
         marked = {i for mark in right for i in range(mark.start, mark.end)}
         assert marked == {i for i, weight in enumerate(example.weights) if weight}
+
+
+@pytest.mark.parametrize("action", ["drop", "mask"])
+def test_a_turn_that_weighs_less_is_marked_with_its_factor(trajectory, tokenizer, action):
+    policy = MaePolicy("structured", actions={"parameter_hallucination": "down-weight"})
+    examples = build(trajectory, tokenizer, action, rules=policy, mode="off")
+    mark = read_turns(examples[0].tags)[0]
+    assert (mark.turn, mark.trained, mark.weight, mark.verdict) == (1, True, 0.5, "error")
+    assert set(examples[0].weights[mark.start : mark.end]) == {0.5}
+
+
+@pytest.mark.parametrize("action", ["drop", "mask"])
+def test_turns_keep_their_number_where_others_leave_the_dialogue(trajectory, tokenizer, action):
+    policy = MaePolicy("structured", actions={"parameter_hallucination": "drop"})
+    kept, labels = without_dropped(trajectory, label_turns(trajectory, policy))
+    examples = build(kept, tokenizer, action, labels=labels)
+    marks = [mark for example in examples for mark in read_turns(example.tags)]
+    assert [(mark.turn, mark.trained) for mark in marks] == [(2, True), (3, True)]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tl_jax.data.marks import TurnMark
 from tl_jax.report.sample import KINDS, TURN_COLUMNS, describe, shown, write_page
 
-WRONG = TurnMark(1, 1, 3, False, "error", "tool_hallucination", "phrase: no such tool")
-RIGHT = TurnMark(2, 4, 8, True, "keep", "all_right", "status given by the source")
+WRONG = TurnMark(1, 1, 3, False, 0.0, "error", "tool_hallucination", "phrase: no such tool")
+RIGHT = TurnMark(2, 4, 8, True, 1.0, "keep", "all_right", "status given by the source")
 TEXTS = ["q", " wro", "ng", "\nOut", " se", "arch", "(x)", "<eos>"]
 WEIGHTS = [0, 0, 0, 0, 9.0, 1.0, 1.0, 1.0]
 
@@ -92,6 +92,27 @@ def test_turns_and_totals_count_what_is_shown():
     }
 
 
+@pytest.mark.parametrize(
+    ("verdict", "weight", "outcome"),
+    [
+        ("keep", 1.0, "trained"),
+        ("error", 1.0, "trained"),
+        ("error", 0.5, "trained at x0.5"),
+        ("partly", 1.0, "trained in part"),
+    ],
+)
+def test_the_outcome_says_how_far_a_turn_is_trained(verdict, weight, outcome):
+    turn = TurnMark(2, 4, 8, True, weight, verdict)
+    assert sample(turns=[turn]).turns[0][1] == outcome
+
+
+def test_key_tokens_of_a_masked_call_are_not_counted():
+    weights = [0, 0, 0, 0, 9.0, 0, 1.0, 1.0]
+    shown_sample = sample(weights=weights, keys=(4, 5))
+    assert shown_sample.turns[1][3] == "1"
+    assert dict(shown_sample.totals)["key tokens"] == "1 (81.8 % of the loss weight)"
+
+
 def test_an_example_without_trained_tokens_is_shown():
     assert dict(sample(weights=[0] * 8, keys=()).totals)["key tokens"].startswith("0 (0.0 %")
 
@@ -115,7 +136,7 @@ HOSTILE = "</pre><script>alert(1)</script><img src=http://x>\"'&\x1b"
 
 
 def test_the_page_is_self_contained_and_trusts_no_text(tmp_path):
-    wrong = TurnMark(1, 1, 3, False, "error", HOSTILE, HOSTILE)
+    wrong = TurnMark(1, 1, 3, False, 0.0, "error", HOSTILE, HOSTILE)
     shown_sample = describe(HOSTILE, HOSTILE, [HOSTILE] * 8, WEIGHTS, {4}, (wrong, RIGHT), {7})
     page = write_page(shown_sample, tmp_path / "new" / "page.html").read_text(encoding="utf-8")
     assert "<script" not in page and "<img" not in page and "\x1b" not in page

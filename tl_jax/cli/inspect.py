@@ -77,9 +77,12 @@ def read_example(path: Path, number: int) -> dict[str, Any]:
 def read_sample(row: dict[str, Any], number: int, tokenizer: Tokenizer) -> Sample:
     """Return what is to be shown of a row."""
     tags, ids = row["tags"], row["ids"]
-    control = set(tokenizer.fast.all_special_ids)
+    added = tokenizer.backend.get_added_tokens_decoder()
+    control = {token for token, what in added.items() if what.special}
     place = f", line {tags['line']}" if int(tags["line"]) >= 0 else ""
-    left_out = f"; {tags['elided']} feedbacks shortened to fit" if "elided" in tags else ""
+    left_out = f"; {tags['elided']} tool feedbacks are left out to fit" if "elided" in tags else ""
+    if "dropped_messages" in tags:
+        left_out += f"; {tags['dropped_messages']} old messages are left out to fit"
     return describe(
         f"Example {number}: {row['id']}",
         f"from {tags['source'] or 'an unnamed source'}{place}, trajectory {tags['trajectory']}"

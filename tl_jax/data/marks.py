@@ -25,7 +25,8 @@ class TurnMark:
       turn: Number of the assistant turn, from 1.
       start: Its first token in the example.
       end: The token after its last.
-      trained: Whether this example trains it.
+      trained: Whether this example trains it, or a part of it.
+      weight: Factor on the loss weight of its tokens.
       verdict: See ``mae.TurnLabel``.
       category: Category of the feedback.
       reason: The rule that decided.
@@ -35,6 +36,7 @@ class TurnMark:
     start: int
     end: int
     trained: bool
+    weight: float = 1.0
     verdict: str = ""
     category: str = ""
     reason: str = ""
@@ -67,10 +69,11 @@ def mark_turns(
         start, end = borders.get(reply.message, (over.start, over.stop))
         marks.append(
             TurnMark(
-                reply.turn,
+                label.turn,
                 start,
                 end,
                 reply.message in wanted,
+                label.weight,
                 label.verdict,
                 label.category,
                 label.reason,

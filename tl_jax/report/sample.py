@@ -114,13 +114,13 @@ def describe(
     rows = []
     for turn in turns:
         span = range(turn.start, turn.end)
-        heavy = sorted({weights[i] for i in span if i in keys})
+        heavy = sorted(weights[i] for i in span if i in keys and weights[i] > 0)
         rows.append(
             (
                 str(turn.turn),
-                "trained" if turn.trained else "left out by MAE",
+                _outcome(turn),
                 str(len(span)),
-                str(sum(i in keys for i in span)) if turn.trained else "",
+                str(len(heavy)) if turn.trained else "",
                 _range(heavy),
                 shown(turn.category),
                 shown(turn.reason),
@@ -150,6 +150,13 @@ def write_page(sample: Sample, path: str | os.PathLike[str]) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     return out
+
+
+def _outcome(turn: TurnMark) -> str:
+    if not turn.trained:
+        return "left out by MAE"
+    part = " in part" if turn.verdict == "partly" else ""
+    return f"trained{part}{f' at x{turn.weight:g}' if turn.weight != 1 else ''}"
 
 
 def _pieces(
@@ -209,7 +216,8 @@ def _totals(
 ) -> tuple[tuple[str, str], ...]:
     trained = sum(weight > 0 for weight in weights)
     total = sum(weights)
-    heavy = sum(weights[i] for i in keys)
+    keys = [key for key in keys if weights[key] > 0]
+    heavy = sum(weights[key] for key in keys)
     left_out = [turn for turn in turns if not turn.trained]
     return (
         ("tokens", f"{len(weights):,}"),
