@@ -19,7 +19,8 @@ from tl_jax.data.duplicates import Duplicates
 from tl_jax.data.encoding import encode_trajectory
 from tl_jax.data.examples import build_examples, build_prompts
 from tl_jax.data.importers import BadRow
-from tl_jax.data.mae import label_turns
+from tl_jax.data.mae import label_turns, without_dropped
+from tl_jax.data.mae_rules import policy_of
 from tl_jax.data.prepared_files import (
     EXAMPLES,
     FINGERPRINT,
@@ -27,6 +28,7 @@ from tl_jax.data.prepared_files import (
     PROMPTS,
     QUARANTINE,
     REMOVED,
+    REPAIRS,
     REPORT,
     VALIDATION,
     VALIDATION_PROMPTS,
@@ -37,6 +39,7 @@ from tl_jax.data.prepared_files import (
     write_json,
 )
 from tl_jax.data.records import example_line, prompt_lines
+from tl_jax.data.repairs import repair_rows
 from tl_jax.data.rivals import Rivals
 from tl_jax.data.schema import Trajectory, to_json
 from tl_jax.data.sources import WeightedSource, identities
@@ -83,8 +86,9 @@ def prepare(
 
     Files: ``examples.jsonl``, ``validation.jsonl``, ``prompts.jsonl``,
     ``validation_prompts.jsonl``, ``quarantine.jsonl`` (file, line, reason, row), ``removed.jsonl``
-    (duplicates and overlaps with evaluation sets), ``mae_report.json`` and ``fingerprint.json``.
-    They appear together or not at all. Trajectories of the same task (``split.task_key``) fall on
+    (duplicates and overlaps with evaluation sets), ``repair_pairs.jsonl`` (wrong calls with the
+    right ones after them, as preference pairs), ``mae_report.json`` and ``fingerprint.json``. They
+    appear together or not at all. Trajectories of the same task (``split.task_key``) fall on
     the same side of the validation split. One trajectory is in memory at a time; limits keep
     their sample, and the search for duplicates a few KiB per trajectory.
 
@@ -134,6 +138,8 @@ def _write(
     """Write the files into ``work`` and return the report."""
     form: dict[str, Any] = dict(template=data.template, action=mae.action)
     rivals = Rivals(tokenizer)
+    policy = policy_of(mae)
+    limits: dict[str, Any] = dict(form, max_length=data.max_length)
     tally = Tally()
     with contextlib.ExitStack() as stack:
         files = {
@@ -155,17 +161,29 @@ def _write(
                 counts.add_bad(row)
                 files[QUARANTINE].write(_quarantined(row))
                 continue
-            labels = label_turns(trajectory, mae.rules)
-            common = dict(form, max_length=data.max_length, encoded=encoded)
+            labels = label_turns(trajectory, policy)
+            held_out = is_validation(trajectory, data.validation_fraction)
+            side = SIDES[held_out]
+            times = min(entry.copies, 1) if held_out else entry.copies
+            for pair in repair_rows(
+                trajectory, labels, tokenizer, encoded, within=mae.repair_turns, **limits
+            ):
+                tally.pairs[pair["category"]] += 1
+                files[REPAIRS].write(json_line({**pair, "split": side}))
+            tally.labels.add(labels)
+            whole = trajectory
+            trajectory, labels = without_dropped(trajectory, labels)
+            if not labels:
+                tally.skipped["nothing left in the dialogue"] += 1
+                continue
+            if trajectory is not whole:
+                encoded = encode_trajectory(trajectory, tokenizer, **form)
+            common = dict(limits, encoded=encoded)
             examples, skipped = build_examples(
                 trajectory, labels, tokenizer, key_tokens=key_tokens, rivals=rivals, **common
             )
             prompts, _ = build_prompts(trajectory, labels, tokenizer, **common)
-            held_out = is_validation(trajectory, data.validation_fraction)
-            side = SIDES[held_out]
-            times = min(entry.copies, 1) if held_out else entry.copies
             counts.trajectories[side] += 1
-            tally.labels.add(labels)
             tally.add_skipped(skipped)
             tally.add_repairs(trajectory)
             for example in examples:

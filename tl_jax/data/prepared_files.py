@@ -21,11 +21,12 @@ PROMPTS = "prompts.jsonl"
 VALIDATION_PROMPTS = "validation_prompts.jsonl"
 QUARANTINE = "quarantine.jsonl"
 REMOVED = "removed.jsonl"
+REPAIRS = "repair_pairs.jsonl"
 REPORT = "mae_report.json"
 FINGERPRINT = "fingerprint.json"
 LOADER_REPORT = "loader_report.json"
 
-LINES = (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, QUARANTINE, REMOVED)
+LINES = (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, QUARANTINE, REMOVED, REPAIRS)
 FILES = frozenset((*LINES, REPORT, FINGERPRINT, LOADER_REPORT))
 
 

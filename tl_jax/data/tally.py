@@ -93,6 +93,7 @@ class Tally:
     skipped: Counter[str] = _counter()
     repairs: Counter[str] = _counter()
     contamination: Counter[str] = _counter()
+    pairs: Counter[str] = _counter()
     shortened: int = 0
 
     def add_example(self, example: Example, source: str, side: str, copies: int) -> None:
@@ -148,6 +149,7 @@ class Tally:
                 for side in SIDES
             },
             **self.labels.report(),
+            "repair_pairs": dict(self.pairs.most_common()),
             "key_tokens_per_reply": dict(sorted(self.key_tokens.items())),
             "samples_shortened": self.shortened,
             "turns_skipped": dict(self.skipped.most_common()),
