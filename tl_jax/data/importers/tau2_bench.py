@@ -97,13 +97,12 @@ def _sample(row: Mapping[str, Any], declared: Any, source: str, line: int) -> Tr
 def _domain(functions: Any, declared: Any) -> str:
     """Return the domain that has all the tools of a sample, which does not name its own."""
     names = _names(functions)
-    return next((name for name in declared or {} if names <= _names(declared[name])), "tau2")
+    return next((key for key in declared or {} if names <= _names(declared[key])), "tau2")
 
 
 def _names(functions: Any) -> set[str]:
-    inner = (
-        entry.get("function", entry) for entry in functions or () if isinstance(entry, Mapping)
-    )
+    entries = functions if isinstance(functions, list) else []
+    inner = (entry.get("function", entry) for entry in entries if isinstance(entry, Mapping))
     return {str(entry.get("name")) for entry in inner if isinstance(entry, Mapping)}
 
 
