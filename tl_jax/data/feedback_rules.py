@@ -93,7 +93,9 @@ CATEGORY_RULES = tuple(
             r"|\b(?:could not|failed to) (?:parse|convert)\b|\bexpected\b|\bnot[ _-]found\b"
             r"|\bunexpected\b|\bunknown\b|\bvalidation\b|\b(?:Value|Type|Key|Syntax)Error\b"
             r"|\bnot (?:a )?(?:in|available|possible|match|exist)\b|\bplease (?:use|try|call)\b"
-            r"|\bmust\b|\bcannot\b|\bcan't\b|\b(?:may|can) only\b|\bcould not be found\b",
+            r"|\bmust\b|\bcannot\b|\bcan't\b|\b(?:may|can) only\b|\bcould not be found\b"
+            r"|\bshould\b|\btoo (?:many|few|far|long|short|large|small)\b|\bfile exists\b"
+            r"|\brequires\b|\barguments?\b|^usage\b",
         ),
     )
 )

@@ -7,13 +7,11 @@ calls (``function``, ``args``, ``id``) and results whose ``error`` is the except
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.data.importers.chat import dialogue
-from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.importers.side_files import read_table, tools_of
+from tl_jax.data.importers.chat import content_text, dialogue
+from tl_jax.data.importers.side_files import read_tool_table, tools_of
 from tl_jax.data.schema import Trajectory
 
 NAME = "agentdojo"
@@ -28,8 +26,8 @@ def recognise(row: Any) -> str:
 
 
 def load_tools(path: str | os.PathLike[str]) -> Any:
-    """Return the tool declarations by suite."""
-    return read_table(path)
+    """Return the tools by suite."""
+    return read_tool_table(path)
 
 
 def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = None) -> Trajectory:
@@ -43,10 +41,10 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     entries = row.get("messages")
     if isinstance(entries, list):
         entries = [_with_status(entry) for entry in entries]
-    repairs: Counter[str] = Counter()
+    declared, repairs = tools_of(tools, suite, "suite")
     return Trajectory(
         id=f"agentdojo:{model}/{task}/{line}",
-        tools=normalised_tools(tools_of(tools, suite, "suite"), repairs),
+        tools=declared,
         messages=dialogue(entries),
         source=source,
         line=line,
@@ -55,13 +53,20 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
             "task": task,
             "model": str(model),
             **({"success": str(row["utility"]).lower()} if "utility" in row else {}),
-            **repair_tags(repairs),
+            **repairs,
         },
     )
 
 
 def _with_status(entry: Any) -> Any:
-    """Make ``error: null``, which here means that the function returned, say so."""
-    if isinstance(entry, Mapping) and entry.get("role") == "tool" and "error" in entry:
-        return {**entry, "error": entry["error"] is not None}
-    return entry
+    """Turn ``error`` into a status: null means that the function returned.
+
+    What went wrong stands there alone; the model that made the call read it as the feedback.
+    """
+    if not (isinstance(entry, Mapping) and entry.get("role") == "tool" and "error" in entry):
+        return entry
+    error = entry["error"]
+    found = {**entry, "error": error is not None}
+    if isinstance(error, str) and not content_text(entry.get("content")).strip():
+        found["content"] = error
+    return found
