@@ -48,6 +48,7 @@ _CALLING = (Message("user", _QUERY), Message("assistant", "", (_CALL,)), Message
 _ANSWERING = (Message("user", _QUERY), Message("assistant", _ANSWER))
 
 
+@functools.lru_cache(maxsize=16)
 def open_template(name: str, tokenizer: Tokenizer) -> ChatTemplate:
     """Return a chat template that has passed the trial.
 
@@ -58,7 +59,20 @@ def open_template(name: str, tokenizer: Tokenizer) -> ChatTemplate:
     Raises:
       DataError: The tokenizer has no such template, or it fails; the message says what to choose.
     """
-    return _open(name, tokenizer)
+    source = _source(name, tokenizer)
+    if "strftime_now" in source:
+        source = _FIXED_DATE + source
+    control = control_tokens(tokenizer.added_tokens, source)
+    problems = []
+    for text_arguments in (False, True):
+        for settings in _SETTINGS:
+            settings = {"date_string": _DATE, **settings}
+            template = ChatTemplate(name, source, tokenizer, control, settings, text_arguments)
+            try:
+                return _tried(template)
+            except ValueError as error:
+                problems.append(str(error))
+    raise DataError(f"data.template={name!r} cannot be used: {problems[0]}; {_advice(name)}")
 
 
 def call_style(template: str, tokenizer: Tokenizer) -> str:
@@ -83,24 +97,6 @@ def stop_ids(template: str, tokenizer: Tokenizer) -> tuple[int, ...]:
     if template in templates.STYLES:
         return (tokenizer.eos_id,)
     return open_template(template, tokenizer).stop_ids
-
-
-@functools.lru_cache(maxsize=16)
-def _open(name: str, tokenizer: Tokenizer) -> ChatTemplate:
-    source = _source(name, tokenizer)
-    if "strftime_now" in source:
-        source = _FIXED_DATE + source
-    control = control_tokens(tokenizer.added_tokens, source)
-    problems = []
-    for text_arguments in (False, True):
-        for settings in _SETTINGS:
-            settings = {"date_string": _DATE, **settings}
-            template = ChatTemplate(name, source, tokenizer, control, settings, text_arguments)
-            try:
-                return _tried(template)
-            except ValueError as error:
-                problems.append(str(error))
-    raise DataError(f"data.template={name!r} cannot be used: {problems[0]}; {_advice(name)}")
 
 
 def _source(name: str, tokenizer: Tokenizer) -> str:

@@ -1,0 +1,135 @@
+"""Long samples lose old feedback, then old turns; never tools, the question or the reply."""
+
+import dataclasses
+
+import pytest
+from template_cases import make_tokenizer
+
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.config import KeyTokenConfig
+from tl_jax.data.encoding import encode_trajectory
+from tl_jax.data.examples import build_examples, build_prompts
+from tl_jax.data.fitting import ELIDED, fit, oldest_part
+from tl_jax.data.mae import label_turns
+from tl_jax.data.schema import Message, Trajectory
+
+FIND = ToolSpec("find", "Finds.")
+
+
+def exchange(number, steps=1):
+    """A question, some calls with their results, an answer; each with a text of its own."""
+    turns = [Message("user", f"question {number} ?")]
+    for step in range(steps):
+        turns.append(Message("assistant", "", (ToolCall("find", {"what": f"q{number}{step}"}),)))
+        turns.append(Message("tool", f"result {number}.{step} " + "filler " * 20, status="ok"))
+    return [*turns, Message("assistant", f"answer {number} .")]
+
+
+LONG = Trajectory(
+    "long",
+    (FIND,),
+    (Message("system", "Be brief."), *exchange(1), *exchange(2), *exchange(3, steps=3)),
+)
+LAST = len(LONG.messages) - 1
+
+
+@pytest.fixture(scope="module", params=["released", "chat"])
+def form(request):
+    return dict(template=request.param, action="drop")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer("chatml")
+
+
+def fitted(tokenizer, form, max_length, message=LAST, trajectory=LONG):
+    encoded = encode_trajectory(trajectory, tokenizer, **form)
+    return fit(trajectory, message, tokenizer, encoded, max_length=max_length, **form)
+
+
+def size(tokenizer, form, trajectory=LONG):
+    return len(encode_trajectory(trajectory, tokenizer, **form).ids)
+
+
+def test_what_is_left_out_grows_in_the_order_of_the_policy(tokenizer, form):
+    whole = size(tokenizer, form)
+    seen = []
+    for limit in range(whole, 0, -8):
+        result = fitted(tokenizer, form, limit)
+        if result.sample is None:
+            break
+        assert len(result.sample.ids) <= limit
+        text = result.sample.rendered.text
+        assert "def find" in text or '"find"' in text
+        assert "Be brief." in text and "question 3 ?" in text
+        assert text[slice(*span_of(result))].strip() == "answer 3 ."
+        kept = [name for name in wanted() if name in text]
+        # results go before any turn, both the oldest first
+        assert kept == wanted()[len(wanted()) - len(kept) :]
+        assert result.dropped == 0 or not any(name.startswith("result") for name in kept)
+        assert result.dropped or result.elided == 5 - text.count("result ")
+        seen.append((result.elided, result.dropped))
+    assert seen[0] == (0, 0) and seen[-1] == (0, 14)
+    assert {dropped for _, dropped in seen} == {0, 4, 8, 10, 12, 14}
+    assert (5, 0) in seen and (4, 4) in seen and (3, 8) in seen
+
+
+def wanted():
+    """Texts in the order in which they are left out."""
+    results = ["result 1.0", "result 2.0", "result 3.0", "result 3.1", "result 3.2"]
+    return [*results, "question 1 ?", "question 2 ?", "q30", "q31", "q32", "question 3 ?"]
+
+
+def span_of(result):
+    reply = result.sample.rendered.replies[-1]
+    return reply.start, reply.stop
+
+
+def test_a_shortened_sample_keeps_the_numbers_of_the_trajectory(tokenizer, form):
+    result = fitted(tokenizer, form, size(tokenizer, form) // 3)
+    assert result.dropped
+    reply = result.sample.rendered.replies[-1]
+    turns = [i for i, m in enumerate(LONG.messages) if m.role == "assistant"]
+    assert (reply.message, reply.turn) == (LAST, turns.index(LAST) + 1)
+    assert result.sample.borders[LAST][1] == len(result.sample.ids)
+
+
+@pytest.mark.parametrize("action", ["drop", "mask"])
+def test_examples_and_prompts_are_shortened_alike_and_say_so(tokenizer, form, action):
+    form = form | {"action": action, "max_length": size(tokenizer, form) // 3}
+    labels = label_turns(LONG, "structured")
+    examples, skipped = build_examples(
+        LONG, labels, tokenizer, key_tokens=KeyTokenConfig(mode="off"), **form
+    )
+    prompts, _ = build_prompts(LONG, labels, tokenizer, **form)
+    trained = [turn for example in examples for turn in example.tags["turns"].split(",")]
+    assert len(trained) + len(skipped) == len(labels)
+    assert any(example.tags.get("elided", "0") != "0" for example in examples)
+    if action == "drop":
+        assert not skipped and any("dropped_messages" in example.tags for example in examples)
+        by_id = {example.id: example for example in examples}
+        for prompt in prompts:
+            assert by_id[prompt.id].ids[: len(prompt.ids)] == prompt.ids
+    else:
+        # every reply of the one text is trained: none can be left out
+        assert not any("dropped_messages" in example.tags for example in examples)
+
+
+def test_results_stay_with_their_calls_when_turns_go(tokenizer):
+    calls = tuple(ToolCall("find", {"what": text}) for text in ("a", "b"))
+    step = (Message("assistant", "", calls), Message("tool", "A " * 30), Message("tool", "B"))
+    turns = (Message("user", "which?"), *step, *step, Message("assistant", "both"))
+    assert list(oldest_part(turns)) == [1, 2, 3]
+    assert list(oldest_part((*turns[:1], *turns[4:]))) == [1, 2, 3]
+    assert not oldest_part((turns[0], turns[-1]))
+
+
+def test_nothing_is_elided_that_is_as_short_as_its_stand_in(tokenizer, form):
+    messages = tuple(
+        dataclasses.replace(m, content="ok") if m.role == "tool" else m for m in LONG.messages
+    )
+    short = dataclasses.replace(LONG, messages=messages)
+    result = fitted(tokenizer, form, size(tokenizer, form, short) - 1, trajectory=short)
+    assert result.elided == 0 and result.dropped == 4
+    assert ELIDED not in result.sample.rendered.text
