@@ -126,12 +126,22 @@ def write(path, *rows):
     return path
 
 
+def write_side_files(folder):
+    (folder / "tools.json").write_text(json.dumps(TOOLS))
+    (folder / "policies.json").write_text('{"p": "The policy."}')
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with the files of the tools beside the data."""
-    (tmp_path / "tools.json").write_text(json.dumps(TOOLS))
-    (tmp_path / "policies.json").write_text('{"p": "The policy."}')
-    return tmp_path
+    return write_side_files(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def side_files(tmp_path_factory):
+    """A file of tools, with the policies beside it."""
+    return write_side_files(tmp_path_factory.mktemp("side")) / "tools.json"
 
 
 def imported(path, *rows, **more):
@@ -280,6 +290,9 @@ def test_a_tools_file_that_is_missing_useless_or_broken_is_refused(folder):
     (folder / "list.json").write_text("[]")
     with pytest.raises(ValueError, match=r"list\.json: expected an object"):
         read(path, tools_path=folder / "list.json")
+    (folder / "nameless.json").write_text('{"bank": [{}]}')
+    with pytest.raises(ValueError, match=r"nameless\.json: bank: a tool needs"):
+        read(path, tools_path=folder / "nameless.json")
 
 
 JUNK = st.recursive(
@@ -327,15 +340,18 @@ def change_somewhere(row, data):
 
 @settings(max_examples=400, deadline=None)
 @given(data=st.data(), name=st.sampled_from(sorted(ROWS)))
-def test_a_mutated_row_is_read_or_is_a_row_error_and_what_is_read_can_be_written(data, name):
+def test_a_mutated_row_is_read_or_is_a_row_error_and_what_is_read_can_be_written(
+    data, name, side_files
+):
     row = copy.deepcopy(SAMPLE if name == "tau2_bench" and data.draw(st.booleans()) else ROWS[name])
     for _ in range(data.draw(st.integers(1, 3))):
         if row:
             change_somewhere(row, data)
-    tools = {"tools": (TOOLS, {"p": "The policy."}) if name == "tau2_bench" else TOOLS}
     importer = FORMATS[name]
     assert isinstance(importer.recognise(row), str)
-    more = tools if hasattr(importer, "load_tools") and name != "openai" else {}
+    more = (
+        {"tools": importer.load_tools(side_files)} if getattr(importer, "TOOLS_FILES", ()) else {}
+    )
     try:
         found = importer.trajectory(row, source="s", line=0, **more)
     except RowError:

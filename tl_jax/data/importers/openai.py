@@ -15,7 +15,7 @@ from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.importers.side_files import read_json
+from tl_jax.data.importers.side_files import read_tools
 from tl_jax.data.importers.text_calls import reader, tools_in_text
 from tl_jax.data.schema import Trajectory
 
@@ -35,8 +35,8 @@ def recognise(row: Any) -> str:
 
 
 def load_tools(path: str | os.PathLike[str]) -> Any:
-    """Return the tool declarations of a file, for rows that have none."""
-    return read_json(path)
+    """Return the tools of a file, for rows that have none."""
+    return read_tools(path)
 
 
 def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = None) -> Trajectory:
@@ -47,12 +47,15 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     """
     in_text, entries = tools_in_text(row.get("messages"))
     repairs: Counter[str] = Counter()
-    found = normalised_tools(row.get("tools") or row.get("functions") or in_text or tools, repairs)
+    found = normalised_tools(row.get("tools") or row.get("functions") or in_text, repairs)
+    tags = repair_tags(repairs)
+    if not found and tools:
+        found, tags = tools
     return Trajectory(
         id=str(row.get("id") or f"{source}:{line}"),
         tools=found,
         messages=dialogue(entries, reader(found)),
         source=source,
         line=line,
-        tags=repair_tags(repairs),
+        tags=tags,
     )

@@ -1,14 +1,52 @@
-"""Read the files beside a data file that hold its tools."""
+"""Read the files beside a data file that hold its tools, once, in normalised form."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from tl_jax.calls.call import ToolSpec
+from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.schema import RowError
+
+Tools = tuple[tuple[ToolSpec, ...], dict[str, str]]
+"""Tools, and the tag of the repairs they needed."""
+
+
+def read_tools(path: str | os.PathLike[str]) -> Tools:
+    """Return the tools of a file that is one list of declarations.
+
+    Raises:
+      ValueError: Not JSON, or a tool that cannot be read; the message names the file.
+    """
+    return _normalised(read_json(path), str(path))
+
+
+def read_tool_table(path: str | os.PathLike[str]) -> dict[str, Tools]:
+    """Return the tools by suite or domain of a file that is an object of lists.
+
+    Raises:
+      ValueError: Not such a file, or a tool that cannot be read; the message names the file.
+    """
+    return {
+        key: _normalised(declared, f"{path}: {key}") for key, declared in read_table(path).items()
+    }
+
+
+def read_table(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Return the object of a ``.json`` file, such as tools by domain.
+
+    Raises:
+      ValueError: Not JSON, or no object.
+    """
+    value = read_json(path)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}: expected an object, not {type(value).__name__}")
+    return value
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -28,23 +66,11 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{name}: not JSON in UTF-8: {error}") from error
 
 
-def read_table(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Return the object of a ``.json`` file, such as tools by domain.
-
-    Raises:
-      ValueError: Not JSON, or no object.
-    """
-    value = read_json(path)
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{path}: expected an object, not {type(value).__name__}")
-    return value
-
-
-def tools_of(tables: Any, key: Any, what: str) -> Any:
-    """Return the tool declarations of one suite or domain.
+def tools_of(tables: Mapping[str, Tools] | None, key: Any, what: str) -> Tools:
+    """Return the tools of one suite or domain.
 
     Args:
-      tables: Declarations by name, or None where no such file was found.
+      tables: Tools by name, or None where no such file was found.
       key: The name.
       what: What the names are, for the message.
 
@@ -53,6 +79,14 @@ def tools_of(tables: Any, key: Any, what: str) -> Any:
     """
     if tables is None:
         raise RowError("the tools are not known: put tools.json beside the file or set tools_path")
-    if not isinstance(key, str) or not isinstance(tables.get(key), list):
+    if not isinstance(key, str) or key not in tables:
         raise RowError(f"no tools of the {what} {key!r} in the tools file")
     return tables[key]
+
+
+def _normalised(declared: Any, where: str) -> Tools:
+    repairs: Counter[str] = Counter()
+    try:
+        return normalised_tools(declared, repairs), repair_tags(repairs)
+    except RowError as error:
+        raise ValueError(f"{where}: {error}") from error

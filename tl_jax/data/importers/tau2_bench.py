@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.chat import dialogue
-from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.importers.side_files import read_table, tools_of
+from tl_jax.data.importers.schemas import normalised_tools, repair_tags, without_repeats
+from tl_jax.data.importers.side_files import read_table, read_tool_table, tools_of
 from tl_jax.data.schema import RowError, Trajectory
 
 NAME = "tau2_bench"
@@ -38,9 +39,9 @@ def recognise(row: Any) -> str:
 
 
 def load_tools(path: str | os.PathLike[str]) -> Any:
-    """Return the tool declarations by domain, and the policies by id from the file beside."""
+    """Return the tools by domain, and the policies by id from the file beside."""
     policies = Path(path).with_name("policies.json")
-    return read_table(path), read_table(policies) if policies.is_file() else {}
+    return read_tool_table(path), read_table(policies) if policies.is_file() else {}
 
 
 def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = None) -> Trajectory:
@@ -56,7 +57,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     if not isinstance(simulation, Mapping) or not isinstance(simulation.get("messages"), list):
         raise RowError("'simulation' must hold a list of messages")
     domain = row.get("domain")
-    functions = tools_of(declared, domain, "domain")
+    offered, repairs = tools_of(declared, domain, "domain")
     policy = policies.get(str(row.get("policy_id")))
     if not isinstance(policy, str):
         raise RowError(
@@ -64,46 +65,53 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
         )
     entries = [{"role": "system", "content": policy}]
     if row.get("agent") == _ALONE:
-        functions = [*functions, *tools_of(declared, f"{domain}_user_device", "domain")]
+        device, _ = tools_of(declared, f"{domain}_user_device", "domain")
+        offered = without_repeats((*offered, *device), Counter())
         entries.append({"role": "user", "content": _ticket(row.get("task"))})
     entries += [entry for entry in simulation["messages"] if not _of_device(entry)]
     reward = simulation.get("reward_info")
-    return _made(
-        f"tau2_bench:{domain}/{simulation.get('id') or line}/{line}",
-        functions,
-        entries,
-        source,
-        line,
-        {
+    return Trajectory(
+        id=f"tau2_bench:{domain}/{simulation.get('id')}/{line}",
+        tools=offered,
+        messages=dialogue(entries),
+        source=source,
+        line=line,
+        tags={
             "domain": str(domain),
             "task": f"{domain}/{simulation.get('task_id')}",
             "model": str(row.get("agent_llm")),
             "success": _success(reward.get("reward") if isinstance(reward, Mapping) else None),
+            **repairs,
         },
     )
 
 
 def _sample(row: Mapping[str, Any], declared: Any, source: str, line: int) -> Trajectory:
-    tags = {"success": _success(row.get("reward"))}
-    name = f"tau2_bench:{row.get('simulation_id')}/{line}"
-    if row.get("task_id") is not None:
-        tags["task"] = f"{_domain(row.get('tools'), declared)}/{row['task_id']}"
+    repairs: Counter[str] = Counter()
+    tools = normalised_tools(row.get("tools"), repairs)
+    # A sample does not name its domain, but only one domain has all its tools.
+    domains = (
+        key for key, (offered, _) in (declared or {}).items() if _names(tools) <= _names(offered)
+    )
     entries = row.get("messages")
     if isinstance(entries, list):
         entries = [_with_status(entry) for entry in entries]
-    return _made(name, row.get("tools"), entries, source, line, tags)
+    return Trajectory(
+        id=f"tau2_bench:{row.get('simulation_id')}/{line}",
+        tools=tools,
+        messages=dialogue(entries),
+        source=source,
+        line=line,
+        tags={
+            "task": f"{next(domains, 'tau2')}/{row.get('task_id')}",
+            "success": _success(row.get("reward")),
+            **repair_tags(repairs),
+        },
+    )
 
 
-def _domain(functions: Any, declared: Any) -> str:
-    """Return the domain that has all the tools of a sample, which does not name its own."""
-    names = _names(functions)
-    return next((key for key in declared or {} if names <= _names(declared[key])), "tau2")
-
-
-def _names(functions: Any) -> set[str]:
-    entries = functions if isinstance(functions, list) else []
-    inner = (entry.get("function", entry) for entry in entries if isinstance(entry, Mapping))
-    return {str(entry.get("name")) for entry in inner if isinstance(entry, Mapping)}
+def _names(tools: Iterable[ToolSpec]) -> set[str]:
+    return {tool.name for tool in tools}
 
 
 def _with_status(entry: Any) -> Any:
@@ -112,25 +120,6 @@ def _with_status(entry: Any) -> Any:
     if not isinstance(content, str) or entry.get("role") != "tool":
         return entry
     return {**entry, "error": content.startswith("Error")}
-
-
-def _made(
-    name: str,
-    functions: Any,
-    entries: Any,
-    source: str,
-    line: int,
-    tags: Mapping[str, str],
-) -> Trajectory:
-    repairs: Counter[str] = Counter()
-    return Trajectory(
-        id=name,
-        tools=normalised_tools(functions, repairs),
-        messages=dialogue(entries),
-        source=source,
-        line=line,
-        tags={**tags, **repair_tags(repairs)},
-    )
 
 
 def _of_device(entry: Any) -> bool:

@@ -7,13 +7,11 @@ benchmark's tools report an error by a result that begins with ``Error`` or ``Un
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
-from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.importers.side_files import read_table, tools_of
+from tl_jax.data.importers.side_files import read_tool_table, tools_of
 from tl_jax.data.schema import Trajectory
 
 NAME = "tau_bench"
@@ -30,8 +28,8 @@ def recognise(row: Any) -> str:
 
 
 def load_tools(path: str | os.PathLike[str]) -> Any:
-    """Return the tool declarations by domain."""
-    return read_table(path)
+    """Return the tools by domain."""
+    return read_tool_table(path)
 
 
 def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = None) -> Trajectory:
@@ -46,10 +44,10 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     entries = row.get("traj")
     if isinstance(entries, list):
         entries = [_with_status(entry) for entry in entries]
-    repairs: Counter[str] = Counter()
+    declared, repairs = tools_of(tools, domain, "domain")
     return Trajectory(
         id=f"tau_bench:{task}/{line}",
-        tools=normalised_tools(tools_of(tools, domain, "domain"), repairs),
+        tools=declared,
         messages=dialogue(entries),
         source=source,
         line=line,
@@ -59,7 +57,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
             "model": str(model),
             # One of the published runs discounts the reward of a success.
             "success": str(_number(row.get("reward")) > 0).lower(),
-            **repair_tags(repairs),
+            **repairs,
         },
     )
 
