@@ -5,16 +5,21 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from template_cases import FAMILIES, make_tokenizer
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.config import KeyTokenConfig
+from tl_jax.data.examples import build_examples
 from tl_jax.data.key_tokens import (
     key_positions,
     key_token_weights,
     parting_positions,
     reply_weights,
 )
+from tl_jax.data.mae import label_turns
+from tl_jax.data.marks import read_keys
 from tl_jax.data.rivals import Rivals
-from tl_jax.data.schema import Message
+from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.templates import render_sample
 
 # The published code loses the start of the reply, or adds the loss of one token twice.
@@ -322,3 +327,45 @@ class CountingBackend:
     def encode(self, text, **options):
         self.characters += len(text)
         return self.backend.encode(text, **options)
+
+
+@pytest.mark.parametrize("marks_start", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_key_tokens_are_found_in_every_chat_template(family, marks_start):
+    tokenizer = make_tokenizer(family, marks_start=marks_start)
+
+    def build(name, **arguments):
+        last = Message("assistant", "", (ToolCall(name, arguments),))
+        turns = (Message("user", "Wind?"), first, Message("tool", "3"), last)
+        made = Trajectory("t", (FORECAST, ToolSpec("forest")), turns)
+        examples, _ = build_examples(
+            made,
+            label_turns(made, "off"),
+            tokenizer,
+            template="chat",
+            action="drop",
+            key_tokens=KeyTokenConfig(mode="extended"),
+            max_length=4096,
+        )
+        return examples[-1]
+
+    first = Message("assistant", "", (CALL,))
+    gold = {"name": "forecast", "city": "Bonn", "unit": "metric", "days": 1}
+    example = build(**gold)
+    pieces = tokenizer.pieces(example.ids)
+    text = "".join(pieces)
+    ends = [len("".join(pieces[: i + 1])) for i in range(len(pieces))]
+    start = text.rindex('"forecast"') + 1
+    named = [text.index(name, start) for name in ("forecast", "city", "unit", "days")]
+    expected = {next(i for i, end in enumerate(ends) if end > at) for at in named}
+    # the rest are where another name or value changes the tokens for the first time
+    for other in (
+        ("name", "forest"),
+        ("unit", "metres"),
+        ("unit", "inches"),
+        ("days", 10),
+        ("days", 2),
+    ):
+        pairs = enumerate(zip(example.ids, build(**gold | dict([other])).ids, strict=False))
+        expected.add(next(i for i, (a, b) in pairs if a != b))
+    assert read_keys(example.tags) == expected
