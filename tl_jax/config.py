@@ -113,6 +113,12 @@ class DataConfig:
     the file of the tools, for formats that keep them outside their rows (empty: look beside).
     ``max_trajectories`` and ``max_prompts`` of 0 mean no limit.
 
+    ``template`` is the text form: the released model's, the published conversion script's, the
+    model's own chat template (``"chat"``), or ChatML with tools (``"chatml_tools"``) for a model
+    with ChatML tokens whose own template drops tools. It also decides how calls are written and
+    read, and which token ends a reply. Samples longer than ``max_length`` lose old tool feedback,
+    then old turns.
+
     ``sources`` mixes several files (then ``path`` stays as it is): each is
     ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
     trajectories, one of 2 trains each twice. ``duplicates`` removes trajectories that occur again
@@ -125,7 +131,7 @@ class DataConfig:
     path: str = "synthetic"
     format: str = "auto"
     tools_path: str = ""
-    template: str = _choice("released", "script", default="released")
+    template: str = _choice("released", "script", "chat", "chatml_tools", default="released")
     max_length: int = _number(1024, least=2)
     batch_size: int = _positive(8)
     packing: bool = True

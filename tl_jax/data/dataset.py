@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import hashlib
 import json
@@ -17,9 +18,9 @@ from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, to_dict
 from tl_jax.data.contamination import EvaluationSets
 from tl_jax.data.duplicates import Duplicates
 from tl_jax.data.encoding import encode_trajectory
-from tl_jax.data.examples import build_examples, build_prompts
+from tl_jax.data.examples import Example, Prompt, Skipped, build_examples, build_prompts
 from tl_jax.data.importers import BadRow
-from tl_jax.data.mae import label_turns, without_dropped
+from tl_jax.data.mae import TurnLabel, label_turns, without_dropped
 from tl_jax.data.mae_rules import policy_of
 from tl_jax.data.prepared_files import (
     EXAMPLES,
@@ -45,9 +46,10 @@ from tl_jax.data.schema import Trajectory, to_json
 from tl_jax.data.sources import WeightedSource, identities
 from tl_jax.data.split import copies, is_validation, sampled
 from tl_jax.data.tally import SIDES, Tally
+from tl_jax.data.template_trial import TEMPLATES, open_template
 from tl_jax.data.tokenizer import Tokenizer
 
-_FORMAT_VERSION = 4
+_FORMAT_VERSION = 5
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (
@@ -107,7 +109,7 @@ def prepare(
 
     Raises:
       DataError: More bad rows in a source than ``data.max_bad_fraction`` allows, nothing to train
-        on, or an evaluation set that cannot be read.
+        on, an evaluation set that cannot be read, or a chat template that cannot be used.
     """
     out = Path(out_dir)
     fingerprint = {
@@ -117,6 +119,8 @@ def prepare(
         "tokenizer": tokenizer.fingerprint,
         "config": _config_hash(data, mae, key_tokens, seed),
     }
+    if data.template in TEMPLATES:
+        fingerprint["template"] = open_template(data.template, tokenizer).fingerprint
     if (report := up_to_date(out, fingerprint)) is not None:
         return report
     with replacing(out) as work:
@@ -136,10 +140,18 @@ def _write(
     work: Path,
 ) -> dict[str, Any]:
     """Write the files into ``work`` and return the report."""
-    form: dict[str, Any] = dict(template=data.template, action=mae.action)
-    rivals = Rivals(tokenizer)
+    limits: dict[str, Any] = dict(
+        template=data.template, action=mae.action, max_length=data.max_length
+    )
+    build = functools.partial(
+        _build,
+        tokenizer=tokenizer,
+        key_tokens=key_tokens,
+        rivals=Rivals(tokenizer),
+        repair_turns=mae.repair_turns,
+        limits=limits,
+    )
     policy = policy_of(mae)
-    limits: dict[str, Any] = dict(form, max_length=data.max_length)
     tally = Tally()
     with contextlib.ExitStack() as stack:
         files = {
@@ -153,50 +165,77 @@ def _write(
         for entry in drawn:
             trajectory = entry.trajectory
             counts = tally.sources[entry.source]
+            labels = label_turns(trajectory, policy)
             try:
-                encoded = encode_trajectory(trajectory, tokenizer, **form)
+                built = build(trajectory, labels)
             except ValueError as error:
                 reason = f"cannot be written as text: {error}"
                 row = BadRow(trajectory.source, trajectory.line, reason, to_json(trajectory))
                 counts.add_bad(row)
                 files[QUARANTINE].write(_quarantined(row))
                 continue
-            labels = label_turns(trajectory, policy)
             held_out = is_validation(trajectory, data.validation_fraction)
             side = SIDES[held_out]
             times = min(entry.copies, 1) if held_out else entry.copies
-            for pair in repair_rows(
-                trajectory, labels, tokenizer, encoded, within=mae.repair_turns, **limits
-            ):
+            for pair in built.pairs:
                 tally.pairs[pair["category"]] += 1
                 files[REPAIRS].write(json_line({**pair, "split": side}))
             tally.labels.add(labels)
-            whole = trajectory
-            trajectory, labels = without_dropped(trajectory, labels)
-            if not labels:
+            if built.empty:
                 tally.skipped["nothing left in the dialogue"] += 1
                 continue
-            if trajectory is not whole:
-                encoded = encode_trajectory(trajectory, tokenizer, **form)
-            common = dict(limits, encoded=encoded)
-            examples, skipped = build_examples(
-                trajectory, labels, tokenizer, key_tokens=key_tokens, rivals=rivals, **common
-            )
-            prompts, _ = build_prompts(trajectory, labels, tokenizer, **common)
             counts.trajectories[side] += 1
-            tally.add_skipped(skipped)
+            tally.add_skipped(built.skipped)
             tally.add_repairs(trajectory)
-            for example in examples:
+            for example in built.examples:
                 tally.add_example(example, entry.source, side, times)
                 files[(EXAMPLES, VALIDATION)[held_out]].write(example_line(example) * times)
-            tally.prompts[side] += len(prompts) * times
-            for line in prompt_lines(prompts):
+            tally.prompts[side] += len(built.prompts) * times
+            for line in prompt_lines(built.prompts):
                 files[(PROMPTS, VALIDATION_PROMPTS)[held_out]].write(line * times)
     tally.check(data.max_bad_fraction)
     if 0 < data.max_prompts < tally.prompts["train"]:
         _thin(work / PROMPTS, tally.prompts["train"], data.max_prompts, seed)
         tally.prompts["train"] = data.max_prompts
     return tally.report()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Built:
+    """What a trajectory gives; ``empty`` if MAE leaves nothing of the dialogue."""
+
+    pairs: list[dict[str, Any]]
+    examples: list[Example] = dataclasses.field(default_factory=list)
+    skipped: list[Skipped] = dataclasses.field(default_factory=list)
+    prompts: list[Prompt] = dataclasses.field(default_factory=list)
+    empty: bool = False
+
+
+def _build(
+    trajectory: Trajectory,
+    labels: Sequence[TurnLabel],
+    *,
+    tokenizer: Tokenizer,
+    key_tokens: KeyTokenConfig,
+    rivals: Rivals,
+    repair_turns: int,
+    limits: dict[str, Any],
+) -> _Built:
+    """Make everything of one trajectory; raises ``ValueError`` if it cannot be written as text."""
+    form = {name: limits[name] for name in ("template", "action")}
+    encoded = encode_trajectory(trajectory, tokenizer, **form)
+    pairs = list(repair_rows(trajectory, labels, tokenizer, encoded, within=repair_turns, **limits))
+    left, labels = without_dropped(trajectory, labels)
+    if not labels:
+        return _Built(pairs, empty=True)
+    if left is not trajectory:
+        encoded = encode_trajectory(left, tokenizer, **form)
+    common = dict(limits, encoded=encoded)
+    examples, skipped = build_examples(
+        left, labels, tokenizer, key_tokens=key_tokens, rivals=rivals, **common
+    )
+    prompts, _ = build_prompts(left, labels, tokenizer, **common)
+    return _Built(pairs, examples, skipped, prompts)
 
 
 def _drawn(

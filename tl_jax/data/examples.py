@@ -21,6 +21,9 @@ from tl_jax.data.schema import Trajectory
 from tl_jax.data.templates import CallSpan
 from tl_jax.data.tokenizer import Offsets, Tokenizer
 
+ELIDED_TAG, DROPPED_TAG = "elided", "dropped_messages"
+"""Tags with the tool feedbacks and the old messages left out of an example."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
@@ -245,7 +248,7 @@ def _tags(trajectory: Trajectory, labels: Sequence[TurnLabel], fitted: Fitted) -
         "turns": ",".join(str(label.turn) for label in labels),
     }
     if fitted.elided:
-        tags["elided"] = str(fitted.elided)
+        tags[ELIDED_TAG] = str(fitted.elided)
     if fitted.dropped:
-        tags["dropped_messages"] = str(fitted.dropped)
+        tags[DROPPED_TAG] = str(fitted.dropped)
     return tags

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tl_jax.data.examples import Example, Skipped
+from tl_jax.data.examples import DROPPED_TAG, ELIDED_TAG, Example, Skipped
 from tl_jax.data.importers import BadRow
 from tl_jax.data.mae import LabelCounts
 from tl_jax.data.schema import DataError, Trajectory
@@ -94,7 +94,7 @@ class Tally:
     repairs: Counter[str] = _counter()
     contamination: Counter[str] = _counter()
     pairs: Counter[str] = _counter()
-    shortened: int = 0
+    shortened: Counter[str] = _counter()
 
     def add_example(self, example: Example, source: str, side: str, copies: int) -> None:
         """Count an example that is written ``copies`` times."""
@@ -104,7 +104,11 @@ class Tally:
         trained = len(example.weights) - example.weights.count(0)
         counts.trained_tokens[side] += copies * trained
         self.key_tokens.update(example.tags["key_tokens"].split(","))
-        self.shortened += "elided" in example.tags
+        elided, dropped = (int(example.tags.get(tag, 0)) for tag in (ELIDED_TAG, DROPPED_TAG))
+        if elided or dropped:
+            self.shortened["samples"] += 1
+        self.shortened["feedbacks_elided"] += elided
+        self.shortened["messages_dropped"] += dropped
 
     def add_skipped(self, skipped: Sequence[Skipped]) -> None:
         """Count turns that are kept by their verdict and yet in no example."""
@@ -151,7 +155,9 @@ class Tally:
             **self.labels.report(),
             "repair_pairs": dict(self.pairs.most_common()),
             "key_tokens_per_reply": dict(sorted(self.key_tokens.items())),
-            "samples_shortened": self.shortened,
+            "samples_shortened": self.shortened["samples"],
+            "feedbacks_elided": self.shortened["feedbacks_elided"],
+            "messages_dropped": self.shortened["messages_dropped"],
             "turns_skipped": dict(self.skipped.most_common()),
             "schema_repairs": dict(self.repairs.most_common()),
             "contamination": dict(self.contamination.most_common()),
