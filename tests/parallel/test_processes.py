@@ -1,4 +1,7 @@
-"""What several processes may do together, and who writes."""
+"""What several processes may do together, who writes, and how one that failed ends."""
+
+import os
+import time
 
 import jax
 import pytest
@@ -29,3 +32,27 @@ def test_several_processes_wait_and_are_refused_what_needs_one(monkeypatch):
     assert points == ["config.json"]
     with pytest.raises(ConfigError, match="evaluation needs one process for now; supervised"):
         processes.require_one("evaluation")
+
+
+def test_alone_a_failure_ends_in_the_usual_way(monkeypatch):
+    monkeypatch.setattr(os, "_exit", lambda status: pytest.fail("left at once"))
+    with pytest.raises(SystemExit) as ended:
+        processes.leave(2)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(("index", "waits"), [(0, True), (1, False)])
+def test_with_others_a_failure_ends_at_once_and_the_first_goes_last(monkeypatch, index, waits):
+    pretend(monkeypatch, 2, index)
+    done = []
+
+    def end(status):
+        done.append(status)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(time, "sleep", lambda seconds: done.append("waited"))
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(KeyboardInterrupt):
+        processes.leave(2)
+    assert done == (["waited", 2] if waits else [2])

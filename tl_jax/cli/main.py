@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import sys
+import traceback
 from typing import Any
 
 from absl import app, flags
@@ -32,6 +33,7 @@ _FLAGS = {
     "evaluate": ("phase",),
     "generate": ("tools", "prompt"),
     "convert": ("source", "target", "dtype", "orbax", "force"),
+    "report": ("topic", "data"),
 }
 # Settings that may change between two commands on one run directory.
 _FREE = ("evaluate.", "checkpoint.", "train.log_every", "train.eval_", "data.prefetch", "mesh.")
@@ -47,6 +49,8 @@ _SOURCE = flags.DEFINE_string("source", "", "convert: model to read.")
 _TARGET = flags.DEFINE_string("target", "", "convert: directory to write.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "convert: tensor type.")
 _ORBAX = flags.DEFINE_bool("orbax", False, "convert: write an Orbax checkpoint.")
+_TOPIC = flags.DEFINE_enum("topic", "", ["", "mae"], "report: `report mae` is short for mae.")
+_DATA = flags.DEFINE_string("data", "", "report: with mae, the FILE[:FORMAT] to judge.")
 _FORCE = flags.DEFINE_bool("force", False, "convert: replace the target if it exists.")
 
 
@@ -66,6 +70,8 @@ def run() -> None:
     if any(argument in ("-h", "--help") for argument in rest):
         console.print(stage_help(stage), markup=False)
         sys.exit(0)
+    if stage == "report" and rest and not rest[0].startswith("-"):
+        rest = [f"--topic={rest[0]}", *rest[1:]]
     try:
         for argument in rest:
             if argument.startswith("--config."):
@@ -74,7 +80,27 @@ def run() -> None:
         _fail(error, console)
     # By default absl lets Orbax write a line for every file; a --verbosity given later wins.
     quiet = "--verbosity=-1"
-    app.run(lambda _: main(stage, console), argv=[f"tl-jax {stage}", quiet, *rest])
+    app.run(lambda _: _attempt(stage, console), argv=[f"tl-jax {stage}", quiet, *rest])
+
+
+def _attempt(stage: str, console: Console) -> None:
+    """Run ``main``; a failure ends this process at once, also when it is one of several."""
+    try:
+        main(stage, console)
+    except SystemExit as error:
+        # 3: stopped in good order, on all processes.
+        if error.code in (None, 0, 3):
+            raise
+        _leave(error.code if isinstance(error.code, int) else 1)
+    except Exception as error:
+        traceback.print_exception(error)
+        _leave(1)
+
+
+def _leave(status: int) -> None:
+    from tl_jax.parallel import processes
+
+    processes.leave(status)
 
 
 def main(stage: str, console: Console) -> None:
@@ -106,8 +132,9 @@ def open_workspace(stage: str, console: Console) -> Any:
       ConfigError: No configuration, texts longer than the model's context, or the directory holds
         a run with other settings, or none where one is to be read.
     """
+    judges_a_file = stage == "report" and bool(_DATA.value)
     if _CONFIG.value is None:
-        if stage == "convert":
+        if stage == "convert" or judges_a_file:
             return None
         raise ConfigError("give --config=configs/NAME.py; see `tl-jax --help`")
     from tl_jax.cli.workspace import Workspace
@@ -123,6 +150,8 @@ def open_workspace(stage: str, console: Console) -> Any:
     config = from_dict(RunConfig, values)
     start_distributed()
     workspace = Workspace(config)
+    if judges_a_file:
+        return workspace
     if stage not in ("convert", "report") and (workspace.model_dir / "config.json").exists():
         registry.check_lengths(config, workspace.model)
     if not _DRY_RUN.value:
@@ -205,6 +234,10 @@ def _options(stage: str, module: Any) -> dict[str, Any]:
         return {"phase": _PHASE.value}
     if stage == "generate":
         return {"tools_path": _TOOLS.value, "prompt": _PROMPT.value}
+    if stage == "report":
+        if _DATA.value and _TOPIC.value != "mae":
+            raise ConfigError("--data is for `tl-jax report mae`")
+        return {"topic": _TOPIC.value, "data": _DATA.value}
     if stage == "convert":
         return {
             "request": module.Request(
