@@ -7,11 +7,13 @@ ask for another call form than the one trained here, and so is ``Begin!`` after 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.assistant import assistant_turn, unparsable_turn
 from tl_jax.data.importers.json_text import load_json_at, load_loose_json
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
@@ -62,14 +64,14 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         elif speaker != "system":
             raise RowError(f"turn {number}: unknown speaker {speaker!r}")
     folder = str(row.get("tool_folder", ""))
-    repairs: Counter[str] = Counter()
+    tools, repairs = _tools(turns[0]["value"])
     return Trajectory(
         id=f"{folder or source}:{line}",
-        tools=normalised_tools(_functions(turns[0]["value"]), repairs),
+        tools=tools,
         messages=tuple(messages),
         source=source,
         line=line,
-        tags={**({"scenario": folder} if folder else {}), **repair_tags(repairs)},
+        tags={**({"scenario": folder} if folder else {}), **repairs},
     )
 
 
@@ -78,6 +80,13 @@ def _assistant(text: str) -> Message:
     if match is None:
         return unparsable_turn(text)
     return assistant_turn(text, match["name"], match["arguments"], (match["thought"] or "").strip())
+
+
+@functools.lru_cache(maxsize=256)  # few folders of tools, many dialogues with each
+def _tools(system: str) -> tuple[tuple[ToolSpec, ...], dict[str, str]]:
+    """Return the tools in a system text and the tags that record their repairs."""
+    repairs: Counter[str] = Counter()
+    return normalised_tools(_functions(system), repairs), repair_tags(repairs)
 
 
 def _functions(system: str) -> Any:
