@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -158,8 +158,11 @@ def _write(
             name: stack.enter_context(open(work / name, "w", encoding="utf-8")) for name in LINES
         }
         stack.enter_context(_rare_collection())
-        drawn = _drawn(sources, data, seed, files[QUARANTINE], tally)
-        drawn = _checked(drawn, data, files[REMOVED], tally)
+        drawn: Iterable[_Drawn] = _drawn(sources, data, seed, files[QUARANTINE], tally)
+        if data.contamination_paths:
+            drawn = _apart_from_evaluation(drawn, data, files[REMOVED], tally)
+        if data.duplicates != "keep":
+            drawn = _distinct(drawn, data, files[REMOVED], tally)
         if data.max_trajectories:
             drawn = sampled(drawn, data.max_trajectories, f"{seed} trajectories")
         for entry in drawn:
@@ -259,32 +262,44 @@ def _drawn(
                 counts.not_drawn += 1
 
 
-def _checked(
-    drawn: Iterator[_Drawn], data: DataConfig, removed: TextIO, tally: Tally
+def _apart_from_evaluation(
+    drawn: Iterable[_Drawn], data: DataConfig, removed: TextIO, tally: Tally
 ) -> Iterator[_Drawn]:
-    """Leave out overlaps with evaluation sets and duplicates, as ``data`` asks for."""
+    """Find overlaps with evaluation sets, and leave them out if ``data`` says so."""
     sets = EvaluationSets(data.contamination_paths, data.contamination_checks)
-    duplicates = Duplicates(near=data.duplicates == "near")
+    remove = data.contamination_action == "remove"
     for entry in drawn:
-        trajectory, counts = entry.trajectory, tally.sources[entry.source]
-        place = {"file": trajectory.source, "line": trajectory.line, "id": trajectory.id}
-        remove = False
-        for hit in sets.hits(trajectory):
+        hits = sets.hits(entry.trajectory)
+        for hit in hits:
             tally.contamination[f"{hit.check}: {hit.path}"] += 1
-            remove = data.contamination_action == "remove"
             found = {"removed": remove, "check": f"contamination: {hit.check}"}
             where = {"in": hit.path, "row": hit.row, "what": hit.detail}
-            removed.write(json_line({**place, **found, **where}))
-        if remove:
-            counts.removed["contamination"] += 1
+            removed.write(json_line({**_place(entry.trajectory), **found, **where}))
+        if hits and remove:
+            tally.sources[entry.source].removed["contamination"] += 1
+        else:
+            yield entry
+
+
+def _distinct(
+    drawn: Iterable[_Drawn], data: DataConfig, removed: TextIO, tally: Tally
+) -> Iterator[_Drawn]:
+    """Leave out duplicates of trajectories that came before."""
+    duplicates = Duplicates(near=data.duplicates == "near")
+    for entry in drawn:
+        same = duplicates.find(entry.trajectory)
+        if same is None:
+            yield entry
             continue
-        if data.duplicates != "keep" and (same := duplicates.find(trajectory)) is not None:
-            counts.removed[f"{same.kind} duplicate"] += 1
-            of = dict(zip(("file", "line", "id"), same.of, strict=True))
-            found = {"removed": True, "check": f"{same.kind} duplicate"}
-            removed.write(json_line({**place, **found, "of": of, "similarity": same.similarity}))
-            continue
-        yield entry
+        check = f"{same.kind} duplicate"
+        tally.sources[entry.source].removed[check] += 1
+        of = dict(zip(("file", "line", "id"), same.of, strict=True))
+        found = {"removed": True, "check": check, "of": of, "similarity": same.similarity}
+        removed.write(json_line({**_place(entry.trajectory), **found}))
+
+
+def _place(trajectory: Trajectory) -> dict[str, Any]:
+    return {"file": trajectory.source, "line": trajectory.line, "id": trajectory.id}
 
 
 def _quarantined(row: BadRow) -> str:

@@ -35,6 +35,7 @@ class Encoded:
       borders: For each reply that ends with a stop token, keyed by message index, its first token
         and the token after its last.
       samples: What ``fitting.fit`` has made of this text so far.
+      sizes: Tokens of the messages that it has measured, by index.
     """
 
     rendered: Rendered
@@ -42,6 +43,7 @@ class Encoded:
     offsets: Offsets
     borders: Mapping[int, tuple[int, int]]
     samples: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    sizes: dict[int, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
 
 def encode_turns(

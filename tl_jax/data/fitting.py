@@ -68,7 +68,7 @@ def fit(
 
         sample = cut(encoded, message, tokenizer) or encode(whole)
         turns, elided, dropped = whole, 0, 0
-        sizes = _feedback_sizes(whole, tokenizer) if len(sample.ids) > max_length else {}
+        sizes = _feedback_sizes(whole, encoded, tokenizer) if len(sample.ids) > max_length else {}
         while len(sample.ids) > max_length and sizes:
             excess = len(sample.ids) - max_length
             while sizes and excess > 0:
@@ -106,13 +106,17 @@ def oldest_part(messages: Sequence[Message]) -> range:
     return range(start, next(replies, start))
 
 
-def _feedback_sizes(turns: Sequence[tuple[int, Message]], tokenizer: Tokenizer) -> dict[int, int]:
+def _feedback_sizes(
+    turns: Sequence[tuple[int, Message]], encoded: Encoded, tokenizer: Tokenizer
+) -> dict[int, int]:
     """Return the tokens saved by leaving out each tool feedback, by its place, oldest first."""
-    return {
-        place: len(tokenizer.encode(turn.content)[0]) - 1
-        for place, (_, turn) in enumerate(turns)
-        if turn.role == "tool" and len(turn.content) > len(ELIDED)
-    }
+    sizes = {}
+    for place, (index, turn) in enumerate(turns):
+        if turn.role == "tool" and len(turn.content) > len(ELIDED):
+            if index not in encoded.sizes:
+                encoded.sizes[index] = len(tokenizer.encode(turn.content)[0])
+            sizes[place] = encoded.sizes[index] - 1
+    return sizes
 
 
 def _renumbered(
