@@ -24,6 +24,7 @@ from rich.table import Table
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError
 from tl_jax.convert import from_hf, gguf, hf_directory, to_hf
+from tl_jax.data.template_trial import FALLBACK, TEMPLATES, open_template
 from tl_jax.models import registry
 from tl_jax.parallel import processes
 from tl_jax.train.checkpoint import Checkpoints
@@ -91,8 +92,14 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
 
 
 def export(workspace: Workspace, request: Request) -> Path:
-    """Write the newest model of the run as a Hugging Face directory and return its path."""
+    """Write the newest model of the run as a Hugging Face directory and return its path.
+
+    A model trained with a chat template is told which tokens end its replies; where the template
+    is not its own, it takes it along.
+    """
     _, target = _ends(workspace, request)
+    name = workspace.config.data.template
+    template = open_template(name, workspace.tokenizer) if name in TEMPLATES else None
     with jax.set_mesh(workspace.mesh):
         to_hf.save(
             workspace.params(workspace.newest_phase()),
@@ -100,6 +107,8 @@ def export(workspace: Workspace, request: Request) -> Path:
             config=workspace.model,
             source=workspace.model_dir,
             dtype=request.dtype,
+            generation={"eos_token_id": list(template.stop_ids)} if template else None,
+            chat_template=template.source if template and name == FALLBACK else "",
             overwrite=request.force,
         )
     return target

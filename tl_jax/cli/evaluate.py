@@ -94,6 +94,7 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
                     sample=sample,
                     tokenizer=workspace.tokenizer,
                     batch_size=limits.batch_size,
+                    call_style=workspace.call_style,
                     on_batch=bar.update,
                 )
             summaries |= found

@@ -43,7 +43,7 @@ def main(workspace: Workspace, console: Console, *, tools_path: str, prompt: str
             # Without control tokens a damaged call could look like a right one.
             text = workspace.tokenizer.decode(reply, keep_control=True).strip()
             console.print(f"reply: {text}", markup=False)
-            call = read_reply(text)
+            call = read_reply(text, workspace.call_style)
             if call is None:
                 console.print("not a call")
                 continue

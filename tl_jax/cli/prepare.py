@@ -25,7 +25,8 @@ from tl_jax.data import dataset
 from tl_jax.data.schema import Trajectory
 from tl_jax.data.sources import open_sources
 from tl_jax.data.split import round_robin
-from tl_jax.data.templates import render_prompt
+from tl_jax.data.template_trial import TEMPLATES
+from tl_jax.data.templates import STYLES, render_prompt
 from tl_jax.data.tokenizer import train_byte_bpe
 from tl_jax.models import functional, registry
 from tl_jax.parallel import processes
@@ -52,6 +53,11 @@ def make_model(workspace: Workspace, console: Console) -> None:
         console.print(f"converting {source.path} to {workspace.model_dir}", markup=False)
         gguf.convert(source.path, workspace.model_dir, overwrite=True)
     elif source.path == "scratch":
+        if workspace.config.data.template in TEMPLATES:
+            raise ConfigError(
+                "config.data.template: a model from scratch has no chat tokens; take "
+                f"{' or '.join(map(repr, STYLES))}"
+            )
         console.print(f"training a tokenizer and initialising {workspace.model_dir}", markup=False)
         bpe = workspace.run_dir / "tokenizer"
         tokenizer = train_byte_bpe(_texts(workspace), source.scratch_vocab_size, bpe)

@@ -43,6 +43,7 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     processes.require_one("reward training")
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     check_rows(config, dict(workspace.mesh.shape))
+    check_reward(workspace)
     first = "supervised" if workspace.phase_done("supervised") else "before"
     reference = workspace.params(first)
     optimizer = optim.make_optimizer(
@@ -96,6 +97,20 @@ def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
             raise ConfigError(
                 f"{name} = {size} rows is not divisible by {shards} mesh rows (data x fsdp)"
             )
+
+
+def check_reward(workspace: Workspace) -> None:
+    """Refuse the published reward for calls that it cannot read.
+
+    Raises:
+      ConfigError: The message names the settings that do not fit.
+    """
+    if workspace.config.reward.mode == "reference" and workspace.call_style != "python":
+        raise ConfigError(
+            "config.reward.mode 'reference' reads Python calls only, and "
+            f"config.data.template {workspace.config.data.template!r} writes them in the style "
+            f"{workspace.call_style!r}; take mode 'strict'"
+        )
 
 
 def warmup_rollouts(ppo: PpoConfig) -> int:
@@ -198,6 +213,7 @@ def make_advance(
             reward=config.reward,
             seed=config.seed,
             step=step,
+            call_style=workspace.call_style,
             batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
             prompt_length=prompt_length,
         )

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from tl_jax.config import ConfigError, ModelConfig, RunConfig
 from tl_jax.convert import from_hf
+from tl_jax.data import template_trial
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.models import functional, registry
 from tl_jax.parallel import processes, sharding
@@ -90,6 +91,11 @@ class Workspace:
         except ValueError as error:
             raise ConfigError(f"config.model.path: {error}") from error
 
+    @property
+    def call_style(self) -> str:
+        """How calls are written in the run's template."""
+        return template_trial.call_style(self.config.data.template, self.tokenizer)
+
     @functools.cached_property
     def mesh(self) -> Mesh:
         return make_mesh(self.config.mesh)
@@ -143,13 +149,13 @@ class Workspace:
         )
 
     def sampler(self, max_new_tokens: int, temperature: float, top_p: float) -> Sampler:
-        """Return the compiled sampler with the tokenizer's stop token.
+        """Return the compiled sampler with the stop tokens of the run's template.
 
         Raises:
           ConfigError: A limit that cannot be, or several processes.
         """
         processes.require_one("generating text")
-        stops = (self.tokenizer.eos_id,)
+        stops = template_trial.stop_ids(self.config.data.template, self.tokenizer)
         try:
             settings = SampleConfig(max_new_tokens, temperature, top_p, stops)
         except ValueError as error:

@@ -28,6 +28,7 @@ def save(
     dtype: str = "float32",
     max_shard_bytes: int = hf_directory.SHARD_BYTES,
     generation: Mapping[str, Any] | None = None,
+    chat_template: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write a model directory that ``transformers`` loads; it appears whole or not at all.
@@ -46,6 +47,7 @@ def save(
       max_shard_bytes: Size limit of one safetensors file.
       generation: Entries for ``generation_config.json``, over those of ``source``. The token ids
         among them also go into a ``config.json`` that does not come from ``source``.
+      chat_template: Chat template to write in place of that of ``source``.
       overwrite: Replace ``path`` if it exists.
 
     Raises:
@@ -78,6 +80,8 @@ def save(
         )
         if source is not None:
             hf_directory.copy_tokenizer(source, directory)
+        if chat_template:
+            (directory / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
         if settings:
             hf_directory.write_json(directory / "generation_config.json", settings)
         # Last, so that a directory without it is known to be unfinished.

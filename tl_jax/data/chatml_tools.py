@@ -35,11 +35,13 @@ CHATML_TOOLS = """\
             {{- "<|im_end|>\\n" }}
         {%- endif %}
     {%- elif not (leading and loop.first) %}
-        {{- "<|im_start|>" + message.role + "\\n" + message.content }}
+        {{- "<|im_start|>" + message.role + "\\n" + (message.content or "") }}
         {%- for call in message.tool_calls or [] %}
             {{- "\\n" if message.content or not loop.first else "" }}
             {{- '<tool_call>\\n{"name": ' + (call.function.name | tojson) }}
-            {{- ', "arguments": ' + (call.function.arguments | tojson) + "}\\n</tool_call>" }}
+            {%- set arguments = call.function.arguments %}
+            {{- ', "arguments": ' + (arguments if arguments is string else arguments | tojson) }}
+            {{- "}\\n</tool_call>" }}
         {%- endfor %}
         {{- "<|im_end|>\\n" }}
     {%- endif %}

@@ -43,10 +43,10 @@ class TaskSet:
     other_rules: Mapping[str, Scorer] = dataclasses.field(default_factory=dict)
 
 
-def read_reply(text: str) -> ToolCall | None:
-    """Return the call a reply consists of, or None if it is anything else."""
+def read_reply(text: str, style: str = "python") -> ToolCall | None:
+    """Return the call a reply in a call style consists of, or None if it is anything else."""
     try:
-        return parse_call(text)
+        return parse_call(text, style)
     except CallSyntaxError:
         return None
 
@@ -58,6 +58,7 @@ def evaluate(
     sample: Sampler,
     tokenizer: Tokenizer,
     batch_size: int,
+    call_style: str = "python",
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Generate one reply per prompt and score it.
@@ -68,6 +69,7 @@ def evaluate(
       sample: Greedy sampler.
       tokenizer: Turns ids into text.
       batch_size: Rows per call of the sampler.
+      call_style: Style of the calls, one of ``calls.parse.STYLES``.
       on_batch: Told the number of prompts done after each batch.
 
     Returns:
@@ -88,9 +90,9 @@ def evaluate(
         generations = generate(sample, params, ids, keys, batch_size=batch_size)
         for prompt, generation in zip(prompts, generations, strict=True):
             reply = generation.ids[:-1] if generation.finished else generation.ids
-            # A control token inside a reply makes it no call.
+            # A control token inside a reply makes it no call, but for those of its style.
             text = tokenizer.decode(reply, keep_control=True)
-            call = read_reply(text) if generation.finished else None
+            call = read_reply(text, call_style) if generation.finished else None
             tokens += len(generation.ids)
             answers.append((call, prompt))
             records.append(
@@ -98,7 +100,7 @@ def evaluate(
                     "set": task_set.name,
                     "prompt_id": prompt.id,
                     "reply": text,
-                    "gold": [render_call(gold) for gold in prompt.golds],
+                    "gold": [render_call(gold, call_style) for gold in prompt.golds],
                     "parsed": call is not None,
                     **dataclasses.asdict(task_set.score(call, prompt)),
                 }

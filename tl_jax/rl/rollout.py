@@ -62,6 +62,7 @@ def rollout(
     step: int,
     batch_size: int,
     prompt_length: int,
+    call_style: str = "python",
 ) -> RolloutResult:
     """Sample replies to the prompts, score them and estimate advantages.
 
@@ -80,6 +81,7 @@ def rollout(
       batch_size: Rows per call of ``sample``.
       prompt_length: Tokens every prompt is padded to; one value for a whole run means that
         sampler, scoring and train step compile once.
+      call_style: Style of the calls, one of ``calls.parse.STYLES``.
 
     Raises:
       ValueError: A prompt without tokens or longer than ``prompt_length``, without a gold call,
@@ -99,6 +101,7 @@ def rollout(
         mode=reward.mode,
         free_text_tools=reward.free_text_tools,
         step=step,
+        call_style=call_style,
     )
     replies = [generation.ids for generation in generations]
     length = prompt_length + ppo.max_new_tokens
@@ -184,6 +187,7 @@ def score_samples(
     mode: str,
     free_text_tools: tuple[str, ...],
     step: int,
+    call_style: str = "python",
 ) -> tuple[np.ndarray, list[Record]]:
     """Reward each sampled reply against the gold call of its prompt.
 
@@ -198,6 +202,7 @@ def score_samples(
       mode: ``"reference"`` or ``"strict"`` (see ``rewards.rules``).
       free_text_tools: Tools whose arguments are free text.
       step: Written to the records.
+      call_style: Style of the calls, one of ``calls.parse.STYLES``.
 
     Returns:
       ``(scores_B, records)``: float32 rewards (never integers, most are fractions) and, per
@@ -219,14 +224,19 @@ def score_samples(
             reward = _NOT_ENDED
         else:
             reward = rules.score(
-                sampled, prompt.golds[0], prompt.tools, mode=mode, free_text_tools=free_text_tools
+                sampled,
+                prompt.golds[0],
+                prompt.tools,
+                mode=mode,
+                style=call_style,
+                free_text_tools=free_text_tools,
             )
         records.append(
             {
                 "step": step,
                 "prompt_id": prompt.id,
                 "sampled": sampled,
-                "gold": render_call(prompt.golds[0]),
+                "gold": render_call(prompt.golds[0], call_style),
                 "category": reward.category,
                 "reward": reward.value,
                 "details": list(reward.details),
