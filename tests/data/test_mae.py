@@ -139,6 +139,15 @@ def test_a_turn_without_a_sound_call_is_never_trained(trajectory, mode):
     assert verdicts(broken, mode)[-1] == "unparsable"
 
 
+@pytest.mark.parametrize("mode", ["off", "reference", "structured", "static"])
+def test_only_the_last_turn_is_trained_where_it_is_the_target(trajectory, mode):
+    target = dataclasses.replace(trajectory, tags={"target": "last"})
+    *before, last = label_turns(target, mode)
+    assert {label.verdict for label in before} == {"context"}
+    assert not any(label.kept or label.calls for label in before)
+    assert last == label_turns(trajectory, mode)[-1] and last.kept
+
+
 def test_counts_add_up(trajectory):
     counts = LabelCounts()
     for _ in range(2):

@@ -54,8 +54,8 @@ class TurnLabel:
       message: Index of the turn in ``Trajectory.messages``.
       turn: Number of the assistant turn, from 1.
       verdict: ``keep``, ``error`` (its call is wrong), ``partly`` (some of its parallel calls are
-        wrong or have no answer), ``no_feedback`` (no result is recorded) or ``unparsable`` (its
-        text should hold a call but does not).
+        wrong or have no answer), ``no_feedback`` (no result is recorded), ``unparsable`` (its
+        text should hold a call but does not) or ``context`` (not what its row is there to train).
       reason: The rule that decided; of the first wrong call, if there is one.
       category: Category of the feedback or of the fault, see ``FeedbackStatus``.
       action: What is done: ``keep``, ``mask`` (no gradient, stays in the context), ``drop`` (leaves
@@ -105,6 +105,7 @@ def label_turns(trajectory: Trajectory, rules: str | MaePolicy) -> tuple[TurnLab
     tool. ``"structured+static"`` finds a call wrong if either does; where both do, the manual
     gives the category. Parallel calls are answered by the tool messages in their order and judged
     one by one. A turn that should hold a call but could not be parsed is wrong in every mode.
+    Where the tag ``target`` is ``last``, the turns before the last are context and not judged.
 
     Args:
       trajectory: The dialogue.
@@ -120,6 +121,11 @@ def label_turns(trajectory: Trajectory, rules: str | MaePolicy) -> tuple[TurnLab
     for index, message in enumerate(trajectory.messages):
         if message.role == "assistant":
             labels.append(_label(trajectory, index, len(labels) + 1, rules))
+    if trajectory.tags.get("target") == "last":
+        labels[:-1] = [
+            TurnLabel(label.message, label.turn, "context", "not the target", "", "mask", 0.0)
+            for label in labels[:-1]
+        ]
     return tuple(labels)
 
 
@@ -160,6 +166,8 @@ def _calls(trajectory: Trajectory, index: int, policy: MaePolicy) -> tuple[CallL
         fault = check_call(call, trajectory.tools) if call and policy.checks_calls else None
         if fault:
             found.append(_wrong(policy, f"manual: {fault.about}", fault.category))
+        elif policy.rules == "static" and call and trajectory.tools:
+            found.append(CallLabel("keep", "agrees with its manual", "all_right"))
         elif not answers or number >= len(answers):
             found.append(_unanswered(messages, index, policy, parallel=bool(answers)))
         elif not policy.reads_feedback:

@@ -39,7 +39,9 @@ class Trajectory:
       messages: Turns; a ``system`` turn, if any, comes first.
       source: Name of the data set or file.
       line: 0-based line in the source file, or -1.
-      tags: Free labels, such as ``{"domain": "travel", "split": "unseen"}``.
+      tags: Free labels, such as ``{"domain": "travel", "split": "unseen"}``. Two of them mean
+        something: ``task`` is what may not be split between training and validation, and
+        ``{"target": "last"}`` says that only the last assistant turn is trained.
     """
 
     id: str

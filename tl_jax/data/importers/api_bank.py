@@ -162,18 +162,18 @@ def _as_called(tool: ToolSpec, messages: Sequence[Message], repairs: Counter[str
         for call in turn.calls
         if call.name == tool.name and result.status == "ok"
     ]
-    declared = {p.name: p for p in tool.parameters}
-    needed_names = {p.name for p in tool.parameters if p.required}
-    if all(needed_names <= arguments.keys() <= declared.keys() for arguments in ran):
-        return tool
-    repairs["parameters_of_calls"] += 1
     values = {name: value for arguments in ran for name, value in arguments.items()}
     parameters = []
     for name, value in values.items():
         kind = _TYPES.get(type(value), "any")
-        known = declared.get(name, Parameter(name, kind, schema={"type": kind}))
+        found = tool.parameter(name) or Parameter(name, kind, schema={"type": kind})
+        if kind != found.type and (kind, found.type) != ("integer", "number"):
+            found = dataclasses.replace(found, type=kind, schema={**found.schema, "type": kind})
         required = all(name in arguments for arguments in ran)
-        parameters.append(dataclasses.replace(known, required=required))
+        parameters.append(dataclasses.replace(found, required=required))
+    if not ran or {p.name: p for p in parameters} == {p.name: p for p in tool.parameters}:
+        return tool
+    repairs["parameters_of_calls"] += 1
     return dataclasses.replace(tool, parameters=tuple(parameters))
 
 

@@ -33,6 +33,12 @@ _STEP = "API-Request: "
 _PART = re.compile(r"^(User: |API-Request: |AI: |Generate |\{)", re.MULTILINE)
 _BARE = re.compile(r"\[?(\w+)\(([^'\"]*)\)\]?")
 _NAME = re.compile(r"(?:^|, *)(\w+)=")
+_DECLARES = {"input_parameters", "output_parameters"}
+_TYPE = re.compile(r"'type': (\w+)\b")
+_OUTLINE = re.compile(
+    r"\[?\{'name': '([\w.-]+)'.*?'input_parameters': (.*?)(?:'output_parameters'|$)", re.DOTALL
+)
+_FIELD = re.compile(r"'(\w+)': \{'type': '([^']*)'")
 _ANSWERED = re.compile(r"(.*?\)\]?)->(.*)", re.DOTALL)
 
 
@@ -104,9 +110,11 @@ def _turn(text: str) -> Message:
     if bare is None:
         return unparsable_turn(text)
     starts = list(_NAME.finditer(bare[2]))
+    if not starts or starts[0].start() > 0:
+        return unparsable_turn(text)
     ends = [*(match.start() for match in starts[1:]), len(bare[2])]
     values = {m[1]: bare[2][m.end() : end].strip() for m, end in zip(starts, ends, strict=True)}
-    if not starts or starts[0].start() or len(values) != len(starts) or not all(values.values()):
+    if len(values) != len(starts) or not all(values.values()):
         return unparsable_turn(text)
     return assistant_calls("", [(bare[1], {name: _value(v) for name, v in values.items()})])
 
@@ -119,13 +127,23 @@ def _value(text: str) -> Any:
 
 
 def _found(message: Message) -> Sequence[Mapping[str, Any]]:
-    """Return the declarations in the result of a search: objects with input_parameters."""
+    """Return the declarations in the result of a search."""
+    text = _TYPE.sub(r"'type': '\1'", message.content)
     try:
-        value = load_loose_json(message.content, "a result")
+        value = load_loose_json(text, "a result")
     except RowError:
-        return []
+        return _outlined(text)
     entries = value if isinstance(value, list) else [value]
-    return [e for e in entries if isinstance(e, Mapping) and "input_parameters" in e]
+    return [e for e in entries if isinstance(e, Mapping) and _DECLARES & e.keys()]
+
+
+def _outlined(text: str) -> Sequence[Mapping[str, Any]]:
+    """Return the names of a declaration that is no literal: with an apostrophe, or cut off."""
+    outline = _OUTLINE.match(text)
+    if outline is None:
+        return []
+    fields = {name: {"type": kind} for name, kind in _FIELD.findall(outline[2])}
+    return [{"name": outline[1], "input_parameters": fields}]
 
 
 def _tools(declared: Sequence[Mapping[str, Any]], repairs: Counter[str]) -> tuple[ToolSpec, ...]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.calls.call import Parameter, ToolSpec
+from tl_jax.calls.call import ToolSpec, tool_from_schema
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.schema import Message, RowError, Trajectory
 
@@ -24,7 +24,9 @@ NAME = "intercode"
 
 
 def _tool(name: str, description: str, parameter: str, meaning: str) -> ToolSpec:
-    return ToolSpec(name, description, (Parameter(parameter, "string", meaning, True),))
+    properties = {parameter: {"type": "string", "description": meaning}}
+    schema = {"properties": properties, "required": [parameter]}
+    return tool_from_schema({"name": name, "description": description, "parameters": schema})
 
 
 TOOLS = {

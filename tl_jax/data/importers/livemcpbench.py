@@ -15,32 +15,31 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.calls.call import Parameter, ToolSpec
+from tl_jax.calls.call import ToolSpec, tool_from_schema
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.schema import Message, Trajectory
 
 NAME = "livemcpbench"
+
+
+def _tool(name: str, description: str, **parameters: tuple[str, str]) -> ToolSpec:
+    properties = {key: {"type": t, "description": d} for key, (t, d) in parameters.items()}
+    schema = {"properties": properties, "required": list(properties)}
+    return tool_from_schema({"name": name, "description": description, "parameters": schema})
+
+
 TOOLS = (
-    ToolSpec(
+    _tool(
         "route",
         "Search a large set of tools for those that fit a request.",
-        (
-            Parameter(
-                "query",
-                "string",
-                "The kind of server and of tool that is needed, between <tool_assistant> tags.",
-                True,
-            ),
-        ),
+        query=("string", "The server and the tool that are needed, in <tool_assistant> tags."),
     ),
-    ToolSpec(
+    _tool(
         "execute-tool",
         "Run a tool that was found with route.",
-        (
-            Parameter("server_name", "string", "The name of its server.", True),
-            Parameter("tool_name", "string", "The name of the tool.", True),
-            Parameter("params", "object", "The arguments of the tool.", True),
-        ),
+        server_name=("string", "The name of its server."),
+        tool_name=("string", "The name of the tool."),
+        params=("object", "The arguments of the tool."),
     ),
 )
 _FAILED = "isError=True"
@@ -69,7 +68,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         tags={
             "task": f"livemcpbench/{task}",
             "domain": str(row.get("category") or ""),
-            "success": str(row.get("task_success")).lower(),
+            "success": "true" if row.get("task_success") == "success" else "false",
         },
     )
 

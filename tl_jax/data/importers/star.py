@@ -30,6 +30,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tl_jax.data.importers.assistant import assistant_calls
+from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.schemas import repair_tags
 from tl_jax.data.importers.side_files import read_table
 from tl_jax.data.importers.toolbox import Toolbox, needed, toolbox
@@ -144,8 +145,8 @@ def _literal(written: str, is_text: bool) -> Any:
     if not text:
         return None
     try:
-        value = _WORDS[text] if text in _WORDS else json.loads(text)
-    except ValueError:
+        value = _WORDS[text] if text in _WORDS else load_json(text, "a value")
+    except RowError:
         return text
     return text if is_text and isinstance(value, (int, float)) else value
 

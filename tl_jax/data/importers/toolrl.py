@@ -96,11 +96,11 @@ def _messages(text: str) -> Iterator[Message]:
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
     found = list(_BLOCK.finditer(text))
-    if text[: found[0].start() if found else None].strip():
+    starts = [*(block.start() for block in found), len(text)]
+    if text[: starts[0]].strip():
         raise RowError("a text that does not begin with a block such as <user> or <think>")
-    for block, after in zip(found, [*found[1:], None], strict=True):
-        kind = block[1]
-        body = text[block.end() : after.start() if after else None].strip()
+    for block, end in zip(found, starts[1:], strict=True):
+        kind, body = block[1], text[block.end() : end].strip()
         if not body.endswith(f"</{kind}>"):
             raise RowError(f"a <{kind}> block that is not closed")
         yield kind, body.removesuffix(f"</{kind}>").strip()

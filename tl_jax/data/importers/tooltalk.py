@@ -7,7 +7,9 @@ ones, so every call becomes a turn of its own with its result, and the text the 
 
 Every call of a tool that needs a login has a ``session_token``, which the tool file does not
 declare: it is added there as a required parameter. The token, the place and the time are in the
-metadata, which become a system turn. The tools of the suites that a dialogue uses are offered.
+metadata, which become a system turn. The tool file lists the values of ``event_type`` at ``name``
+of ``CreateEvent``, against every call; they are moved. The tools of the suites that a dialogue uses
+are offered.
 """
 
 from __future__ import annotations
@@ -110,6 +112,10 @@ def _function(row: Mapping[str, Any]) -> dict[str, Any]:
     properties = dict(row["parameters"])
     if row.get("requires_auth"):
         properties = {"session_token": _TOKEN, **properties}
+    if {"name", "event_type"} <= properties.keys() and "enum" in properties["name"]:
+        name = dict(properties["name"])
+        properties["event_type"] = {**properties["event_type"], "enum": name.pop("enum")}
+        properties["name"] = name
     return {
         "name": row["name"],
         "description": row.get("description"),
