@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tl_jax.data.importers import BadRow, read
+from tl_jax.data.importers import BadRow, read, toolalpaca
 from tl_jax.data.templates import render_sample
 
 # File, format, lines, calls, results. A turn that should hold a call and does not counts as one.
@@ -216,3 +216,12 @@ def test_no_evaluation_row_of_toolalpaca_is_read(rows):
     assert {row.reason for row in found} == {
         "an evaluation row (Golden_Answers), which must not be trained on"
     }
+
+
+def test_the_openapi_texts_of_toolalpaca_give_every_function(rows):
+    for bad in rows("eval_toolalpaca/eval_simulated.jsonl.gz"):
+        tools = toolalpaca.api_tools(bad.row, collections.Counter())
+        assert [tool.name for tool in tools] == ["getDetails", *bad.row["Function_Projection"]]
+        assert any(parameter.required for tool in tools[1:] for parameter in tool.parameters) or (
+            bad.row["Name"] == "Axolotl"
+        )
