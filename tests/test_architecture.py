@@ -56,7 +56,9 @@ CHAINS = {
     "models": [("layers", "heads", "decoder", "functional"), ("registry", "functional")],
     "data": [
         ("schema", "importers", "dataset"),
+        ("feedback_rules", "feedback", "mae_rules", "static_checks", "mae"),
         ("schema", "feedback", "mae", "marks", "examples", "records", "dataset"),
+        ("mae", "fitting", "repairs", "dataset"),
         ("schema", "templates", "key_tokens", "examples", "pipeline"),
         ("tokenizer", "rivals", "key_tokens"),
         ("templates", "chat_template", "template_trial", "encoding", "fitting", "examples"),

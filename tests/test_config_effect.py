@@ -221,6 +221,7 @@ def prepared(scene, config):
     except DataError as error:
         return str(error)
     names = (dataset.EXAMPLES, dataset.VALIDATION, dataset.PROMPTS, dataset.VALIDATION_PROMPTS)
+    names += (dataset.REPAIRS,)
     return [(workspace.data_dir / name).read_bytes() for name in names]
 
 
@@ -427,6 +428,7 @@ FROM_CHATS = (("data.path", "<chat_rows.jsonl>"), ("data.validation_fraction", 0
 FROM_DOUBLES = (("data.path", "<doubles.jsonl>"),)
 CHECKED = (*FROM_FILE, ("data.contamination_paths", ("<evaluation.jsonl>",)))
 FROM_SCRATCH = (("model.path", "scratch"), ("run_dir", "<scratch>"))
+DOWN_WEIGHTED = (("mae.category_actions", ("parameter_hallucination=down-weight",)),)
 DECAYING = (("ppo_optim.schedule", "cosine"),)
 JOINT = (("ppo.critic_warmup_steps", 0),)
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
@@ -469,6 +471,10 @@ EFFECTS = {
     "data.prefetch": Effect(prefetched, 5),
     "mae.rules": Effect(prepared, "off"),
     "mae.action": Effect(prepared, "mask"),
+    "mae.extra_rules": Effect(prepared, ("all_right: unexpected keyword",)),
+    "mae.category_actions": Effect(prepared, ("parameter_hallucination=keep",)),
+    "mae.down_weight": Effect(prepared, 0.25, DOWN_WEIGHTED),
+    "mae.repair_turns": Effect(prepared, 0),
     "key_tokens.mode": Effect(prepared, "code"),
     "key_tokens.parameter_names": Effect(prepared, False, EXTENDED),
     "key_tokens.enum_values": Effect(prepared, False, EXTENDED),

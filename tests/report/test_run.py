@@ -85,6 +85,8 @@ def make_run(path, word="call"):
     counts["reasons"] = {f"error: {word}": 120, "error: status given": 50, "no_feedback": 30}
     counts["categories"] = {"service": 60, "parameter_missing": 50, "content_filling": 40}
     counts["categories"] |= {"tool_hallucination": 20}
+    counts["calls"] = {"all_right": 700, "nothing_found": 60, "no_feedback": 70}
+    counts["calls"] |= counts["categories"]
     write(path / "data" / "mae_report.json", counts)
     write_rows(
         path / "data" / "examples.jsonl",
@@ -214,7 +216,7 @@ def test_samples_are_the_worst_of_each_prompt_and_the_latest_of_equals(tmp_path)
     assert found == [("c", 9), ("a", 5), ("b", 2)]
 
 
-def test_error_table_adds_up_and_puts_known_categories_first(tmp_path):
+def test_error_table_adds_up_and_puts_errors_first(tmp_path):
     make_run(tmp_path)
     report = read.read_json(tmp_path / "data" / "mae_report.json")
     rows = mae.category_rows(report)
@@ -224,11 +226,20 @@ def test_error_table_adds_up_and_puts_known_categories_first(tmp_path):
         "parameter missing",
         "content filling",
         "service failed",
+        "nothing found",
         "no feedback recorded",
         "all right",
     ]
     assert rows[3] == ("service failed", 60, 6.0)
-    assert mae.category_rows({}) == []
+    assert mae.error_share(report) == pytest.approx(17)
+    assert mae.category_rows({}) == [] and mae.error_share({}) == 0
+
+
+def test_the_chart_of_errors_is_a_picture(tmp_path):
+    make_run(tmp_path)
+    report = read.read_json(tmp_path / "data" / "mae_report.json")
+    mae.write_chart(report, tmp_path / "mae.png", "errors")
+    assert (tmp_path / "mae.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path):

@@ -188,19 +188,19 @@ def _data(run: RunData) -> str:
             f"({share:.1f} %).</p>"
         )
         tables = {
-            "Turns by kind of error": mae.category_rows(run.data_report),
-            "Not trained, by rule": mae.reason_rows(run.data_report),
+            "Calls by kind of error": ("calls", mae.category_rows(run.data_report)),
+            "Not trained, by rule": ("turns", mae.reason_rows(run.data_report)),
         }
         halves = []
-        for title, rows in tables.items():
+        for title, (unit, rows) in tables.items():
             cells = [
                 [html.text(name, 120), f"{count:,}", html.number(percent)]
                 for name, count, percent in rows[:_ROWS_SHOWN]
             ]
-            body = html.table(["", "turns", "%"], cells, numeric=[1, 2])
+            body = html.table(["", unit, "%"], cells, numeric=[1, 2])
             halves.append(f"<div><h3>{title}</h3>{body}</div>")
         parts.append(f'<div class="pair">{"".join(halves)}</div>')
-        if counts["categories"]:
+        if mae.error_share(run.data_report):
             parts.append(_figure(lambda axes: mae.draw_categories(axes, run.data_report), "errors"))
     else:
         parts.append(

@@ -1,0 +1,76 @@
+"""``report mae`` tells which errors a data set holds, with or without a run."""
+
+import json
+import sys
+
+import pytest
+
+from tl_jax.calls.call import ToolCall
+from tl_jax.cli import main as main_lib
+from tl_jax.cli import report
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ConfigError, MaeConfig, RunConfig
+from tl_jax.data.schema import Message, Trajectory, to_json
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """A file with one wrong call, one that found nothing, one that is right; and a bad row."""
+    messages = [Message("user", "q")]
+    for answer in ("Error: invalid date", "[]", '["found"]'):
+        messages += [
+            Message("assistant", "", (ToolCall("f", {"a": answer}),)),
+            Message("tool", answer),
+        ]
+    messages.append(Message("assistant", "done"))
+    path = tmp_path / "rows.jsonl"
+    row = json.dumps(to_json(Trajectory("t", (), tuple(messages))))
+    path.write_text(f"{row}\n{{}}\n")
+    return path
+
+
+def test_a_file_is_judged_without_a_run(rows, console, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report.main(None, console, "mae", f"{rows}:canonical")
+    shown = " ".join(console.file.getvalue().split())
+    for words in (
+        "content filling",
+        "33.33",
+        "nothing found",
+        "1 trajectories",
+        "1 rows could not",
+    ):
+        assert words in shown
+    assert (tmp_path / report.CHART).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_policy_of_the_configuration_judges(rows):
+    found = report.judge(str(rows), RunConfig())
+    assert found["calls"] == {"content_filling": 1, "nothing_found": 1, "all_right": 1}
+    own = RunConfig(mae=MaeConfig(extra_rules=("service: invalid date",)))
+    assert report.judge(str(rows), own)["calls"]["service"] == 1
+    off = RunConfig(mae=MaeConfig(rules="off"))
+    assert report.judge(str(rows), off)["calls"] == {"no_feedback": 3}
+
+
+def test_a_prepared_run_is_read_and_not_judged_again(console, tmp_path):
+    workspace = Workspace(RunConfig(run_dir=str(tmp_path)))
+    with pytest.raises(ConfigError, match="tl-jax prepare"):
+        report.main(workspace, console, "mae")
+    workspace.data_dir.mkdir()
+    counts = {"turns": 9, "kept": 8, "calls": {"service": 1, "all_right": 3}}
+    counts |= {"trajectories_with_error": 1, "bad_rows": 0, "reasons": {"error: [http] 503": 1}}
+    (workspace.data_dir / "mae_report.json").write_text(json.dumps(counts))
+    report.main(workspace, console, "mae")
+    shown = console.file.getvalue()
+    assert "25.00 % of the calls are wrong" in shown and "error: [http] 503" in shown
+    assert (tmp_path / report.CHART).exists()
+
+
+@pytest.mark.parametrize(("words", "topic"), [(["report"], None), (["report", "mae"], "mae")])
+def test_the_word_after_the_stage_is_its_topic(monkeypatch, words, topic):
+    seen = []
+    monkeypatch.setattr(sys, "argv", ["tl-jax", *words, "--config=x.py"])
+    monkeypatch.setattr(main_lib.app, "run", lambda _, argv: seen.extend(argv))
+    main_lib.run()
+    assert (f"--topic={topic}" in seen) == bool(topic) and words[-1] not in seen[1:]
