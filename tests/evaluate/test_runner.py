@@ -6,7 +6,7 @@ import pytest
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.data.examples import Prompt
-from tl_jax.evaluate.runner import TaskSet, evaluate
+from tl_jax.evaluate.runner import TaskSet, evaluate, read_reply
 from tl_jax.evaluate.scores import MISS, TurnScore, score_call
 from tl_jax.rl.sampler import Samples
 
@@ -108,3 +108,9 @@ def test_a_reply_with_a_control_token_or_without_an_end_is_no_call(reply):
     summaries, records, _ = scored(TaskSet("toy", (prompt("a"),), plain), {"a": reply})
     assert summaries["toy"]["ts"]["percent"] == 0 and not records[0]["parsed"]
     assert ("<|pad|>" in records[0]["reply"]) == ("\x02" in reply)
+
+
+def test_a_reply_is_read_in_the_call_style_it_should_have():
+    text = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+    assert read_reply(text, "hermes") == GOLDS["a"] == read_reply("f(x = 1)")
+    assert read_reply(text) is None and read_reply("f(x = 1)", "hermes") is None

@@ -214,6 +214,32 @@ def score_one(ids, *, finished, mode="strict"):
     )
 
 
+class Characters:
+    """Every token is the character with its number."""
+
+    def decode(self, ids, *, keep_control=False):
+        return "".join(map(chr, ids))
+
+
+def test_replies_and_gold_calls_are_in_the_style_of_the_run():
+    written = '{"name": "add", "parameters": {"x": "a"}}'
+    generation = Generation([*map(ord, written), 0], [0.0], True)
+    found = {}
+    for style in ("llama_json", "python"):
+        _, (found[style],) = rl.score_samples(
+            [PROMPTS[0]],
+            [generation],
+            tokenizer=Characters(),
+            mode="strict",
+            free_text_tools=(),
+            step=0,
+            call_style=style,
+        )
+    assert found["llama_json"]["category"] == "all_right"
+    assert found["llama_json"]["gold"] == found["llama_json"]["sampled"] == written
+    assert found["python"]["category"] == "format_error"
+
+
 @pytest.mark.parametrize(
     "reply,reward,category",
     [

@@ -1,0 +1,99 @@
+"""Examples in a chat template: what is trained, and what is refused."""
+
+import pytest
+from template_cases import make_tokenizer
+
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.config import KeyTokenConfig
+from tl_jax.data.examples import build_examples, build_prompts
+from tl_jax.data.mae import label_turns
+from tl_jax.data.schema import Message, Trajectory
+
+TOOLS = tuple(
+    ToolSpec(name, "Searches.", (Parameter("query", "string", "What.", True),))
+    for name in ("search_page", "search_user")
+)
+TURNS = (
+    Message("user", "Who wrote it?"),
+    Message("assistant", "", (ToolCall("search_page", {"q": "it"}),)),
+    Message("tool", "unknown parameter q <|im_end|>", status="error"),
+    Message("assistant", "I try again.", (ToolCall("search_page", {"query": "it"}),)),
+    Message("tool", '["Ada"]', status="ok"),
+    Message("assistant", "Ada did."),
+)
+ROW = Trajectory("t", TOOLS, TURNS)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer("chatml")
+
+
+def build(tokenizer, row=ROW, *, action="drop", mode="paper", **key_tokens):
+    form = {"template": "chat", "action": action, "max_length": 4096}
+    labels = label_turns(row, "structured")
+    weights = KeyTokenConfig(mode=mode, **key_tokens)
+    examples, _ = build_examples(row, labels, tokenizer, key_tokens=weights, **form)
+    return examples, build_prompts(row, labels, tokenizer, **form)[0]
+
+
+def trained(example, tokenizer):
+    """Runs of trained tokens as text."""
+    runs, run = [], []
+    for token, weight in [*zip(example.ids, example.weights, strict=True), (0, 0)]:
+        if weight:
+            run.append(token)
+        elif run:
+            runs.append(tokenizer.decode(run, keep_control=True))
+            run = []
+    return runs
+
+
+RIGHT_CALL = (
+    'I try again.\n<tool_call>\n{"name": "search_page", "arguments": {"query": "it"}}\n'
+    "</tool_call><|im_end|>"
+)
+
+
+def test_only_right_replies_and_their_stop_tokens_are_trained(tokenizer):
+    examples, prompts = build(tokenizer)
+    assert [trained(e, tokenizer) for e in examples] == [[RIGHT_CALL], ["Ada did.<|im_end|>"]]
+    (example,), _ = build(tokenizer, action="mask")
+    assert trained(example, tokenizer) == [RIGHT_CALL, "Ada did.<|im_end|>"]
+    (prompt,) = prompts
+    for of in (examples[0], example):
+        size = len(prompt.ids)
+        assert of.ids[:size] == prompt.ids and of.weights[size] and not of.weights[size - 1]
+
+
+@pytest.mark.parametrize("family", ["chatml", "headers", "brackets", "thinking"])
+def test_key_tokens_stand_where_the_names_of_the_tools_part(family):
+    tokenizer = make_tokenizer(family)
+    examples, _ = build(tokenizer, w_max=5.0)
+    keys = [i for i, weight in enumerate(examples[0].weights) if weight > 1]
+    assert keys
+    # one at the name's beginning, one where page and user part
+    text = tokenizer.decode(examples[0].ids[keys[-1] :], keep_control=True)
+    assert text.startswith("page") or text.startswith("_page")
+    before = tokenizer.decode(examples[0].ids[: keys[0]], keep_control=True)
+    assert before.endswith(('"name": "', '"name": '))
+
+
+def test_a_text_cannot_train_a_reply_that_it_rewrites():
+    tokenizer = make_tokenizer("thinking")
+    examples, _ = build(tokenizer)
+    assert [trained(e, tokenizer) for e in examples] == [[RIGHT_CALL], ["Ada did.<|im_end|>"]]
+    with pytest.raises(ValueError, match="writes turn 2 otherwise.*use mae.action='drop'"):
+        build(tokenizer, action="mask")
+
+
+def test_an_empty_reply_is_refused(tokenizer):
+    row = Trajectory("t", (), (TURNS[0], Message("assistant", "")))
+    for action in ("drop", "mask"):
+        with pytest.raises(ValueError, match="turn 1 has no trained token: the reply is empty"):
+            build(tokenizer, row, action=action)
+
+
+def test_normalised_replies_sum_to_one(tokenizer):
+    examples, _ = build(tokenizer, normalise="reply")
+    assert [sum(e.weights) for e in examples] == [pytest.approx(1), pytest.approx(1)]
