@@ -19,6 +19,8 @@ from typing import Any
 
 _PLACE = re.compile(r"\$\{([A-Z_]+)\}")
 
+# Values that are computed, and from which.
+DERIVED = {"HOSTS": ("TOPOLOGY", "CHIPS_PER_HOST")}
 NUMBERS = ("SLICES", "CHIPS_PER_HOST", "MAX_RESTARTS", "QUOTA_CHIPS")
 
 
@@ -42,7 +44,7 @@ def values(environment: Mapping[str, str], arguments: Sequence[str]) -> dict[str
             if not re.fullmatch(r"[0-9]+", known[name]):
                 raise RenderError(f"{name}={known[name]} must be a whole number")
             known[name] = int(known[name])
-    if "TOPOLOGY" in known and "CHIPS_PER_HOST" in known:
+    if all(name in known for name in DERIVED["HOSTS"]):
         known["HOSTS"] = _hosts(known["TOPOLOGY"], known["CHIPS_PER_HOST"])
     if arguments:
         known["ARGUMENTS"] = ["launch/run_stages.sh", *arguments]
@@ -55,9 +57,13 @@ def render(template: str, known: Mapping[str, Any]) -> str:
     Raises:
       RenderError: Values are missing (all are named), or a ``$`` begins no placeholder.
     """
-    missing = sorted(set(_PLACE.findall(template)) - known.keys())
-    if missing:
-        raise RenderError(f"set {' '.join(missing)}; launch/env.example explains each")
+    missing = set(_PLACE.findall(template)) - known.keys()
+    if missing == {"ARGUMENTS"}:
+        raise RenderError("give the arguments of tl-jax after the template")
+    wanted = {source for name in missing for source in DERIVED.get(name, (name,))} - {"ARGUMENTS"}
+    if wanted - known.keys():
+        names = " ".join(sorted(wanted - known.keys()))
+        raise RenderError(f"set {names}; launch/env.example explains each")
     if "$" in _PLACE.sub("", template):
         raise RenderError("the template has a $ that begins no ${NAME}")
     return _PLACE.sub(lambda match: json.dumps(known[match[1]]), template)

