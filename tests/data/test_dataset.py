@@ -179,3 +179,35 @@ def test_real_trajectories_become_examples(rotllama, tmp_path):
     assert skipped < 0.02 * report["kept"]
     assert sum(report["examples"].values()) > 2 * len(rows)
     assert report["key_tokens_per_reply"]["1"] > report["key_tokens_per_reply"]["2"] > 0
+
+
+def test_pairs_of_wrong_and_right_calls_are_written_with_their_side(
+    trajectory, tokenizer, tmp_path
+):
+    report = run(many(trajectory, 40), tokenizer, tmp_path / "out")
+    pairs = examples_in(tmp_path / "out" / "repair_pairs.jsonl")
+    assert report["repair_pairs"] == {"parameter_hallucination": 40} and len(pairs) == 40
+    held = [e["tags"]["trajectory"] for e in examples_in(tmp_path / "out" / "validation.jsonl")]
+    assert {p["trajectory"] for p in pairs if p["split"] == "validation"} == set(held)
+    assert all(p["chosen"] != p["rejected"] and p["prompt"] for p in pairs)
+    run(many(trajectory, 4), tokenizer, tmp_path / "none", mae=MaeConfig(repair_turns=0))
+    assert examples_in(tmp_path / "none" / "repair_pairs.jsonl") == []
+
+
+def test_dropped_calls_are_in_no_text_but_in_the_counts_and_pairs(trajectory, tokenizer, tmp_path):
+    mae = MaeConfig(category_actions=("parameter_hallucination=drop",))
+    report = run(many(trajectory, 4), tokenizer, tmp_path / "out", mae=mae)
+    assert report["categories"] == {"parameter_hallucination": 4}
+    assert report["actions"] == {"drop": 4}
+    out = tmp_path / "out"
+    for example in examples_in(out / "examples.jsonl") + examples_in(out / "validation.jsonl"):
+        assert "unexpected keyword" not in tokenizer.decode(example["ids"])
+    assert len(examples_in(out / "repair_pairs.jsonl")) == 4
+
+
+def test_a_dialogue_of_dropped_turns_only_is_counted(trajectory, tokenizer, tmp_path):
+    wrong = dataclasses.replace(trajectory, messages=trajectory.messages[:3])
+    mae = MaeConfig(category_actions=("parameter_hallucination=drop",))
+    rows = [*many(trajectory, 4), dataclasses.replace(wrong, id="x")]
+    report = run(rows, tokenizer, tmp_path / "out", mae=mae)
+    assert report["turns_skipped"] == {"nothing left in the dialogue": 1}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import pytest
 
@@ -78,9 +79,62 @@ def test_unknown_modes_are_refused(trajectory):
         label_turns(trajectory, "fuzzy")
 
 
-def test_hostile_feedback_is_judged_quickly():
-    for text in ("{" * 100_000, "[" * 19_000, "no " * 60_000, "'" + "a " * 60_000, "\n" * 90_000):
-        classify_feedback(text, mode="structured")
+MCP = "meta=None content=[TextContent(type='text', text='"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{" * 100_000,
+        "[" * 19_000,
+        "{" + "-" * 19_000 + "1}",
+        "{'a': " + "(" * 9_000 + "}",
+        "no " * 160_000,
+        "'" + "a " * 250_000,
+        "\n" * 500_000,
+        "a: " * 160_000,
+        "error " * 80_000,
+        "meta=" * 100_000,
+        MCP + "', annotations=] structuredContent=" * 14_000 + " isError=False",
+        MCP + "[" * 19_000 + "', annotations=None)] isError=False",
+        '{"response": "' + "[" * 9_000 + '"}',
+        "field " * 80_000 + "required",
+        "line 1: " * 60_000,
+    ],
+)
+def test_hostile_feedback_is_judged_quickly(text):
+    begin = time.perf_counter()
+    for mode in ("structured", "reference"):
+        classify_feedback(text, mode=mode)
+    assert time.perf_counter() - begin < 0.5
+
+
+def mcp(text, failed, inner=None):
+    """A Model Context Protocol result as Python writes it."""
+    if inner is not None:
+        content = [{"type": "text", "text": text, "annotations": None}]
+        text = json.dumps({"_meta": None, "content": content, "isError": inner}, indent=2)
+    piece = f"TextContent(type='text', text={text!r}, annotations=None)"
+    return f"meta=None content=[{piece}] isError={failed}"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_error", "category"),
+    [
+        (mcp("'path' is a required property", True), True, "parameter_missing"),
+        (mcp("Error: ENOENT: no such file", False, True), True, "content_filling"),
+        (mcp('{"status": "error", "message": "Package not found"}', False, False), True,
+         "content_filling"),
+        (mcp("it's \"quoted\" and fine", False), False, "all_right"),
+        (mcp("Heading 'Errors' added", False, False), False, "all_right"),
+        (mcp("[]", False, False), False, "nothing_found"),
+        ('{"content": [{"type": "text", "text": "No such page"}], "isError": true}', True,
+         "content_filling"),
+    ],
+)  # fmt: skip
+def test_wrapped_results_are_judged_by_their_flag_and_then_by_their_text(text, is_error, category):
+    status = classify_feedback(text, mode="structured")
+    assert (status.is_error, status.category) == (is_error, category)
 
 
 def verdicts(trajectory, mode):

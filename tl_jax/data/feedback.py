@@ -91,8 +91,10 @@ def error_category(text: str, tool: str = "") -> str:
 
 def _judge(text: str, tool: str, depth: int) -> FeedbackStatus:
     text = text.strip()
-    if text.startswith("meta=") and (match := rules.MCP_REPR.match(text)):
-        return _judge_mcp(_literal(match["text"]), match["error"] == "True", tool, depth)
+    if text.startswith(rules.MCP_REPR[0]) and (flag := rules.MCP_FLAG.search(text[-40:])):
+        content = text.partition(rules.MCP_REPR[1])[2].rpartition(rules.MCP_REPR[2])[0]
+        inner = _literal(content) if len(content) <= _LITERAL_LIMIT else content
+        return _judge_mcp(inner, flag["error"] == "True", tool, depth)
     document = _document(text)
     if document is None:
         return _judge_text(text, tool)

@@ -231,12 +231,10 @@ CUT_ERROR_KEY = re.compile(
 )
 """A filled error key near the start of a JSON document that was cut off."""
 
-MCP_REPR = re.compile(
-    r"^meta=[^\n]{1,200}? content=\[TextContent\(type='text', text=(?P<text>['\"].*['\"])"
-    r", annotations=[^\n]{0,200}\] ?(?:structuredContent=[^\n]{0,2000} )?isError=(?P<error>\w+)$",
-    re.DOTALL,
-)
-"""The Python text form of a Model Context Protocol result."""
+MCP_REPR = ("meta=", " content=[TextContent(type='text', text=", ", annotations=")
+"""What the Python text form of a Model Context Protocol result begins with, and has before and
+after the text in it."""
+MCP_FLAG = re.compile(r"\bisError=(?P<error>True|False)$")
 MCP_ERROR = re.compile(r"\bisError[\"']?\s?[:=]\s?true\b.{0,40}$", re.IGNORECASE | re.DOTALL)
 
 URL = re.compile(r"https?://\S+")
