@@ -20,7 +20,7 @@ def outcome(monkeypatch, console):
     """Run a stage that raises, and return the exit status and what was printed."""
 
     def outcome(error):
-        def fail(*_):
+        def fail(*_, **__):
             raise error
 
         monkeypatch.setattr(main_lib, "open_workspace", lambda *_: None)

@@ -161,6 +161,9 @@ def test_the_action_of_its_category_is_the_fate_of_a_call(action, weight, right)
 def test_a_search_without_result_is_no_mistake_even_if_the_source_says_error():
     found = label_turns(dialogue("ValueError: No emails found.", "error"), "structured")[0]
     assert (found.verdict, found.category) == ("keep", "nothing_found")
+    for silent in ("[]", "nothing found"):  # here the source knows more than the text
+        found = label_turns(dialogue(silent, "error"), "structured")[0]
+        assert (found.verdict, found.category) == ("error", "content_filling")
     found = label_turns(dialogue("ValueError: bad date", "error"), "structured")[0]
     assert (found.verdict, found.category) == ("error", "content_filling")
 

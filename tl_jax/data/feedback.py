@@ -40,6 +40,7 @@ class FeedbackStatus:
 
 
 _OK = FeedbackStatus(False, "no sign of an error", "all_right")
+_EMPTY_SEARCH = "error of an empty search"
 _DEPTH = 3  # documents inside documents that are still opened
 _LITERAL_LIMIT = 20_000  # characters of a Python literal that are still parsed
 
@@ -79,13 +80,17 @@ def classify_feedback(text: str, *, mode: str, tool: str = "") -> FeedbackStatus
 
 
 def error_category(text: str, tool: str = "") -> str:
-    """Return the category of a feedback that is known to report an error.
+    """Return the category of a feedback whose source counts it as an error.
 
-    It may be ``nothing_found``: what the source counts as an error can be a sound search.
+    It is ``nothing_found`` where the text is an error that only says so ("ValueError: No files
+    found"). Where a plain empty result is counted as an error the source knows more than the text:
+    the call asked for what is not there.
     """
     found = classify_feedback(text, mode="structured", tool=tool)
-    if found.is_error or found.category == "nothing_found":
+    if found.is_error or found.reason == _EMPTY_SEARCH:
         return found.category
+    if found.category == "nothing_found":
+        return "content_filling"
     return _category(text[: rules.HEAD], 0)
 
 
@@ -270,7 +275,7 @@ def _error_or_nothing(reason: str, message: str, http: int, tool: str) -> Feedba
     if http in (0, 400, 404) and not rules.NOT_A_SEARCH.search(message):
         searched = rules.NOT_FOUND.search(message) and rules.SEARCH_TOOL.search(tool)
         if searched or (http in (0, 404) and rules.NO_RESULTS.search(message)):
-            return FeedbackStatus(False, "nothing found", "nothing_found")
+            return FeedbackStatus(False, _EMPTY_SEARCH, "nothing_found")
     return FeedbackStatus(True, reason, _category(message, http))
 
 

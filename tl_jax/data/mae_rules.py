@@ -94,7 +94,7 @@ class MaePolicy:
         if self.reads_feedback == "structured" and status == "error":
             category = error_category(text, tool)
             if category in SOUND:
-                return FeedbackStatus(False, "nothing found", category)
+                return FeedbackStatus(False, "error of an empty search", category)
             return FeedbackStatus(True, "status given by the source", category)
         return classify_feedback(text, mode=self.reads_feedback, tool=tool)
 
