@@ -458,6 +458,7 @@ EFFECTS = {
     "data.batch_size": Effect(batches, 3),
     "data.packing": Effect(batches, False),
     "data.packing_bins": Effect(batches, 2),
+    "data.packing_fit": Effect(batches, "sorted"),
     "data.max_trajectories": Effect(prepared, 9),
     "data.max_prompts": Effect(prepared, 9),
     "data.validation_fraction": Effect(prepared, 0.6),

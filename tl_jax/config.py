@@ -119,6 +119,9 @@ class DataConfig:
     read, and which token ends a reply. Samples longer than ``max_length`` lose old tool feedback,
     then old turns.
 
+    ``packing_fit="sorted"`` packs long examples tighter: it sorts those that ``packing_bins`` rows
+    hold by length; ``"stream"`` takes them as they come.
+
     ``sources`` mixes several files (then ``path`` stays as it is): each is
     ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
     trajectories, one of 2 trains each twice. ``duplicates`` removes trajectories that occur again
@@ -136,6 +139,7 @@ class DataConfig:
     batch_size: int = _positive(8)
     packing: bool = True
     packing_bins: int = _positive(64)
+    packing_fit: str = _choice("stream", "sorted", default="stream")
     max_trajectories: int = _not_negative(0)
     max_prompts: int = _not_negative(0)
     validation_fraction: float = _number(0.02, least=0, below=1)

@@ -78,10 +78,13 @@ def test_lines_across_scan_blocks_are_found(tmp_path, monkeypatch):
     assert [source[i] for i in range(len(source))] == rows
 
 
-@pytest.mark.parametrize("packing", [True, False])
-def test_one_pass_trains_exactly_the_targets_of_the_file(tmp_path, packing):
+FORMS = [{"packing": False}, {"packing_fit": "stream"}, {"packing_fit": "sorted"}]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_one_pass_trains_exactly_the_targets_of_the_file(tmp_path, form):
     rows = write_examples(tmp_path / "x.jsonl")
-    batches = list(loader(tmp_path / "x.jsonl", packing=packing, repeat=False))
+    batches = list(loader(tmp_path / "x.jsonl", repeat=False, **form))
     assert targets_of(batches) == targets_in(rows)
     for batch in batches:
         assert {key: value.dtype.name for key, value in batch.items()} == {
@@ -96,9 +99,10 @@ def test_one_pass_trains_exactly_the_targets_of_the_file(tmp_path, packing):
         assert not batch["weights"][padding].any() and not batch["tokens"][padding].any()
 
 
-def test_rows_keep_tokens_targets_and_positions_of_each_segment_together(tmp_path):
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_rows_keep_tokens_targets_and_positions_of_each_segment_together(tmp_path, form):
     rows = {row["ids"][0]: row["ids"] for row in write_examples(tmp_path / "x.jsonl")}
-    for batch in loader(tmp_path / "x.jsonl", repeat=False):
+    for batch in loader(tmp_path / "x.jsonl", repeat=False, **form):
         for r in range(4):
             for segment in range(1, batch["segment_ids"][r].max() + 1):
                 where = batch["segment_ids"][r] == segment
@@ -108,13 +112,11 @@ def test_rows_keep_tokens_targets_and_positions_of_each_segment_together(tmp_pat
                 assert batch["positions"][r][where].tolist() == list(range(len(ids) - 1))
 
 
-@pytest.mark.parametrize("packing", [True, False])
-def test_hosts_share_one_pass_without_loss_and_agree_on_the_batch_count(tmp_path, packing):
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_hosts_share_one_pass_without_loss_and_agree_on_the_batch_count(tmp_path, form):
     rows = write_examples(tmp_path / "x.jsonl", count=37)
     hosts = [
-        list(
-            loader(tmp_path / "x.jsonl", packing=packing, repeat=False, host_index=i, host_count=3)
-        )
+        list(loader(tmp_path / "x.jsonl", repeat=False, host_index=i, host_count=3, **form))
         for i in range(3)
     ]
     assert len({len(batches) for batches in hosts}) == 1
@@ -147,12 +149,13 @@ def test_training_hosts_read_disjoint_examples_of_an_epoch(tmp_path):
     assert targets_of(hosts) == targets_in(rows)
 
 
+@pytest.mark.parametrize("fit", ["stream", "sorted"])
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("taken", [0, 1, 3, 7])
-def test_state_resumes_exactly_in_the_middle_of_a_packing_window(tmp_path, taken, prefetch):
+def test_state_resumes_exactly_in_the_middle_of_a_packing_window(tmp_path, taken, prefetch, fit):
     # 8 bins and batches of 3 rows: batch borders never coincide with window borders.
     write_examples(tmp_path / "x.jsonl")
-    settings = dict(rows=3, prefetch=prefetch)
+    settings = dict(rows=3, prefetch=prefetch, packing_fit=fit)
     whole = loader(tmp_path / "x.jsonl", **settings)
     take(whole, taken)
     state = json.loads(json.dumps(whole.get_state()))
@@ -181,6 +184,46 @@ def test_packing_fills_rows(tmp_path):
     batch = next(stream)
     stream.close()
     assert (batch["segment_ids"] > 0).mean() > 0.95
+
+
+def test_sorting_fills_rows_of_long_examples_where_the_stream_leaves_gaps(tmp_path):
+    write_examples(tmp_path / "x.jsonl", count=600, longest=50)
+    form = dict(length=LENGTH, seed=0, packing=True, packing_bins=32)
+    stream, ordered = (
+        pipeline.measure(tmp_path / "x.jsonl", packing_fit=fit, **form)
+        for fit in ("stream", "sorted")
+    )
+    assert ordered["fill"] > 0.96 > stream["fill"]
+    assert ordered["tokens"] == stream["tokens"]
+
+
+def test_sorted_windows_come_in_an_order_of_their_own_each_epoch(tmp_path):
+    write_examples(tmp_path / "x.jsonl", count=60)
+    stream = loader(tmp_path / "x.jsonl", packing_fit="sorted", packing_bins=4, rows=1)
+    counts = [int(batch["segment_ids"].max()) for batch in take(stream, 40)]
+    stream.close()
+    assert counts != sorted(counts)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_report_counts_what_one_pass_gives(tmp_path, packing):
+    rows = write_examples(tmp_path / "x.jsonl")
+    found = pipeline.measure(
+        tmp_path / "x.jsonl", length=LENGTH, seed=0, packing=packing, packing_bins=8
+    )
+    assert found["tokens"] == sum(len(row["ids"]) - 1 for row in rows) and found["complete"]
+    assert found["trained_tokens"] == sum(w > 0 for row in rows for w in row["weights"])
+    assert found["fill"] == round(found["tokens"] / (found["rows"] * LENGTH), 4)
+    assert packing or found["rows"] == len(rows)
+
+
+def test_the_report_of_a_long_epoch_says_that_it_is_a_part(tmp_path):
+    write_examples(tmp_path / "x.jsonl")
+    form = dict(length=LENGTH, seed=0, packing=True, packing_bins=8)
+    whole = pipeline.measure(tmp_path / "x.jsonl", **form)
+    assert pipeline.measure(tmp_path / "x.jsonl", most_rows=whole["rows"], **form) == whole
+    part = pipeline.measure(tmp_path / "x.jsonl", most_rows=3, **form)
+    assert part["rows"] == 3 and not part["complete"] and part["tokens"] < whole["tokens"]
 
 
 @pytest.mark.parametrize("packing", [True, False])

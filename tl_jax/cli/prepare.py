@@ -1,9 +1,11 @@
 """prepare: read trajectories, judge their calls (MAE), weigh their tokens (PKT), write token files.
 
 Reads config.data.path (a .jsonl, .jsonl.gz or .json file, or "synthetic" for the embedded tool
-world) and leaves in <run_dir>/data: examples.jsonl and validation.jsonl (token ids and loss
-weights), prompts.jsonl (prompts with gold calls for reward training), quarantine.jsonl (rows that
-could not be read, with file, line and reason) and mae_report.json (what was kept, dropped, why).
+world), or the weighted files of config.data.sources, and leaves in <run_dir>/data: examples.jsonl
+and validation.jsonl (token ids and loss weights), prompts.jsonl (prompts with gold calls for
+reward training), quarantine.jsonl (rows that could not be read, with file, line and reason),
+removed.jsonl (duplicates and overlaps with evaluation sets), mae_report.json (what was kept,
+dropped, why, and from which source) and loader_report.json (how full the packed rows are).
 Running it again with the same inputs changes nothing.
 """
 
@@ -22,6 +24,8 @@ from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, ModelConfig, RunConfig
 from tl_jax.convert import gguf, to_hf
 from tl_jax.data import dataset
+from tl_jax.data.pipeline import measure
+from tl_jax.data.prepared_files import EXAMPLES, LOADER_REPORT, write_json
 from tl_jax.data.schema import Trajectory
 from tl_jax.data.sources import open_sources
 from tl_jax.data.split import round_robin
@@ -41,6 +45,7 @@ def main(workspace: Workspace, console: Console) -> None:
         make_model(workspace, console)
         registry.check_lengths(workspace.config, workspace.model)
         _show(prepare(workspace), console)
+        _show_loader(measure_loader(workspace), console)
     processes.wait_for_all("prepare")
 
 
@@ -122,6 +127,23 @@ def prepare(workspace: Workspace) -> dict[str, Any]:
     )
 
 
+def measure_loader(workspace: Workspace) -> dict[str, Any]:
+    """Write and return how full the training rows are, ``data/loader_report.json``."""
+    data = workspace.config.data
+    report = measure(
+        workspace.data_dir / EXAMPLES,
+        length=data.max_length,
+        seed=workspace.config.seed,
+        packing=data.packing,
+        packing_bins=data.packing_bins,
+        packing_fit=data.packing_fit,
+    )
+    if report["complete"]:
+        report["steps_per_epoch"] = max(1, report["rows"] // data.batch_size)
+    write_json(workspace.data_dir / LOADER_REPORT, report)
+    return report
+
+
 def _texts(workspace: Workspace) -> Iterable[str]:
     """Return texts of all sources in turn, to train a tokenizer."""
     config = workspace.config
@@ -142,6 +164,15 @@ def _show(report: dict[str, Any], console: Console) -> None:
         elif isinstance(value, dict) and value:
             table.add_row(label, escape(_commonest(value)))
     console.print(table)
+
+
+def _show_loader(report: dict[str, Any], console: Console) -> None:
+    much = "an epoch has" if report["complete"] else "measured"
+    console.print(
+        f"{much} {report['rows']:,} rows, {100 * report['fill']:.1f} % full, "
+        f"{100 * report['trained_token_share']:.1f} % of the tokens are trained",
+        highlight=False,
+    )
 
 
 def _commonest(counts: dict[str, int]) -> str:

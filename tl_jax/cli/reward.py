@@ -290,6 +290,7 @@ def gold_loader(workspace: Workspace) -> Any:
         seed=workspace.config.seed + 1,
         packing=data.packing,
         packing_bins=data.packing_bins,
+        packing_fit=data.packing_fit,
         prefetch=data.prefetch,
     )
 

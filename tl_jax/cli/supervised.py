@@ -119,6 +119,7 @@ def _loader(workspace: Workspace, name: str, *, repeat: bool) -> grain.DatasetIt
         seed=workspace.config.seed,
         packing=data.packing,
         packing_bins=data.packing_bins,
+        packing_fit=data.packing_fit,
         shuffle=repeat,
         repeat=repeat,
         host_index=jax.process_index(),

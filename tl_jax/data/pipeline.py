@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,12 @@ from typing import Any, BinaryIO
 import grain
 import numpy as np
 
+from tl_jax.data.packing import FITS, PACKED, make_row, sorted_fit
 from tl_jax.data.schema import DataError
 
 Row = dict[str, np.ndarray]
 
 _SCAN_BYTES = 1 << 22
-_PACKED = ("tokens", "targets", "weights")
 
 
 class JsonlSource:
@@ -78,6 +79,7 @@ def make_loader(
     seed: int,
     packing: bool,
     packing_bins: int,
+    packing_fit: str = "stream",
     shuffle: bool = True,
     repeat: bool = True,
     host_index: int = 0,
@@ -98,6 +100,8 @@ def make_loader(
       seed: Of the order of examples and of packed rows.
       packing: Put several examples into a row (best fit); else one example per row.
       packing_bins: Rows that are filled side by side; more bins pack tighter.
+      packing_fit: ``"stream"`` fills them in the order of the examples, ``"sorted"`` reads as many
+        examples as they hold and puts in the longest first, which packs tighter.
       shuffle: Permute the examples.
       repeat: Endless training stream instead of one pass.
       host_index: Number of this host.
@@ -114,8 +118,10 @@ def make_loader(
       FileNotFoundError: ``path`` does not exist.
       DataError: ``path`` has no examples; or, while iterating, an example that is longer than a
         row, has no target, or is malformed.
-      ValueError: No such host.
+      ValueError: No such host or fit.
     """
+    if packing_fit not in FITS:
+        raise ValueError(f"unknown packing_fit {packing_fit!r}; known: {', '.join(FITS)}")
     if not 0 <= host_index < host_count:
         raise ValueError(f"host_index {host_index} must be in 0..{host_count - 1}")
     source = JsonlSource(path)
@@ -130,6 +136,7 @@ def make_loader(
         "rows": rows,
         "seed": seed,
         "packing_bins": packing_bins if packing else 0,
+        "packing_fit": packing_fit if packing else "",
         "shuffle": shuffle,
         "repeat": repeat,
         "host_index": host_index,
@@ -144,16 +151,18 @@ def make_loader(
     examples = examples.map(functools.partial(_arrays, length=length, path=source.path))
     # Rows are parsed where they are packed: JSON holds the interpreter lock, threads add nothing.
     stream = examples.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    if packing:
+    if packing and packing_fit == "sorted":
+        stream = _SortedRows(stream, length, packing_bins, seed if shuffle else None)
+    elif packing:
         stream = grain.experimental.BestFitPackIterDataset(
             stream,
-            length_struct={key: length for key in _PACKED},
+            length_struct={key: length for key in PACKED},
             num_packing_bins=packing_bins,
             seed=seed,
             shuffle_bins=shuffle,
         ).map(_packed_row)
     else:
-        stream = stream.map(functools.partial(_padded_row, length=length))
+        stream = stream.map(lambda example: make_row([example], length))
     if repeat:
         stream = stream.batch(rows)
     else:
@@ -165,6 +174,114 @@ def make_loader(
     if prefetch:
         stream = grain.experimental.ThreadPrefetchIterDataset(stream, prefetch_buffer_size=prefetch)
     return _GuardedIterator(iter(stream), signature)
+
+
+def measure(
+    path: str | os.PathLike[str],
+    *,
+    length: int,
+    seed: int,
+    packing: bool,
+    packing_bins: int,
+    packing_fit: str = "stream",
+    most_rows: int = 4096,
+) -> dict[str, Any]:
+    """Return how full the rows of one epoch are; arguments as in ``make_loader``.
+
+    Every host that counts gets the same numbers, as they do not depend on the number of hosts.
+
+    Args:
+      most_rows: Stop after this many rows; ``complete`` is then False.
+
+    Returns:
+      ``rows``, ``complete`` (the rows are the whole epoch), ``tokens``, ``fill`` (share of the
+      places that hold a token), ``trained_tokens`` and ``trained_token_share`` (of the tokens).
+    """
+    loader = make_loader(
+        path,
+        length=length,
+        rows=1,
+        seed=seed,
+        packing=packing,
+        packing_bins=packing_bins,
+        packing_fit=packing_fit,
+        repeat=False,
+        prefetch=0,
+    )
+    rows = tokens = trained = 0
+    for batch in itertools.islice(loader, most_rows):
+        rows += 1
+        tokens += int((batch["segment_ids"] > 0).sum())
+        trained += int((batch["weights"] > 0).sum())
+    complete = rows < most_rows or next(loader, None) is None
+    loader.close()
+    return {
+        "rows": rows,
+        "complete": complete,
+        "tokens": tokens,
+        "fill": round(tokens / (rows * length), 4),
+        "trained_tokens": trained,
+        "trained_token_share": round(trained / tokens, 4),
+    }
+
+
+class _SortedRows(grain.IterDataset):
+    """Rows packed window by window: the examples that ``bins`` rows hold, the longest first."""
+
+    def __init__(self, parent: grain.IterDataset, length: int, bins: int, seed: int | None):
+        super().__init__(parent)
+        self._settings = (length, bins, seed)
+
+    def __iter__(self) -> grain.DatasetIterator:
+        return _SortedRowsIterator(iter(self._parent), *self._settings)
+
+
+class _SortedRowsIterator(grain.DatasetIterator):
+    """The rows of ``_SortedRows``; its state is the start of the window and the row in it."""
+
+    def __init__(self, parent: grain.DatasetIterator, length: int, bins: int, seed: int | None):
+        super().__init__(parent)
+        self._length, self._bins, self._seed = length, bins, seed
+        self._begin(parent.get_state(), 0)
+
+    def _begin(self, start: dict[str, Any], window: int) -> None:
+        self._start, self._window, self._row = start, window, 0
+        self._examples: list[Row] = []
+        self._rows: list[list[int]] = []
+
+    def _read(self) -> None:
+        """Read and pack the window that begins here."""
+        tokens = 0
+        while tokens < self._bins * self._length:
+            try:
+                self._examples.append(next(self._parent))
+            except StopIteration:
+                break
+            tokens += len(self._examples[-1]["tokens"])
+        self._rows = sorted_fit([len(e["tokens"]) for e in self._examples], self._length)
+        if self._seed is not None:
+            np.random.default_rng([self._seed, self._window]).shuffle(self._rows)
+
+    def __next__(self) -> Row:
+        if self._rows and self._row == len(self._rows):
+            self._begin(self._parent.get_state(), self._window + 1)
+        if not self._rows:
+            self._read()
+        if not self._rows:
+            raise StopIteration
+        items = self._rows[self._row]
+        self._row += 1
+        return make_row([self._examples[item] for item in items], self._length)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"start": self._start, "window": self._window, "row": self._row}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._parent.set_state(state["start"])
+        self._begin(state["start"], state["window"])
+        if state["row"]:
+            self._read()
+            self._row = state["row"]
 
 
 class _GuardedIterator(grain.DatasetIterator):
@@ -222,17 +339,9 @@ def _arrays(row: Mapping[str, Any], *, length: int, path: str) -> Row:
 
 def _packed_row(packed: Row) -> Row:
     # The packer numbers every feature; all features of ours have the same lengths.
-    row = {key: packed[key] for key in _PACKED}
+    row = {key: packed[key] for key in PACKED}
     row["positions"] = packed["tokens_positions"].astype(np.int32, copy=False)
     row["segment_ids"] = packed["tokens_segment_ids"].astype(np.int32, copy=False)
-    return row
-
-
-def _padded_row(example: Row, *, length: int) -> Row:
-    size = len(example["tokens"])
-    row = {key: np.pad(example[key], (0, length - size)) for key in _PACKED}
-    row["positions"] = np.pad(np.arange(size, dtype=np.int32), (0, length - size))
-    row["segment_ids"] = np.pad(np.ones(size, np.int32), (0, length - size))
     return row
 
 
