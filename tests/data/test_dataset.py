@@ -1,17 +1,20 @@
 """Prepared data sets: complete, counted, atomic, repeated only when something changed."""
 
 import dataclasses
+import itertools
 import json
 
 import pytest
 
+from tl_jax.calls.call import tool_to_schema
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
-from tl_jax.data import dataset
+from tl_jax.data import dataset, synthetic
 from tl_jax.data.dataset import prepare
 from tl_jax.data.importers import BadRow, read
 from tl_jax.data.records import read_prompts
 from tl_jax.data.schema import DataError, Message
 from tl_jax.data.sources import WeightedSource
+from tl_jax.data.text_starts import TextStarts
 from tl_jax.data.tokenizer import train_byte_bpe
 
 
@@ -211,3 +214,158 @@ def test_a_dialogue_of_dropped_turns_only_is_counted(trajectory, tokenizer, tmp_
     rows = [*many(trajectory, 4), dataclasses.replace(wrong, id="x")]
     report = run(rows, tokenizer, tmp_path / "out", mae=mae)
     assert report["turns_skipped"] == {"nothing left in the dialogue": 1}
+
+
+def weighted(trajectory, weight, count=60, name="b", start=1000):
+    rows = [dataclasses.replace(row, line=row.line + start) for row in many(trajectory, count)]
+    rows = [dataclasses.replace(row, id=f"{name}{row.line}") for row in rows]
+    return WeightedSource(name, rows, name, weight)
+
+
+def prepared(sources, tokenizer, out, **changes):
+    data = DataConfig(**{"max_length": 4096, "validation_fraction": 0.3, **changes})
+    return prepare(
+        sources,
+        tokenizer,
+        data=data,
+        mae=MaeConfig(),
+        key_tokens=KeyTokenConfig(),
+        seed=0,
+        out_dir=out,
+    )
+
+
+def test_weights_draw_and_repeat_trajectories_of_each_source(trajectory, tokenizer, tmp_path):
+    sources = [weighted(trajectory, w, name=n) for n, w in (("a", 1.0), ("b", 0.5), ("c", 2.0))]
+    report = prepared(sources, tokenizer, tmp_path / "out")
+    counts = report["sources"]
+    assert counts["a"]["examples"]["train"] == 2 * counts["a"]["trajectories"]["train"]
+    assert counts["c"]["examples"]["train"] == 4 * counts["c"]["trajectories"]["train"]
+    assert counts["c"]["examples"]["validation"] == counts["a"]["examples"]["validation"] > 0
+    assert 15 < counts["b"]["not_drawn"] < 45
+    assert sum(counts["b"]["trajectories"].values()) == 60 - counts["b"]["not_drawn"]
+    lines = examples_in(tmp_path / "out" / "examples.jsonl")
+    assert len(lines) == report["examples"]["train"]
+    by_name = {
+        name: sum(c["tokens"]["train"] for n, c in counts.items() if n == name) for name in "abc"
+    }
+    assert sum(by_name.values()) == report["tokens"]["train"] == sum(len(e["ids"]) for e in lines)
+
+
+def test_a_task_is_on_one_side_whichever_source_it_comes_from(trajectory, tokenizer, tmp_path):
+    sources = [weighted(trajectory, 1.0, name=name) for name in "ab"]
+    prepared(sources, tokenizer, tmp_path / "out")
+    names = ("examples.jsonl", "validation.jsonl")
+    train, held = ([e["tags"] for e in examples_in(tmp_path / "out" / n)] for n in names)
+    queries = [{int(tags["trajectory"][1:]) // 2 for tags in side} for side in (train, held)]
+    assert queries[1] and not queries[0] & queries[1]
+
+
+def test_one_bad_source_stops_even_if_it_is_small(trajectory, tokenizer, tmp_path):
+    bad = [BadRow("b.jsonl", line, "not JSON", "{") for line in (3, 8)]
+    sources = [weighted(trajectory, 1.0, 400, "a"), WeightedSource("b.jsonl", bad)]
+    with pytest.raises(DataError, match=r"2 of 2 rows of b\.jsonl .*\n  2 x not JSON .*line 3"):
+        prepared(sources, tokenizer, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_duplicates_are_removed_counted_and_paired(trajectory, tokenizer, tmp_path):
+    sources = [weighted(trajectory, 1.0, 10, name=name) for name in "ab"]
+    kept = prepared(sources, tokenizer, tmp_path / "kept")
+    assert "removed" not in kept and sum(kept["trajectories"].values()) == 20
+    report = prepared(sources, tokenizer, tmp_path / "exact", duplicates="exact")
+    assert report["removed"] == {"exact duplicate": 15}
+    assert report["sources"]["b"]["removed"] == {"exact duplicate": 10}
+    assert sum(report["trajectories"].values()) == 5
+    pairs = examples_in(tmp_path / "exact" / "removed.jsonl")
+    assert len(pairs) == 15
+    assert pairs[0] == {
+        "file": "made.jsonl",
+        "line": 1001,
+        "id": "a1001",
+        "removed": True,
+        "check": "exact duplicate",
+        "of": {"file": "made.jsonl", "line": 1000, "id": "a1000"},
+        "similarity": 1.0,
+    }
+
+
+@pytest.mark.parametrize("action", ["remove", "report"])
+def test_overlaps_with_evaluation_sets_are_listed(trajectory, tokenizer, tmp_path, action):
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"query": "Query 3?"}\n{"query": "query 4"}\n')
+    report = prepared(
+        [weighted(trajectory, 1.0, 20)],
+        tokenizer,
+        tmp_path / "out",
+        contamination_paths=(str(path),),
+        contamination_action=action,
+    )
+    assert report["contamination"] == {f"query: {path}": 4}
+    assert sum(report["trajectories"].values()) == (16 if action == "remove" else 20)
+    hits = examples_in(tmp_path / "out" / "removed.jsonl")
+    assert [(hit["id"], hit["row"], hit["what"]) for hit in hits] == [
+        ("b1006", 0, "query 3"),
+        ("b1007", 0, "query 3"),
+        ("b1008", 1, "query 4"),
+        ("b1009", 1, "query 4"),
+    ]
+    assert all(hit["removed"] == (action == "remove") for hit in hits)
+
+
+def test_a_changed_evaluation_set_prepares_again(trajectory, tokenizer, tmp_path):
+    path = tmp_path / "set.jsonl"
+    counts = []
+    for query in ("query 3", "query 300"):
+        path.write_text(json.dumps({"query": query}))
+        source = weighted(trajectory, 1.0, 20)
+        report = prepared([source], tokenizer, tmp_path / "out", contamination_paths=(str(path),))
+        counts.append(sum(report["trajectories"].values()))
+    assert counts == [18, 20]
+
+
+def test_what_removes_everything_is_named(trajectory, tokenizer, tmp_path):
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps({"tools": [tool_to_schema(tool) for tool in trajectory.tools]}))
+    with pytest.raises(
+        DataError, match=r"overlaps .*tools: .*set\.jsonl.* 4.*contamination_checks"
+    ):
+        prepared(
+            [weighted(trajectory, 1.0, 4)],
+            tokenizer,
+            tmp_path / "out",
+            contamination_paths=(str(path),),
+        )
+
+
+def test_remembered_tool_lists_change_no_byte(tokenizer, tmp_path, monkeypatch):
+    def files(name, **changes):
+        rows = synthetic.trajectories(40, seed=0, split="train")
+        rows = [row for row in rows for _ in range(3)]  # so that every tool list comes again
+        prepared([WeightedSource("world", rows)], tokenizer, tmp_path / name, **changes)
+        return {p.name: p.read_bytes() for p in (tmp_path / name).iterdir() if "json" in p.name}
+
+    for template in ("released", "script"):
+        fast = files(f"fast {template}", template=template)
+        with monkeypatch.context() as patch:
+            whole = lambda self, text, shared: self._whole(text)[0]  # noqa: E731
+            patch.setattr(TextStarts, "encode", whole)
+            assert files(f"slow {template}", template=template) == fast
+
+
+def test_real_trajectories_are_the_same_with_remembered_tool_lists(rotllama, tmp_path, monkeypatch):
+    rows = list(itertools.islice(read(rotllama), 0, 240, 3))
+    texts = [message.content[:400] for row in rows for message in row.messages]
+    real = train_byte_bpe(texts, 2000, tmp_path / "tokenizer")
+    used = []
+    continued = TextStarts._continued
+    monkeypatch.setattr(
+        TextStarts, "_continued", lambda *arguments: used.append(1) or continued(*arguments)
+    )
+    prepared([WeightedSource("real", rows)], real, tmp_path / "fast")
+    whole = lambda self, text, shared: self._whole(text)[0]  # noqa: E731
+    monkeypatch.setattr(TextStarts, "encode", whole)
+    prepared([WeightedSource("real", rows)], real, tmp_path / "slow")
+    assert len(used) > len(rows) / 2
+    for path in (tmp_path / "fast").iterdir():
+        assert path.read_bytes() == (tmp_path / "slow" / path.name).read_bytes()

@@ -132,7 +132,7 @@ class Tally:
             raise DataError(
                 f"nothing to train on: {self._rows()} rows, removed "
                 f"{dict(self._sum('removed'))}, turns by verdict {dict(self.labels.verdicts)}, "
-                f"turns skipped {dict(self.skipped)}"
+                f"turns skipped {dict(self.skipped)}{self._contamination_hint()}"
             )
 
     def report(self) -> dict[str, Any]:
@@ -163,6 +163,14 @@ class Tally:
             "contamination": dict(self.contamination.most_common()),
             "sources": {name: counts.report() for name, counts in self.sources.items()},
         }
+
+    def _contamination_hint(self) -> str:
+        if not self.contamination:
+            return ""
+        return (
+            f"; overlaps with evaluation sets {dict(self.contamination.most_common())}: choose "
+            "data.contamination_checks (training on the tools of a set may be what you want)"
+        )
 
     def _rows(self) -> int:
         return sum(counts.rows for counts in self.sources.values())
