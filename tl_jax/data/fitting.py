@@ -9,7 +9,7 @@ never left out, and a call never without its results.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tl_jax.data.encoding import Encoded, cut, encode_turns
 from tl_jax.data.schema import Message, Trajectory
@@ -17,6 +17,10 @@ from tl_jax.data.tokenizer import Tokenizer
 
 ELIDED = "..."
 """Stands for the content of a tool feedback that was left out to fit the length limit."""
+
+Turns = list[tuple[int, Message]]
+"""Messages with their indices in the trajectory."""
+Encode = Callable[[Turns], Encoded]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,41 +61,74 @@ def fit(
     """
     key = message, max_length
     if key not in encoded.samples:
-        whole = list(enumerate(trajectory.messages[: message + 1]))
+        turns = list(enumerate(trajectory.messages[: message + 1]))
 
-        def encode(turns: Sequence[tuple[int, Message]]) -> Encoded:
+        def encode(turns: Turns) -> Encoded:
             messages = [turn for _, turn in turns]
             sample = encode_turns(
                 trajectory.tools, messages, tokenizer, template=template, action=action
             )
-            return sample if len(turns) == len(whole) else _renumbered(sample, turns, trajectory)
+            return sample if len(turns) == message + 1 else _renumbered(sample, turns, trajectory)
 
-        sample = cut(encoded, message, tokenizer) or encode(whole)
-        turns, elided, dropped = whole, 0, 0
-        sizes = _feedback_sizes(whole, encoded, tokenizer) if len(sample.ids) > max_length else {}
-        while len(sample.ids) > max_length and sizes:
-            excess = len(sample.ids) - max_length
-            while sizes and excess > 0:
-                place = next(iter(sizes))
-                excess -= sizes.pop(place)
-                index, turn = turns[place]
-                turns[place] = index, dataclasses.replace(turn, content=ELIDED)
-                elided += 1
-            sample = encode(turns)
-        while action == "drop" and len(sample.ids) > max_length:
-            part = oldest_part([turn for _, turn in turns])
-            if not part:
-                break
-            elided -= sum(
-                turn.content == ELIDED != trajectory.messages[index].content
-                for index, turn in turns[part.start : part.stop]
-            )
-            dropped += len(part)
-            turns = turns[: part.start] + turns[part.stop :]
-            sample = encode(turns)
+        sample = cut(encoded, message, tokenizer) or encode(turns)
+        if len(sample.ids) > max_length:
+            sizes = _feedback_sizes(turns, encoded, tokenizer)
+            least = _without_parts(_elided(turns, sizes))[-1] if action == "drop" else None
+            if least and len(encode(least).ids) > max_length:
+                turns = least  # nothing helps
+            else:
+                sample, turns = _without_feedback(sample, turns, sizes, encode, max_length)
+                if len(sample.ids) > max_length and action == "drop":
+                    sample, turns = _without_turns(turns, encode, max_length)
+        elided = sum(turn.content != trajectory.messages[index].content for index, turn in turns)
         fits = len(sample.ids) <= max_length
+        dropped = message + 1 - len(turns)
         encoded.samples[key] = Fitted(sample if fits else None, elided, dropped)
     return encoded.samples[key]
+
+
+def _without_feedback(
+    sample: Encoded, turns: Turns, sizes: dict[int, int], encode: Encode, max_length: int
+) -> tuple[Encoded, Turns]:
+    """Leave out the content of as many feedbacks, the oldest first, as the limit asks for."""
+    places = list(sizes)
+    while len(sample.ids) > max_length and places:
+        excess = len(sample.ids) - max_length
+        while places and excess > 0:
+            excess -= sizes[places[0]]
+            turns = _elided(turns, [places.pop(0)])
+        sample = encode(turns)
+    return sample, turns
+
+
+def _without_turns(turns: Turns, encode: Encode, max_length: int) -> tuple[Encoded, Turns]:
+    """Leave out as few old parts as the limit asks for; without all of them it is kept to."""
+    states = _without_parts(turns)
+    fewest, most = min(1, len(states) - 1), len(states) - 1
+    while fewest < most:
+        middle = (fewest + most) // 2
+        if len(encode(states[middle]).ids) <= max_length:
+            most = middle
+        else:
+            fewest = middle + 1
+    return encode(states[most]), states[most]
+
+
+def _elided(turns: Turns, places: Iterable[int]) -> Turns:
+    """Return the turns without the content of the feedbacks at ``places``."""
+    turns = list(turns)
+    for place in places:
+        index, turn = turns[place]
+        turns[place] = index, dataclasses.replace(turn, content=ELIDED)
+    return turns
+
+
+def _without_parts(turns: Turns) -> list[Turns]:
+    """Return the turns, and those left after leaving out one old part more each time."""
+    states = [turns]
+    while part := oldest_part([turn for _, turn in states[-1]]):
+        states.append(states[-1][: part.start] + states[-1][part.stop :])
+    return states
 
 
 def oldest_part(messages: Sequence[Message]) -> range:
@@ -106,9 +143,7 @@ def oldest_part(messages: Sequence[Message]) -> range:
     return range(start, next(replies, start))
 
 
-def _feedback_sizes(
-    turns: Sequence[tuple[int, Message]], encoded: Encoded, tokenizer: Tokenizer
-) -> dict[int, int]:
+def _feedback_sizes(turns: Turns, encoded: Encoded, tokenizer: Tokenizer) -> dict[int, int]:
     """Return the tokens saved by leaving out each tool feedback, by its place, oldest first."""
     sizes = {}
     for place, (index, turn) in enumerate(turns):
@@ -119,9 +154,7 @@ def _feedback_sizes(
     return sizes
 
 
-def _renumbered(
-    sample: Encoded, turns: Sequence[tuple[int, Message]], trajectory: Trajectory
-) -> Encoded:
+def _renumbered(sample: Encoded, turns: Turns, trajectory: Trajectory) -> Encoded:
     """Return the sample with the message and turn numbers of the trajectory."""
     index = [number for number, _ in turns]
     assistants = [i for i, m in enumerate(trajectory.messages) if m.role == "assistant"]
