@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
@@ -112,7 +113,7 @@ def build_examples(
     rivals = rivals or Rivals(tokenizer)
     encoded = encoded or encode_trajectory(trajectory, tokenizer, template=template, action=action)
     kept = [label for label in labels if label.kept]
-    limits = dict(template=template, action=action, max_length=max_length)
+    limits: dict[str, Any] = dict(template=template, action=action, max_length=max_length)
     groups = [[label] for label in kept] if action == "drop" else [kept] if kept else []
     examples, skipped = [], []
     for group in groups:
@@ -178,7 +179,7 @@ def build_prompts(
     the examples of action ``"drop"`` are.
     """
     encoded = encoded or encode_trajectory(trajectory, tokenizer, template=template, action=action)
-    limits = dict(template=template, action=action, max_length=max_length)
+    limits: dict[str, Any] = dict(template=template, action=action, max_length=max_length)
     prompts, skipped = [], []
     for label in labels:
         calls = trajectory.messages[label.message].calls

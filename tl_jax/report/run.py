@@ -26,6 +26,8 @@ _PREPARED = (
     "tokens",
     "trained_tokens",
     "samples_shortened",
+    "feedbacks_elided",
+    "messages_dropped",
     "turns_skipped",
 )
 
