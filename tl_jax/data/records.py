@@ -15,6 +15,9 @@ _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _WRITTEN: list[str] = []
 """Every id met so far as text; looking it up is twice as fast as writing it."""
+_LAST: list[list[Any]] = [[], []]
+"""The ids written last and their texts; samples of one trajectory begin alike."""
+_BLOCK = 128
 
 
 def example_line(example: Example) -> str:
@@ -60,11 +63,18 @@ def read_prompts(path: str | os.PathLike[str]) -> Iterator[Prompt]:
 
 
 def _integers(ids: Sequence[int]) -> str:
+    """Return ids as text; what they have in common with the last ids is not looked up again."""
+    last, parts = _LAST
+    same = 0
+    while same < len(ids) and ids[same : same + _BLOCK] == last[same : same + _BLOCK]:
+        same += _BLOCK
     try:
-        return ",".join([_WRITTEN[i] for i in ids])
+        parts = [*parts[:same], *[_WRITTEN[i] for i in ids[same:]]]
     except IndexError:
         _WRITTEN.extend(map(str, range(len(_WRITTEN), max(ids) + 1)))
-        return ",".join([_WRITTEN[i] for i in ids])
+        return _integers(ids)
+    _LAST[:] = [list(ids), parts]
+    return ",".join(parts)
 
 
 def _weights(weights: Sequence[float]) -> str:

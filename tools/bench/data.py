@@ -5,7 +5,8 @@
 DIR of ``--tokenizer`` is a Hugging Face directory (SmolLM2's for the published numbers), DIR of
 ``--data`` holds ``rotllama_gpt4/trajectories.jsonl.gz``; by default the value of TL_JAX_DATA.
 Everything runs on one core. Times are CPU seconds, so that other programs disturb them less; wall
-time is given, too. Takes about ten minutes, most of them for the synthetic trajectories.
+time is given, too. Takes about ten minutes, most of them for the synthetic trajectories; the
+comparison needs torch.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +32,11 @@ import reference_way
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data import dataset, synthetic
+from tl_jax.data import examples as example_module
 from tl_jax.data.encoding import encode_trajectory
-from tl_jax.data.examples import build_examples
+from tl_jax.data.examples import Example, build_examples
 from tl_jax.data.importers import read
+from tl_jax.data.key_tokens import reply_weights
 from tl_jax.data.mae import label_turns
 from tl_jax.data.mae_rules import policy_of
 from tl_jax.data.packing import FITS
@@ -43,7 +47,7 @@ from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
 
 LENGTH = 4096
 RESULTS = pathlib.Path(__file__).parent / "results" / "data.json"
-LIBRARIES = ("tokenizers", "transformers", "numpy", "grain")
+LIBRARIES = ("tokenizers", "transformers", "numpy", "grain", "torch")
 
 
 def main() -> None:
@@ -100,6 +104,11 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
     cpu, wall = time.process_time(), time.perf_counter()
     result = work()
     return time.process_time() - cpu, time.perf_counter() - wall, result
+
+
+def median_cpu(work: Callable[[], Any], repeats: int = 5) -> float:
+    """Return the median CPU seconds of several runs."""
+    return statistics.median(timed(work)[0] for _ in range(repeats))
 
 
 def summary(values: list[float]) -> dict[str, Any]:
@@ -179,40 +188,36 @@ def against_reference(
     rows = [row for row in rows if hasattr(row, "messages")]
     rendered, _, texts = timed(lambda: [t for row in rows for t in reference_way.samples(row)])
     tokenised, _, ids = timed(lambda: [reference_way.tokens(t, tokenizer) for t in texts])
-    searched, _, _ = timed(lambda: [reference_way.weights(x, tokenizer) for x in ids])
+    searched = median_cpu(lambda: [reference_way.weights(x, tokenizer) for x in ids], 3)
 
     rivals, policy = Rivals(tokenizer), policy_of(MaeConfig())
     limits: dict[str, Any] = dict(template="released", action="drop")
     labels = [label_turns(row, policy) for row in rows]
     encoded_s, _, encoded = timed(lambda: [encode_trajectory(r, tokenizer, **limits) for r in rows])
-    built = []
-    for mode in ("off", "paper"):  # the difference is the weighting
-        config = KeyTokenConfig(mode=mode)
-        for text in encoded:
-            text.samples.clear()
-        built.append(
-            timed(
-                lambda config=config: [
-                    build_examples(
-                        row,
-                        label,
-                        tokenizer,
-                        key_tokens=config,
-                        max_length=1 << 20,
-                        rivals=rivals,
-                        encoded=text,
-                        **limits,
-                    )
-                    for row, label, text in zip(rows, labels, encoded, strict=True)
-                ]
-            )
-        )
-    examples = [example for found, _ in built[1][2] for example in found]
+    limits["max_length"] = 1 << 20
+    calls: list[Any] = []
+
+    def build(weigh: Callable[..., Any]) -> list[Example]:
+        found = []
+        with unittest.mock.patch.object(example_module, "reply_weights", weigh):
+            for row, label, text in zip(rows, labels, encoded, strict=True):
+                text.samples.clear()
+                more = dict(limits, key_tokens=KeyTokenConfig(), rivals=rivals, encoded=text)
+                found += build_examples(row, label, tokenizer, **more)[0]
+        return found
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        calls.append((arguments, options))
+        return reply_weights(*arguments, **options)
+
+    build(recorded)  # tool names are met for the first time
+    building = median_cpu(lambda: build(reply_weights))
+    weighting = median_cpu(lambda: [reply_weights(*a, **o) for a, o in calls])
+    examples = build(reply_weights)
     tokens = sum(len(x) for x in ids)
     ours_tokens = sum(len(example.ids) for example in examples)
-    weighting = max(built[1][0] - built[0][0], 1e-9)
     step = tokens / loader_tokens_per_s
-    once = encoded_s + built[1][0]
+    once = encoded_s + building
     return {
         "trajectories": len(rows),
         "samples": {"published": len(texts), "here": len(examples)},
@@ -224,7 +229,7 @@ def against_reference(
         },
         "here_cpu_s": {
             "render_and_tokenise": round(encoded_s, 3),
-            "cut_and_weights": round(built[1][0], 3),
+            "cut_and_weights": round(building, 3),
             "of_that_weights": round(weighting, 3),
             "loader_for_as_many_tokens": round(step, 3),
         },

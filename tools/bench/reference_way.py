@@ -1,9 +1,9 @@
 """The data work of the published training code, written from its description for comparison.
 
 Every turn is rendered with all turns before it and tokenised as a whole; at every training step
-the key tokens are searched in the pieces of the whole sequence, token by token. Reads from a
-device are plain reads of a numpy array here, and the tokenizer is the fast one, so the real thing
-is slower.
+the key tokens are searched in the pieces of the whole sequence, and every token is read from the
+tensor of the batch. That tensor lies in host memory here and the tokenizer is the fast one; the
+published code reads from an accelerator and has the slow tokenizer.
 
 Source: TL-Training release, code/mae/mae.py and code/pkt/utils.py, as described in words.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import numpy as np
+import torch
 
 from tl_jax.data.schema import Trajectory
 from tl_jax.data.templates import render_sample
@@ -49,17 +49,17 @@ def _reduced(text: str) -> str:
     return re.sub("[^\u4e00-\u9fa5^a-zA-Z0-9]", "", text).lower()
 
 
-def tokens(text: str, tokenizer: Tokenizer) -> np.ndarray:
+def tokens(text: str, tokenizer: Tokenizer) -> torch.Tensor:
     """Return the ids of a sample."""
-    return np.asarray([*tokenizer.encode(text, True)[0], tokenizer.eos_id], np.int64)
+    return torch.tensor([*tokenizer.encode(text, True)[0], tokenizer.eos_id])
 
 
-def weights(ids: np.ndarray, tokenizer: Tokenizer, w_max: float = 9.0) -> list[float]:
+def weights(ids: torch.Tensor, tokenizer: Tokenizer, w_max: float = 9.0) -> list[float]:
     """Return the loss weights of a sample as a training step finds them."""
     piece_of = tokenizer.backend.id_to_token
     pieces = []
     for i in range(len(ids)):
-        pieces.append(piece_of(int(ids[i])).replace("Ġ", "").replace("▁", ""))
+        pieces.append(piece_of(ids[i].item()).replace("Ġ", "").replace("▁", ""))
     start = 0
     for i in range(len(pieces) - 1):
         if pieces[i] == "Assistant" and pieces[i + 1] == ":":
