@@ -3,6 +3,7 @@
 import collections
 import itertools
 import json
+import random
 import re
 
 import pytest
@@ -13,9 +14,10 @@ from tl_jax.data.schema import from_json, to_json
 from tl_jax.data.synthetic import base_texts, domains, tools, trajectories, world
 from tl_jax.data.synthetic import values as pools
 from tl_jax.data.synthetic.faults import FAULTS
+from tl_jax.data.synthetic.requests import single
 from tl_jax.data.synthetic.spec import slot_names
 
-SPLITS = ("train", "test_seen", "test_unseen")
+SPLITS = ("train", "test_seen", "test_reworded", "test_unseen")
 UNSEEN = "clinic"
 PYTHON_TYPES = {
     "string": str,
@@ -143,7 +145,7 @@ def test_training_and_test_queries_are_disjoint(dialogues):
         for split in SPLITS
     }
     many = {t.messages[0].content for t in trajectories(12000, seed=8, split="train")}
-    for split in ("test_seen", "test_unseen"):
+    for split in SPLITS[1:]:
         assert not queries[split] & (queries["train"] | many)
     # Paraphrases and values give variety, not a handful of sentences.
     assert all(len(found) > 0.9 * 3000 for found in queries.values())
@@ -161,14 +163,14 @@ def test_training_never_shows_a_held_out_value_and_tests_do(dialogues):
                     yield from (v for v in pools.strings_of(value) if pools.is_held_out(v))
 
     assert not [v for t in dialogues["train"] for v in held_out_values(t)]
-    for split in ("test_seen", "test_unseen"):
+    for split, least in (("test_seen", 0.9), ("test_reworded", 0.3), ("test_unseen", 0.3)):
         share = sum(1 for t in dialogues[split] if any(held_out_values(t))) / 3000
-        assert 0.3 < share < 0.9
+        assert share > least
 
 
 def test_the_unseen_domain_occurs_in_its_own_split_only(dialogues, documents):
     unseen = {tool.name for tool in domains()[UNSEEN]}
-    for split in ("train", "test_seen"):
+    for split in ("train", "test_seen", "test_reworded"):
         for trajectory in dialogues[split]:
             assert not unseen & {tool.name for tool in trajectory.tools}
             assert trajectory.tags["domain"] != UNSEEN
@@ -179,7 +181,7 @@ def test_the_unseen_domain_occurs_in_its_own_split_only(dialogues, documents):
 
 
 def test_domains_are_drawn_evenly(dialogues):
-    for split in ("train", "test_seen"):
+    for split in ("train", "test_seen", "test_reworded"):
         counts = collections.Counter(t.tags["domain"] for t in dialogues[split])
         assert len(counts) == 8
         assert min(counts.values()) > 0.7 * 3000 / 8
@@ -335,7 +337,9 @@ def test_documents_hold_no_held_out_value(dialogues, documents):
     corpus = "\n".join(documents)
     slots = {(s.name, slot.name): slot for s in world.SERVICES.values() for slot in s.slots}
     held_out = set()
-    for trajectory in dialogues["test_seen"] + dialogues["test_unseen"]:
+    for trajectory in (
+        dialogues["test_seen"] + dialogues["test_reworded"] + dialogues["test_unseen"]
+    ):
         for _, call, _ in calls_of(trajectory):
             for name, value in call.arguments.items():
                 slot = slots.get((call.name, name))
@@ -390,3 +394,21 @@ def test_quoted_values_of_answers_stand_before_them(base):
     known = sum(value.lower() in before.lower() for before, value in quoted)
     # Words such as "true" for a boolean and enumerated values need not be said literally.
     assert known > 0.97 * len(quoted)
+
+
+def test_only_the_reworded_split_needs_words_that_training_lacks():
+    services = world.SEEN_SERVICES
+
+    def known(service, query):
+        frames = [p for p in service.requests + service.questions if not p.held_out]
+        texts = [text for p in frames for text in (p.full, p.vague) if text]
+        patterns = [re.sub(r"\\\{\w+\\\}", ".+", re.escape(text)) for text in texts]
+        return any(re.search(pattern, query, re.IGNORECASE) for pattern in patterns)
+
+    shares = {}
+    for split in ("train", "test_seen", "test_reworded"):
+        rng = random.Random(1)
+        asked = [(s, single(s, rng, split).text) for s in services for _ in range(10)]
+        shares[split] = sum(known(s, text) for s, text in asked) / len(asked)
+    assert shares["train"] > 0.9 and shares["test_seen"] > 0.85
+    assert shares["test_reworded"] < 0.15

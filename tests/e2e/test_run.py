@@ -171,10 +171,11 @@ def test_every_sampled_call_is_logged_with_gold_category_and_reward(run_dir):
 def test_every_phase_is_evaluated_on_seen_and_unseen_tools(run_dir, phase):
     result = json.loads((run_dir / "results" / f"evaluate_{phase}.json").read_text())
     assert result["name"] == phase
-    assert result["sets"].keys() == {"synthetic/seen", "synthetic/unseen"}
+    names = {f"synthetic/{split}" for split in ("seen", "reworded", "unseen")}
+    assert result["sets"].keys() == names
     for summary in result["sets"].values():
         assert all(0 <= summary[metric]["percent"] <= 100 for metric in ("ts", "pi", "cf"))
-    assert len(rows(run_dir / "results" / f"replies_{phase}.jsonl")) == 12
+    assert len(rows(run_dir / "results" / f"replies_{phase}.jsonl")) == 18
 
 
 def test_both_phases_end_with_a_checkpoint(run_dir):

@@ -121,7 +121,7 @@ def task_sets(workspace: Workspace) -> Iterator[TaskSet]:
     """Yield the configured evaluation sets."""
     limits = workspace.config.evaluate
     if limits.synthetic_trajectories:
-        for split in ("seen", "unseen"):
+        for split in ("seen", "reworded", "unseen"):
             yield _limited(
                 workspace,
                 synthetic_prompts(workspace, split),

@@ -14,7 +14,8 @@ from tl_jax.data.synthetic.world import SERVICES
 
 _BEFORE_VOWEL = re.compile(r"\b(a) (?=[aeiou])")
 _OPTION_SHARE = 0.35
-_HELD_OUT_PHRASE_SHARE = 0.5
+_TRIES = 50
+_NEW_WORDS = ("test_reworded", "test_unseen")
 _REQUEST_FRAMES = (
     "{R}.",
     "{R}, please.",
@@ -97,14 +98,14 @@ def single(service: Service, rng: random.Random, split: str, *, vague: bool = Fa
       vague: Leave one required slot out.
 
     Returns:
-      The request. In a test split it has a held-out phrasing or a held-out value.
+      The request. ``test_seen`` says new values in known words where it can, ``test_reworded``
+      uses words that training never shows, ``test_unseen`` any of its services' phrasings.
     """
-    found = _draw_slots(service, rng, split)
     asks = rng.random() < 0.4
     if vague and len({p.held_out for p in service.questions if p.vague}) < 2:
         asks = False
     phrases = service.questions if asks else service.requests
-    phrase = _choose_phrase(service, phrases, rng, split, found, vague=vague)
+    phrase, found = _draw_phrase(service, phrases, rng, split, vague=vague)
     missing = phrase.missing if vague else ""
     if missing:
         del found[missing]
@@ -115,11 +116,9 @@ def single(service: Service, rng: random.Random, split: str, *, vague: bool = Fa
 def chained(chain: Chain, rng: random.Random, split: str) -> Request:
     """Ask for two services in one sentence; the second one works on the result of the first."""
     first, second = SERVICES[chain.first], SERVICES[chain.second]
-    found = _draw_slots(first, rng, split)
-    phrase = _choose_phrase(first, first.requests, rng, split, found, vague=False)
-    last = len(chain.requests) - 1
-    known = last if split == "train" else last + 1
-    follow_up = chain.requests[rng.randrange(known)]
+    phrase, found = _draw_phrase(first, first.requests, rng, split, vague=False)
+    follow_ups = chain.requests if split in _NEW_WORDS else chain.requests[:-1]
+    follow_up = rng.choice(follow_ups)
     wanted = slot_names(follow_up)
     extra: dict[str, Any] = {}
     for slot in second.slots:
@@ -161,30 +160,26 @@ def _draw_slots(service: Service, rng: random.Random, split: str) -> dict[str, A
     return found
 
 
-def _choose_phrase(
-    service: Service,
-    phrases: Sequence[Phrase],
-    rng: random.Random,
-    split: str,
-    found: Mapping[str, Any],
-    *,
-    vague: bool,
-) -> Phrase:
+def _draw_phrase(
+    service: Service, phrases: Sequence[Phrase], rng: random.Random, split: str, *, vague: bool
+) -> tuple[Phrase, dict[str, Any]]:
+    """Draw a phrasing and the values of the slots."""
     if vague:
         phrases = [phrase for phrase in phrases if phrase.vague]
     known = [phrase for phrase in phrases if not phrase.held_out]
-    if split == "train":
-        return rng.choice(known)
     new = [phrase for phrase in phrases if phrase.held_out]
-    if not known or rng.random() < _HELD_OUT_PHRASE_SHARE:
-        return rng.choice(new)
-    phrase = rng.choice(known)
-    said = slot_names(phrase.vague if vague else phrase.full)
-    # Numbers and closed sets are shared by all splits: without a held-out string in it, the
-    # sentence could have been a training query.
-    pooled = [name for name in said if pools.is_pooled(service.slot(name).kind)]
-    strings = [value for name in pooled for value in pools.strings_of(found[name])]
-    return phrase if any(map(pools.is_held_out, strings)) else rng.choice(new)
+    if split != "test_seen":
+        fitting = {"train": known, "test_reworded": new, "test_unseen": phrases}[split]
+        return rng.choice(fitting), _draw_slots(service, rng, split)
+    for _ in range(_TRIES if known else 0):
+        phrase, found = rng.choice(known), _draw_slots(service, rng, split)
+        said = slot_names(phrase.vague if vague else phrase.full)
+        # Numbers and closed sets are shared by all splits: without a held-out string in it, the
+        # sentence could have been a training query.
+        pooled = [name for name in said if pools.is_pooled(service.slot(name).kind)]
+        if any(pools.is_held_out(v) for name in pooled for v in pools.strings_of(found[name])):
+            return phrase, found
+    return rng.choice(new), _draw_slots(service, rng, split)
 
 
 def _option_text(service: Service, rng: random.Random, found: Mapping[str, Any]) -> str:
@@ -201,7 +196,7 @@ def _frame(text: str, rng: random.Random, split: str, *, asks: bool) -> str:
         frames, new = _QUESTION_FRAMES, _TEST_QUESTION_FRAMES
     else:
         frames, new = _REQUEST_FRAMES, _TEST_REQUEST_FRAMES
-    if split != "train":
+    if split in _NEW_WORDS:
         frames = frames + new
     text = _BEFORE_VOWEL.sub(r"\1n ", text)
     low, high = text[0].lower() + text[1:], text[0].upper() + text[1:]

@@ -24,8 +24,9 @@ def trajectories(num: int, *, seed: int, split: str) -> Iterator[Trajectory]:
     Args:
       num: How many.
       seed: Same seed, same dialogues; trajectory ``i`` does not depend on ``num``.
-      split: ``train`` (some dialogues contain a fault before the right call), ``test_seen`` or
-        ``test_unseen`` (a domain that training never shows).
+      split: ``train`` (some dialogues contain a fault before the right call), ``test_seen`` (new
+        values), ``test_reworded`` (phrasings that training never shows) or ``test_unseen`` (a
+        domain that training never shows).
 
     Yields:
       Trajectories with tags ``domain``, ``split``, ``fault`` (category or ``""``) and ``steps``
@@ -75,6 +76,8 @@ def _trajectory(index: int, seed: int, split: str) -> Trajectory:
     if request.missing:
         slot = plan[0].slot(request.missing)
         value = pools.draw(slot.kind, rng, split)
+        while value in arguments[0].values():
+            value = pools.draw(slot.kind, rng, split)
         question = world.question_for(plan[0], slot.name)
         messages.append(_call(ToolCall(world.ASK.name, {"question": question})))
         messages.append(Message("user", requests.reply(plan[0], slot.name, value, rng)))

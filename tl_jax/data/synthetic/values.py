@@ -6,7 +6,7 @@ import random
 import zlib
 from typing import Any
 
-SPLITS = ("train", "test_seen", "test_unseen")
+SPLITS = ("train", "test_seen", "test_reworded", "test_unseen")
 _HELD_OUT_ONE_IN = 5
 _TEST_HELD_OUT_SHARE = 0.5
 
