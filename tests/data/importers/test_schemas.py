@@ -1,6 +1,7 @@
 """Schemas: what each repair makes of a declaration, and that every repair is counted."""
 
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -95,7 +96,13 @@ def test_an_unknown_type_is_removed(kind):
     assert repairs == {"unknown_type": 1}
 
 
-@pytest.mark.parametrize("kind", ["str, optional", "str (optional)", "Optional[str]"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("str, optional", "str (optional)", "Optional[str]", "str, optional, default 'a, b'"),
+        *("str (optional, default: 3)", "str; default [1]", "str optional;"),
+    ],
+)
 def test_a_type_that_says_optional_makes_the_others_required(kind):
     tool, repairs = repaired(
         declared({"a": {"type": "string"}, "b": {"type": kind}, "c": {"default": 1}})
@@ -106,6 +113,25 @@ def test_a_type_that_says_optional_makes_the_others_required(kind):
         ("c", "any", False),
     ]
     assert repairs == {"missing_required": 1, "type_name": 1}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("optional" * 24 + "!", "optional " * 21 + "!", " optional(" * 18 + "x"),
+        *(",(" * 99 + "x", "default " * 24 + "\n", "(" * 199, " " * 199, "List[" * 39),
+    ],
+)
+def test_a_hostile_type_is_read_at_once(kind):
+    begin = time.perf_counter()
+    repaired(declared({"a": {"type": kind}, "b": kind}))
+    assert time.perf_counter() - begin < 0.1
+
+
+@pytest.mark.parametrize("text", ["date (optional) in ISO form", "List of optional[int]"])
+def test_a_word_within_a_description_is_no_mark_of_an_optional_type(text):
+    tool, _ = repaired(declared({"a": text}, required=["a"]))
+    assert tool.parameters[0].description == text
 
 
 def test_parameters_without_a_schema_round_them_are_found_even_if_one_is_called_type():

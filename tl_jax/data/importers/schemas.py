@@ -60,7 +60,10 @@ _SCHEMA_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMA_MAPPINGS = ("properties", "$defs", "definitions")
 _LONGEST_TYPE = 200
 _NOT_IN_NAMES = re.compile(r"[^\w.\-$@/:]+")
-_OPTIONAL = re.compile(r"(?:[,;(]?\s*\b(?:optional\b\)?|default\b.*))+\s*$", re.IGNORECASE)
+# The end of a type such as "str (optional, default: 3)"; every mark begins with a word of its own.
+_OPTIONAL = re.compile(
+    r"\b(?:(?:optional\b[\s,;()]*+)++(?:default\b.*+)?|default\b.*+)$", re.IGNORECASE | re.DOTALL
+)
 _HEAD = re.compile(r"(?:typing\.)?([A-Za-z_]\w*)\s*(?:\[(.*)\]|<(.*)>|\((.*)\))?\s*", re.DOTALL)
 
 
@@ -345,7 +348,9 @@ def _split_type(kind: str) -> tuple[str, str]:
     """Return the lower-case name of a type and what stands in its brackets."""
     if len(kind) > _LONGEST_TYPE:
         return "?", ""
-    match = _HEAD.fullmatch(_OPTIONAL.sub("", kind).strip() or kind)
+    mark = _OPTIONAL.search(kind)
+    bare = kind[: mark.start()].rstrip(" \t\r\n,;(") if mark else kind
+    match = _HEAD.fullmatch(bare.strip() or kind)
     if match is None:
         return "?", ""
     return match[1].lower(), next((group for group in match.groups()[1:] if group), "")
