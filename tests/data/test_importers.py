@@ -133,6 +133,23 @@ def test_bad_rows_are_reported_with_line_and_reason(tmp_path):
     assert bad[3].row == {"id": "x"}
 
 
+@pytest.mark.parametrize("lone", ["\\ud800", "\\udbff", "\\udc00", "\\uDFFF", "\\udc00\\ud800"])
+def test_rows_with_a_lone_surrogate_anywhere_are_refused(tmp_path, lone):
+    pair = json.dumps(REACT).replace("find tea", "\\ud83d\\ude00")
+    system, *turns = RAW["conversations"]
+    system = {**system, "content": system["content"].replace("F.", lone)}
+    raw = json.dumps({**RAW, "conversations": [system, *turns]})
+    bad = json.dumps(REACT).replace("find tea", f"hi {lone}")
+    (tmp_path / "a.jsonl").write_text(f"{pair}\n{bad}\n")
+    (tmp_path / "a.json").write_text(f"[{pair}, {bad}]")
+    (tmp_path / "raw.jsonl").write_text(f"{json.dumps(RAW)}\n{raw}\n")
+    for name in ("a.jsonl", "a.json", "raw.jsonl"):
+        good, refused = read(tmp_path / name)
+        assert isinstance(good, Trajectory) and isinstance(refused, BadRow), name
+        assert "surrogates not allowed" in refused.reason and refused.line == 1
+        json.dumps(refused.row, ensure_ascii=False).encode()
+
+
 def test_a_missing_file_and_a_wrong_ending_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="data.path"):
         read(tmp_path / "none.jsonl")

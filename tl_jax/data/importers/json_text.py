@@ -9,7 +9,18 @@ from typing import Any
 from tl_jax.calls.parse import parse_call
 from tl_jax.data.schema import RowError
 
-_SURROGATE = re.compile(r"\\u[dD][89abAB]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def check_characters(value: Any, text: str) -> Any:
+    """Return ``value``, which was read from JSON text, if all its characters are some.
+
+    Raises:
+      UnicodeEncodeError: A lone surrogate, high or low, which cannot be written as UTF-8.
+    """
+    if _SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def load_json(text: str, what: str) -> Any:
@@ -24,7 +35,7 @@ def load_json(text: str, what: str) -> Any:
         cannot be written as UTF-8.
     """
     try:
-        return _sound(json.loads(text, parse_constant=_no_constant), text)
+        return check_characters(json.loads(text, parse_constant=_no_constant), text)
     except (ValueError, RecursionError) as error:
         raise RowError(f"{what} is not JSON: {str(error)[:200]}") from error
 
@@ -36,7 +47,7 @@ def load_json_at(text: str, start: int, what: str) -> Any:
       RowError: As for ``load_json``.
     """
     try:
-        return _sound(_DECODER.raw_decode(text, start)[0], text)
+        return check_characters(_DECODER.raw_decode(text, start)[0], text)
     except (ValueError, RecursionError) as error:
         raise RowError(f"{what} is not JSON: {str(error)[:200]}") from error
 
@@ -54,12 +65,6 @@ def load_loose_json(text: str, what: str) -> Any:
             return parse_call(f"value(x={text})").arguments["x"]
         except ValueError:
             raise error from None
-
-
-def _sound(value: Any, text: str) -> Any:
-    if _SURROGATE.search(text):
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
 
 
 def _no_constant(name: str) -> Any:

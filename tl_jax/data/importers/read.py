@@ -8,7 +8,6 @@ import gzip
 import itertools
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +33,7 @@ from tl_jax.data.importers import (
     tooltalk,
     xlam,
 )
+from tl_jax.data.importers.json_text import check_characters
 from tl_jax.data.schema import RowError, Trajectory
 
 _MODULES = (
@@ -63,7 +63,8 @@ FORMATS: Mapping[str, Any] = {module.NAME: module for module in _MODULES}
 """Importer modules by format name. ``auto`` takes the first in this order that knows a row."""
 
 _ROWS_TO_RECOGNISE = 50
-_SURROGATE = re.compile(r"\\u[dD][89abAB]")
+_SHOWN = 2000
+"""Most bytes or characters of a row that is kept as text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,23 +225,32 @@ def _rows(path: str) -> Iterator[tuple[int, Any]]:
 
 
 def _whole(path: str, raw: bytes) -> Iterator[tuple[int, Any]]:
-    rows = _parse(path, 0, raw)
-    if isinstance(rows, BadRow):
-        raise ValueError(f"{path}: {rows.reason}; a file of one row a line must end in .jsonl")
-    yield from enumerate(rows if isinstance(rows, list) else [rows])
+    try:
+        text = raw.decode("utf-8-sig")
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: {_reason(error)}; a file of one row a line must end in .jsonl"
+        ) from error
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        try:
+            yield number, check_characters(row, text)
+        except (UnicodeError, RecursionError) as error:
+            shown = json.dumps(row)[:_SHOWN] if isinstance(error, UnicodeError) else None
+            yield number, BadRow(path, number, _reason(error), shown)
 
 
 def _parse(path: str, line: int, raw: bytes) -> Any:
     try:
         text = raw.decode("utf-8-sig" if line == 0 else "utf-8")
-        row = json.loads(text)
-        if _SURROGATE.search(text):
-            json.dumps(row, ensure_ascii=False).encode()
-        return row
+        return check_characters(json.loads(text), text)
     except (ValueError, RecursionError) as error:
-        kind = "not UTF-8 text" if isinstance(error, UnicodeError) else "not JSON"
-        text = raw[:2000].decode("utf-8", errors="replace")
-        return BadRow(path, line, f"{kind}: {str(error)[:200]}", text)
+        return BadRow(path, line, _reason(error), raw[:_SHOWN].decode("utf-8", errors="replace"))
+
+
+def _reason(error: Exception) -> str:
+    kind = "not UTF-8 text" if isinstance(error, UnicodeError) else "not JSON"
+    return f"{kind}: {str(error)[:200]}"
 
 
 def _check(found: Trajectory) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
+from tl_jax.data.importers.json_text import check_characters
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.schema import RowError
 
@@ -60,8 +61,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         with opener(name, "rt", encoding="utf-8-sig") as stream:
             if name.removesuffix(".gz").endswith(".jsonl"):
-                return [json.loads(line) for line in stream if line.strip()]
-            return json.load(stream)
+                rows = (line for line in stream if line.strip())
+                return [check_characters(json.loads(row), row) for row in rows]
+            text = stream.read()
+            return check_characters(json.loads(text), text)
     except (ValueError, EOFError, RecursionError) as error:
         raise ValueError(f"{name}: not JSON in UTF-8: {error}") from error
 

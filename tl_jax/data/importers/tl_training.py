@@ -8,13 +8,13 @@ and holds a JSON list of OpenAI-style function objects; then come ``user``, ``as
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.assistant import assistant_turn, unparsable_turn
+from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.schemas import normalised_tool, repair_tags
 from tl_jax.data.schema import Message, RowError, Trajectory
 
@@ -73,7 +73,7 @@ def _first(row: Any) -> Mapping[str, Any]:
 
 def _tools(text: Any, repairs: Counter[str]) -> tuple[ToolSpec, ...]:
     try:
-        functions = json.loads(text)
+        functions = load_json(text, "it")
         if not isinstance(functions, list):
             raise ValueError("not a list")
         return tuple(_required_first(normalised_tool(entry, repairs), entry) for entry in functions)
