@@ -21,11 +21,22 @@ def drawn(seed, count=120):
     return random.Random(seed).choices(WORDS, k=count)
 
 
-def test_case_and_punctuation_do_not_make_a_new_dialogue(trajectory):
+def test_blanks_do_not_make_a_new_dialogue(trajectory):
     duplicates = Duplicates(near=False)
     assert duplicates.find(saying(trajectory, ["Hello,", "there!"], line=4)) is None
-    found = duplicates.find(saying(trajectory, ["hello", " THERE"], line=5))
+    found = duplicates.find(saying(trajectory, ["Hello,", "\n there! "], line=5))
     assert (found.kind, found.of, found.similarity) == ("exact", ("made.jsonl", 4, "t4"), 1.0)
+
+
+@pytest.mark.parametrize(
+    "one, other", [("write C", "write C++"), ("move 5", "move -5"), ("2 > 1", "2 < 1"), ("a", "A")]
+)
+def test_signs_and_case_make_another_dialogue_but_no_other_words(trajectory, one, other):
+    for near, expected in ((False, None), (True, "near")):
+        duplicates = Duplicates(near)
+        assert duplicates.find(saying(trajectory, [one])) is None
+        found = duplicates.find(saying(trajectory, [other]))
+        assert (found and found.kind) == expected
 
 
 @pytest.mark.parametrize("near, expected", [(False, None), (True, "near")])
@@ -39,7 +50,7 @@ def test_other_tools_make_another_example_of_the_same_dialogue(trajectory, near,
 
 def test_other_arguments_make_another_dialogue(trajectory):
     duplicates = Duplicates(near=False)
-    for query in ("love", "hate"):
+    for query in ("love", "hate", 5, -5, "5", [5]):
         turn = Message("assistant", "", (ToolCall("search_advice", {"query": query}),))
         messages = (trajectory.messages[0], turn)
         assert duplicates.find(dataclasses.replace(trajectory, messages=messages)) is None

@@ -49,7 +49,7 @@ from tl_jax.data.tally import SIDES, Tally
 from tl_jax.data.template_trial import TEMPLATES, open_template
 from tl_jax.data.tokenizer import Tokenizer
 
-_FORMAT_VERSION = 5
+_FORMAT_VERSION = 6
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (

@@ -1,4 +1,4 @@
-"""Find trajectories that occur again, word for word or nearly so.
+"""Find trajectories that occur again, letter for letter or nearly so.
 
 Near duplicates are found by MinHash over runs of five words with banded signatures: time is
 linear in the text, memory about 2 KiB per trajectory.
@@ -14,7 +14,6 @@ import numpy as np
 from tl_jax.data.ngrams import dialogue, digest, ngrams, tool_set, words
 from tl_jax.data.schema import Trajectory
 
-MODES = ("keep", "exact", "near")
 SIMILARITY = 0.8
 """Least estimated Jaccard similarity of the word runs of near duplicates."""
 
@@ -42,8 +41,9 @@ class Duplicate:
 class Duplicates:
     """The trajectories met so far.
 
-    Exact duplicates have the same words in all turns and the same tools and parameters. Near
-    duplicates have dialogues of similarity 0.8 or more, whatever their tools.
+    Exact duplicates have the same text in all turns but for the amount of blanks, and the same
+    tools and parameters. Near duplicates have words of similarity 0.8 or more, whatever their case,
+    their punctuation and their tools: ``f(x=5)`` and ``f(x=-5)`` have the same words.
 
     Args:
       near: Look for near duplicates, too.
@@ -63,12 +63,12 @@ class Duplicates:
 
     def find(self, trajectory: Trajectory) -> Duplicate | None:
         """Return why a trajectory is a duplicate; if it is none, remember it."""
-        tokens = words(dialogue(trajectory.messages))
-        whole = digest([*tokens, tool_set(trajectory.tools).hex()])
+        text = dialogue(trajectory.messages)
+        whole = digest([*text.split(), tool_set(trajectory.tools).hex()])
         if (number := self._exact.get(whole)) is not None:
             return Duplicate("exact", self._places[number], 1.0)
         if self._near:
-            signature = self._signature(tokens)
+            signature = self._signature(words(text))
             keys = _band_keys(signature)
             if (found := self._similar(signature, keys)) is not None:
                 return found

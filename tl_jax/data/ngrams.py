@@ -28,7 +28,8 @@ def words(text: str) -> list[str]:
 
 def digest(items: Iterable[str]) -> bytes:
     """Return 16 bytes that stand for a sequence of texts."""
-    return hashlib.blake2b("\x00".join(items).encode(), digest_size=16).digest()
+    data = "\x00".join(items).encode(errors="surrogatepass")  # evaluation sets are not checked
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def ngrams(tokens: Sequence[str], size: int) -> np.ndarray:
