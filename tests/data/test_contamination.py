@@ -104,6 +104,15 @@ def test_a_set_that_cannot_be_compared_with_is_refused(tmp_path, write):
         EvaluationSets([str(tmp_path / "bad.jsonl")])
 
 
+def test_sets_may_hold_the_same_queries(trajectory, write):
+    first = write({"query": "is it warm"}, {"query": "is it cold"})
+    second = write({"query": "Is it cold?"}, {"query": "is it cold"}, name="again.jsonl")
+    sets = EvaluationSets([first, second, first])
+    assert [entry["queries"] for entry in sets.counts.values()] == [2, 1]
+    (hit,) = sets.hits(asking(trajectory, "is it cold"))
+    assert (hit.path, hit.row) == (first, 1)
+
+
 def test_json_and_compressed_sets_are_read(trajectory, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([{"query": "is it warm"}]))
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as stream:

@@ -18,7 +18,6 @@ from tl_jax.data.ngrams import digest, ngrams, tool_set, words
 from tl_jax.data.schema import DataError, RowError, Trajectory
 
 CHECKS = ("query", "ngrams", "tools")
-ACTIONS = ("remove", "report")
 RUN = 13
 """Words of a run that counts as overlap."""
 COMMON = 10
@@ -63,6 +62,9 @@ class EvaluationSets:
     Raises:
       DataError: A file that cannot be read or holds nothing to compare with.
       ValueError: An unknown check.
+
+    Attributes:
+      counts: Of each file, the different ``queries`` and ``tool_sets`` in it.
     """
 
     def __init__(self, paths: Sequence[str], checks: Sequence[str] = CHECKS):
@@ -75,20 +77,23 @@ class EvaluationSets:
         places: list[tuple[str, int]] = []
         self.counts: dict[str, dict[str, int]] = {}
         for path in paths:
-            before = len(self._queries), len(self._tools)
+            queries: set[bytes] = set()
+            tool_sets: set[bytes] = set()
             for number, row in _rows(path):
                 for text in _queries(row):
-                    tokens = words(text)
-                    if tokens and (key := digest(tokens)) not in self._queries:
+                    if not (tokens := words(text)):
+                        continue
+                    queries.add(key := digest(tokens))
+                    if key not in self._queries:
                         self._queries[key] = (path, number)
                         runs.append(np.unique(ngrams(tokens, RUN)))
                         places.append((path, number))
                 for tools in _tool_lists(row):
-                    self._tools.setdefault(tool_set(tools), (path, number))
-            found = len(self._queries) - before[0], len(self._tools) - before[1]
-            if not any(found) and path not in self.counts:
-                raise DataError(f"{path}: no queries and no tools found that an earlier set lacks")
-            self.counts[path] = {"queries": found[0], "tool_sets": found[1]}
+                    tool_sets.add(key := tool_set(tools))
+                    self._tools.setdefault(key, (path, number))
+            if not queries and not tool_sets:
+                raise DataError(f"{path}: no queries and no tools found to compare with")
+            self.counts[path] = {"queries": len(queries), "tool_sets": len(tool_sets)}
         self._runs, self._places = _rare(runs), places
 
     def hits(self, trajectory: Trajectory) -> list[Hit]:
