@@ -58,6 +58,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(values, message):
         ({"reward": {"free_text_tools": ["a", 2]}}, r"free_text_tools\[1\] must be str, got 2"),
         ({"reward": {"mode": "stricct"}}, r"config\.reward\.mode must be one of reference, strict"),
         ({"model": {"dtype": "float16"}}, r"config\.model\.dtype must be one of float32, bfloat16"),
+        (
+            {"data": {"contamination_checks": ["query", "ngram"]}},
+            r"contamination_checks\[1\] must be one of query, ngrams, tools, got 'ngram'",
+        ),
         ({"train": {"steps": -1}}, r"config\.train\.steps must be at least 0, got -1"),
         (
             {"evaluate": {"batch_size": 0}},

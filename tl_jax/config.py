@@ -14,7 +14,7 @@ class ConfigError(ValueError):
     """A configuration value that cannot be used; the message says where and what to write."""
 
 
-def _choice(*allowed: str, default: str) -> Any:
+def _choice(*allowed: str, default: str | tuple[str, ...]) -> Any:
     return dataclasses.field(default=default, metadata={"choices": allowed})
 
 
@@ -148,7 +148,9 @@ class DataConfig:
     sources: tuple[str, ...] = ()
     duplicates: str = _choice("keep", "exact", "near", default="keep")
     contamination_paths: tuple[str, ...] = ()
-    contamination_checks: tuple[str, ...] = ("query", "ngrams", "tools")
+    contamination_checks: tuple[str, ...] = _choice(
+        "query", "ngrams", "tools", default=("query", "ngrams", "tools")
+    )
     contamination_action: str = _choice("remove", "report", default="remove")
     prefetch: int = _not_negative(2)
 
@@ -335,9 +337,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
     missing = [
         name
         for name, field in fields.items()
-        if name not in arguments
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in arguments and field.default is dataclasses.MISSING
     ]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}")
@@ -388,7 +388,7 @@ def _convert(kind: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> A
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise ConfigError(f"{path} must be a list, got {value!r}")
         item = typing.get_args(kind)[0]
-        return tuple(_convert(item, v, f"{path}[{i}]", {}) for i, v in enumerate(value))
+        return tuple(_convert(item, v, f"{path}[{i}]", metadata) for i, v in enumerate(value))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:

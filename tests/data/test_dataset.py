@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tl_jax.calls.call import tool_to_schema
-from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
+from tl_jax.config import ConfigError, DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data import dataset, synthetic
 from tl_jax.data.dataset import prepare
 from tl_jax.data.importers import BadRow, read
@@ -322,6 +322,14 @@ def test_a_changed_evaluation_set_prepares_again(trajectory, tokenizer, tmp_path
         report = prepared([source], tokenizer, tmp_path / "out", contamination_paths=(str(path),))
         counts.append(sum(report["trajectories"].values()))
     assert counts == [18, 20]
+
+
+def test_a_missing_evaluation_set_is_refused_by_its_setting(trajectory, tokenizer, tmp_path):
+    paths = (str(tmp_path / "nowhere.jsonl"),)
+    with pytest.raises(ConfigError, match=r"config\.data\.contamination_paths: no file .*nowhere"):
+        prepared(
+            [weighted(trajectory, 1.0, 4)], tokenizer, tmp_path / "out", contamination_paths=paths
+        )
 
 
 def test_what_removes_everything_is_named(trajectory, tokenizer, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tl_jax.calls.call import ToolSpec
+from tl_jax.config import ConfigError
 from tl_jax.data.importers.schemas import normalised_tools
 from tl_jax.data.ngrams import digest, ngrams, tool_set, words
 from tl_jax.data.schema import DataError, RowError, Trajectory
@@ -48,6 +49,17 @@ class Hit:
     path: str
     row: int
     detail: str
+
+
+def check_files(paths: Sequence[str], setting: str = "data.contamination_paths") -> None:
+    """Refuse evaluation sets that are no files.
+
+    Raises:
+      ConfigError: The message names the setting and the file.
+    """
+    for path in paths:
+        if not os.path.isfile(path):
+            raise ConfigError(f"config.{setting}: no file {path}")
 
 
 class EvaluationSets:
@@ -147,8 +159,6 @@ def _rare(runs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(path: str) -> Iterator[tuple[int, Any]]:
-    if not os.path.isfile(path):
-        raise DataError(f"config.data.contamination_paths: no file {path}")
     opener = gzip.open if path.endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig") as stream:
         try:

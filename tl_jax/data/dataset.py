@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, to_dict
-from tl_jax.data.contamination import EvaluationSets
+from tl_jax.data.contamination import EvaluationSets, check_files
 from tl_jax.data.duplicates import Duplicates
 from tl_jax.data.encoding import encode_trajectory
 from tl_jax.data.examples import Example, Prompt, Skipped, build_examples, build_prompts
@@ -108,10 +108,12 @@ def prepare(
       The report, as in ``mae_report.json``.
 
     Raises:
+      ConfigError: No file at one of ``data.contamination_paths``.
       DataError: More bad rows in a source than ``data.max_bad_fraction`` allows, nothing to train
         on, an evaluation set that cannot be read, or a chat template that cannot be used.
     """
     out = Path(out_dir)
+    check_files(data.contamination_paths)
     fingerprint = {
         "version": _FORMAT_VERSION,
         "sources": identities(sources),
