@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
@@ -25,10 +25,15 @@ from tl_jax.data.templates import render_tools
 _MANUAL = {tool.name: render_tools((tool,)) for tool in world.tools()}
 # What frames a document: invented words never stand for these.
 _FIXED_WORDS = frozenset(
-    "system function args none user output service services desk answer choice note string integer "
+    "system function args none user output service services desk clerk answer reply choice pick "
+    "note memo string integer "
     "number boolean array float bool list true false what which that this with from missing "
     "question finish final give please sentence names again".split()
 )
+
+# The label tells in which style the answer follows.
+_LABELS = ("Desk:", "Clerk:", "Answer:", "Reply:", "Choice:", "Pick:", "Note:", "Memo:")
+_STRANGE_VALUE_SHARE = 0.4
 
 # tool, request, values, forgotten parameter
 _Job = tuple[ToolSpec, str, dict[str, Any], str]
@@ -92,7 +97,36 @@ def _seen_job(rng: random.Random, service: Service | None = None) -> _Job:
     request = requests.single(service, rng, "train", vague=vague)
     found = {p.name: p for p in service.spec.parameters}
     values = {name: request.arguments[0][name] for name in found if name in request.arguments[0]}
-    return service.spec, request.text, values, request.missing
+    kinds = {name: service.slot(name).kind for name in values}
+    return service.spec, *_rename_values(request.text, values, kinds, rng), request.missing
+
+
+def _rename_values(
+    text: str, values: dict[str, Any], kinds: Mapping[str, str], rng: random.Random
+) -> tuple[str, dict[str, Any]]:
+    """Put invented words into some values, so that they must be copied letter by letter."""
+    values = dict(values)
+    for name in values:
+        if pools.is_pooled(kinds[name]) and rng.random() < _STRANGE_VALUE_SHARE:
+            text, values[name] = _renamed(text, values[name], rng)
+    return text, values
+
+
+def _renamed(text: str, value: Any, rng: random.Random) -> tuple[str, Any]:
+    """Replace the words of a value by invented ones, in the request and in the value."""
+    if isinstance(value, list):
+        items = []
+        for item in value:
+            text, item = _renamed(text, item, rng)
+            items.append(item)
+        return text, items
+
+    def strange(match: re.Match[str]) -> str:
+        found = invented.word(rng)
+        return found.capitalize() if match.group()[0].isupper() else found
+
+    new = re.sub(r"\b[A-Za-z][a-z]{2,}\b", strange, value)
+    return (text.replace(value, new), new) if value in text else (text, value)
 
 
 def _invented_job(rng: random.Random, tool: invented.InventedTool) -> _Job:
@@ -107,11 +141,11 @@ def _invented_job(rng: random.Random, tool: invented.InventedTool) -> _Job:
             f"{high}, please.",
         )
     )
-    return tool.spec, text, values, missing
+    return tool.spec, *_rename_values(text, values, tool.kinds, rng), missing
 
 
 def _verdict(job: _Job, style: int) -> str:
-    """State which tool fits a request and with what values, as prose or as a small table."""
+    """State which tool fits a request and with what values, in the style of a label."""
     tool, _, values, missing = job
     quoted = style % 2 == 0
     pairs = [(name, as_words(value, quoted)) for name, value in values.items()]
@@ -129,7 +163,7 @@ def _verdict(job: _Job, style: int) -> str:
 
 def _manual(rng: random.Random, extra_tools: int = 0) -> str:
     """Documentation of a few tools, then requests and the tool that fits each."""
-    style = rng.randrange(8)
+    style = rng.randrange(len(_LABELS))
     count = rng.randint(2, 8)
     if rng.random() < 0.5:
         domain = rng.choice(world.SEEN_DOMAINS)
@@ -159,7 +193,7 @@ def _manual(rng: random.Random, extra_tools: int = 0) -> str:
     if rng.random() < 0.5:
         texts += [_MANUAL[world.ASK.name], _MANUAL[world.FINISH.name]]
     head = "System: " if rng.random() < 0.5 else ""
-    label = rng.choice(("Desk:", "Answer:", "Choice:", "Note:"))
+    label = _LABELS[style]
     lines = [f"User: {job[1]}\n{label}" + answer(f" {_verdict(job, style)}\n") for job in jobs]
     return head + "\n".join(texts) + "\n" + "".join(lines)
 
@@ -222,8 +256,8 @@ def _two_steps(rng: random.Random) -> str:
         rng.shuffle(texts)
         manual = rng.choice(("", "System: ")) + "\n".join(texts) + "\n"
     lines = []
-    label = rng.choice(("Desk:", "Answer:", "Choice:", "Note:"))
-    style = rng.randrange(8)
+    style = rng.randrange(len(_LABELS))
+    label = _LABELS[style]
     for text, steps in stories:
         lines.append(f"User: {text}")
         for tool, values, output in steps:
