@@ -63,12 +63,12 @@ def key_token_weights(
     w_max: float,
     mode: str,
     closer_positions: Iterable[int] = (),
-    eos_included: bool = True,
 ) -> list[float]:
     """Return the loss weight of every token of a reply that is one call.
 
     Args:
-      reply_ids: Tokens of the reply, the first of the tool name first.
+      reply_ids: Tokens of the reply, the first of the tool name first, the end-of-sequence token
+        last.
       name_ids: Tokens of the gold name.
       rival_name_ids: Tokens of the other names, tokenised in the same left context.
       w_max: Largest weight.
@@ -77,17 +77,12 @@ def key_token_weights(
         ``"code"``: other tokens are all that are neither key nor closers, the end-of-sequence
         token with them. ``"off"``: all weights are 1.
       closer_positions: Positions of the tokens that close a value (``"code"`` only).
-      eos_included: Whether the last of ``reply_ids`` is the end-of-sequence token.
 
     Source: method figure (``paper``), code/pkt/utils.py (``code``) of the TL-Training release.
     """
+    positions = key_positions(name_ids, rival_name_ids)
     return weights_at(
-        len(reply_ids),
-        key_positions(name_ids, rival_name_ids),
-        w_max=w_max,
-        mode=mode,
-        closer_positions=closer_positions,
-        eos_included=eos_included,
+        len(reply_ids), positions, w_max=w_max, mode=mode, closer_positions=closer_positions
     )
 
 
@@ -98,9 +93,8 @@ def weights_at(
     w_max: float,
     mode: str,
     closer_positions: Iterable[int] = (),
-    eos_included: bool = True,
 ) -> list[float]:
-    """Return the weights of ``length`` reply tokens with the given key positions."""
+    """Return the weights of ``length`` reply tokens, the end-of-sequence token among them."""
     if mode not in MODES:
         raise ValueError(f"unknown key token mode {mode!r}; known: {', '.join(MODES)}")
     weights = [1.0] * length
@@ -108,8 +102,7 @@ def weights_at(
     if mode == "off" or not key:
         return weights
     if mode != "code":
-        counted = range(length - eos_included)
-        other = sum(p not in key for p in counted)
+        other = sum(p not in key for p in range(length - 1))
     else:
         closers = set(closer_positions)
         other = sum(p not in key and p not in closers for p in range(length))
@@ -132,7 +125,6 @@ def reply_weights(
     w_max: float,
     parameter_names: bool = True,
     enum_values: bool = True,
-    eos_included: bool = True,
 ) -> tuple[list[float], list[int]]:
     """Weight the tokens of one rendered reply.
 
@@ -140,8 +132,7 @@ def reply_weights(
       text: Rendered text that ``reply`` speaks about.
       reply: Spans of the reply.
       calls: The calls it was rendered from.
-      ids: Tokens of ``text[reply.start : reply.stop]``, then the end-of-sequence token if
-        ``eos_included``.
+      ids: Tokens of ``text[reply.start : reply.stop]``, then the end-of-sequence token.
       offsets: Character ranges in ``text`` of the tokens without the end-of-sequence token.
       tools: Tools in the prompt.
       rivals: Tokeniser of rival names and values.
@@ -150,7 +141,6 @@ def reply_weights(
       parameter_names: The first token of each parameter name is key (``"extended"`` only).
       enum_values: The tokens at which the values of an enumerated parameter part are key
         (``"extended"`` only).
-      eos_included: Whether ``ids`` ends with the end-of-sequence token.
 
     Returns:
       Weights, and the key positions, both counted from the first token of the reply.
@@ -175,14 +165,7 @@ def reply_weights(
         ends = [value[1] for _, value in spans.arguments] or [spans.call[1] - 1]
         for end in ends:
             closers.update(tokens_over(offsets, (end, end + 1)))
-    weights = weights_at(
-        len(ids),
-        keys,
-        w_max=w_max,
-        mode=mode,
-        closer_positions=closers,
-        eos_included=eos_included,
-    )
+    weights = weights_at(len(ids), keys, w_max=w_max, mode=mode, closer_positions=closers)
     return weights, sorted(keys)
 
 
