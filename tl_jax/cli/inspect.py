@@ -24,6 +24,7 @@ from tl_jax.cli import prepare
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError
 from tl_jax.data import dataset, marks
+from tl_jax.data.examples import DROPPED_TAG, ELIDED_TAG
 from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.parallel import processes
 from tl_jax.report.sample import LEVELS, TURN_COLUMNS, Piece, Sample, describe, write_page
@@ -80,9 +81,11 @@ def read_sample(row: dict[str, Any], number: int, tokenizer: Tokenizer) -> Sampl
     added = tokenizer.backend.get_added_tokens_decoder()
     control = {token for token, what in added.items() if what.special}
     place = f", line {tags['line']}" if int(tags["line"]) >= 0 else ""
-    left_out = f"; {tags['elided']} tool feedbacks are left out to fit" if "elided" in tags else ""
-    if "dropped_messages" in tags:
-        left_out += f"; {tags['dropped_messages']} old messages are left out to fit"
+    left_out = "".join(
+        f"; {tags[tag]} {what} are left out to fit"
+        for tag, what in ((ELIDED_TAG, "tool feedbacks"), (DROPPED_TAG, "old messages"))
+        if tag in tags
+    )
     return describe(
         f"Example {number}: {row['id']}",
         f"from {tags['source'] or 'an unnamed source'}{place}, trajectory {tags['trajectory']}"
