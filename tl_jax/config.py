@@ -119,8 +119,8 @@ class DataConfig:
     read, and which token ends a reply. Samples longer than ``max_length`` lose old tool feedback,
     then old turns.
 
-    ``packing_fit="sorted"`` packs long examples tighter: it sorts those that ``packing_bins`` rows
-    hold by length; ``"stream"`` takes them as they come.
+    ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
+    rows hold by length; ``"stream"`` takes them as they come.
 
     ``sources`` mixes several files (then ``path`` stays as it is): each is
     ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the

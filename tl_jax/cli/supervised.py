@@ -15,7 +15,7 @@ from tl_jax.config import ConfigError
 from tl_jax.data import dataset
 from tl_jax.data.pipeline import make_loader
 from tl_jax.models import functional
-from tl_jax.parallel import processes, sharding
+from tl_jax.parallel import sharding
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
 from tl_jax.train.checkpoint import Checkpoints
@@ -112,6 +112,8 @@ def open_loader(workspace: Workspace) -> grain.DatasetIterator:
 
 def _loader(workspace: Workspace, name: str, *, repeat: bool) -> grain.DatasetIterator:
     data = workspace.config.data
+    # The first rows of a sorted window are its longest examples: no sample of the held-out ones.
+    fit = data.packing_fit if repeat else "stream"
     return make_loader(
         workspace.data_dir / name,
         length=data.max_length,
@@ -119,7 +121,7 @@ def _loader(workspace: Workspace, name: str, *, repeat: bool) -> grain.DatasetIt
         seed=workspace.config.seed,
         packing=data.packing,
         packing_bins=data.packing_bins,
-        packing_fit=data.packing_fit,
+        packing_fit=fit,
         shuffle=repeat,
         repeat=repeat,
         host_index=jax.process_index(),
@@ -165,6 +167,5 @@ def _first_batches(workspace: Workspace, rows: jax.sharding.NamedSharding) -> It
     loader = _loader(workspace, dataset.VALIDATION, repeat=False)
     batches = list(itertools.islice(loader, workspace.config.train.eval_batches))
     loader.close()
-    # Hosts may hold different numbers of batches; a step needs a part from each.
-    for batch in batches[: processes.least(len(batches))]:
+    for batch in batches:  # as many on every host
         yield place(batch, rows)

@@ -9,7 +9,6 @@ import time
 from typing import NoReturn
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from tl_jax.config import ConfigError
@@ -26,13 +25,6 @@ def wait_for_all(name: str) -> None:
     """Wait until every process has come to the point called ``name``."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
-
-
-def least(number: int) -> int:
-    """Return the smallest ``number`` of any process."""
-    if jax.process_count() == 1:
-        return number
-    return int(np.min(multihost_utils.process_allgather(np.int32(number))))
 
 
 def require_one(what: str) -> None:

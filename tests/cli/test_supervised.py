@@ -1,0 +1,45 @@
+"""Validation reads a fair part of the held-out examples."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tl_jax.cli import supervised
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import DataConfig, RunConfig
+from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """Held-out examples that get longer and longer, and the same to train on."""
+    rows = [
+        {"id": str(n), "ids": list(range(n, 2 * n)), "weights": [1.0] * n, "tags": {}}
+        for n in range(2, 40)
+    ]
+    (tmp_path / "data").mkdir()
+    for name in (EXAMPLES, VALIDATION):
+        (tmp_path / "data" / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def first_batch(run_dir, name, fit, *, repeat):
+    data = DataConfig(max_length=64, batch_size=2, packing_bins=8, packing_fit=fit, prefetch=0)
+    run = Workspace(RunConfig(run_dir=str(run_dir), data=data))
+    loader = supervised._loader(run, name, repeat=repeat)
+    batch = next(loader)
+    loader.close()
+    return batch["tokens"]
+
+
+def test_validation_does_not_begin_with_the_longest_examples(run_dir):
+    stream, ordered = (
+        first_batch(run_dir, VALIDATION, fit, repeat=False) for fit in ("stream", "sorted")
+    )
+    np.testing.assert_array_equal(stream, ordered)
+    assert stream[0, 0] == 2
+    stream, ordered = (
+        first_batch(run_dir, EXAMPLES, fit, repeat=True) for fit in ("stream", "sorted")
+    )
+    assert not np.array_equal(stream, ordered)
