@@ -1,14 +1,15 @@
-"""Feedback rules and the choice of trained turns."""
+"""The choice of trained turns."""
 
 import dataclasses
 import json
-import time
 
 import pytest
 
 from tl_jax.calls.call import ToolCall
+from tl_jax.data import feedback, mae
+from tl_jax.data.feedback import classify_feedback
 from tl_jax.data.importers import read
-from tl_jax.data.mae import LabelCounts, classify_feedback, label_turns, sample_id
+from tl_jax.data.mae import LabelCounts, label_turns, sample_id
 from tl_jax.data.schema import Message
 from tl_jax.data.templates import render_sample, render_tools
 
@@ -18,123 +19,13 @@ def call(name, **arguments):
     return Message("assistant", "", (ToolCall(name, arguments),))
 
 
-# Text, is it an error, category.
-STRUCTURED = [
-    ("name 'find' is not defined", True, "tool_hallucination"),
-    ("Unknown tool find_advice", True, "tool_hallucination"),
-    ("f() got an unexpected keyword argument 'q'", True, "parameter_hallucination"),
-    ("f() missing 1 required positional argument: 'x'", True, "parameter_missing"),
-    ('{"error": "name and type can not both be None."}', True, "parameter_missing"),
-    ('{"code": 422, "error": "Not a valid argument for \'size\'"}', True, "content_filling"),
-    ("400 Client Error: Bad Request for url: x", True, "content_filling"),
-    ("500 Internal Server", True, "service"),
-    ('{"message": "Unauthorized"}', True, "service"),
-    ('{"detail": "Slow down", "status": 429}', True, "service"),
-    ("HTTPSConnectionPool(host='x'): Max retries exceeded with url: /", True, "service"),
-    ("requests.exceptions.ConnectionError: x", True, "service"),
-    ("{'errors': [{'detail': 'Invalid CIDR format.', 'status': 400}]}", True, "content_filling"),
-    ('{"success": false, "message": "Reserved range"}', True, "unknown"),
-    ('{"errors": [{"code": "X", "detail": "Invalid date', True, "content_filling"),
-    ("'related_searches'", True, "service"),
-    ("terror attack", False, "all_right"),
-    ('{"slip": "A reign of terror ended"}', False, "all_right"),
-    ('{"errors": []}', False, "all_right"),
-    ('{"error": null}', False, "all_right"),
-    ('{"error": "", "errors": {}, "data": [1]}', False, "all_right"),
-    ('{"status": {"error_code": 0, "error_message": null}, "data": {"a": 1}}', False, "all_right"),
-    ("{'status': 'ok', 'errors': []}", False, "all_right"),
-    ('{"title": "How I fixed a TypeError: a story", "id": 404}', False, "all_right"),
-    ('{"get": "seasons", "errors": [], "response": [2012, 20', False, "all_right"),
-    ("mirror", False, "all_right"),
-    ("", False, "all_right"),
-    ("No errors found", False, "nothing_found"),
-    ('{"error": "No activity found with the specified parameters"}', False, "nothing_found"),
-    ('{"error": {"code": 404, "message": "No matching location found."}}', False, "nothing_found"),
-    ("[]", False, "nothing_found"),
-]
-
-
-@pytest.mark.parametrize(("text", "is_error", "category"), STRUCTURED)
-def test_structured_rules_tell_errors_from_results(text, is_error, category):
-    status = classify_feedback(text, mode="structured")
-    assert (status.is_error, status.category) == (is_error, category)
-    assert status.reason
-
-
-def test_reference_rule_fires_on_the_letters_of_error():
-    assert classify_feedback("terror attack", mode="reference").is_error
-    assert classify_feedback("No err or", mode="reference").is_error
-    assert not classify_feedback("Invalid parameter", mode="reference").is_error
-
-
-def test_reference_reason_names_the_narrowest_phrase():
-    status = classify_feedback("400 Client Error: x", mode="reference")
-    assert status.reason == "400 Client Error"
-
-
-def test_unknown_modes_are_refused(trajectory):
-    with pytest.raises(ValueError, match="reference, structured"):
-        classify_feedback("x", mode="fuzzy")
+def test_unknown_rules_are_refused(trajectory):
     with pytest.raises(ValueError, match="off, reference, structured"):
         label_turns(trajectory, "fuzzy")
 
 
-MCP = "meta=None content=[TextContent(type='text', text='"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{" * 100_000,
-        "[" * 19_000,
-        "{" + "-" * 19_000 + "1}",
-        "{'a': " + "(" * 9_000 + "}",
-        "no " * 160_000,
-        "'" + "a " * 250_000,
-        "\n" * 500_000,
-        "a: " * 160_000,
-        "error " * 80_000,
-        "meta=" * 100_000,
-        MCP + "', annotations=] structuredContent=" * 14_000 + " isError=False",
-        MCP + "[" * 19_000 + "', annotations=None)] isError=False",
-        '{"response": "' + "[" * 9_000 + '"}',
-        "field " * 80_000 + "required",
-        "line 1: " * 60_000,
-    ],
-)
-def test_hostile_feedback_is_judged_quickly(text):
-    begin = time.perf_counter()
-    for mode in ("structured", "reference"):
-        classify_feedback(text, mode=mode)
-    assert time.perf_counter() - begin < 0.5
-
-
-def mcp(text, failed, inner=None):
-    """A Model Context Protocol result as Python writes it."""
-    if inner is not None:
-        content = [{"type": "text", "text": text, "annotations": None}]
-        text = json.dumps({"_meta": None, "content": content, "isError": inner}, indent=2)
-    piece = f"TextContent(type='text', text={text!r}, annotations=None)"
-    return f"meta=None content=[{piece}] isError={failed}"
-
-
-@pytest.mark.parametrize(
-    ("text", "is_error", "category"),
-    [
-        (mcp("'path' is a required property", True), True, "parameter_missing"),
-        (mcp("Error: ENOENT: no such file", False, True), True, "content_filling"),
-        (mcp('{"status": "error", "message": "Package not found"}', False, False), True,
-         "content_filling"),
-        (mcp("it's \"quoted\" and fine", False), False, "all_right"),
-        (mcp("Heading 'Errors' added", False, False), False, "all_right"),
-        (mcp("[]", False, False), False, "nothing_found"),
-        ('{"content": [{"type": "text", "text": "No such page"}], "isError": true}', True,
-         "content_filling"),
-    ],
-)  # fmt: skip
-def test_wrapped_results_are_judged_by_their_flag_and_then_by_their_text(text, is_error, category):
-    status = classify_feedback(text, mode="structured")
-    assert (status.is_error, status.category) == (is_error, category)
+def test_the_rules_for_feedback_can_be_had_where_they_are_applied():
+    assert mae.classify_feedback is feedback.classify_feedback
 
 
 def verdicts(trajectory, mode):

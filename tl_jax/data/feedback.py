@@ -198,7 +198,7 @@ def _judge_document(document: Any, tool: str, depth: int) -> FeedbackStatus:
         [
             value
             for name, (_, value) in fields.items()
-            if name in rules.ERROR_KEYS or name in rules.MESSAGE_KEYS
+            if name in rules.ERROR_KEYS | rules.MESSAGE_KEYS | rules.TITLE_KEYS
         ]
     )
     code = (c for n, (_, v) in fields.items() if n in rules.CODE_KEYS and (c := _http_code(v)))
@@ -209,8 +209,9 @@ def _judge_document(document: Any, tool: str, depth: int) -> FeedbackStatus:
             return _error_or_nothing(f"error key {key!r}", message, code, tool)
     for name, (key, value) in fields.items():
         if name in rules.CODE_KEYS and _http_code(value):
-            return _error_or_nothing(f"http {http}", message, http, tool)
-        if name in ("status", "state", "result") and str(value).lower() in rules.BAD_STATUS:
+            if name not in rules.VAGUE_CODE_KEYS or _is_report(fields):
+                return _error_or_nothing(f"http {http}", message, http, tool)
+        if name in ("status", "state", "result") and _is_bad_status(name, value, fields):
             return _error_or_nothing(f"field {key!r} is {value!r}", message, 0, tool)
         if name in ("success", "ok", "succeeded") and value is False:
             return _error_or_nothing(f"field {key!r} is false", message, 0, tool)
@@ -218,16 +219,33 @@ def _judge_document(document: Any, tool: str, depth: int) -> FeedbackStatus:
     if inner.is_error:
         return inner
     # A document that says nothing but a message is judged by the message.
-    if message and len(fields) <= 4:
-        known = rules.MESSAGE_KEYS | rules.CODE_KEYS | {"type", "documentationurl", "success"}
-        if all(name in known for name in fields):
-            return _judge_text(message, tool)
+    told = _words([v for n, (_, v) in fields.items() if n in rules.MESSAGE_KEYS])
+    if told and len(fields) <= 4:
+        known = rules.MESSAGE_KEYS | rules.TITLE_KEYS | rules.CODE_KEYS
+        if fields.keys() <= known | {"type", "documentationurl", "success"}:
+            return _judge_text(told, tool)
         plain = _words([v for n, (_, v) in fields.items() if n in rules.PLAIN_MESSAGE_KEYS])
         if plain and all(isinstance(v, (str, int, float)) for _, v in fields.values()):
             found = _judge_text(plain, tool)
             if found is not _OK:
                 return found
     return _declined(fields) or _empty(fields) or inner
+
+
+def _is_report(fields: Mapping[str, tuple[Any, Any]]) -> bool:
+    """Whether a document tells how the call went; it may hold nothing else, or has a message."""
+    return any(n in rules.PLAIN_MESSAGE_KEYS and v for n, (_, v) in fields.items()) or all(
+        n in rules.REPORT_KEYS or _is_empty(v) for n, (_, v) in fields.items()
+    )
+
+
+def _is_bad_status(name: str, value: Any, fields: Mapping[str, tuple[Any, Any]]) -> bool:
+    word = value.lower() if isinstance(value, str) else ""
+    if word in rules.BAD_STATUS or (name, word) == ("status", "fail"):
+        return True
+    return word in rules.VAGUE_STATUS and all(
+        n in rules.REPORT_KEYS or _is_empty(v) for n, (_, v) in fields.items()
+    )
 
 
 def _inside(fields: Mapping[str, tuple[Any, Any]], tool: str, depth: int) -> FeedbackStatus:
@@ -297,14 +315,15 @@ def _words(values: Any) -> str:
     return " ".join(found)
 
 
-def _is_empty(value: Any) -> bool:
+def _is_empty(value: Any, depth: int = 8) -> bool:
+    """Whether an error field says that there is none; what is nested deeper says something."""
     if isinstance(value, str):
         return value.strip().lower() in rules.EMPTY_TEXT
-    if isinstance(value, Mapping):
-        return all(_is_empty(inner) for inner in value.values())
-    if isinstance(value, (list, tuple)):
-        return all(_is_empty(inner) for inner in value)
-    return not value
+    if isinstance(value, (Mapping, list, tuple)):
+        values = value.values() if isinstance(value, Mapping) else value
+        return not value or (depth > 0 and all(_is_empty(inner, depth - 1) for inner in values))
+    # A code of success stands in error fields as well.
+    return not value or (isinstance(value, int) and 200 <= value < 300)
 
 
 def _http_code(value: Any) -> int:

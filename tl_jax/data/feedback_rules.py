@@ -113,7 +113,8 @@ NO_RESULTS = re.compile(
 """A search whose result is empty, whatever else the text says."""
 
 NOT_FOUND = re.compile(
-    r"\b(?:not|never)[ _-](?:be )?found\b|\b(?:could not|couldn't|can't|cannot) find\b|\b404\b",
+    r"\b(?:not|never)[ _-](?:be )?found\b|\b(?:could not|couldn't|can't|cannot) find\b"
+    r"|(?:^|\b(?:http|error|code|status))\W{0,3}404\b(?!\s[a-z])",
     re.IGNORECASE,
 )
 """One named thing that is not there: for a search an empty result, else a wrong value."""
@@ -146,7 +147,13 @@ EXCEPTION_RULES = tuple(
             r"(?m)^\s{0,20}(?:[\w.]{1,80}\.)?[A-Z]\w{0,60}(?:Error|Exception)\b(?=\s{0,5}(?:[:(]|$))"
             r"|\bTraceback \(most recent call last\)",
         ),
-        ("exception text", r"^'[A-Za-z_][\w .-]{1,80}'$"),  # str() of a Python KeyError
+        # str() of a Python KeyError: the key where a tool expected its results, or one that is
+        # plainly a name. Any other text in quotes is a value.
+        (
+            "exception text",
+            r"^'(?:(?=[a-z]*_)[a-z_][a-z0-9_]{1,60}|errors?|data|results?|response|items|records|list"
+            r"|reviews|markets|content|choices|features|values?)'$",
+        ),
         (
             "exception text",
             r"\bname '\w+' is not defined|\brequired positional argument|\bunexpected keyword arg"
@@ -160,6 +167,19 @@ EXCEPTION_RULES = tuple(
 )
 
 _CANNOT = r"(?:can't|cannot|can not|could not|couldn't|unable to|failed to)"
+# What follows speaks about the call, not about the world: nothing stands before it in its sentence.
+_STARTS = r"(?:^|[:.!;\n]\s{0,3})\W{0,5}"
+_SPEAKER = (
+    r"(?:(?:sorry|unfortunately|oops)\W{1,3})?(?:(?:we|i|it|you|(?:(?:the|this|that|your|api) )?"
+    r"(?:server|service|request|tool|api|function|call|action|operation|system|client|query|command"
+    r"|download|upload|search|script|program|page|browser|module|connection|app|application))"
+    r" (?:(?:has|have|had|is|are|was|were|am) )?)?"
+)
+_INPUT = (
+    r"(?:parameter|argument|value|input|field|property|key|token|header|query|body|payload|url"
+    r"|password|username|credential|authentication|authori[sz]ation|login|format|id)s?"
+)
+_NAMED = r"(?:[\"'`\])>]|\b[a-z0-9]+_\w+|\b[a-z]+[A-Z]\w*|(?i:\b" + _INPUT + r"))"
 PHRASE_RULES = tuple(
     (name, re.compile(pattern))
     for name, pattern in (
@@ -181,14 +201,42 @@ PHRASE_RULES = tuple(
         ),
         (
             "phrase",
-            r"(?i)\b(?:un-?authori[sz]ed|not authori[sz]ed|forbidden|access denied"
-            r"|permission denied|rate limit(?:ed)?\b.{0,20}\b(?:exceeded|reached)|rate limited"
-            r"|too many requests|timed out|connection ?(?:refused|reset|aborted)"
-            r"|internal server|bad gateway|service unavailable|not[- ]supported|unprocessable"
-            r"|failed to|unable to|is required|(?:is )?not (?:a )?valid|must (?:provide|specify)"
-            r"|bad request)\b|^\W{0,5}(?:unrecogni[sz]ed|unknown|invalid|unsupported|illegal)\b"
-            r"|\bmust be (?:an? )?(?:integer|number|string|boolean|list|array|valid|one of|positive"
-            r"|between|greater|less|at least|at most)\b",
+            r"(?i)\b(?:access denied|permission denied|rate limit(?:ed)?\b.{0,20}\b(?:exceeded"
+            r"|reached)|rate limited|too many requests|timed out|connection ?(?:refused|reset"
+            r"|aborted)|internal server|bad gateway|service unavailable|not[- ]supported"
+            r"|unprocessable|bad request|not a valid)\b",
+        ),
+        (
+            "phrase",
+            r"(?i)" + _STARTS + r"(?:un-?authori[sz]ed|not authori[sz]ed|forbidden)\b"
+            r"(?=\s{0,3}(?:$|[^\w\s,]|access|request|user|client|api|to\b|for\b))"
+            r"|\b(?:40[13]|access|request|error|status|client|user|you are|token)\W{1,3}"
+            r"(?:is |was )?(?:un-?authori[sz]ed|not authori[sz]ed|forbidden)\b"
+            r"|\bnot authori[sz]ed to (?:access|perform|use|view|make|call|do)\b"
+            # "Unknown Pleasures" and "Illegal fishing is ..." begin a name or a sentence.
+            r"|^\W{0,5}(?:unknown\b(?! to\b)(?! (?-i:[A-Z][a-z]))|(?:unrecogni[sz]ed|invalid"
+            r"|unsupported|illegal)\b)(?![^.:;\n'\"`]{0,60}\b(?:is|are|was|were|has|have|had)\b)",
+        ),
+        (
+            "phrase",
+            r"(?i)" + _STARTS + _SPEAKER + r"(?:failed to|unable to)\b"
+            r"|\b(?:failed to|unable to) (?:parse|fetch|retrieve|load|connect|execute|decode"
+            r"|authenticate|resolve|initiali[sz]e|deserialize|validate|import|download|upload)\b"
+            r"|" + _STARTS + r"(?!an? )(?:the )?(?:[\w.-]+ ){1,3}(?:is|are) required\W{0,3}$"
+            r"|\b(?:is|are) required (?:to (?:access|use|call|perform)|for this)\b"
+            r"|\b(?:is|are) not valid(?: (?:json|xml|utf)|\W{0,3}(?:$|[.:;,\n]))"
+            r"|(?:" + _STARTS + r"|\b(?:you|request|caller) )must (?:provide|specify)\b"
+            r"|\bmust (?:provide|specify) (?:an? |the |one of |either |at least )?\W?"
+            + _INPUT
+            + r"\b|\bmust be (?:an? )?(?:integer|string|boolean|list|array|one of)\b",
+        ),
+        (
+            "phrase",
+            # A name of a parameter is near.
+            _NAMED + r"[\w\W]{0,30}? (?i:(?:is|are) (?:required|not valid|invalid|missing)"
+            r"|must be (?:an? )?(?:number|valid|positive|between|greater|less|at least|at most))\b"
+            r"|^\W{0,5}(?:[a-z]\w* ){1,2}must be (?:an? )?(?:number|valid|positive|between"
+            r"|greater|less|at least|at most)\b",
         ),
         (
             "phrase",
@@ -196,7 +244,13 @@ PHRASE_RULES = tuple(
             r" (?:your|the)\b|^format your \w+ (?:command|call|action|code)\b"
             r"|\b(?:endpoint|tool|function|action|method|route|resource|parameter|table|column"
             r"|file|user|channel)\b.{0,60}\bdo(?:es not|esn't) exist\b"
-            r"|\b" + _CANNOT + r" (?:connect|reach|open|parse|access|load|execute|authenticate)\b",
+            r"|(?:"
+            + _STARTS
+            + _SPEAKER
+            + _CANNOT
+            + r" (?:reach|open|access)|\b"
+            + _CANNOT
+            + r" (?:connect|parse|load|execute|authenticate))\b",
         ),
     )
 )
@@ -219,13 +273,18 @@ PROGRAM_MESSAGE = re.compile(
 )
 """How command line programs complain; a complaint in the last line is what became of the call."""
 
+_AFTER_CODE = (
+    r"(?=\s{0,3}(?:$|[^\w\s]|bad\b|un|forbidden|not\b|internal|service|too\b|gateway|conflict|gone"
+    r"|error|client|server|for\b|from\b|on\b|while|returned|response|method|payment|request|time))"
+)
 HTTP = re.compile(
     r"(?i)\b([45]\d\d) (?:client|server) error\b|\bHTTP(?:/[\d.]{1,5})?[ :]{0,3}"
-    r"(?:status|error|code){0,2}[ :]{0,3}([45]\d\d)\b"
-    r"|\bstatus[ _]?code[\"']?\s{0,3}[:=]?\s{0,3}([45]\d\d)\b"
-    r"|^\W{0,5}(?:error\W{1,3})?([45]\d\d)\W{1,3}(?:bad request|unauthorized|forbidden|not found"
-    r"|internal server|service unavailable|too many|gateway)"
+    r"(?:status|error|code){0,2}[ :]{0,3}([45]\d\d)\b" + _AFTER_CODE + r"|\bstatus[ _]?code"
+    r"[\"']?\s{0,3}[:=]?\s{0,3}([45]\d\d)\b" + _AFTER_CODE + r"|^\W{0,5}(?:error\W{1,3})?"
+    r"([45]\d\d)\W{1,3}(?:bad request|unauthorized|forbidden|not found|internal server"
+    r"|service unavailable|too many|gateway)"
 )
+"""A status of the protocol, told as such: at its end or before its reason."""
 CUT_ERROR_KEY = re.compile(
     r"[\"']errors?[\"']\s*:(?!\s*(?:\[\s*\]|\{\s*\}|null\b|None\b|\"\"|''|[Ff]alse\b|0\b))"
 )
@@ -244,15 +303,29 @@ ERROR_KEYS = frozenset(
     "nonfielderror nonfielderrors validationerrors".split()
 )
 CODE_KEYS = frozenset("status statuscode code errorcode httpstatus httpcode cod".split())
-MESSAGE_KEYS = frozenset(
-    "message msg detail details text description reason title note comment".split()
-)
+VAGUE_CODE_KEYS = frozenset(("code", "cod"))
+"""Keys of a status, but also of an area or a product: only in a report of how the call went."""
+MESSAGE_KEYS = frozenset("message msg detail details text description reason".split())
+TITLE_KEYS = frozenset("title note comment".split())
+"""They explain an error that something else tells; alone they are part of a result."""
 PLAIN_MESSAGE_KEYS = frozenset("message msg detail".split())
+REPORT_KEYS = (
+    ERROR_KEYS
+    | CODE_KEYS
+    | MESSAGE_KEYS
+    | frozenset(
+        "type documentationurl success ok succeeded state result path timestamp requestid traceid "
+        "instance help moreinfo".split()
+    )
+)
+"""Keys of a document that tells how a call went and nothing else."""
 WRAPPER_KEYS = frozenset("status meta header response result fault".split())
 CONTAINER_KEYS = frozenset(
     "result results response data items records list hits matches documents articles entries rows "
     "events products businesses hotels flights places quotes".split()
 )
 COUNT_KEYS = frozenset("total totalresults totalitems totalhits count numresults found".split())
-BAD_STATUS = frozenset("error err fail failed failure invalid nok exception".split())
+BAD_STATUS = frozenset("error err nok exception".split())
+VAGUE_STATUS = frozenset("fail failed failure invalid".split())
+"""What an order or a checked address can be, too: only in a report of how the call went."""
 EMPTY_TEXT = frozenset(("", "0", "none", "null", "false", "ok", "success", "no error", "200"))

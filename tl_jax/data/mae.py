@@ -11,14 +11,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tl_jax.data.feedback import MODES, REFERENCE_PHRASES, FeedbackStatus, classify_feedback
+from tl_jax.data.feedback import FeedbackStatus, classify_feedback
 from tl_jax.data.mae_rules import RULES, MaePolicy
 from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.static_checks import check_call
 
 __all__ = [
-    "MODES",
-    "REFERENCE_PHRASES",
     "CallLabel",
     "FeedbackStatus",
     "LabelCounts",

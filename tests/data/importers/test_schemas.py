@@ -119,7 +119,7 @@ def test_a_type_that_says_optional_makes_the_others_required(kind):
     "kind",
     [
         *("optional" * 24 + "!", "optional " * 21 + "!", " optional(" * 18 + "x"),
-        *(",(" * 99 + "x", "default " * 24 + "\n", "(" * 199, " " * 199, "List[" * 39),
+        *(",(" * 99 + "x", "default " * 20 + "\n!", "(" * 199, " " * 199, "List[" * 39),
     ],
 )
 def test_a_hostile_type_is_read_at_once(kind):
