@@ -1,5 +1,7 @@
 """Tokenizer wrapper: offsets, control tokens as plain text, pieces that fit together."""
 
+import json
+
 import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers
@@ -35,6 +37,19 @@ def marking_tokenizer():
 def test_training_twice_gives_the_same_tokenizer(trained, tmp_path):
     again = train_byte_bpe(iter(TEXTS), 330, tmp_path)
     assert again.fingerprint == trained.fingerprint
+
+
+@pytest.mark.parametrize("name, text", [("eos_token", "<|bos|>"), ("pad_token", "<|eos|>")])
+def test_another_control_token_makes_another_fingerprint(trained, tmp_path, name, text):
+    trained.save(tmp_path)
+    before = load_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: text}))
+    file = (tmp_path / "tokenizer.json").read_bytes()
+    after = load_tokenizer(tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() == file
+    assert (after.eos_id, after.pad_id) != (before.eos_id, before.pad_id)
+    assert after.fingerprint != before.fingerprint == trained.fingerprint
 
 
 def test_auto_tokenizer_loads_what_was_saved(trained, tmp_path):

@@ -38,7 +38,7 @@ class Tokenizer:
       bos_id: Id that the tokenizer puts first by its own default; None if it puts none.
       pad_id: Id of the padding token; ``eos_id`` where the tokenizer has none (masks come from
         lengths, so the two need not differ).
-      fingerprint: sha256 of ``tokenizer.json``.
+      fingerprint: sha256 of ``tokenizer.json`` and the three ids, which are set elsewhere.
     """
 
     fast: Any = dataclasses.field(repr=False)
@@ -188,18 +188,21 @@ def from_fast(fast: Any, path: str = "") -> Tokenizer:
     file = os.path.join(path, "tokenizer.json")
     if path and os.path.exists(file):
         with open(file, "rb") as stream:
-            digest = hashlib.sha256(stream.read()).hexdigest()
+            digest = hashlib.sha256(stream.read())
     else:
-        digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        digest = hashlib.sha256(backend.to_str().encode())
+    bos_id = fast.bos_token_id if starts_with_bos else None
+    pad_id = fast.eos_token_id if fast.pad_token_id is None else fast.pad_token_id
+    digest.update(f"\n{fast.eos_token_id} {bos_id} {pad_id}".encode())
     backend.encode_special_tokens = True
     backend.post_processor = None  # it would take blanks off the offsets
     return Tokenizer(
         fast=fast,
         backend=backend,
         eos_id=fast.eos_token_id,
-        bos_id=fast.bos_token_id if starts_with_bos else None,
-        pad_id=fast.eos_token_id if fast.pad_token_id is None else fast.pad_token_id,
-        fingerprint=digest,
+        bos_id=bos_id,
+        pad_id=pad_id,
+        fingerprint=digest.hexdigest(),
     )
 
 
