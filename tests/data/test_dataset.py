@@ -12,8 +12,8 @@ from tl_jax.data import dataset, synthetic
 from tl_jax.data.dataset import prepare
 from tl_jax.data.importers import BadRow, read
 from tl_jax.data.records import read_prompts
-from tl_jax.data.schema import DataError, Message
-from tl_jax.data.sources import WeightedSource
+from tl_jax.data.schema import DataError, Message, to_json
+from tl_jax.data.sources import WeightedSource, open_sources
 from tl_jax.data.text_starts import TextStarts
 from tl_jax.data.tokenizer import train_byte_bpe
 
@@ -280,14 +280,37 @@ def test_duplicates_are_removed_counted_and_paired(trajectory, tokenizer, tmp_pa
     pairs = examples_in(tmp_path / "exact" / "removed.jsonl")
     assert len(pairs) == 15
     assert pairs[0] == {
-        "file": "made.jsonl",
-        "line": 1001,
+        "file": "a",
+        "line": 1,
         "id": "a1001",
         "removed": True,
         "check": "exact duplicate",
-        "of": {"file": "made.jsonl", "line": 1000, "id": "a1000"},
+        "of": {"file": "a", "line": 0, "id": "a1000"},
         "similarity": 1.0,
     }
+
+
+def test_rows_left_out_are_named_by_the_file_they_were_read_from(trajectory, tokenizer, tmp_path):
+    row = to_json(trajectory)
+    unwritable = json.loads(json.dumps(row).replace("search_advice", "two words("))
+    assert (row["source"], row["line"]) == ("made.jsonl", 7)
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n\n".join(map(json.dumps, [row, unwritable, row])))
+    (tmp_path / "set.jsonl").write_text(json.dumps({"query": trajectory.messages[0].content}))
+    for name, changes in (
+        ("same", {"duplicates": "exact"}),
+        ("overlap", {"contamination_paths": (str(tmp_path / "set.jsonl"),)}),
+    ):
+        action = {"contamination_action": "report", "max_bad_fraction": 0.5, **changes}
+        (source,) = open_sources(DataConfig(path=str(path)), 0)
+        prepared([source], tokenizer, tmp_path / name, validation_fraction=0.0, **action)
+        (refused,) = examples_in(tmp_path / name / "quarantine.jsonl")
+        assert (refused["file"], refused["line"]) == (str(path), 2)
+        places = [(r["file"], r["line"]) for r in examples_in(tmp_path / name / "removed.jsonl")]
+        lines = [4] if name == "same" else [0, 2, 4]
+        assert places == [(str(path), line) for line in lines]
+    (same,) = examples_in(tmp_path / "same" / "removed.jsonl")
+    assert same["of"] == {"file": str(path), "line": 0, "id": "t1"}
 
 
 @pytest.mark.parametrize("action", ["remove", "report"])

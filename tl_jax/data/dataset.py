@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, to_dict
 from tl_jax.data.contamination import EvaluationSets, check_files
-from tl_jax.data.duplicates import Duplicates
+from tl_jax.data.duplicates import Duplicates, Place
 from tl_jax.data.encoding import encode_trajectory
 from tl_jax.data.examples import Example, Prompt, Skipped, build_examples, build_prompts
 from tl_jax.data.importers import BadRow
@@ -49,7 +49,7 @@ from tl_jax.data.tally import SIDES, Tally
 from tl_jax.data.template_trial import TEMPLATES, open_template
 from tl_jax.data.tokenizer import Tokenizer
 
-_FORMAT_VERSION = 6
+_FORMAT_VERSION = 7
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (
@@ -67,11 +67,20 @@ _DATA_FIELDS = (
 
 @dataclasses.dataclass(frozen=True)
 class _Drawn:
-    """A trajectory on its way into the files, its source and how often it is written."""
+    """A trajectory on its way into the files and how often it is written.
+
+    ``source`` and ``row`` are the file it was read from and the row in it; a trajectory of the
+    canonical format keeps the place it was first read from for itself.
+    """
 
     trajectory: Trajectory
     source: str
+    row: int
     copies: int
+
+    @property
+    def place(self) -> Place:
+        return self.source, self.row, self.trajectory.id
 
 
 def prepare(
@@ -175,7 +184,7 @@ def _write(
                 built = build(trajectory, labels)
             except ValueError as error:
                 reason = f"cannot be written as text: {error}"
-                row = BadRow(trajectory.source, trajectory.line, reason, to_json(trajectory))
+                row = BadRow(entry.source, entry.row, reason, to_json(trajectory))
                 counts.add_bad(row)
                 files[QUARANTINE].write(_quarantined(row))
                 continue
@@ -253,13 +262,13 @@ def _drawn(
     """Read all sources, put bad rows into quarantine and leave out what is not drawn."""
     for number, source in enumerate(sources):
         counts = tally.sources[source.name]
-        for place, row in enumerate(source.rows):
+        for place, (line, row) in enumerate(source.numbered()):
             counts.rows += 1
             if isinstance(row, BadRow):
                 counts.add_bad(row)
                 quarantine.write(_quarantined(row))
             elif times := copies(source.weight, f"{seed} {number} {place}"):
-                yield _Drawn(row, source.name, times)
+                yield _Drawn(row, source.name, line, times)
             else:
                 counts.not_drawn += 1
 
@@ -276,7 +285,7 @@ def _apart_from_evaluation(
             tally.contamination[f"{hit.check}: {hit.path}"] += 1
             found = {"removed": remove, "check": f"contamination: {hit.check}"}
             where = {"in": hit.path, "row": hit.row, "what": hit.detail}
-            removed.write(json_line({**_place(entry.trajectory), **found, **where}))
+            removed.write(json_line({**_named(entry.place), **found, **where}))
         if hits and remove:
             tally.sources[entry.source].removed["contamination"] += 1
         else:
@@ -289,19 +298,19 @@ def _distinct(
     """Leave out duplicates of trajectories that came before."""
     duplicates = Duplicates(near=data.duplicates == "near")
     for entry in drawn:
-        same = duplicates.find(entry.trajectory)
+        same = duplicates.find(entry.trajectory, entry.place)
         if same is None:
             yield entry
             continue
         check = f"{same.kind} duplicate"
         tally.sources[entry.source].removed[check] += 1
-        of = dict(zip(("file", "line", "id"), same.of, strict=True))
-        found = {"removed": True, "check": check, "of": of, "similarity": same.similarity}
-        removed.write(json_line({**_place(entry.trajectory), **found}))
+        found = {"removed": True, "check": check, "of": _named(same.of)}
+        found["similarity"] = same.similarity
+        removed.write(json_line({**_named(entry.place), **found}))
 
 
-def _place(trajectory: Trajectory) -> dict[str, Any]:
-    return {"file": trajectory.source, "line": trajectory.line, "id": trajectory.id}
+def _named(place: Place) -> dict[str, Any]:
+    return dict(zip(("file", "line", "id"), place, strict=True))
 
 
 def _quarantined(row: BadRow) -> str:

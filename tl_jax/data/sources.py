@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tl_jax.config import ConfigError, DataConfig
@@ -24,13 +24,19 @@ class WeightedSource:
       identity: Changes whenever the rows do.
       weight: How often each trajectory is taken for training; the part behind the point is the
         share of trajectories that is taken once more. 1 takes each once, 0.5 takes half of them.
-        Held-out trajectories are taken at most once.
+        Held-out trajectories and prompts of reward training are written at most once.
     """
 
     name: str
     rows: Iterable[Trajectory | importers.BadRow]
     identity: str = ""
     weight: float = 1.0
+
+    def numbered(self) -> Iterator[tuple[int, Trajectory | importers.BadRow]]:
+        """Yield every row with its number in the file, or in ``rows`` where there is no file."""
+        if isinstance(self.rows, importers.Source):
+            return self.rows.numbered()
+        return enumerate(self.rows)
 
 
 def parse_source(text: str) -> tuple[str, str, float]:

@@ -112,18 +112,22 @@ class Source:
         return tuple(dict.fromkeys(found))
 
     def __iter__(self) -> Iterator[Trajectory | BadRow]:
+        return (row for _, row in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, Trajectory | BadRow]]:
+        """Yield every row with its number in the file, whatever its own ``line`` says."""
         importer = FORMATS[self.format]
         named: dict[str, Any] = {"source": os.path.basename(self.path)}
         if hasattr(importer, "load_tools"):
             named["tools"] = self.tools
         for line, row in _rows(self.path):
             if isinstance(row, BadRow):
-                yield row
+                yield line, row
                 continue
             # A row that holds several dialogues is split first; each is read or refused alone.
             several = hasattr(importer, "split") and isinstance(row, dict)
             for part in importer.split(row) if several else (row,):
-                yield self._read(part, line, named)
+                yield line, self._read(part, line, named)
 
     def _read(self, row: Any, line: int, named: Mapping[str, Any]) -> Trajectory | BadRow:
         try:
