@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.calls.parse import REASONS, CallSyntaxError, parse_call, parse_calls
+from tl_jax.calls.parse import (
+    REASONS,
+    CallSyntaxError,
+    parse_call,
+    parse_calls,
+    reply_call_text,
+)
 from tl_jax.calls.syntax import MAX_CALLS, MAX_DEPTH, MAX_LENGTH
 
 F = ToolCall("f", {"a": 1})
@@ -272,3 +278,33 @@ def test_any_layout_of_json_reads_as_json_loads_reads_it(arguments, ascii_only, 
     )
     call = parse_call(text, "llama_json")
     assert repr(call.arguments) == repr(json.loads(text)["parameters"])
+
+
+@pytest.mark.parametrize(
+    ("style", "call"),
+    [
+        ("hermes", f"<tool_call>\n{FJ}\n</tool_call>"),
+        ("mistral", f"[TOOL_CALLS][{FJ}]"),
+        ("mistral", '[TOOL_CALLS]f[ARGS]{"a": 1}'),
+    ],
+)
+def test_a_thought_may_stand_before_the_first_mark_and_nothing_after_the_call(style, call):
+    for thought in ("", "I look it up.\n", f"<think>\n{FJ}?\n</think>\n\n", "\0"):
+        assert reply_call_text(thought + call, style) == call
+        assert parse_call(reply_call_text(thought + call, style), style) == F
+    for reply, reason in [
+        (f"I look.\n{call} Done.", "trailing_text"),
+        (f"I look.\n{call}\nAgain.\n{call}", "trailing_text"),
+        ("I look.", "no_call"),
+        (f"I look.\n{call[:20]}", "truncated"),
+    ]:
+        with pytest.raises(CallSyntaxError) as error:
+            parse_call(reply_call_text(reply, style), style)
+        assert error.value.reason == reason
+
+
+@pytest.mark.parametrize(("style", "call"), [("llama_json", FP), ("python", "f(a = 1)")])
+def test_a_style_without_a_mark_has_no_thoughts(style, call):
+    quoting = call.replace("1", "'<tool_call> [TOOL_CALLS] <|python_tag|>'")
+    for reply in (call, f"I look.\n{call}", quoting):
+        assert reply_call_text(reply, style) == reply

@@ -4,8 +4,11 @@ import pytest
 import template_cases as cases
 from template_cases import FAMILIES, make_tokenizer
 
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.parse import parse_calls, reply_call_text
 from tl_jax.data import template_trial
-from tl_jax.data.schema import DataError
+from tl_jax.data.chat_template import render_chat
+from tl_jax.data.schema import DataError, Message
 from tl_jax.data.template_trial import FALLBACK, call_style, open_template, stop_ids
 from tl_jax.data.tokenizer import train_byte_bpe
 
@@ -70,6 +73,49 @@ def test_arguments_are_given_as_text_where_the_template_wants_text():
     tokenizer = make_tokenizer("chatml", template=cases.TEXT_ARGUMENTS)
     assert open_template("chat", tokenizer).text_arguments
     assert not open_template("chat", make_tokenizer("chatml")).text_arguments
+
+
+def read_back(family, tokenizer=None, thought="I look it up."):
+    """What the template writes for a turn with a thought and a call, and the call read of it."""
+    tokenizer = tokenizer or make_tokenizer(family)
+    turn = Message("assistant", thought, (ToolCall("find", {"what": "x"}),))
+    rendered = render_chat(
+        open_template("chat", tokenizer), (ToolSpec("find"),), (Message("user", "x?"), turn)
+    )
+    reply = rendered.text[rendered.replies[-1].start : rendered.replies[-1].stop]
+    style = call_style("chat", tokenizer)
+    return reply, parse_calls(reply_call_text(reply, style), style) == turn.calls
+
+
+def test_a_thought_is_written_only_where_it_can_be_told_from_the_call():
+    chatml, read = read_back("chatml")
+    assert read and chatml.startswith("I look it up.\n<tool_call>")
+    # a thought that quotes the mark
+    for thought in ("<tool_call>", "I write <tool_call> now."):
+        chatml, read = read_back("chatml", thought=thought)
+        assert read and chatml.count("<tool_call>") == 1
+    # no mark before the call
+    bare = FAMILIES["headers"][0].replace("('assistant') + '{", "('assistant') + m.content + '{")
+    headers, read = read_back("headers", make_tokenizer("headers", template=bare))
+    assert read and headers.startswith('{"name"')
+    # the thought after the call
+    late = cases.CHATML.replace("assistant\\n' + m.content }}", "assistant\\n' }}").replace(
+        "{{- '<|im_end|>\\n' }}\n  {%- elif m.role == 'tool'",
+        "{{- m.content + '<|im_end|>\\n' }}\n  {%- elif m.role == 'tool'",
+    )
+    assert (
+        late.count("m.content + '<|im_end|>") == cases.CHATML.count("m.content + '<|im_end|>") + 1
+    )
+    chatml, read = read_back("chatml", make_tokenizer("chatml", template=late))
+    assert read and chatml.endswith("</tool_call>")
+    # a template that refuses it
+    picky = cases.CHATML.replace(
+        "{%- for c in m.tool_calls or [] %}",
+        "{%- if m.content and m.tool_calls %}{{ raise_exception('not both') }}{% endif %}"
+        "{%- for c in m.tool_calls or [] %}",
+    )
+    chatml, read = read_back("chatml", make_tokenizer("chatml", template=picky))
+    assert read and chatml.startswith("<tool_call>")
 
 
 def test_no_template_and_a_broken_one_are_told(tmp_path):

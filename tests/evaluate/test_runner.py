@@ -114,3 +114,6 @@ def test_a_reply_is_read_in_the_call_style_it_should_have():
     text = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
     assert read_reply(text, "hermes") == GOLDS["a"] == read_reply("f(x = 1)")
     assert read_reply(text) is None and read_reply("f(x = 1)", "hermes") is None
+    assert read_reply(f"I look it up.\n{text}", "hermes") == GOLDS["a"]
+    assert read_reply(f"{text} There.", "hermes") is None
+    assert read_reply("I look it up.\nf(x = 1)") is None

@@ -240,6 +240,22 @@ def test_replies_and_gold_calls_are_in_the_style_of_the_run():
     assert found["python"]["category"] == "format_error"
 
 
+def test_a_thought_before_a_marked_call_is_not_scored_but_logged():
+    call = '<tool_call>\n{"name": "add", "arguments": {"x": "a"}}\n</tool_call>'
+    written = [f"I add.\n{call}", f"{call}\nI added."]
+    _, records = rl.score_samples(
+        [PROMPTS[0]] * 2,
+        [Generation([*map(ord, reply), 0], [0.0], True) for reply in written],
+        tokenizer=Characters(),
+        mode="strict",
+        free_text_tools=(),
+        step=0,
+        call_style="hermes",
+    )
+    assert [record["category"] for record in records] == ["all_right", "format_error"]
+    assert [record["sampled"] for record in records] == written
+
+
 @pytest.mark.parametrize(
     "reply,reward,category",
     [

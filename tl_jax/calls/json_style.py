@@ -33,6 +33,7 @@ class JsonStyle:
     Attributes:
       arguments: Key of the arguments.
       optional: Fields that may stand beside name and arguments; their values are strings.
+      mark: What the first call of a reply always begins with, if there is such a thing.
       before, after: Text around each call.
       opening, closing: Text around all calls together.
       separator: Text between two calls.
@@ -40,6 +41,7 @@ class JsonStyle:
 
     arguments: str = "arguments"
     optional: frozenset[str] = frozenset()
+    mark: str = ""
     before: str = ""
     after: str = ""
     opening: str = ""
@@ -47,9 +49,13 @@ class JsonStyle:
     separator: str = ", "
 
 
-HERMES = JsonStyle(before="<tool_call>\n", after="\n</tool_call>", separator="\n")
+HERMES = JsonStyle(
+    mark="<tool_call>", before="<tool_call>\n", after="\n</tool_call>", separator="\n"
+)
 LLAMA = JsonStyle("parameters", optional=frozenset({"type"}), separator="; ")
-MISTRAL = JsonStyle(optional=frozenset({"id"}), opening="[TOOL_CALLS][", closing="]")
+MISTRAL = JsonStyle(
+    optional=frozenset({"id"}), mark="[TOOL_CALLS]", opening="[TOOL_CALLS][", closing="]"
+)
 JSON_STYLES = {"hermes": HERMES, "llama_json": LLAMA, "mistral": MISTRAL}
 
 _NAME = re.compile(NAME_PATTERN)

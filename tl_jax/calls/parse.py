@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.calls.json_style import parse_hermes, parse_llama_json, parse_mistral
+from tl_jax.calls.json_style import JSON_STYLES, parse_hermes, parse_llama_json, parse_mistral
 from tl_jax.calls.python_style import parse_python
 from tl_jax.calls.syntax import MAX_CALLS, MAX_LENGTH, REASONS, CallSyntaxError
 
-__all__ = ["REASONS", "STYLES", "CallSyntaxError", "parse_call", "parse_calls"]
+__all__ = ["REASONS", "STYLES", "CallSyntaxError", "parse_call", "parse_calls", "reply_call_text"]
 
 _PARSERS = {
     "python": parse_python,
@@ -60,6 +60,21 @@ def parse_calls(text: str, style: str = "python") -> tuple[ToolCall, ...]:
       ValueError: ``style`` is unknown.
     """
     return _parse(text, style, MAX_CALLS)
+
+
+def reply_call_text(text: str, style: str = "python") -> str:
+    """Return what a reply has from its first call mark on, without the thought before it.
+
+    What follows the mark must be calls and nothing else, as ``parse_call`` sees to; the positions
+    in its errors are then counted from the mark. Python and Llama calls need no mark, so that a
+    thought could not be told from them: such a reply must be calls from its start.
+
+    Args:
+      text: A reply, as for ``parse_call``.
+      style: One of ``STYLES``.
+    """
+    mark = JSON_STYLES[style].mark if style in JSON_STYLES else ""
+    return text[max(text.find(mark), 0) :]
 
 
 def _parse(text: str, style: str, most: int) -> tuple[ToolCall, ...]:

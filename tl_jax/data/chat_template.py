@@ -25,6 +25,7 @@ from typing import Any
 import jinja2
 
 from tl_jax.calls.call import ToolSpec, tool_to_schema
+from tl_jax.calls.parse import reply_call_text
 from tl_jax.data.call_spans import find_calls
 from tl_jax.data.control_marks import ControlTokens, unused_character, without_marks
 from tl_jax.data.schema import Message
@@ -56,6 +57,9 @@ class ChatTemplate:
       settings: Variables of the template beside the dialogue.
       text_arguments: It takes the arguments of a call as JSON text, not as an object.
       call_style: Style in which it writes calls, one of ``calls.parse.STYLES``.
+      writes_thoughts: It writes the thought of a turn before the calls, in a form that can be told
+        from them. Otherwise, and where a thought quotes the mark of a call, the turn is written
+        without it, as in the released forms.
       stops: Texts of the control tokens that end a reply.
     """
 
@@ -66,6 +70,7 @@ class ChatTemplate:
     settings: Mapping[str, Any]
     text_arguments: bool
     call_style: str = ""
+    writes_thoughts: bool = True
     stops: tuple[str, ...] = ()
 
     @property
@@ -108,7 +113,7 @@ class Dialogue:
         self, template: ChatTemplate, tools: Sequence[ToolSpec], messages: Sequence[Message]
     ):
         self._template = template
-        chat = _chat(messages, text_arguments=template.text_arguments)
+        chat = _chat(messages, template)
         schemas = [{"type": "function", "function": tool_to_schema(tool)} for tool in tools]
         self.mark = unused_character([chat, schemas])
         self._tools = template.control.mark(schemas, self.mark) or None
@@ -211,7 +216,14 @@ def render_chat(
     return Rendered(plain, tuple(spans), breaks=breaks, has_control=True)
 
 
-def _chat(messages: Sequence[Message], *, text_arguments: bool) -> list[dict[str, Any]]:
+def _thought(content: str, template: ChatTemplate) -> str:
+    """Return what is written before the calls of a turn: nothing that could be taken for a call."""
+    after_blank = f" {content}"
+    marked = reply_call_text(after_blank, template.call_style) != after_blank
+    return content if template.writes_thoughts and not marked else ""
+
+
+def _chat(messages: Sequence[Message], template: ChatTemplate) -> list[dict[str, Any]]:
     """Return the turns in the form that chat templates read; results refer to their calls."""
     chat: list[dict[str, Any]] = []
     waiting: list[dict[str, Any]] = []
@@ -220,9 +232,11 @@ def _chat(messages: Sequence[Message], *, text_arguments: bool) -> list[dict[str
         turn: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.role == "assistant":
             waiting = []
+            if message.calls:
+                turn["content"] = _thought(message.content, template)
             for call in message.calls:
                 arguments: Any = dict(call.arguments)
-                if text_arguments:
+                if template.text_arguments:
                     arguments = json.dumps(arguments, ensure_ascii=False)
                 function = {"name": call.name, "arguments": arguments}
                 waiting.append(

@@ -2,8 +2,9 @@
 
 Stock templates drop tools, calls or results without a word. A template passes if every known word
 is in its text, its calls can be read back, and a control token ends each reply. What the trial
-finds out besides - the call style, the tokens that end a reply, the settings under which the
-template continues its own prompt - is all that training, sampling and scoring need to know.
+finds out besides - the call style, whether thoughts can be told from calls, the tokens that end a
+reply, the settings under which the template continues its own prompt - is all that training,
+sampling and scoring need to know.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import functools
 from typing import Any
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.calls.parse import STYLES, CallSyntaxError, parse_calls
+from tl_jax.calls.parse import STYLES, CallSyntaxError, parse_calls, reply_call_text
 from tl_jax.data import templates
 from tl_jax.data.call_spans import find_calls
 from tl_jax.data.chat_template import ChatTemplate, Dialogue
@@ -43,8 +44,9 @@ _TOOL = ToolSpec(
     ),
 )
 _CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxvalue 'ä\" \\", "probe_count_qx": 70417})
-_QUERY, _RESULT, _ANSWER = "qxquery", "qxresult", "qxanswer"
+_QUERY, _RESULT, _ANSWER, _THOUGHT = "qxquery", "qxresult", "qxanswer", "qxthought"
 _CALLING = (Message("user", _QUERY), Message("assistant", "", (_CALL,)), Message("tool", _RESULT))
+_THINKING = (Message("user", _QUERY), Message("assistant", _THOUGHT, (_CALL,)))
 _ANSWERING = (Message("user", _QUERY), Message("assistant", _ANSWER))
 
 
@@ -145,7 +147,8 @@ def _tried(template: ChatTemplate) -> ChatTemplate:
     call_stop = stop if stop in call else _stop_at_end(call, template.control)
     body = call[: call.index(call_stop)]
     found = dataclasses.replace(template, stops=tuple(dict.fromkeys((stop, call_stop))))
-    return dataclasses.replace(found, call_style=_style(body))
+    found = dataclasses.replace(found, call_style=_style(body))
+    return dataclasses.replace(found, writes_thoughts=_writes_thoughts(found))
 
 
 def _expect(text: str, words: list[str], otherwise: str) -> None:
@@ -172,6 +175,18 @@ def _stop_at_end(text: str, control: ControlTokens) -> str:
             "to stop"
         )
     return last
+
+
+def _writes_thoughts(template: ChatTemplate) -> bool:
+    """Return whether a turn with a thought is read back as its calls and nothing else."""
+    try:
+        _, reply = Dialogue(template, (_TOOL,), _THINKING).write_reply(1)
+        body = template.stop_pattern.split(reply, 1)[0]
+        calls = reply_call_text(body, template.call_style)
+        thought = body[: len(body) - len(calls)]
+        return _THOUGHT in thought and parse_calls(calls, template.call_style) == (_CALL,)
+    except ValueError:
+        return False
 
 
 def _style(body: str) -> str:

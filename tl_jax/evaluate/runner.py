@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.calls.parse import parse_call
+from tl_jax.calls.parse import parse_call, reply_call_text
 from tl_jax.calls.render import render_call
 from tl_jax.calls.syntax import CallSyntaxError
 from tl_jax.data.examples import Prompt
@@ -44,9 +44,12 @@ class TaskSet:
 
 
 def read_reply(text: str, style: str = "python") -> ToolCall | None:
-    """Return the call a reply in a call style consists of, or None if it is anything else."""
+    """Return the one call of a reply in a call style, or None if it is anything else.
+
+    In the styles that mark their calls a thought may stand before the call.
+    """
     try:
-        return parse_call(text, style)
+        return parse_call(reply_call_text(text, style), style)
     except CallSyntaxError:
         return None
 

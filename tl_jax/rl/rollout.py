@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tl_jax.calls.parse import reply_call_text
 from tl_jax.calls.render import render_call
 from tl_jax.config import ModelConfig, PpoConfig, RewardConfig
 from tl_jax.data.examples import Prompt
@@ -193,7 +194,7 @@ def score_samples(
 
     In strict mode a reply that was cut off before its stop token is a format error, whatever it
     says so far; the published reward does not look at the end. Control tokens inside a reply
-    are part of its text.
+    are part of its text. A thought before a call that its style marks is not scored.
 
     Args:
       prompts: One per generation.
@@ -224,7 +225,7 @@ def score_samples(
             reward = _NOT_ENDED
         else:
             reward = rules.score(
-                sampled,
+                reply_call_text(sampled, call_style),
                 prompt.golds[0],
                 prompt.tools,
                 mode=mode,
