@@ -7,9 +7,10 @@ import pytest
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import KeyTokenConfig, MaeConfig
 from tl_jax.data.examples import build_examples, build_prompts
+from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.mae import LabelCounts, label_turns, without_dropped
 from tl_jax.data.mae_rules import MaePolicy, policy_of
-from tl_jax.data.schema import Message
+from tl_jax.data.schema import Message, Trajectory, from_json, to_json
 
 LOVE, HATE, ANN = (
     ToolCall("search_advice", {"query": "love"}),
@@ -75,6 +76,29 @@ def test_a_call_without_an_answer_is_not_trained_where_answers_are_read(parallel
     assert [call.verdict for call in turn.calls] == ["keep", "error", "no_feedback"]
     assert turn.call_weights == (1, 0, 0)
     assert label_turns(short, "off")[0].right
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_stand_in_for_a_missing_answer_is_no_result(missing, backwards):
+    asked = [{"id": str(n), "name": "f", "arguments": {"n": n}} for n in range(3)]
+    answers = [
+        {"role": "tool", "tool_call_id": str(n), "content": "[1]"} for n in range(3) if n != missing
+    ]
+    entries = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "tool_calls": asked},
+        *(reversed(answers) if backwards else answers),
+        {"role": "assistant", "content": "done"},
+    ]
+    found = Trajectory("t", (), dialogue(entries))
+    assert from_json(to_json(found)) == found
+    for rules in ("structured", "reference", "structured+static"):
+        turn = label_turns(found, rules)[0]
+        verdicts = [call.verdict for call in turn.calls]
+        assert verdicts == ["no_feedback" if n == missing else "keep" for n in range(3)]
+        assert turn.calls[missing].weight == 0
+    assert label_turns(found, "off")[0].right
 
 
 def test_more_answers_than_calls_belong_to_the_last_call(parallel):

@@ -166,7 +166,7 @@ def _calls(trajectory: Trajectory, index: int, policy: MaePolicy) -> tuple[CallL
             found.append(_wrong(policy, f"manual: {fault.about}", fault.category))
         elif policy.rules == "static" and call and trajectory.tools:
             found.append(CallLabel("keep", "agrees with its manual", "all_right"))
-        elif not answers or number >= len(answers):
+        elif number >= len(answers) or answers[number][0].status == "missing":
             found.append(_unanswered(messages, index, policy, parallel=bool(answers)))
         elif not policy.reads_feedback:
             found.append(CallLabel("keep", "feedback not read"))

@@ -19,7 +19,8 @@ class Message:
       role: ``system``, ``user``, ``assistant`` or ``tool`` (feedback to the call before it).
       content: Text; for an assistant turn with a call, the thought before it (may be empty).
       calls: The structured calls of an assistant turn; empty for plain text.
-      status: For a ``tool`` turn whose source says so: ``"ok"`` or ``"error"``; ``""`` if unknown.
+      status: For a ``tool`` turn whose source says so: ``"ok"`` or ``"error"``; ``""`` if unknown;
+        ``"missing"`` for a stand-in where the source has no answer to a call, but to a later one.
         For an assistant turn, ``"error"`` if its text should hold a call but none can be parsed.
     """
 

@@ -91,6 +91,8 @@ def test_equal_ids_are_answered_in_order():
 
 def test_a_missing_answer_is_empty_only_before_a_later_one():
     assert contents([calls("x", "y", "z"), answer("2", "y")]) == ["", "2"]
+    found = dialogue([calls("x", "y", "z"), answer("2", "y")])
+    assert [message.status for message in found[1:]] == ["missing", ""]
     assert contents([calls("x", "y", "z"), user()]) == []
 
 

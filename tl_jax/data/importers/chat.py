@@ -110,8 +110,8 @@ def content_text(content: Any) -> str:
 def in_call_order(turns: Iterable[Turn]) -> tuple[Message, ...]:
     """Return the messages with the answers of every turn in the order of its calls.
 
-    Answers are matched by call id, the others by position. A call without an answer gets an empty
-    one only if a later call has one. One answer that is a JSON list with one entry for each of
+    Answers are matched by call id, the others by position. A call without an answer gets a stand-in
+    with status ``missing``, but only if a later call has an answer. One answer that is a JSON list with one entry for each of
     several calls is split.
     """
     messages: list[Message] = []
@@ -146,7 +146,7 @@ def _ordered(ids: Sequence[str], answers: Sequence[Turn]) -> list[Message]:
             slots[position] = next(rest, None)
     while slots and slots[-1] is None:
         slots.pop()
-    return [*(slot or Message("tool") for slot in slots), *rest]
+    return [*(slot or Message("tool", status="missing") for slot in slots), *rest]
 
 
 def _split(answer: Message, count: int) -> Sequence[Message]:
