@@ -1,6 +1,7 @@
 """ShareGPT rows in the styles of glaive, Hermes and ToolACE, and xLAM rows."""
 
 import json
+import time
 
 import pytest
 
@@ -110,7 +111,61 @@ def test_the_hermes_system_text_is_left_out_also_where_the_row_has_the_tools():
 
 
 @pytest.mark.parametrize(
-    "body", ["{nothing", "3", '{"arguments": {}}', '{"name": "f", "arguments": [1]}']
+    "system",
+    [
+        'Address users like [{"name": "Ann"}, {"name": "Bob"}].',
+        f"An example: {json.dumps([TOOL])}.",
+        "Tools stand in <tools> tags elsewhere.",
+    ],
+)
+@pytest.mark.parametrize("importer", [sharegpt, openai])
+def test_a_system_text_stays_where_the_row_has_the_tools(system, importer):
+    pairs = (("system", system), ("user", "Rate?"), ("assistant", "Of what?"))
+    if importer is sharegpt:
+        row = {"conversations": turns(*pairs), "tools": [TOOL]}
+    else:
+        row = {"messages": [{"role": r, "content": c} for r, c in pairs], "tools": [TOOL]}
+    found = imported(row, importer)
+    assert [tool.name for tool in found.tools] == ["get_rate"]
+    assert found.messages[0] == Message("system", system)
+
+
+def test_a_list_of_names_in_the_system_text_is_no_list_of_tools():
+    system = 'Users: [{"name": "Ann"}, {"name": "Bob", "age": 3}]. Be kind.'
+    found = imported({"conversations": turns(("system", system), ("human", "Hi"), ("gpt", "Hi"))})
+    assert found.tools == () and found.messages[0] == Message("system", system)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "A <tool_call> block holds a call.",
+        "I write <tool_call> and </tool_call> round a call.",
+        "<tool_call> is the mark of a call, [1] says.",
+    ],
+)
+def test_prose_that_names_the_mark_of_a_call_is_no_call(reply):
+    row = {"conversations": turns(("human", "How?"), ("gpt", reply))}
+    assert imported(row).messages[1] == Message("assistant", reply)
+
+
+def test_a_call_after_prose_that_names_its_mark_is_read():
+    text = 'After <tool_call> comes JSON.\n<tool_call> {"name": "get_rate"} </tool_call>'
+    found = imported({"conversations": turns(("human", "How?"), ("gpt", text))}).messages[1]
+    assert found.content == "After <tool_call> comes JSON."
+    assert [call.name for call in found.calls] == ["get_rate"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{nothing",
+        "3",
+        "get_rate(of='EUR')",
+        "{'name': 'a'}, y={'name': 'b'}",
+        '{"arguments": {}}',
+        '{"name": "f", "arguments": [1]}',
+    ],
 )
 def test_a_hermes_call_that_cannot_be_read_is_a_failed_turn(body):
     text = f"I call.\n<tool_call>{body}</tool_call>"
@@ -140,6 +195,26 @@ def test_toolace_rows_have_tools_in_the_system_text_and_calls_in_brackets():
 @pytest.mark.parametrize("reply", ["[Get Rate(of=EUR)]", "[Get Rate('EUR')]", "[Get Rate(of='x']"])
 def test_a_bracketed_call_of_a_known_tool_that_cannot_be_read_is_a_failed_turn(reply):
     assert imported(toolace(reply)).messages[1] == Message("assistant", reply, status="error")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[get_rate(" + "'" + "\\'" * 100_000 + ")]",
+        "[get_rate(" + '"' + '\\"' * 100_000 + ")]",
+        "[get_rate(of='" + "\\" * 99_999 + "]",
+        "[get_rate(" + "'\"" * 100_000 + ")]",
+        "[" + "get_rate(of='x'), " * 10_000 + "]",
+        "[" + " " * 200_000 + "]",
+        "<tool_call>" * 30_000,
+        "<tool_call> " * 30_000 + " " * 100_000 + "</tool_call>",
+    ],
+)
+def test_hostile_replies_are_read_in_linear_time(reply):
+    row = {"conversations": turns(("human", "Rate?"), ("gpt", reply)), "tools": [TOOL]}
+    begin = time.perf_counter()
+    imported(row)
+    assert time.perf_counter() - begin < 1
 
 
 @pytest.mark.parametrize("reply", ["[Note (see above)]", "[1, 2]", "[", "f(a=1)", "[f(a=1)] yes"])

@@ -62,9 +62,13 @@ def load_loose_json(text: str, what: str) -> Any:
         return load_json(text, what)
     except RowError as error:
         try:
-            return parse_call(f"value(x={text})").arguments["x"]
+            arguments = parse_call(f"value(x={text})").arguments
         except ValueError:
             raise error from None
+        # "{...}, y={...}" would be read as two arguments.
+        if len(arguments) != 1:
+            raise
+        return arguments["x"]
 
 
 def _no_constant(name: str) -> Any:

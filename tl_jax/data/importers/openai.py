@@ -45,9 +45,10 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     Raises:
       RowError: Messages or tools that cannot be read.
     """
-    in_text, entries = tools_in_text(row.get("messages"))
+    declared = row.get("tools") or row.get("functions")
+    in_text, entries = tools_in_text(row.get("messages"), declared)
     repairs: Counter[str] = Counter()
-    found = normalised_tools(row.get("tools") or row.get("functions") or in_text, repairs)
+    found = normalised_tools(declared or in_text, repairs)
     tags = repair_tags(repairs)
     if not found and tools:
         found, tags = tools

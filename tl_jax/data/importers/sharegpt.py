@@ -41,7 +41,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     entries = [{"role": turn.get("from"), "content": turn.get("value")} for turn in turns]
     if row.get("system"):
         entries.insert(0, {"role": "system", "content": row["system"]})
-    in_text, entries = tools_in_text(entries)
+    in_text, entries = tools_in_text(entries, row.get("tools"))
     repairs: Counter[str] = Counter()
     tools = normalised_tools(row.get("tools") or in_text, repairs)
     return Trajectory(

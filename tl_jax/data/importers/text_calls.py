@@ -19,15 +19,27 @@ from tl_jax.data.importers.json_text import load_json_at, load_loose_json
 from tl_jax.data.importers.schemas import writable_name
 from tl_jax.data.schema import Message, RowError
 
-_CALL, _END_OF_CALL = "<tool_call>", "</tool_call>"
+_END_OF_CALL = "</tool_call>"
 _ANSWER, _END_OF_ANSWER = "<tool_response>", "</tool_response>"
-_NAME = re.compile(r"\s*([^\[\](){}=,\"']{1,200})\(")
-_TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[()\[\]{}]", re.DOTALL)
+_NAME = re.compile(r"\s*+([^\[\](){}=,\"']{1,200})\(")
+# A quote that is not closed goes on to the end.
+_TOKEN = re.compile(
+    r"'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|\"(?:[^\"\\]|\\.)*+(?:\"|\\?\Z)|[()\[\]{}]", re.DOTALL
+)
+# Prose may name the mark; before a call stands nothing but blanks.
+_OPENED = re.compile(r"<tool_call>(?=\s*+[{\[])")
+_ALONE = re.compile(r"^[ \t]*+<tool_call>", re.MULTILINE)
+_OF_TOOLS = frozenset(("description", "parameters", "input_schema", "inputSchema"))
 _BETWEEN = re.compile(r"\s*(,|\])")
 
 
-def tools_in_text(entries: Any) -> tuple[Any, Any]:
+def tools_in_text(entries: Any, declared: Any = None) -> tuple[Any, Any]:
     """Return the tool declarations of the system text, and the messages without that text.
+
+    Args:
+      entries: The messages of a row.
+      declared: The tools that the row declares itself. A text is then left out only if it has a
+        ``<tools>`` block; other lists in it are examples, not tools.
 
     Returns:
       A list of declarations, or None if the text holds none (and the messages as they were).
@@ -42,6 +54,8 @@ def tools_in_text(entries: Any) -> tuple[Any, Any]:
     if not isinstance(text, str):
         return None, entries
     _, tag, block = text.rpartition("<tools>")
+    if declared:
+        return None, entries[1:] if tag and "</tools>" in block else entries
     if tag:
         return _declarations(block.partition("</tools>")[0].strip()), entries[1:]
     start = text.find("[{")
@@ -50,11 +64,16 @@ def tools_in_text(entries: Any) -> tuple[Any, Any]:
             found = load_json_at(text, start, "the tool list")
         except RowError:
             return None, entries
-        if all(
-            isinstance(entry, Mapping) and entry.keys() & {"name", "function"} for entry in found
-        ):
+        if all(map(_is_declaration, found)):
             return found, entries[1:]
     return None, entries
+
+
+def _is_declaration(entry: Any) -> bool:
+    """Whether a list entry declares a tool; one with a bare name may be anything, such as a user."""
+    if not isinstance(entry, Mapping):
+        return False
+    return "function" in entry or ("name" in entry and bool(entry.keys() & _OF_TOOLS))
 
 
 def reader(tools: Sequence[ToolSpec]) -> TextReader:
@@ -63,7 +82,12 @@ def reader(tools: Sequence[ToolSpec]) -> TextReader:
 
     def read(role: str, text: str) -> Sequence[Turn] | None:
         if role == "assistant":
-            turn = _tagged_calls(text) if _CALL in text else _bracketed_calls(text, names)
+            if _OPENED.search(text):
+                turn = _tagged_calls(text)
+            elif _END_OF_CALL in text and _ALONE.search(text):
+                turn = Turn(unparsable_turn(text), ("",))
+            else:
+                turn = _bracketed_calls(text, names)
             return turn and (turn,)
         if _ANSWER in text and (role == "tool" or text.lstrip().startswith(_ANSWER)):
             return [Turn(Message("tool", answer), ("",)) for answer in _answers(text)]
@@ -87,7 +111,7 @@ def _declarations(block: str) -> list[Any]:
 
 
 def _tagged_calls(text: str) -> Turn:
-    thought, *pieces = text.split(_CALL)
+    thought, *pieces = _OPENED.split(text)
     texts, found = [thought.strip()], []
     for piece in pieces:
         body, _, after = piece.partition(_END_OF_CALL)
