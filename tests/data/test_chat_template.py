@@ -235,6 +235,19 @@ def test_parallel_calls_are_found_apart_and_answered_in_order(chatml):
         assert f'{{"content": "{content}", "call_id": "{call_id}"}}' in text
 
 
+@pytest.mark.parametrize("name", ["chatml", "thinking"])
+def test_a_call_that_its_thought_quotes_is_found_after_the_thought(name):
+    call = '{"name": "search", "arguments": {"query": "a"}}'
+    thought = f"I send\n{call}\nas it is."
+    turns = (TURNS[0], Message("assistant", thought, (ToolCall("search", {"query": "a"}),)))
+    rendered = encode(name, make_tokenizer(name), turns).rendered
+    reply = rendered.replies[-1]
+    (span,) = reply.calls
+    assert rendered.text[slice(*span.call)] == f"<tool_call>\n{call}\n</tool_call>"
+    assert rendered.text[reply.start : span.call[0]] == f"{thought}\n"
+    assert span.name[0] > reply.start + len(thought)
+
+
 @pytest.mark.parametrize(
     ("name", "turns", "message"),
     [

@@ -211,9 +211,19 @@ def render_chat(
         through, start, stop = replies[index]
         if text.startswith(through):
             start, stop, end = place(start), place(stop), place(len(through))
-            calls = find_calls(plain, start, stop, messages[index].calls, template.call_style)
+            after = _end_of_thought(plain, start, stop, messages[index], template)
+            calls = find_calls(plain, after, stop, messages[index].calls, template.call_style)
             spans.append(ReplySpan(index, number, start, stop, end, calls))
     return Rendered(plain, tuple(spans), breaks=breaks, has_control=True)
+
+
+def _end_of_thought(
+    text: str, start: int, stop: int, message: Message, template: ChatTemplate
+) -> int:
+    """Return where the calls of a reply may begin, as its thought may quote one of them."""
+    thought = _thought(message.content, template).strip()
+    at = text.find(thought, start, stop)
+    return at + len(thought) if at >= 0 else start  # some templates rewrite thoughts
 
 
 def _thought(content: str, template: ChatTemplate) -> str:
