@@ -313,6 +313,16 @@ def test_rows_left_out_are_named_by_the_file_they_were_read_from(trajectory, tok
     assert same["of"] == {"file": str(path), "line": 0, "id": "t1"}
 
 
+def test_tags_of_the_data_are_not_taken_for_counts(trajectory, tokenizer, tmp_path):
+    tags = {"elided": "yes", "dropped_messages": "5", "key_tokens": "x", "domain": "advice"}
+    rows = [dataclasses.replace(row, tags=tags) for row in many(trajectory, 4)]
+    report = run(rows, tokenizer, tmp_path / "out")
+    assert (report["samples_shortened"], report["messages_dropped"]) == (0, 0)
+    (example, *_) = examples_in(tmp_path / "out" / "examples.jsonl")
+    assert example["tags"]["domain"] == "advice"
+    assert not {"elided", "dropped_messages"} & example["tags"].keys()
+
+
 @pytest.mark.parametrize("action", ["remove", "report"])
 def test_overlaps_with_evaluation_sets_are_listed(trajectory, tokenizer, tmp_path, action):
     path = tmp_path / "set.jsonl"

@@ -248,8 +248,8 @@ def _tags(trajectory: Trajectory, labels: Sequence[TurnLabel], fitted: Fitted) -
         "line": str(trajectory.line),
         "turns": ",".join(str(label.turn) for label in labels),
     }
-    if fitted.elided:
-        tags[ELIDED_TAG] = str(fitted.elided)
-    if fitted.dropped:
-        tags[DROPPED_TAG] = str(fitted.dropped)
+    for name, count in ((ELIDED_TAG, fitted.elided), (DROPPED_TAG, fitted.dropped)):
+        tags.pop(name, None)  # a trajectory may have a tag of this name
+        if count:
+            tags[name] = str(count)
     return tags

@@ -10,6 +10,7 @@ from typing import Any
 
 from tl_jax.data.examples import DROPPED_TAG, ELIDED_TAG, Example, Skipped
 from tl_jax.data.importers import BadRow
+from tl_jax.data.importers.schemas import repair_counts
 from tl_jax.data.mae import LabelCounts
 from tl_jax.data.schema import DataError, Trajectory
 
@@ -116,9 +117,7 @@ class Tally:
 
     def add_repairs(self, trajectory: Trajectory) -> None:
         """Count what its importer had to repair in the tool list."""
-        for entry in filter(None, trajectory.tags.get("repairs", "").split(",")):
-            kind, _, number = entry.rpartition(":")
-            self.repairs[kind] += int(number)
+        self.repairs += repair_counts(trajectory.tags)
 
     def check(self, max_bad_fraction: float) -> None:
         """Stop if a source has too many bad rows or nothing is left to train on.

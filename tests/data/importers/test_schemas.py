@@ -9,14 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tl_jax.calls.call import ToolSpec, tool_to_schema
+from tl_jax.data.importers import BadRow, read
 from tl_jax.data.importers.schemas import (
     REPAIRS,
     normalised_tool,
     normalised_tools,
+    repair_counts,
     repair_tags,
     writable_name,
 )
-from tl_jax.data.schema import RowError
+from tl_jax.data.schema import RowError, to_json
 
 
 def repaired(function):
@@ -203,6 +205,19 @@ def test_tools_may_be_text_and_repeated_ones_are_dropped():
 def test_the_tag_is_sorted_and_absent_without_repairs():
     assert repair_tags(Counter({"b": 2, "a": 1, "c": 0})) == {"repairs": "a:1,b:2"}
     assert repair_tags(Counter()) == {}
+    for repairs in (Counter({"b": 2, "a": 1}), Counter()):
+        assert repair_counts(repair_tags(repairs)) == repairs
+
+
+@pytest.mark.parametrize("tag", ["none", "a:1,", "a:-1", "a:1:2", ":1", 5, None, ["a:1"]])
+def test_a_tag_of_repairs_that_says_something_else_is_a_bad_row(tag, trajectory, tmp_path):
+    row = to_json(trajectory)
+    rows = [{**row, "tags": {"repairs": value}} for value in ("type_name:2", "", tag)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    *good, bad = read(path)
+    assert [repair_counts(found.tags) for found in good] == [{"type_name": 2}, {}]
+    assert isinstance(bad, BadRow) and "the tag 'repairs' must be" in bad.reason
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tl_jax.data.importers.schemas import repair_counts
 from tl_jax.data.schema import Trajectory, from_json
 
 NAME = "canonical"
@@ -22,9 +23,11 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     """Convert one row; the row's own source and line win over those of the file.
 
     Raises:
-      RowError: A missing field, an unknown role or a malformed call.
+      RowError: A missing field, an unknown role, a malformed call, or a tag ``repairs`` that is
+        not of this package.
     """
     found = from_json(row)
+    repair_counts(found.tags)
     if found.source:
         return found
     return dataclasses.replace(found, source=source, line=line)

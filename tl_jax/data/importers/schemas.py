@@ -59,6 +59,7 @@ _KEYWORDS = frozenset(
 _SCHEMA_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMA_MAPPINGS = ("properties", "$defs", "definitions")
 _LONGEST_TYPE = 200
+_REPAIR_TAG = re.compile(r"[^:,]+:[0-9]{1,9}(?:,[^:,]+:[0-9]{1,9})*")
 _NOT_IN_NAMES = re.compile(r"[^\w.\-$@/:]+")
 # The end of a type such as "str (optional, default: 3)"; every mark begins with a word of its own.
 _OPTIONAL = re.compile(
@@ -152,6 +153,19 @@ def repair_tags(repairs: Counter[str]) -> dict[str, str]:
     """Return the tag that records the repairs of a row: ``{"repairs": "kind:count,..."}`` or {}."""
     found = ",".join(f"{kind}:{count}" for kind, count in sorted(repairs.items()) if count)
     return {"repairs": found} if found else {}
+
+
+def repair_counts(tags: Mapping[str, Any]) -> Counter[str]:
+    """Return the repairs that the tag of ``repair_tags`` records.
+
+    Raises:
+      RowError: The tag says something else.
+    """
+    text = tags.get("repairs", "")
+    if not isinstance(text, str) or (text and not _REPAIR_TAG.fullmatch(text)):
+        raise RowError("the tag 'repairs' must be 'kind:count,...', counts of schema repairs")
+    pairs = (entry.split(":") for entry in text.split(",") if entry)
+    return Counter({kind: int(count) for kind, count in pairs})
 
 
 def _renamed(name: str, kind: str, repairs: Counter[str]) -> str:
