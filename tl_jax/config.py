@@ -124,8 +124,8 @@ class DataConfig:
 
     ``sources`` mixes several files (then ``path`` stays as it is): each is
     ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
-    trajectories, one of 2 trains each twice. ``duplicates`` removes trajectories that occur again
-    (``"exact"``: the same text and tools; ``"near"``: nearly the same words, too).
+    trajectories, one of 2 trains each twice (its prompts once). ``duplicates`` removes trajectories
+    that occur again (``"exact"``: the same text and tools; ``"near"``: nearly the same words, too).
     ``contamination_paths`` are evaluation sets; trajectories that share a query, 13 words in a row
     or the tool set with one (``contamination_checks``: ``query``, ``ngrams``, ``tools``) are
     removed, or only listed (``contamination_action``).

@@ -252,6 +252,33 @@ def test_weights_draw_and_repeat_trajectories_of_each_source(trajectory, tokeniz
     assert sum(by_name.values()) == report["tokens"]["train"] == sum(len(e["ids"]) for e in lines)
 
 
+def test_copies_are_in_every_count_and_prompts_are_written_once(trajectory, tokenizer, tmp_path):
+    result = trajectory.messages[2]
+    long = dataclasses.replace(result, content=result.content + " and so on" * 300)
+    messages = (*trajectory.messages[:2], long, *trajectory.messages[3:])
+    shortened = dataclasses.replace(trajectory, messages=messages)
+    reports = [
+        prepared(
+            [weighted(shortened, weight, 6)],
+            tokenizer,
+            tmp_path / str(weight),
+            max_length=700,
+            validation_fraction=0.0,
+        )
+        for weight in (1.0, 3.0)
+    ]
+    names = ("samples_shortened", "feedbacks_elided", "messages_dropped")
+    for name in names:
+        assert reports[1][name] == 3 * reports[0][name]
+    assert reports[0]["samples_shortened"] > 0
+    assert reports[1]["examples"]["train"] == 3 * reports[0]["examples"]["train"]
+    once, thrice = (report["key_tokens_per_reply"] for report in reports)
+    assert thrice == {keys: 3 * count for keys, count in once.items()}
+    assert reports[1]["prompts"] == reports[0]["prompts"]
+    prompts = [prompt.id for prompt in read_prompts(tmp_path / "3.0" / "prompts.jsonl")]
+    assert len(set(prompts)) == len(prompts) == reports[1]["prompts"]["train"] > 0
+
+
 def test_a_task_is_on_one_side_whichever_source_it_comes_from(trajectory, tokenizer, tmp_path):
     sources = [weighted(trajectory, 1.0, name=name) for name in "ab"]
     prepared(sources, tokenizer, tmp_path / "out")

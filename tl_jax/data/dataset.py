@@ -204,9 +204,9 @@ def _write(
             for example in built.examples:
                 tally.add_example(example, entry.source, side, times)
                 files[(EXAMPLES, VALIDATION)[held_out]].write(example_line(example) * times)
-            tally.prompts[side] += len(built.prompts) * times
-            for line in prompt_lines(built.prompts):
-                files[(PROMPTS, VALIDATION_PROMPTS)[held_out]].write(line * times)
+            # A prompt is sampled by its id: a second line of it would give the same samples.
+            tally.prompts[side] += len(built.prompts)
+            files[(PROMPTS, VALIDATION_PROMPTS)[held_out]].writelines(prompt_lines(built.prompts))
     tally.check(data.max_bad_fraction)
     if 0 < data.max_prompts < tally.prompts["train"]:
         _thin(work / PROMPTS, tally.prompts["train"], data.max_prompts, seed)

@@ -104,12 +104,12 @@ class Tally:
         counts.tokens[side] += copies * len(example.ids)
         trained = len(example.weights) - example.weights.count(0)
         counts.trained_tokens[side] += copies * trained
-        self.key_tokens.update(example.tags["key_tokens"].split(","))
+        for keys in example.tags["key_tokens"].split(","):
+            self.key_tokens[keys] += copies
         elided, dropped = (int(example.tags.get(tag, 0)) for tag in (ELIDED_TAG, DROPPED_TAG))
-        if elided or dropped:
-            self.shortened["samples"] += 1
-        self.shortened["feedbacks_elided"] += elided
-        self.shortened["messages_dropped"] += dropped
+        self.shortened["samples"] += copies * bool(elided or dropped)
+        self.shortened["feedbacks_elided"] += copies * elided
+        self.shortened["messages_dropped"] += copies * dropped
 
     def add_skipped(self, skipped: Sequence[Skipped]) -> None:
         """Count turns that are kept by their verdict and yet in no example."""
