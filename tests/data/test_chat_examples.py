@@ -6,7 +6,7 @@ from template_cases import make_tokenizer
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples import build_examples, build_prompts
-from tl_jax.data.mae import label_turns
+from tl_jax.data.mae import TurnLabel, label_turns
 from tl_jax.data.schema import Message, Trajectory
 
 TOOLS = tuple(
@@ -29,8 +29,8 @@ def tokenizer():
     return make_tokenizer("chatml")
 
 
-def build(tokenizer, row=ROW, *, action="drop", mode="paper", **key_tokens):
-    form = {"template": "chat", "action": action, "max_length": 4096}
+def build(tokenizer, row=ROW, *, action="drop", mode="paper", template="chat", **key_tokens):
+    form = {"template": template, "action": action, "max_length": 4096}
     labels = label_turns(row, "structured")
     weights = KeyTokenConfig(mode=mode, **key_tokens)
     examples, _ = build_examples(row, labels, tokenizer, key_tokens=weights, **form)
@@ -87,11 +87,25 @@ def test_a_text_cannot_train_a_reply_that_it_rewrites():
         build(tokenizer, action="mask")
 
 
-def test_an_empty_reply_is_refused(tokenizer):
+@pytest.mark.parametrize("template", ["chat", "released"])
+@pytest.mark.parametrize("action", ["drop", "mask"])
+def test_an_empty_reply_is_not_trained_and_does_not_cost_its_row(tokenizer, template, action):
+    empty = (TURNS[0], Message("assistant", ""), Message("user", "Well?"))
+    row = Trajectory("t", TOOLS, (*empty, *TURNS[3:], Message("user", "And?"), empty[1]))
+    examples, _ = build(tokenizer, row, action=action, template=template)
+    texts = [text for example in examples for text in trained(example, tokenizer)]
+    assert len(texts) == 2 and "search_page" in texts[0] and "Ada did." in texts[1]
+    hollow = Trajectory("t", TOOLS, empty[:2])
+    assert build(tokenizer, hollow, action=action, template=template) == ([], [])
+
+
+@pytest.mark.parametrize("action", ["drop", "mask"])
+def test_a_reply_of_which_the_template_leaves_nothing_is_refused(tokenizer, action):
     row = Trajectory("t", (), (TURNS[0], Message("assistant", "")))
-    for action in ("drop", "mask"):
-        with pytest.raises(ValueError, match="turn 1 has no trained token: the reply is empty"):
-            build(tokenizer, row, action=action)
+    form = {"template": "chat", "action": action, "max_length": 4096}
+    kept = [TurnLabel(1, 1, "keep")]
+    with pytest.raises(ValueError, match="turn 1 has no trained token: the reply is empty"):
+        build_examples(row, kept, tokenizer, key_tokens=KeyTokenConfig(mode="off"), **form)
 
 
 def test_normalised_replies_sum_to_one(tokenizer):

@@ -84,6 +84,25 @@ def test_a_turn_without_a_sound_call_is_never_trained(trajectory, mode):
     assert verdicts(broken, mode)[-1] == "unparsable"
 
 
+@pytest.mark.parametrize("content", ["", " \n"])
+@pytest.mark.parametrize("mode", ["off", "reference", "structured", "static", "structured+static"])
+def test_a_turn_with_neither_text_nor_call_is_context_and_counted(trajectory, mode, content):
+    nothing = Message("assistant", content)
+    messages = (*trajectory.messages[:1], nothing, Message("user", "Go on."))
+    hollow = dataclasses.replace(
+        trajectory, messages=(*messages, *trajectory.messages[1:-1], nothing)
+    )
+    labels = label_turns(hollow, mode)
+    assert [label.verdict for label in labels].count("empty") == 2
+    for label in (labels[0], labels[-1]):
+        assert (label.verdict, label.action, label.kept, label.right) == ("empty", "mask", 0, 0)
+    assert mae.without_dropped(hollow, labels)[0] is hollow
+    counts = LabelCounts()
+    counts.add(labels)
+    report = counts.report()
+    assert report["verdicts"]["empty"] == report["reasons"]["empty: neither text nor a call"] == 2
+
+
 @pytest.mark.parametrize("mode", ["off", "reference", "structured", "static"])
 def test_only_the_last_turn_is_trained_where_it_is_the_target(trajectory, mode):
     target = dataclasses.replace(trajectory, tags={"target": "last"})

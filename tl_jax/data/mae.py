@@ -53,7 +53,8 @@ class TurnLabel:
       turn: Number of the assistant turn, from 1.
       verdict: ``keep``, ``error`` (its call is wrong), ``partly`` (some of its parallel calls are
         wrong or have no answer), ``no_feedback`` (no result is recorded), ``unparsable`` (its
-        text should hold a call but does not) or ``context`` (not what its row is there to train).
+        text should hold a call but does not), ``empty`` (neither text nor a call) or ``context``
+        (not what its row is there to train).
       reason: The rule that decided; of the first wrong call, if there is one.
       category: Category of the feedback or of the fault, see ``FeedbackStatus``.
       action: What is done: ``keep``, ``mask`` (no gradient, stays in the context), ``drop`` (leaves
@@ -102,7 +103,8 @@ def label_turns(trajectory: Trajectory, rules: str | MaePolicy) -> tuple[TurnLab
     ``"static"`` no feedback is read or needed: a call is wrong if it contradicts the manual of its
     tool. ``"structured+static"`` finds a call wrong if either does; where both do, the manual
     gives the category. Parallel calls are answered by the tool messages in their order and judged
-    one by one. A turn that should hold a call but could not be parsed is wrong in every mode.
+    one by one. A turn that should hold a call but could not be parsed is wrong in every mode, and
+    an empty one, which would teach to say nothing, is trained in none.
     Where the tag ``target`` is ``last``, the turns before the last are context and not judged.
 
     Args:
@@ -134,6 +136,8 @@ def _label(trajectory: Trajectory, index: int, turn: int, policy: MaePolicy) -> 
         return dataclasses.replace(
             TurnLabel(index, turn, **vars(found)), verdict="unparsable", calls=()
         )
+    if not message.calls and not message.content.strip():
+        return TurnLabel(index, turn, "empty", "neither text nor a call", "", "mask", 0.0)
     judged = _calls(trajectory, index, policy)
     if len(judged) == 1:
         return TurnLabel(index, turn, **vars(judged[0]), calls=judged if message.calls else ())
