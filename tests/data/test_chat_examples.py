@@ -100,6 +100,17 @@ def test_an_empty_reply_is_not_trained_and_does_not_cost_its_row(tokenizer, temp
 
 
 @pytest.mark.parametrize("action", ["drop", "mask"])
+def test_a_dialogue_that_opens_with_a_greeting_is_trained_without_it(tokenizer, action):
+    row = Trajectory("t", TOOLS, (Message("assistant", "Hello!"), *TURNS))
+    examples, prompts = build(tokenizer, row, action=action)
+    texts = [text for example in examples for text in trained(example, tokenizer)]
+    assert texts == [RIGHT_CALL, "Ada did.<|im_end|>"]
+    assert all("assistant\nHello!<|im_end|>" in prompt.text for prompt in prompts) and prompts
+    alone = Trajectory("t", TOOLS, row.messages[:1])
+    assert build(tokenizer, alone, action=action) == ([], [])
+
+
+@pytest.mark.parametrize("action", ["drop", "mask"])
 def test_a_reply_of_which_the_template_leaves_nothing_is_refused(tokenizer, action):
     row = Trajectory("t", (), (TURNS[0], Message("assistant", "")))
     form = {"template": "chat", "action": action, "max_length": 4096}

@@ -253,13 +253,51 @@ def test_a_call_that_its_thought_quotes_is_found_after_the_thought(name):
     [
         ("headers", (TURNS[0], Message("assistant", "", TURNS[1].calls * 2)), "one call a turn"),
         ("brackets", (Message("system", "x"), *TURNS[:2]), "no system turns"),
-        ("chatml", (TURNS[1],), "before the first reply"),
         ("chatml", TURNS[:3], "end with an assistant turn"),
     ],
 )
 def test_what_a_template_cannot_write_is_refused_with_its_words(name, turns, message):
     with pytest.raises(ValueError, match=message):
         encode(name, make_tokenizer(name), turns)
+
+
+ALTERNATING = BRACKETS.replace(
+    "{{- bos_token }}",
+    "{{- bos_token }}{% if messages[0].role != 'user' %}{{ raise_exception('the user begins') }}"
+    "{% endif %}",
+)
+# The first turn is taken for the user's, whoever said it.
+ASSUMING = HEADERS.replace("{{- head(m.role) }}", "{{- head('user' if loop.first else m.role) }}")
+
+
+@pytest.mark.parametrize(
+    ("family", "source", "written"),
+    [
+        ("chatml", None, True),
+        ("thinking", None, True),
+        ("brackets", None, True),
+        ("brackets", ALTERNATING, False),
+        ("headers", ASSUMING, False),
+    ],
+)
+@pytest.mark.parametrize("action", ["drop", "mask"])
+def test_a_greeting_before_the_first_question_is_untrained_context(family, source, written, action):
+    tokenizer = make_tokenizer(family, template=source)
+    row = Trajectory("t", TOOLS, (Message("assistant", "Hello there!"), *TURNS[:4]))
+    form = dict(template="chat", action=action)
+    sample = encode_trajectory(row, tokenizer, **form)
+    assert ("Hello there!" in sample.rendered.text) == written
+    assert 4 in sample.borders and 0 not in sample.borders
+    assert [reply.turn for reply in sample.rendered.replies if reply.message == 4] == [3]
+    start, _ = sample.borders[4]
+    assert sample.ids[:start] == prompt(family, tokenizer, row.messages[:4])
+    alone = Trajectory("t", TOOLS, row.messages[:1])
+    assert encode_trajectory(alone, tokenizer, **form).ids == []
+
+
+def test_a_prompt_needs_a_turn(chatml):
+    with pytest.raises(ValueError, match="before the first reply"):
+        prompt("chatml", chatml, ())
 
 
 def test_a_call_that_the_template_shortens_is_refused():

@@ -103,6 +103,19 @@ def test_a_turn_with_neither_text_nor_call_is_context_and_counted(trajectory, mo
     assert report["verdicts"]["empty"] == report["reasons"]["empty: neither text nor a call"] == 2
 
 
+@pytest.mark.parametrize("mode", ["off", "reference", "structured", "static", "structured+static"])
+def test_a_turn_that_opens_the_dialogue_is_context(trajectory, mode):
+    greeting = Message("assistant", "Hello!")
+    greeted = dataclasses.replace(trajectory, messages=(greeting, *trajectory.messages))
+    first, *others = label_turns(greeted, mode)
+    assert (first.message, first.turn, first.verdict, first.kept) == (0, 1, "context", False)
+    assert first.reason == "opens the dialogue"
+    assert [label.verdict for label in others] == verdicts(trajectory, mode)
+    briefed = (Message("system", "Be brief."), greeting, Message("user", "Hi."), greeting)
+    told = dataclasses.replace(trajectory, messages=briefed)
+    assert "context" not in verdicts(told, mode)
+
+
 @pytest.mark.parametrize("mode", ["off", "reference", "structured", "static"])
 def test_only_the_last_turn_is_trained_where_it_is_the_target(trajectory, mode):
     target = dataclasses.replace(trajectory, tags={"target": "last"})

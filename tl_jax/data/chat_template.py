@@ -60,6 +60,8 @@ class ChatTemplate:
       writes_thoughts: It writes the thought of a turn before the calls, in a form that can be told
         from them. Otherwise, and where a thought quotes the mark of a call, the turn is written
         without it, as in the released forms.
+      writes_greetings: It writes an assistant turn that opens the dialogue. Otherwise that turn,
+        which is never trained, is left out.
       stops: Texts of the control tokens that end a reply.
     """
 
@@ -71,6 +73,7 @@ class ChatTemplate:
     text_arguments: bool
     call_style: str = ""
     writes_thoughts: bool = True
+    writes_greetings: bool = True
     stops: tuple[str, ...] = ()
 
     @property
@@ -118,6 +121,8 @@ class Dialogue:
         self.mark = unused_character([chat, schemas])
         self._tools = template.control.mark(schemas, self.mark) or None
         self._chat = [self._marked(turn) for turn in chat]
+        greeted = bool(messages) and messages[0].role == "assistant"
+        self._first = int(greeted and not template.writes_greetings)
 
     def _marked(self, turn: dict[str, Any]) -> dict[str, Any]:
         marked = self._template.control.mark(turn, self.mark)
@@ -131,11 +136,12 @@ class Dialogue:
         Raises:
           ValueError: The template refuses them.
         """
-        if not count:
+        turns = self._chat[self._first : count]
+        if not turns:
             raise ValueError("a chat template needs a turn before the first reply")
         try:
             return self._template.tokenizer.fast.apply_chat_template(
-                self._chat[:count],
+                turns,
                 tools=self._tools,
                 chat_template=self._template.source,
                 add_generation_prompt=prompt,
@@ -179,7 +185,8 @@ def render_chat(
 
     Returns:
       The text with its control tokens. ``replies`` are those assistant turns that stand in it as
-      they stand where they are the last turn; the last turn of a training text always does.
+      they stand where they are the last turn; the last turn of a training text always does. An
+      assistant turn that opens the dialogue is no reply; if it is all there is, the text is empty.
 
     Raises:
       ValueError: The template refuses the dialogue, drops a call, or leaves a reply without a
@@ -188,7 +195,7 @@ def render_chat(
     dialogue = Dialogue(template, tools, messages)
     turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
     replies: dict[int, tuple[str, int, int]] = {}
-    for index in turns:
+    for index in filter(None, turns):
         before, rest = dialogue.write_reply(index)
         stop = template.stop_pattern.search(rest)
         if stop is None:
@@ -198,7 +205,7 @@ def render_chat(
     if prompt:
         text = dialogue.write(len(messages), prompt=True)
     elif turns and turns[-1] == len(messages) - 1:
-        text = replies[turns[-1]][0]
+        text = replies[turns[-1]][0] if turns[-1] else ""
     else:
         raise ValueError("a training text must end with an assistant turn")
     plain, breaks = without_marks(text, dialogue.mark)
@@ -208,8 +215,8 @@ def render_chat(
 
     spans = []
     for number, index in enumerate(turns, start=1):
-        through, start, stop = replies[index]
-        if text.startswith(through):
+        through, start, stop = replies.get(index, ("", 0, 0))
+        if through and text.startswith(through):
             start, stop, end = place(start), place(stop), place(len(through))
             after = _end_of_thought(plain, start, stop, messages[index], template)
             calls = find_calls(plain, after, stop, messages[index].calls, template.call_style)

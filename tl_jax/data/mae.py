@@ -54,7 +54,7 @@ class TurnLabel:
       verdict: ``keep``, ``error`` (its call is wrong), ``partly`` (some of its parallel calls are
         wrong or have no answer), ``no_feedback`` (no result is recorded), ``unparsable`` (its
         text should hold a call but does not), ``empty`` (neither text nor a call) or ``context``
-        (not what its row is there to train).
+        (not what its row is there to train, or before anything was said to it).
       reason: The rule that decided; of the first wrong call, if there is one.
       category: Category of the feedback or of the fault, see ``FeedbackStatus``.
       action: What is done: ``keep``, ``mask`` (no gradient, stays in the context), ``drop`` (leaves
@@ -104,8 +104,9 @@ def label_turns(trajectory: Trajectory, rules: str | MaePolicy) -> tuple[TurnLab
     tool. ``"structured+static"`` finds a call wrong if either does; where both do, the manual
     gives the category. Parallel calls are answered by the tool messages in their order and judged
     one by one. A turn that should hold a call but could not be parsed is wrong in every mode, and
-    an empty one, which would teach to say nothing, is trained in none.
-    Where the tag ``target`` is ``last``, the turns before the last are context and not judged.
+    an empty one, which would teach to say nothing, is trained in none. A turn that opens the
+    dialogue, such as a greeting, answers nothing and is context. Where the tag ``target`` is
+    ``last``, the turns before the last are context and not judged.
 
     Args:
       trajectory: The dialogue.
@@ -131,6 +132,8 @@ def label_turns(trajectory: Trajectory, rules: str | MaePolicy) -> tuple[TurnLab
 
 def _label(trajectory: Trajectory, index: int, turn: int, policy: MaePolicy) -> TurnLabel:
     message = trajectory.messages[index]
+    if not index:
+        return TurnLabel(index, turn, "context", "opens the dialogue", "", "mask", 0.0)
     if message.status == "error":
         found = _wrong(policy, "no call can be parsed from the turn", "format_error")
         return dataclasses.replace(

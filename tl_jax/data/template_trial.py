@@ -2,9 +2,9 @@
 
 Stock templates drop tools, calls or results without a word. A template passes if every known word
 is in its text, its calls can be read back, and a control token ends each reply. What the trial
-finds out besides - the call style, whether thoughts can be told from calls, the tokens that end a
-reply, the settings under which the template continues its own prompt - is all that training,
-sampling and scoring need to know.
+finds out besides - the call style, whether thoughts can be told from calls and greetings may come
+first, the tokens that end a reply, the settings under which the template continues its own prompt -
+is all that training, sampling and scoring need to know.
 """
 
 from __future__ import annotations
@@ -148,7 +148,11 @@ def _tried(template: ChatTemplate) -> ChatTemplate:
     body = call[: call.index(call_stop)]
     found = dataclasses.replace(template, stops=tuple(dict.fromkeys((stop, call_stop))))
     found = dataclasses.replace(found, call_style=_style(body))
-    return dataclasses.replace(found, writes_thoughts=_writes_thoughts(found))
+    return dataclasses.replace(
+        found,
+        writes_thoughts=_writes_thoughts(found),
+        writes_greetings=_writes_greetings(found),
+    )
 
 
 def _expect(text: str, words: list[str], otherwise: str) -> None:
@@ -187,6 +191,25 @@ def _writes_thoughts(template: ChatTemplate) -> bool:
         return _THOUGHT in thought and parse_calls(calls, template.call_style) == (_CALL,)
     except ValueError:
         return False
+
+
+def _writes_greetings(template: ChatTemplate) -> bool:
+    """Return whether an assistant turn may come first, and is not taken for the user's."""
+
+    def write(role: str) -> str:
+        turns = (Message(role, _ANSWER), *_CALLING[:2])
+        return Dialogue(template, (_TOOL,), turns).write_reply(2)[0]
+
+    try:
+        text = write("assistant")
+    except ValueError:
+        return False
+    if not all(word in text for word in (_ANSWER, _QUERY, _TOOL.name)):
+        return False
+    try:
+        return text != write("user")
+    except ValueError:
+        return True
 
 
 def _style(body: str) -> str:
