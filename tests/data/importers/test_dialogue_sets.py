@@ -1,6 +1,8 @@
 """Sets of whole dialogues with results: what each one's odd forms become."""
 
+import collections
 import json
+import time
 
 import pytest
 from set_samples import (
@@ -235,6 +237,37 @@ def test_toolalpaca_tools_come_from_the_openapi_text():
         ("size", "integer", True),
         ("more", "any", False),
     ]
+
+
+def with_schemas(schemas):
+    spec = {**json.loads(ALPACA["Documentation"]), "components": {"schemas": schemas}}
+    return {**ALPACA, "Documentation": json.dumps(spec)}
+
+
+def refers(*names):
+    return {name: {"$ref": f"#/components/schemas/{name}"} for name in names}
+
+
+def test_a_schema_within_itself_stands_for_anything():
+    inner = {"properties": {"size": {"type": "integer"}, **refers("N", "M")}}
+    row = with_schemas({"N": inner, "M": {"properties": refers("N", "M")}})
+    begin = time.perf_counter()
+    *_, make = toolalpaca.api_tools(row, collections.Counter())
+    assert time.perf_counter() - begin < 0.5
+    assert [parameter.name for parameter in make.parameters] == ["size", "N", "M"]
+    assert make.parameters[1].schema == {}
+    assert make.parameters[2].schema == {"properties": {"N": {}, "M": {}}}
+
+
+def test_references_that_unfold_without_end_are_refused():
+    names = [*"NABCDEFGHIJKLMOP"]
+    chain = {
+        name: {"type": "object", "properties": {k: refers(after)[after] for k in "abcd"}}
+        for name, after in zip(names, names[1:] + ["Q"], strict=True)
+    }
+    row = with_schemas({**chain, "Q": {"type": "integer"}})
+    with pytest.raises(RowError, match="over 200000 values behind references"):
+        toolalpaca.api_tools(row, collections.Counter())
 
 
 def test_toolalpaca_evaluation_rows_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 
 import pytest
 from set_samples import FOUND, LV3, NESTFUL, NESTFUL_TOOLS, SEAL, SEAL_TOOLS, TOOLRL
@@ -156,11 +157,31 @@ def test_toolrl_decisions_have_structured_history_and_calls():
         ("output", "", "one turn"),
         ("output", "<user> x </user>", "one turn"),
         ("instruction", "**Available Tools**\nnone", "no tools"),
+        # The parameters of the next tool are not those of this one.
+        (
+            "instruction",
+            "**Available Tools**\n1. Name: A\nDescription: a\n2. Name: B\n"
+            "Description: b\nParameters: {}",
+            "the tool A has no description or no parameters",
+        ),
+        ("instruction", "**Available Tools**\n1. Name: A\nParameters: {}", "the tool A has no"),
     ],
 )
 def test_texts_that_are_not_as_they_should_be_are_refused(key, text, reason):
     with pytest.raises(RowError, match=reason):
         toolrl.trajectory({**TOOLRL, key: text}, source="s", line=0)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["1. Name: A\nDescription: a\n", "1. Name: A\n", "Description: \n", "1", "\nParameters: "],
+)
+def test_a_hostile_list_of_tools_is_refused_at_once(piece):
+    text = "**Available Tools**\n1. Name: A\nDescription: " + piece * 20_000
+    begin = time.perf_counter()
+    with pytest.raises(RowError):
+        toolrl.trajectory({**TOOLRL, "instruction": text}, source="s", line=0)
+    assert time.perf_counter() - begin < 1
 
 
 def test_a_call_with_words_beside_it_keeps_them_before_the_call():

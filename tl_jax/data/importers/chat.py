@@ -111,8 +111,8 @@ def in_call_order(turns: Iterable[Turn]) -> tuple[Message, ...]:
     """Return the messages with the answers of every turn in the order of its calls.
 
     Answers are matched by call id, the others by position. A call without an answer gets a stand-in
-    with status ``missing``, but only if a later call has an answer. One answer that is a JSON list with one entry for each of
-    several calls is split.
+    with status ``missing``, but only if a later call has an answer. One answer that is a JSON list
+    with one entry for each of several calls is split.
     """
     messages: list[Message] = []
     ids: tuple[str, ...] = ()

@@ -70,7 +70,7 @@ def tools_in_text(entries: Any, declared: Any = None) -> tuple[Any, Any]:
 
 
 def _is_declaration(entry: Any) -> bool:
-    """Whether a list entry declares a tool; one with a bare name may be anything, such as a user."""
+    """Whether a list entry declares a tool; one with a bare name may be a user, or anything."""
     if not isinstance(entry, Mapping):
         return False
     return "function" in entry or ("name" in entry and bool(entry.keys() & _OF_TOOLS))

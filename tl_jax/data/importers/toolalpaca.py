@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
@@ -39,7 +39,7 @@ _DETAILS = {
 }
 _ACTION = re.compile(r"\n?(?:ASSISTANT )?Action\s*\d*\s*:")
 _HINT = "\nHint: "
-_LONGEST_REFERENCE = 8
+_MOST_VALUES = 200_000  # in the documentation of an API with all references replaced
 
 
 def recognise(row: Any) -> str:
@@ -116,6 +116,7 @@ def api_tools(row: Mapping[str, Any], repairs: Counter[str]) -> tuple[ToolSpec, 
     spec = load_json(spec, "'Documentation'") if isinstance(spec, str) else spec
     if not isinstance(spec, Mapping) or not isinstance(projection, Mapping):
         raise RowError("'Documentation' and 'Function_Projection' must be objects")
+    resolved = _resolver(spec)
     functions: list[Mapping[str, Any]] = [_DETAILS]
     for name, place in projection.items():
         path, method = place
@@ -124,14 +125,14 @@ def api_tools(row: Mapping[str, Any], repairs: Counter[str]) -> tuple[ToolSpec, 
         properties: dict[str, Any] = {}
         required: list[str] = []
         listed = (*(shared.get("parameters") or ()), *(operation.get("parameters") or ()))
-        for parameter in (_resolved(entry, spec) for entry in listed):
-            schema = _resolved(parameter.get("schema") or {}, spec)
+        for parameter in map(resolved, listed):
+            schema = parameter.get("schema") or {}
             properties[parameter["name"]] = {
                 **schema,
                 "description": parameter.get("description") or schema.get("description") or "",
             }
             required += [parameter["name"]] if parameter.get("required") is True else []
-        body = _body(operation, spec)
+        body = _body(operation, resolved)
         properties |= body.get("properties") or {}
         required += body.get("required") or []
         described = row.get("Function_Description") or {}
@@ -146,24 +147,37 @@ def api_tools(row: Mapping[str, Any], repairs: Counter[str]) -> tuple[ToolSpec, 
     return normalised_tools(functions, repairs)
 
 
-def _body(operation: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    content = _resolved(operation.get("requestBody") or {}, spec).get("content") or {}
+def _body(operation: Mapping[str, Any], resolved: Callable[[Any], Any]) -> Mapping[str, Any]:
+    content = resolved(operation.get("requestBody") or {}).get("content") or {}
     media = next(iter(content.values()), {})
-    return _resolved(media.get("schema") or {}, spec)
+    return media.get("schema") or {}
 
 
-def _resolved(value: Any, spec: Mapping[str, Any], depth: int = 0) -> Any:
-    """Return a part of the documentation with its references replaced by what they name."""
-    if isinstance(value, list):
-        return [_resolved(entry, spec, depth) for entry in value]
-    if not isinstance(value, Mapping):
-        return value
-    reference = value.get("$ref")
-    if isinstance(reference, str):
-        if depth == _LONGEST_REFERENCE:  # a schema that contains itself
-            return {}
-        found: Any = spec
-        for key in reference.removeprefix("#/").split("/"):
-            found = found[key]
-        return _resolved(found, spec, depth + 1)
-    return {key: _resolved(entry, spec, depth) for key, entry in value.items()}
+def _resolver(spec: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Return a function that replaces the references in a part of the documentation.
+
+    A reference within what it names stands for anything. The function raises RowError when all
+    that it has returned becomes too much, as with references to many of the next.
+    """
+    left = _MOST_VALUES
+
+    def resolve(value: Any, within: tuple[str, ...]) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise RowError(f"the documentation has over {_MOST_VALUES} values behind references")
+        if isinstance(value, list):
+            return [resolve(entry, within) for entry in value]
+        if not isinstance(value, Mapping):
+            return value
+        reference = value.get("$ref")
+        if isinstance(reference, str):
+            if reference in within:
+                return {}
+            found: Any = spec
+            for key in reference.removeprefix("#/").split("/"):
+                found = found[key]
+            return resolve(found, (*within, reference))
+        return {key: resolve(entry, within) for key, entry in value.items()}
+
+    return lambda value: resolve(value, ())

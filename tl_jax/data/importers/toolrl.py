@@ -29,12 +29,8 @@ NAME = "toolrl"
 
 _TOOLS = "**Available Tools**"
 _HISTORY = "**Dialogue Records History**"
-_TOOL = re.compile(
-    r"^\d+\. Name: (?P<name>.*)\n"
-    r"Description: ?(?P<description>(?:.*\n)*?)"
-    r"Parameters: (?P<schema>.*)$",
-    re.MULTILINE,
-)
+_TOOL = re.compile(r"^[0-9]{1,6}+\. Name: (.*)$", re.MULTILINE)
+_DESCRIPTION, _PARAMETERS = "\nDescription:", "\nParameters: "
 _BLOCK = re.compile(r"^<(user|think|tool_call|obs|response)>", re.MULTILINE)
 
 
@@ -127,15 +123,19 @@ def _results(body: str, calls: int) -> list[str]:
 
 def _tools(instruction: str, repairs: Counter[str]) -> tuple[ToolSpec, ...]:
     functions = []
-    for entry in _TOOL.finditer(instruction.partition(_TOOLS)[2]):
-        schema = load_json(entry["schema"], f"the parameters of {entry['name']}")
+    _, *pieces = _TOOL.split(instruction.partition(_TOOLS)[2])
+    for name, text in zip(pieces[::2], pieces[1::2], strict=True):
+        description, found, rest = text.partition(_PARAMETERS)
+        if not found or not description.startswith(_DESCRIPTION):
+            raise RowError(f"the tool {name} has no description or no parameters")
+        schema = load_json(rest.partition("\n")[0], f"the parameters of {name}")
         if not isinstance(schema, Mapping):
-            raise RowError(f"the parameters of {entry['name']} are no object")
+            raise RowError(f"the parameters of {name} are no object")
         properties = {name: _without_default(value) for name, value in schema.items()}
         functions.append(
             {
-                "name": entry["name"],
-                "description": entry["description"].strip(),
+                "name": name,
+                "description": description.removeprefix(_DESCRIPTION).strip(),
                 "parameters": {"type": "object", "properties": properties},
             }
         )
