@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tl_jax.data.importers import BadRow, Source, read
 from tl_jax.data.importers.read import FORMATS
-from tl_jax.data.schema import RowError, Trajectory, to_json
+from tl_jax.data.importers.side_files import read_json
+from tl_jax.data.schema import DataError, RowError, Trajectory, to_json
 
 TOOLS = [
     {
@@ -208,3 +209,33 @@ def test_every_real_row_is_imported(rotllama):
     described = [p for row in rows for tool in row.tools for p in tool.parameters]
     assert all("desciption" not in p.schema for p in described)
     assert all(row.tools[-1].parameters[0].required for row in rows)
+
+
+def cut(packed):
+    return packed[: len(packed) // 2]
+
+
+def changed(packed):
+    middle = len(packed) // 2
+    return packed[:middle] + bytes(b ^ 255 for b in packed[middle : middle + 9]) + packed[middle:]
+
+
+@pytest.mark.parametrize("damage", [cut, changed, lambda packed: packed[:-4] + b"0000"])
+@pytest.mark.parametrize("ending", [".json.gz", ".jsonl.gz"])
+def test_a_damaged_compressed_file_is_named(tmp_path, damage, ending):
+    rows = [{"messages": [{"role": "user", "content": str(n * n)}]} for n in range(9_000)]
+    text = json.dumps(rows) if ending == ".json.gz" else "\n".join(map(json.dumps, rows))
+    path = tmp_path / f"rows{ending}"
+    path.write_bytes(damage(gzip.compress(text.encode())))
+    with pytest.raises(DataError, match=rf"rows{ending}: damaged gzip file .*fetch it again"):
+        list(read(path, "openai"))
+    # The text before the damage may be broken already.
+    with pytest.raises(ValueError, match=rf"rows{ending}: (damaged gzip file|not JSON)"):
+        read_json(path)
+
+
+def test_text_that_is_not_compressed_is_no_gzip_file(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_text("{}")
+    with pytest.raises(DataError, match="rows.jsonl.gz: damaged gzip file .*drop the .gz"):
+        read(path)

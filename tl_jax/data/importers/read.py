@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import gzip
 import itertools
 import json
 import os
@@ -34,6 +33,7 @@ from tl_jax.data.importers import (
     xlam,
 )
 from tl_jax.data.importers.json_text import check_characters
+from tl_jax.data.importers.opened import opened
 from tl_jax.data.schema import RowError, Trajectory
 
 _MODULES = (
@@ -161,6 +161,7 @@ def read(
     Raises:
       ValueError: An unknown format or file ending, a file that no importer recognises, or a file
         of tools that cannot be read or that the format has no use for.
+      DataError: A damaged ``.gz`` file, now or while reading on.
       FileNotFoundError: No such file.
     """
     path, tools_path = str(path), str(tools_path)
@@ -218,8 +219,7 @@ def _beside(importer: Any, path: str, folder: str) -> list[str]:
 
 
 def _rows(path: str) -> Iterator[tuple[int, Any]]:
-    opener = gzip.open if path.endswith(".gz") else open
-    with opener(path, "rb") as stream:
+    with opened(path, "rb") as stream:
         if path.removesuffix(".gz").endswith(".json"):
             yield from _whole(path, stream.read())
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections import Counter
@@ -11,8 +10,9 @@ from typing import Any
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.json_text import check_characters
+from tl_jax.data.importers.opened import opened
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.schema import RowError
+from tl_jax.data.schema import DataError, RowError
 
 Tools = tuple[tuple[ToolSpec, ...], dict[str, str]]
 """Tools, and the tag of the repairs they needed."""
@@ -54,18 +54,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Return the value of a ``.json`` file or the list of rows of a ``.jsonl`` file, or ``.gz``.
 
     Raises:
-      ValueError: Not JSON in UTF-8; the message names the file.
+      ValueError: Not JSON in UTF-8, or a damaged ``.gz`` file; the message names the file.
     """
     name = str(path)
-    opener = gzip.open if name.endswith(".gz") else open
     try:
-        with opener(name, "rt", encoding="utf-8-sig") as stream:
+        with opened(name, "rt", encoding="utf-8-sig") as stream:
             if name.removesuffix(".gz").endswith(".jsonl"):
                 rows = (line for line in stream if line.strip())
                 return [check_characters(json.loads(row), row) for row in rows]
             text = stream.read()
             return check_characters(json.loads(text), text)
-    except (ValueError, EOFError, RecursionError) as error:
+    except DataError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: not JSON in UTF-8: {error}") from error
 
 
