@@ -1,6 +1,7 @@
-"""Long samples lose old feedback, then old turns; never tools, the question or the reply."""
+"""Long samples lose old feedback, then old turns; never tools, requests or the reply."""
 
 import dataclasses
+import itertools
 
 import pytest
 from template_cases import make_tokenizer
@@ -9,7 +10,7 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.encoding import encode_trajectory
 from tl_jax.data.examples import build_examples, build_prompts
-from tl_jax.data.fitting import ELIDED, fit, oldest_part
+from tl_jax.data.fitting import ELIDED, fit, old_parts
 from tl_jax.data.mae import label_turns
 from tl_jax.data.schema import Message, Trajectory
 
@@ -62,7 +63,7 @@ def test_what_is_left_out_grows_in_the_order_of_the_policy(tokenizer, form):
         assert len(result.sample.ids) <= limit
         text = result.sample.rendered.text
         assert "def find" in text or '"find"' in text
-        assert "Be brief." in text and "question 3 ?" in text
+        assert all(part in text for part in ("Be brief.", "question 1 ?", "answer 1 ."))
         assert text[slice(*span_of(result))].strip() == "answer 3 ."
         kept = [name for name in wanted() if name in text]
         # results go before any turn, both the oldest first
@@ -70,15 +71,15 @@ def test_what_is_left_out_grows_in_the_order_of_the_policy(tokenizer, form):
         assert result.dropped == 0 or not any(name.startswith("result") for name in kept)
         assert result.dropped or result.elided == 5 - text.count("result ")
         seen.append((result.elided, result.dropped))
-    assert seen[0] == (0, 0) and seen[-1] == (0, 14)
-    assert {dropped for _, dropped in seen} == {0, 4, 8, 10, 12, 14}
-    assert (5, 0) in seen and (4, 4) in seen and (3, 8) in seen
+    assert seen[0] == (0, 0) and seen[-1] == (0, 12)
+    assert {dropped for _, dropped in seen} == {0, 2, 6, 8, 10, 12}
+    assert (5, 0) in seen and (4, 2) in seen and (3, 6) in seen
 
 
 def wanted():
     """Texts in the order in which they are left out."""
     results = ["result 1.0", "result 2.0", "result 3.0", "result 3.1", "result 3.2"]
-    return [*results, "question 1 ?", "question 2 ?", "q30", "q31", "q32", "question 3 ?"]
+    return [*results, "q10", "question 2 ?", "q30", "q31", "q32", "question 3 ?"]
 
 
 def span_of(result):
@@ -120,9 +121,61 @@ def test_results_stay_with_their_calls_when_turns_go(tokenizer):
     calls = tuple(ToolCall("find", {"what": text}) for text in ("a", "b"))
     step = (Message("assistant", "", calls), Message("tool", "A " * 30), Message("tool", "B"))
     turns = (Message("user", "which?"), *step, *step, Message("assistant", "both"))
-    assert list(oldest_part(turns)) == [1, 2, 3]
-    assert list(oldest_part((*turns[:1], *turns[4:]))) == [1, 2, 3]
-    assert not oldest_part((turns[0], turns[-1]))
+    assert old_parts(turns) == [[1, 2, 3], [4, 5, 6]]
+    assert old_parts((turns[0], turns[-1])) == []
+
+
+ASKED = (
+    ("user", "Book a table in Rome."),
+    ("call", "find"),
+    ("tool", "2 found"),
+    ("assistant", "Booked."),
+    ("user", "Now a train."),
+    ("assistant", "To which town?"),
+    ("user", "Pisa"),
+    ("call", "find"),
+    ("tool", "3 found"),
+    ("call", "ask_to_user"),
+    ("user", "second class"),
+    ("call", "book"),
+    ("tool", "done"),
+    ("assistant", "All is booked."),
+)
+
+
+def turns_of(rows):
+    calls = {"call": lambda text: Message("assistant", "", (ToolCall(text),))}
+    return [calls.get(role, lambda text, r=role: Message(r, text))(text) for role, text in rows]
+
+
+@pytest.mark.parametrize("lead", [(), (("system", "Be brief."),), (("assistant", "Hello!"),)])
+def test_an_answer_to_a_question_is_no_request_and_stays_with_the_question(lead):
+    turns = turns_of((*lead, *ASKED))
+    size = len(lead)
+    parts = [[1, 2], [5, 6], [7, 8], [11, 12]]
+    moved = [[place + size for place in part] for part in parts]
+    assert old_parts(turns) == [*([[0]] if lead and lead[0][0] == "assistant" else []), *moved]
+    # before the second request is made, the first is answered
+    assert old_parts(turns[: size + 4])[-1] == [size + 1, size + 2]
+
+
+def test_no_two_user_turns_meet_when_turns_go():
+    for messages in (turns_of(ASKED), LONG.messages):
+        left_out = set()
+        for part in old_parts(messages):
+            left_out.update(part)
+            roles = [m.role for place, m in enumerate(messages) if place not in left_out]
+            assert ("user", "user") not in itertools.pairwise(roles)
+
+
+def test_the_first_request_stays_where_only_the_answer_to_a_question_would_be_left(tokenizer, form):
+    rows = (("user", "Book a train."), ("assistant", "Where to?"), ("user", "Pisa"))
+    steps = (("call", "find"), ("tool", "3 found")) * 12
+    asked = Trajectory("asked", (FIND,), tuple(turns_of((*rows, *steps, ("assistant", "Booked.")))))
+    last = len(asked.messages) - 1
+    result = fitted(tokenizer, form, 2 * size(tokenizer, form, asked) // 3, last, asked)
+    assert result.dropped
+    assert all(text in result.sample.rendered.text for _, text in rows)
 
 
 def test_nothing_is_elided_that_is_as_short_as_its_stand_in(tokenizer, form):
@@ -131,5 +184,5 @@ def test_nothing_is_elided_that_is_as_short_as_its_stand_in(tokenizer, form):
     )
     short = dataclasses.replace(LONG, messages=messages)
     result = fitted(tokenizer, form, size(tokenizer, form, short) - 1, trajectory=short)
-    assert result.elided == 0 and result.dropped == 4
+    assert result.elided == 0 and result.dropped == 2
     assert ELIDED not in result.sample.rendered.text

@@ -1,9 +1,12 @@
 """Make the sample of a turn fit the length limit: what is left out, and in which order.
 
 First the content of tool feedback, the oldest first; then, if the sample trains its last turn only,
-old turns: whole exchanges before the question that is being answered, then the steps taken since
-that question, the oldest first. The tools, a leading system turn, that question and the reply are
-never left out, and a call never without its results.
+old turns: what followed the first request, whole exchanges after that, then the steps taken since
+the request that is being answered, the oldest first. The tools, a leading system turn, the first
+request and what closed it, the request that is being answered, the user's last turn and the reply
+are never left out, and a call never without its results. A user turn that answers a question of
+the assistant's is no new request, and goes or stays together with the question. So no two user
+turns come to stand next to each other, which many chat templates refuse.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from tl_jax.data.tokenizer import Tokenizer
 
 ELIDED = "..."
 """Stands for the content of a tool feedback that was left out to fit the length limit."""
+
+_QUESTION_MARKS = ("?", "？", "؟")
 
 Turns = list[tuple[int, Message]]
 """Messages with their indices in the trajectory."""
@@ -126,21 +131,45 @@ def _elided(turns: Turns, places: Iterable[int]) -> Turns:
 def _without_parts(turns: Turns) -> list[Turns]:
     """Return the turns, and those left after leaving out one old part more each time."""
     states = [turns]
-    while part := oldest_part([turn for _, turn in states[-1]]):
-        states.append(states[-1][: part.start] + states[-1][part.stop :])
+    left_out: set[int] = set()
+    for part in old_parts([turn for _, turn in turns]):
+        left_out.update(part)
+        states.append([turn for place, turn in enumerate(turns) if place not in left_out])
     return states
 
 
-def oldest_part(messages: Sequence[Message]) -> range:
-    """Return the places of the messages that are left out next, the reply being the last one."""
-    begin = int(messages[0].role == "system")
+def old_parts(messages: Sequence[Message]) -> list[list[int]]:
+    """Return the places of messages that are left out together, in the order in which they go.
+
+    Args:
+      messages: The turns; the last one is the reply.
+    """
     last = len(messages) - 1
-    questions = [i for i in range(begin, last) if messages[i].role == "user"]
-    if questions and questions[-1] > begin:
-        return range(begin, next(i for i in questions if i > begin))
-    start = questions[-1] + 1 if questions else begin
-    replies = (i for i in range(start + 1, last + 1) if messages[i].role == "assistant")
-    return range(start, next(replies, start))
+    users = [place for place in range(last) if messages[place].role == "user"]
+    requests = [i for i in users if i == users[0] or not _asks(messages[i - 1])]
+    current = requests[-1] if requests else -1
+    kept = {*users[:1], *requests[-1:], *users[-1:]}
+    if messages[0].role == "system":
+        kept.add(0)
+    if len(requests) > 1 and messages[requests[1] - 1].role == "assistant":
+        kept.add(requests[1] - 1)
+    if users and users[-1] != current:
+        kept.add(users[-1] - 1)
+    parts: list[list[int]] = []
+    for place in range(last):
+        step = place > current and messages[place].role == "assistant"
+        if place in kept:
+            continue
+        if not parts or step or place in requests or place - 1 in kept:
+            parts.append([])
+        parts[-1].append(place)
+    return parts
+
+
+def _asks(message: Message) -> bool:
+    """Return whether the user turn after a message is an answer to it, and no request."""
+    question = message.content.rstrip().endswith(_QUESTION_MARKS)
+    return message.role == "assistant" and (bool(message.calls) or question)
 
 
 def _feedback_sizes(turns: Turns, encoded: Encoded, tokenizer: Tokenizer) -> dict[int, int]:
