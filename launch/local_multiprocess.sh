@@ -89,7 +89,11 @@ if [ "$DRY_RUN" = 0 ]; then
     echo "processes: ${pids[*]}; logs of all but the first in $logs"
     echo "stop:     kill -TERM $$"
 fi
-clean_up rm -r -- "$logs"
+written=()
+for ((index = 1; index < processes; index++)); do
+    written+=("$logs/process_$index.log")
+done
+[ "$processes" -eq 1 ] || clean_up rm -- "${written[@]}"
 [ "$DRY_RUN" = 0 ] || exit 0
 
 status=0 deadline=""

@@ -8,7 +8,8 @@
 #
 # create  upload the committed code and ask for SLICES slices; they train as soon as they boot
 # watch   wait until the training has ended, then delete the slices. A request that was preempted
-#         (SUSPENDED) or FAILED is deleted and made again; the run resumes from its checkpoint.
+#         (SUSPENDED) or FAILED is deleted and made again; the run resumes from its checkpoint. A
+#         command of the cloud that fails is tried again.
 #         Leave it running on a machine that stays up.
 # status  the state of the request
 # logs    follow what the first host of the first slice prints
@@ -58,26 +59,49 @@ make_request() {
     [ -z "${VALID_UNTIL:-}" ] || REQUEST+=(--valid-until-duration="$VALID_UNTIL")
 }
 
-# Wait for the end of the training, asking again for what was taken away.
+# Run a command of the cloud that is tried again at the next look if it fails.
+attempt() {
+    run "$@" || {
+        echo "that failed with status $?; trying again" >&2
+        return 1
+    }
+}
+
+# Wait for the end of the training, asking again for what was taken away. A command that fails,
+# such as when the network is down, is no reason to stop watching.
 watch() {
-    local state ended
+    local state ended="" lost="" tries=0
     while true; do
-        if ended="$(gcloud storage cat "gs://$BUCKET/finished/$NAME" --project="$PROJECT" 2>/dev/null)"; then
-            run "${delete[@]}"
-            [ "$ended" = 0 ] ||
-                fail "the training ended with status $ended; see gs://$BUCKET/finished/$NAME.*.log"
-            echo "the training is done"
-            return
+        [ -n "$ended" ] || ended="$(gcloud storage cat "gs://$BUCKET/finished/$NAME" \
+            --project="$PROJECT" 2>/dev/null)" || ended=""
+        if [ -n "$ended" ]; then
+            if attempt "${delete[@]}"; then
+                [ "$ended" = 0 ] ||
+                    fail "the training ended with status $ended; see gs://$BUCKET/finished/$NAME.*.log"
+                echo "the training is done"
+                return
+            fi
+            tries=$((tries + 1))
+            [ "$tries" -lt 10 ] ||
+                fail "the training ended with status $ended, but the slices are not deleted and cost money"
+        else
+            state="$(gcloud compute tpus queued-resources describe "$NAME" "${place[@]}" \
+                --format='value(state.state)')" || state=unreachable
+            printf '%s %s\n' "$(date -u +%FT%TZ)" "$state"
+            case "$state" in
+                SUSPENDED | FAILED)
+                    lost=1
+                    attempt "${delete[@]}" && state=deleted
+                    ;;
+                unreachable) ;;
+                *) lost="" ;;
+            esac
+            # Unreachable after a loss: the request may be deleted already. If it is not, asking
+            # for it again fails without harm.
+            case "$lost $state" in
+                "1 deleted" | "1 unreachable") ! attempt "${REQUEST[@]}" || lost="" ;;
+            esac
         fi
-        state="$(gcloud compute tpus queued-resources describe "$NAME" "${place[@]}" \
-            --format='value(state.state)')" || state=unreachable
-        printf '%s %s\n' "$(date -u +%FT%TZ)" "$state"
-        case "$state" in
-            SUSPENDED | FAILED)
-                run "${delete[@]}"
-                run "${REQUEST[@]}"
-                ;;
-        esac
         sleep "${POLL_SECONDS:-60}"
     done
 }

@@ -19,7 +19,10 @@ if [ -n "${CHIP:-}" ]; then
     export LIBTPU_INIT_ARGS
 fi
 address="${JAX_COORDINATOR_ADDRESS:-}"
+[[ -z "$address" || "$address" =~ ^.+:[0-9]{1,5}$ ]] ||
+    fail "JAX_COORDINATOR_ADDRESS=$address must be HOST:PORT"
 port="${JAX_COORDINATOR_PORT:-8482}"
+[[ "$port" =~ ^[0-9]{1,5}$ ]] || fail "JAX_COORDINATOR_PORT=$port must be a number"
 last=$((${#stages[@]} - 1))
 stopped=""
 # A stage before the last one is repeated as a whole, so a stop only has to keep the next one from

@@ -5,7 +5,8 @@
 #        tpu_vm.sh [--dry-run] run -- --config=configs/NAME.py --config.run_dir=/mnt/tl_jax/DIR ...
 #
 # create  make the slice                  (it costs money from here on)
-# setup   bring the committed code and install it on every host; again after a change
+# setup   bring the committed code and install it on every host; again after a change, when no
+#         training runs
 # run     begin or resume the training as a service on every host
 # status  is the slice there, does the service run on each host
 # logs    follow what the first host prints
@@ -39,7 +40,10 @@ case "$ACTION" in
     setup)
         require BUCKET
         upload_code
-        on_hosts "set -e; sudo rm -rf /opt/tl_jax/code; sudo mkdir -p /opt/tl_jax/code; \
+        # Also between two starts of the service, which needs the code again.
+        on_hosts "set -e; case \"\$(systemctl is-active tl-jax)\" in active | *ing) \
+echo 'a training is running here; stop it first (tpu_vm.sh stop)' >&2; exit 2 ;; esac; \
+sudo rm -rf /opt/tl_jax/code; sudo mkdir -p /opt/tl_jax/code; \
 gcloud storage cp $(show "$CODE") /tmp/tl_jax.tar.gz; \
 sudo tar -xzf /tmp/tl_jax.tar.gz -C /opt/tl_jax/code; \
 sudo bash /opt/tl_jax/code/launch/host.sh setup $(show "$BUCKET")"

@@ -1,6 +1,7 @@
 """The launchers of the cloud call exactly these commands, and --dry-run prints exactly them."""
 
 import shlex
+import subprocess
 
 import pytest
 from launchers import ARGUMENTS, REVISION, ROOT, SETTINGS, printed
@@ -40,7 +41,9 @@ XPK = [
     f"--command=exec bash launch/run_stages.sh {' '.join(ARGUMENTS)}",
 ]
 SETUP = (
-    "set -e; sudo rm -rf /opt/tl_jax/code; sudo mkdir -p /opt/tl_jax/code; "
+    'set -e; case "$(systemctl is-active tl-jax)" in active | *ing) '
+    "echo 'a training is running here; stop it first (tpu_vm.sh stop)' >&2; exit 2 ;; esac; "
+    "sudo rm -rf /opt/tl_jax/code; sudo mkdir -p /opt/tl_jax/code; "
     f"gcloud storage cp {CODE} /tmp/tl_jax.tar.gz; "
     "sudo tar -xzf /tmp/tl_jax.tar.gz -C /opt/tl_jax/code; "
     "sudo bash /opt/tl_jax/code/launch/host.sh setup my-bucket"
@@ -343,3 +346,71 @@ def test_watch_asks_again_after_a_preemption_and_deletes_at_the_end(cloud, check
         *[look, STATE, DELETE_REQUEST, request],
         *[look, STATE, look, DELETE_REQUEST],
     ]
+
+
+# As above, but every command that changes something fails the first time; a deletion may do so
+# after it was done.
+FAILING = """\
+case "$*" in
+    *"storage cat"* | *describe* | *"storage cp"*) ;;
+    *)
+        if [ ! -e "$CALLS.$4" ]; then
+            touch "$CALLS.$4"
+            exit 1
+        fi
+        ;;
+esac
+case "$*" in
+    *describe*)
+        [ "$(head -n 1 "$CALLS.states")" != GONE ] || { sed -i 1d "$CALLS.states"; exit 1; }
+        ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("after", ["SUSPENDED", "GONE"])
+def test_watch_goes_on_after_a_command_that_failed(cloud, checkout, after):
+    cloud.replace("gcloud", FAILING + WATCHED)
+    (cloud.place / "calls.states").write_text(f"FAILED\n{after}\nGONE\nACTIVE\nSUSPENDED\n")
+    (cloud.place / "calls.ended").write_text("0\n")
+    done = run(
+        cloud,
+        checkout,
+        "queued_resource watch",
+        ["watch", "--", *ARGUMENTS],
+        {**SETTINGS, "POLL_SECONDS": "0"},
+    )
+    assert done.returncode == 0 and "the training is done" in done.stdout
+    assert done.stderr.count("that failed with status 1; trying again") == 2
+    request = [*REQUEST, "--node-id=first", *METADATA]
+    changes = [call for call in cloud.calls if "delete" in call or "create" in call]
+    # The deletion and the request fail once each; both are made again when the slices are lost.
+    first = (
+        [DELETE_REQUEST, request] if after == "GONE" else [DELETE_REQUEST, DELETE_REQUEST, request]
+    )
+    assert changes == [*first, request, DELETE_REQUEST, request, DELETE_REQUEST]
+
+
+def test_watch_says_when_the_slices_cannot_be_deleted(cloud, checkout):
+    cloud.replace("gcloud", '[ "$4" != delete ] || exit 1\n' + WATCHED)
+    (cloud.place / "calls.states").write_text("")
+    (cloud.place / "calls.ended").write_text("0\n")
+    words, settings = ["watch", "--", *ARGUMENTS], {**SETTINGS, "POLL_SECONDS": "0"}
+    done = run(cloud, checkout, "queued_resource watch", words, settings)
+    assert done.returncode == 2 and "not deleted and cost money" in done.stderr
+    assert cloud.calls.count(DELETE_REQUEST) == 10
+
+
+@pytest.mark.parametrize("state", ["active", "activating", "deactivating", "inactive", "failed"])
+def test_setup_leaves_the_code_of_a_running_training_alone(cloud, checkout, state):
+    assert run(cloud, checkout, "tpu_vm setup", ["setup"], SETTINGS).returncode == 0
+    line = cloud.calls[-1][-1].removeprefix("--command=")
+    cloud.replace("systemctl", f"echo {state}\n[ {state} = active ]")
+    cloud.replace("sudo")
+    done = subprocess.run(
+        ["bash", "-c", line], env=cloud.environment(), capture_output=True, text=True, check=False
+    )
+    running = state in ("active", "activating", "deactivating")
+    assert done.returncode == (2 if running else 0), done.stderr
+    assert ("a training is running here" in done.stderr) == running
+    assert any(call[0] == "sudo" for call in cloud.calls) != running

@@ -54,6 +54,23 @@ def test_the_stages_run_in_order_each_at_a_port_of_its_own(tl_jax):
         assert "JAX_COORDINATOR_PORT" not in told
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"JAX_COORDINATOR_ADDRESS": "host-0"},
+        {"JAX_COORDINATOR_ADDRESS": "host-0:"},
+        {"JAX_COORDINATOR_ADDRESS": ":4000"},
+        {"JAX_COORDINATOR_ADDRESS": "host-0:http"},
+        {"JAX_COORDINATOR_PORT": "http"},
+    ],
+)
+def test_a_coordinator_without_a_port_is_refused(tl_jax, settings):
+    done = tl_jax.run("run_stages.sh", *ARGUMENTS, settings=settings)
+    ((name, value),) = settings.items()
+    assert done.returncode == 2 and f"{name}={value} must be" in done.stderr
+    assert not tl_jax.calls
+
+
 def test_where_jax_finds_the_coordinator_only_the_port_is_given(tl_jax):
     assert tl_jax.run("run_stages.sh", *ARGUMENTS, settings={}).returncode == 0
     for stage, port in (("prepare", "8482"), ("train", "8483")):
@@ -129,11 +146,20 @@ def test_a_pod_in_miniature_tells_every_process_its_place(tl_jax):
         addresses.add(told["JAX_COORDINATOR_ADDRESS"])
     (address,) = addresses
     assert re.fullmatch(r"127\.0\.0\.1:[0-9]{5}", address)
-    assert done.stdout.splitlines()[-1] == "clean up: rm -r -- logs"
+    assert done.stdout.splitlines()[-1] == ("clean up: rm -- logs/process_1.log logs/process_2.log")
     assert {path.name for path in (tl_jax.place / "logs").iterdir()} == {
         "process_1.log",
         "process_2.log",
     }
+
+
+def test_the_clean_up_of_one_process_names_no_files_of_others(tl_jax):
+    (tl_jax.place / "logs").mkdir()
+    (tl_jax.place / "logs/process_1.log").write_text("of another run")
+    words = ("--processes=1", "--logs=logs", "--", *ARGUMENTS)
+    done = tl_jax.run("local_multiprocess.sh", *words, settings=LOCAL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "clean up" not in done.stdout
 
 
 def test_a_dry_run_prints_the_processes_and_starts_none(tl_jax):
