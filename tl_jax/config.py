@@ -116,8 +116,7 @@ class DataConfig:
     ``template`` is the text form: the released model's, the published conversion script's, the
     model's own chat template (``"chat"``), or ChatML with tools (``"chatml_tools"``) for a model
     with ChatML tokens whose own template drops tools. It also decides how calls are written and
-    read, and which token ends a reply. Samples longer than ``max_length`` lose old tool feedback,
-    then old turns.
+    read, and which token ends a reply. Samples over ``max_length`` lose old feedback, then turns.
 
     ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
     rows hold by length; ``"stream"`` takes them as they come.
@@ -126,9 +125,10 @@ class DataConfig:
     ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
     trajectories, one of 2 trains each twice (its prompts once). ``duplicates`` removes trajectories
     that occur again (``"exact"``: the same text and tools; ``"near"``: nearly the same words, too).
-    ``contamination_paths`` are evaluation sets; trajectories that share a query, 13 words in a row
-    or the tool set with one (``contamination_checks``: ``query``, ``ngrams``, ``tools``) are
-    removed, or only listed (``contamination_action``).
+    ``contamination_paths`` are evaluation sets, as is ``evaluate.rotbench_path``: trajectories
+    that share a query or 13 words in a row with one (``contamination_checks``: ``query``,
+    ``ngrams``) are removed, or only listed (``contamination_action``). The check ``tools`` removes
+    those with the tools of a set, too: much of all data made with the same catalogue of services.
     """
 
     path: str = "synthetic"
@@ -149,7 +149,7 @@ class DataConfig:
     duplicates: str = _choice("keep", "exact", "near", default="keep")
     contamination_paths: tuple[str, ...] = ()
     contamination_checks: tuple[str, ...] = _choice(
-        "query", "ngrams", "tools", default=("query", "ngrams", "tools")
+        "query", "ngrams", "tools", default=("query", "ngrams")
     )
     contamination_action: str = _choice("remove", "report", default="remove")
     prefetch: int = _not_negative(2)
@@ -274,9 +274,9 @@ class CheckpointConfig:
 class EvaluateConfig:
     """Greedy evaluation: limits of generation and which sets are scored.
 
-    ``synthetic_trajectories`` held-out dialogues of the embedded world are scored for seen and as
-    many for unseen tools (0: none); ``rotbench_path`` is RoTBench's first-turn file (empty: not
-    scored). ``max_tasks`` caps every set (0: no cap).
+    Of the embedded world, ``synthetic_trajectories`` held-out dialogues each are scored with seen
+    tools, with seen tools in new wordings, and with unseen tools (0: none). ``rotbench_path`` is
+    RoTBench's first-turn file (empty: not scored). ``max_tasks`` caps every set (0: no cap).
     """
 
     batch_size: int = _positive(32)

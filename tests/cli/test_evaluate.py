@@ -1,6 +1,8 @@
 """What is scored, and when scores and the export are out of date."""
 
+import dataclasses
 import json
+import pathlib
 
 import jax
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from tl_jax.cli import evaluate, run
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, EvaluateConfig, ModelSourceConfig, RunConfig, to_dict
+from tl_jax.data.prepared_files import REPORT, source_hash
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def summary(percent):
     return {"items": 4} | {metric: score(percent) for metric in ("ts", "pi", "cf")}
 
 
-def write_result(workspace, phase, step):
+def write_result(workspace, phase, step, **more):
     sets = {
         "synthetic/seen": {**summary(90.0), "groups": {"service": summary(70.0)}},
         "rotbench/clean": summary(50.0),
@@ -50,7 +53,7 @@ def write_result(workspace, phase, step):
     path = evaluate.result_path(workspace, phase)
     path.parent.mkdir(exist_ok=True)
     settings = to_dict(workspace.config.evaluate)
-    path.write_text(json.dumps({"step": step, "settings": settings, "sets": sets}))
+    path.write_text(json.dumps({"step": step, "settings": settings, "sets": sets, **more}))
 
 
 def test_questions_to_the_user_are_scored_beside_service_calls_and_final_answers(workspace):
@@ -89,6 +92,25 @@ def test_the_table_shows_service_calls_first_and_marks_scores_of_an_older_step(
     assert service < whole < clean
     assert "70.0 / 70.0 / 70.0" in printed[service:whole]
     assert "90.0 / 90.0 / 90.0" in printed[whole:clean]
+
+
+def test_results_say_which_sets_the_training_data_were_kept_apart_from(workspace, saved, console):
+    folder = pathlib.Path(workspace.config.run_dir)
+    (folder / "set.jsonl").write_text("{}")
+    checked = {"path": "elsewhere.jsonl", "sha256": source_hash(folder / "set.jsonl")}
+    limits = EvaluateConfig(rotbench_path=str(folder / "set.jsonl"))
+    run_ = Workspace(dataclasses.replace(workspace.config, evaluate=limits))
+    unchecked = {"checked_against": [], "not_checked_against": [limits.rotbench_path]}
+    assert evaluate.overlap_checks(run_) == unchecked
+    run_.data_dir.mkdir()
+    (run_.data_dir / REPORT).write_text(json.dumps({"checked_against": [checked]}))
+    kept_apart = {"checked_against": [checked], "not_checked_against": []}
+    assert evaluate.overlap_checks(run_) == kept_apart
+    saved["supervised"] = 20
+    for more, warned in ((kept_apart, False), (unchecked, True)):
+        write_result(run_, "supervised", 20, **more)
+        evaluate.show(run_, console)
+        assert ("were not checked for overlaps with" in console.file.getvalue()) == warned
 
 
 def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(

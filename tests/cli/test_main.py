@@ -90,10 +90,11 @@ def test_help_tells_what_sections_are_for_and_the_flags_of_the_stage():
 def opened(monkeypatch, console, model_dir, tmp_path):
     """Open the workspace of a stage as the command line does."""
 
-    def opened(stage, dry_run=False, **data):
+    def opened(stage, dry_run=False, rotbench="", **data):
         values = to_dict(RunConfig(run_dir=str(tmp_path / "run")))
         values["model"]["path"] = str(model_dir)
         values["data"] |= data
+        values["evaluate"]["rotbench_path"] = rotbench
         flag = types.SimpleNamespace(value=ml_collections.ConfigDict(values))
         monkeypatch.setattr(main_lib, "_CONFIG", flag)
         monkeypatch.setattr(main_lib, "_DRY_RUN", types.SimpleNamespace(value=dry_run))
@@ -114,6 +115,14 @@ def test_stages_that_read_a_run_make_and_change_none(opened, tmp_path, stage):
     opened(stage)
     assert (tmp_path / "run" / "versions.json").read_text() == "as trained"
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["batch_size"] == 8
+
+
+def test_a_set_that_data_are_kept_apart_from_changes_only_where_none_are_prepared(opened):
+    opened("run")
+    for stage in ("run", "prepare", "train"):
+        with pytest.raises(ConfigError, match=r"rotbench_path\).* `tl-jax evaluate` may score"):
+            opened(stage, rotbench="first_turn.jsonl")
+    assert opened("evaluate", rotbench="first_turn.jsonl") is not None
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train", "run", "evaluate"])

@@ -1,8 +1,20 @@
 """The counts of the prepared data are shown whatever words are in them."""
 
+import json
+
+import pytest
+
 from tl_jax.cli import prepare
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import DataConfig, EvaluateConfig, PpoConfig, RunConfig
+from tl_jax.config import (
+    ConfigError,
+    DataConfig,
+    EvaluateConfig,
+    ModelSourceConfig,
+    PpoConfig,
+    RunConfig,
+)
+from tl_jax.data import synthetic
 
 
 def test_reasons_from_the_data_are_shown_as_they_are(console):
@@ -31,6 +43,53 @@ def test_the_context_of_a_model_from_scratch_holds_every_text_of_the_run():
         evaluate=EvaluateConfig(max_prompt_length=200, max_new_tokens=50),
     )
     assert prepare.scratch_config(config, 300).max_position == 305
+
+
+def workspace(tmp_path, model_dir="", rotbench="", **data):
+    settings = {"synthetic_trajectories": 12, "max_length": 8192, "validation_fraction": 0.0}
+    return Workspace(
+        RunConfig(
+            run_dir=str(tmp_path / "run"),
+            model=ModelSourceConfig(path=str(model_dir) if model_dir else "scratch"),
+            data=DataConfig(**{**settings, **data}),
+            evaluate=EvaluateConfig(rotbench_path=str(rotbench)),
+        )
+    )
+
+
+def test_trajectories_that_ask_what_rotbench_asks_are_not_trained(tmp_path, model_dir, console):
+    (first, *_) = synthetic.trajectories(12, seed=0, split="train")
+    rotbench = tmp_path / "first_turn.jsonl"
+    turns = [{"from": "user", "value": f"{first.messages[0].content}\nBegin!\n"}]
+    rotbench.write_text(json.dumps({"noise": "clean", "conversations": turns}) + "\n")
+    report = prepare.prepare(workspace(tmp_path, model_dir, rotbench))
+    assert report["removed"]["contamination"] >= 1
+    assert [entry["path"] for entry in report["checked_against"]] == [str(rotbench)]
+    console.width = 400
+    prepare._show(report, console)
+    shown = " ".join(console.file.getvalue().split())
+    assert "evaluation queries compared" in shown and "first_turn.jsonl 1" in shown
+
+
+def test_an_evaluation_set_in_both_settings_is_read_once(tmp_path):
+    rotbench = tmp_path / "first_turn.jsonl"
+    rotbench.write_text("{}")
+    for named in ((), (str(rotbench),)):
+        run = workspace(tmp_path, "", rotbench, contamination_paths=named)
+        assert prepare.checked_data(run.config).contamination_paths == (str(rotbench),)
+    plain = workspace(tmp_path).config
+    assert prepare.checked_data(plain) == plain.data
+
+
+def test_missing_evaluation_sets_are_refused_before_a_model_is_made(tmp_path, console):
+    runs = {
+        "evaluate.rotbench_path": workspace(tmp_path, rotbench="nowhere.jsonl"),
+        "data.contamination_paths": workspace(tmp_path, contamination_paths=("nowhere.jsonl",)),
+    }
+    for setting, run in runs.items():
+        with pytest.raises(ConfigError, match=f"config.{setting}: no file nowhere"):
+            prepare.main(run, console)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_processes_leave_the_files_to_the_first(tmp_path, console, monkeypatch):

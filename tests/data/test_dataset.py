@@ -11,6 +11,7 @@ from tl_jax.config import ConfigError, DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data import dataset, synthetic
 from tl_jax.data.dataset import prepare
 from tl_jax.data.importers import BadRow, read
+from tl_jax.data.prepared_files import source_hash
 from tl_jax.data.records import read_prompts
 from tl_jax.data.schema import DataError, Message, to_json
 from tl_jax.data.sources import WeightedSource, open_sources
@@ -362,6 +363,15 @@ def test_overlaps_with_evaluation_sets_are_listed(trajectory, tokenizer, tmp_pat
         contamination_action=action,
     )
     assert report["contamination"] == {f"query: {path}": 4}
+    (checked,) = report["checked_against"]
+    assert checked == {
+        "path": str(path),
+        "sha256": source_hash(path),
+        "queries": 2,
+        "tool_sets": 0,
+        "checks": ["query", "ngrams"],
+        "action": action,
+    }
     assert sum(report["trajectories"].values()) == (16 if action == "remove" else 20)
     hits = examples_in(tmp_path / "out" / "removed.jsonl")
     assert [(hit["id"], hit["row"], hit["what"]) for hit in hits] == [
@@ -371,6 +381,20 @@ def test_overlaps_with_evaluation_sets_are_listed(trajectory, tokenizer, tmp_pat
         ("b1009", 1, "query 4"),
     ]
     assert all(hit["removed"] == (action == "remove") for hit in hits)
+
+
+def test_the_same_tools_are_an_overlap_only_if_asked_for(trajectory, tokenizer, tmp_path):
+    path = tmp_path / "set.jsonl"
+    tools = [tool_to_schema(tool) for tool in trajectory.tools]
+    path.write_text(json.dumps({"query": "query 3", "tools": tools}))
+    for checks, left in (({}, 18), ({"contamination_checks": ()}, 20)):
+        source = weighted(trajectory, 1.0, 20)
+        paths = (str(path),)
+        report = prepared(
+            [source], tokenizer, tmp_path / "out", contamination_paths=paths, **checks
+        )
+        assert sum(report["trajectories"].values()) == left
+    assert report["checked_against"] == []
 
 
 def test_a_changed_evaluation_set_prepares_again(trajectory, tokenizer, tmp_path):
@@ -403,6 +427,7 @@ def test_what_removes_everything_is_named(trajectory, tokenizer, tmp_path):
             tokenizer,
             tmp_path / "out",
             contamination_paths=(str(path),),
+            contamination_checks=("tools",),
         )
 
 

@@ -3,7 +3,8 @@
 Scores the newest model of the run (or the phase given by --phase=before|supervised|reward) on
 held-out dialogues of the embedded world (config.evaluate.synthetic_trajectories) and on RoTBench
 (config.evaluate.rotbench_path). Writes <run_dir>/results/evaluate_<phase>.json and, beside it,
-every reply with its gold call (replies_<phase>.jsonl).
+every reply with its gold call (replies_<phase>.jsonl). The results say which sets the training data
+were checked against for overlaps.
 
 TS: the right tool; PI: also the right argument names; CF: also the right values. The free text of
 finish and ask_to_user is not compared, as in RoTBench; the calls of other tools, all of whose
@@ -30,6 +31,7 @@ from tl_jax.data import synthetic
 from tl_jax.data.encoding import prompt_ids
 from tl_jax.data.examples import Prompt, build_prompts
 from tl_jax.data.mae import label_turns
+from tl_jax.data.prepared_files import REPORT, source_hash
 from tl_jax.data.schema import RowError
 from tl_jax.evaluate import rotbench
 from tl_jax.evaluate.runner import TaskSet, evaluate
@@ -104,6 +106,7 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
         "name": phase,
         "step": workspace.saved_step(phase),
         "settings": to_dict(limits),
+        **overlap_checks(workspace),
         "tokens_per_s": sum(s.get("tokens", 0) for s in summaries.values()) / max(seconds, 1e-9),
         "sets": summaries,
     }
@@ -115,6 +118,14 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
     draft.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     draft.replace(path)
     return results
+
+
+def overlap_checks(workspace: Workspace) -> dict[str, Any]:
+    """Return which evaluation sets the training data were checked against, and which not."""
+    checked = read_json(workspace.data_dir / REPORT).get("checked_against", [])
+    path = workspace.config.evaluate.rotbench_path
+    missing = path and source_hash(path) not in {entry["sha256"] for entry in checked}
+    return {"checked_against": checked, "not_checked_against": [path] if missing else []}
 
 
 def task_sets(workspace: Workspace) -> Iterator[TaskSet]:
@@ -221,9 +232,12 @@ def _rotbench(
 def show(workspace: Workspace, console: Console) -> None:
     """Print the scores of every phase evaluated so far; those not current say of which step."""
     found = {}
+    unchecked: dict[str, None] = {}
     for phase in PHASES:
         result = read_json(result_path(workspace, phase))
         if result:
+            if phase != "before":
+                unchecked |= dict.fromkeys(result.get("not_checked_against", ()))
             current = is_current(workspace, phase)
             title = phase if current else f"{phase} (outdated, step {result.get('step')})"
             found[title] = labelled_sets(result["sets"])
@@ -236,6 +250,12 @@ def show(workspace: Workspace, console: Console) -> None:
         cells = [_cell(sets[name]) if name in sets else "" for sets in found.values()]
         table.add_row(name, *cells)
     console.print(table)
+    for path in unchecked:
+        console.print(
+            f"the training data were not checked for overlaps with {path}: it was not in "
+            "config.evaluate.rotbench_path when they were prepared",
+            markup=False,
+        )
 
 
 def _cell(summary: dict[str, Any]) -> str:

@@ -37,6 +37,8 @@ _FLAGS = {
 }
 # Settings that may change between two commands on one run directory.
 _FREE = ("evaluate.", "checkpoint.", "train.log_every", "train.eval_", "data.prefetch", "mesh.")
+# But not where data are prepared: they are kept apart from this set.
+_OF_DATA = "evaluate.rotbench_path"
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file (Python).")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved plan and stop.")
@@ -163,12 +165,13 @@ def open_workspace(stage: str, console: Console) -> Any:
         fixed = [
             name
             for name in metrics.changed_settings(config.run_dir, to_dict(config))
-            if not name.startswith(_FREE)
+            if not name.startswith(_FREE) or (name == _OF_DATA and stage in _WRITERS)
         ]
         if fixed:
+            hint = "; `tl-jax evaluate` may score another set" if fixed == [_OF_DATA] else ""
             raise ConfigError(
                 f"{config.run_dir} holds a run with other settings ({', '.join(fixed[:5])}); "
-                "give another --config.run_dir, or delete that directory"
+                f"give another --config.run_dir, or delete that directory{hint}"
             )
         if stage in _WRITERS:
             metrics.write_config(config.run_dir, to_dict(config))

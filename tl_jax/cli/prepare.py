@@ -4,13 +4,15 @@ Reads config.data.path (a .jsonl, .jsonl.gz or .json file, or "synthetic" for th
 world), or the weighted files of config.data.sources, and leaves in <run_dir>/data: examples.jsonl
 and validation.jsonl (token ids and loss weights), prompts.jsonl (prompts with gold calls for
 reward training), quarantine.jsonl (rows that could not be read, with file, line and reason),
-removed.jsonl (duplicates and overlaps with evaluation sets), mae_report.json (what was kept,
-dropped, why, and from which source) and loader_report.json (how full the packed rows are).
+removed.jsonl (duplicates and overlaps with evaluation sets: config.data.contamination_paths and
+config.evaluate.rotbench_path), mae_report.json (what was kept, dropped, why, and from which source)
+and loader_report.json (how full the packed rows are).
 Running it again with the same inputs changes nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -21,9 +23,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, ModelConfig, RunConfig
+from tl_jax.config import ConfigError, DataConfig, ModelConfig, RunConfig
 from tl_jax.convert import gguf, to_hf
 from tl_jax.data import dataset
+from tl_jax.data.contamination import check_files
 from tl_jax.data.pipeline import measure
 from tl_jax.data.prepared_files import EXAMPLES, LOADER_REPORT, write_json
 from tl_jax.data.schema import Trajectory
@@ -42,6 +45,7 @@ _ENTRIES_SHOWN = 6
 def main(workspace: Workspace, console: Console) -> None:
     """Prepare the model directory and the token files, and print the counts."""
     if processes.is_first():
+        checked_data(workspace.config)  # before anything is converted or trained
         make_model(workspace, console)
         registry.check_lengths(workspace.config, workspace.model)
         _show(prepare(workspace), console)
@@ -113,13 +117,32 @@ def scratch_config(config: RunConfig, vocab_size: int) -> ModelConfig:
     )
 
 
+def checked_data(config: RunConfig) -> DataConfig:
+    """Return the data settings with RoTBench's file among the sets to find overlaps with.
+
+    Raises:
+      ConfigError: An evaluation set that is no file.
+    """
+    rotbench = (config.evaluate.rotbench_path,) if config.evaluate.rotbench_path else ()
+    named = config.data.contamination_paths
+    check_files(named)
+    check_files(rotbench, "evaluate.rotbench_path")
+    paths = tuple(dict.fromkeys((*named, *rotbench)))
+    return dataclasses.replace(config.data, contamination_paths=paths)
+
+
 def prepare(workspace: Workspace) -> dict[str, Any]:
-    """Write the token files and return the report."""
+    """Write the token files and return the report.
+
+    Raises:
+      ConfigError: An evaluation set or a source that is no file.
+      DataError: See ``dataset.prepare``.
+    """
     config = workspace.config
     return dataset.prepare(
         open_sources(config.data, config.seed),
         workspace.tokenizer,
-        data=config.data,
+        data=checked_data(config),
         mae=config.mae,
         key_tokens=config.key_tokens,
         seed=config.seed,
@@ -158,6 +181,9 @@ def _show(report: dict[str, Any], console: Console) -> None:
     for name, value in report.items():
         if name == "sources":
             name, value = "rows_by_source", {key: entry["rows"] for key, entry in value.items()}
+        if name == "checked_against" and value:
+            name = "evaluation_queries_compared"
+            value = {entry["path"]: entry["queries"] for entry in value}
         label = name.replace("_", " ")
         if isinstance(value, int):
             table.add_row(label, f"{value:,}")

@@ -1,7 +1,8 @@
 """run: everything in order: prepare, evaluate, train, evaluate, reward, evaluate, export, report.
 
 What is already done in config.run_dir is not done again, so the same command resumes after a stop;
-with other config.evaluate settings the models are only evaluated anew. Scores and export are made
+with other config.evaluate settings the models are only evaluated anew (rotbench_path stays: the
+training data were checked against it). Scores and export are made
 anew if they are of an older step than the model.
 """
 

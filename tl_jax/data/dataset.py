@@ -170,8 +170,10 @@ def _write(
         }
         stack.enter_context(_rare_collection())
         drawn: Iterable[_Drawn] = _drawn(sources, data, seed, files[QUARANTINE], tally)
-        if data.contamination_paths:
-            drawn = _apart_from_evaluation(drawn, data, files[REMOVED], tally)
+        if data.contamination_paths and data.contamination_checks:
+            sets = EvaluationSets(data.contamination_paths, data.contamination_checks)
+            tally.checked_against = _checked_against(sets, data)
+            drawn = _apart_from_evaluation(drawn, sets, data, files[REMOVED], tally)
         if data.duplicates != "keep":
             drawn = _distinct(drawn, data, files[REMOVED], tally)
         if data.max_trajectories:
@@ -274,10 +276,9 @@ def _drawn(
 
 
 def _apart_from_evaluation(
-    drawn: Iterable[_Drawn], data: DataConfig, removed: TextIO, tally: Tally
+    drawn: Iterable[_Drawn], sets: EvaluationSets, data: DataConfig, removed: TextIO, tally: Tally
 ) -> Iterator[_Drawn]:
     """Find overlaps with evaluation sets, and leave them out if ``data`` says so."""
-    sets = EvaluationSets(data.contamination_paths, data.contamination_checks)
     remove = data.contamination_action == "remove"
     for entry in drawn:
         hits = sets.hits(entry.trajectory)
@@ -290,6 +291,14 @@ def _apart_from_evaluation(
             tally.sources[entry.source].removed["contamination"] += 1
         else:
             yield entry
+
+
+def _checked_against(sets: EvaluationSets, data: DataConfig) -> list[dict[str, Any]]:
+    how = {"checks": list(data.contamination_checks), "action": data.contamination_action}
+    return [
+        {"path": path, "sha256": source_hash(path), **counts, **how}
+        for path, counts in sets.counts.items()
+    ]
 
 
 def _distinct(

@@ -94,6 +94,7 @@ class Tally:
     skipped: Counter[str] = _counter()
     repairs: Counter[str] = _counter()
     contamination: Counter[str] = _counter()
+    checked_against: Sequence[dict[str, Any]] = ()
     pairs: Counter[str] = _counter()
     shortened: Counter[str] = _counter()
 
@@ -160,6 +161,7 @@ class Tally:
             "turns_skipped": dict(self.skipped.most_common()),
             "schema_repairs": dict(self.repairs.most_common()),
             "contamination": dict(self.contamination.most_common()),
+            "checked_against": list(self.checked_against),
             "sources": {name: counts.report() for name, counts in self.sources.items()},
         }
 
