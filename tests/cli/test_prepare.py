@@ -15,6 +15,8 @@ from tl_jax.config import (
     RunConfig,
 )
 from tl_jax.data import synthetic
+from tl_jax.data.schema import to_json
+from tl_jax.data.split import is_validation
 
 
 def test_reasons_from_the_data_are_shown_as_they_are(console):
@@ -69,6 +71,26 @@ def test_trajectories_that_ask_what_rotbench_asks_are_not_trained(tmp_path, mode
     prepare._show(report, console)
     shown = " ".join(console.file.getvalue().split())
     assert "evaluation queries compared" in shown and "first_turn.jsonl 1" in shown
+
+
+def test_a_new_tokenizer_learns_only_from_what_is_trained(tmp_path):
+    world = list(synthetic.trajectories(40, seed=0, split="train"))
+    trained = next(t for t in world if not is_validation(t, 0.5))
+    name = trained.messages[1].calls[0].name
+    unwritable = json.loads(json.dumps(to_json(trained)).replace(name, "two words("))
+    asked = [trajectory.messages[0].content for trajectory in world]
+    path, rotbench = tmp_path / "rows.jsonl", tmp_path / "first_turn.jsonl"
+    rows = [{"a": 1}, unwritable, *map(to_json, world)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rotbench.write_text(json.dumps({"query": asked[5]}))
+    data = {"path": str(path), "format": "canonical", "validation_fraction": 0.5}
+    texts = list(prepare._texts(workspace(tmp_path, "", rotbench, **data)))
+    kept = [t for t in world if not is_validation(t, 0.5) and t.messages[0].content != asked[5]]
+    assert len(texts) == len(kept) and 5 < len(kept) < 35
+    for text, trajectory in zip(texts, kept, strict=True):
+        assert trajectory.messages[0].content in text
+    run = workspace(tmp_path, "", rotbench, **data, contamination_action="report")
+    assert len(list(prepare._texts(run))) == sum(not is_validation(t, 0.5) for t in world)
 
 
 def test_an_evaluation_set_in_both_settings_is_read_once(tmp_path):

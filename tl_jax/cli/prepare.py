@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -26,12 +26,12 @@ from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, DataConfig, ModelConfig, RunConfig
 from tl_jax.convert import gguf, to_hf
 from tl_jax.data import dataset
-from tl_jax.data.contamination import check_files
+from tl_jax.data.contamination import EvaluationSets, check_files
+from tl_jax.data.importers import BadRow
 from tl_jax.data.pipeline import measure
 from tl_jax.data.prepared_files import EXAMPLES, LOADER_REPORT, write_json
-from tl_jax.data.schema import Trajectory
 from tl_jax.data.sources import open_sources
-from tl_jax.data.split import round_robin
+from tl_jax.data.split import is_validation, round_robin
 from tl_jax.data.template_trial import TEMPLATES
 from tl_jax.data.templates import STYLES, render_prompt
 from tl_jax.data.tokenizer import train_byte_bpe
@@ -69,7 +69,8 @@ def make_model(workspace: Workspace, console: Console) -> None:
             )
         console.print(f"training a tokenizer and initialising {workspace.model_dir}", markup=False)
         bpe = workspace.run_dir / "tokenizer"
-        tokenizer = train_byte_bpe(_texts(workspace), source.scratch_vocab_size, bpe)
+        texts = itertools.islice(_texts(workspace), TOKENIZER_TEXTS)
+        tokenizer = train_byte_bpe(texts, source.scratch_vocab_size, bpe)
         config = scratch_config(workspace.config, tokenizer.vocab_size)
         to_hf.save(
             functional.init(config, jax.random.key(workspace.config.seed)),
@@ -167,13 +168,21 @@ def measure_loader(workspace: Workspace) -> dict[str, Any]:
     return report
 
 
-def _texts(workspace: Workspace) -> Iterable[str]:
-    """Return texts of all sources in turn, to train a tokenizer."""
-    config = workspace.config
-    rows = round_robin(source.rows for source in open_sources(config.data, config.seed))
-    for row in itertools.islice(rows, TOKENIZER_TEXTS):
-        if isinstance(row, Trajectory):
-            yield render_prompt(row.tools, row.messages, config.data.template).text
+def _texts(workspace: Workspace) -> Iterator[str]:
+    """Yield texts of all sources in turn, to train a tokenizer: only what may be trained on."""
+    data = checked_data(workspace.config)
+    apart = data.contamination_paths if data.contamination_action == "remove" else ()
+    sets = EvaluationSets(apart, data.contamination_checks)
+    for row in round_robin(s.rows for s in open_sources(data, workspace.config.seed)):
+        if isinstance(row, BadRow) or is_validation(row, data.validation_fraction):
+            continue
+        if sets.hits(row):
+            continue
+        try:
+            text = render_prompt(row.tools, row.messages, data.template).text
+        except ValueError:
+            continue  # comes into quarantine when the data are prepared
+        yield text
 
 
 def _show(report: dict[str, Any], console: Console) -> None:
