@@ -93,6 +93,30 @@ def test_a_new_tokenizer_learns_only_from_what_is_trained(tmp_path):
     assert len(list(prepare._texts(run))) == sum(not is_validation(t, 0.5) for t in world)
 
 
+def test_rows_are_measured_once_for_the_same_data_and_packing(tmp_path, model_dir, monkeypatch):
+    measured = []
+    measure = prepare.measure
+
+    def counted(path, **settings):
+        measured.append(settings)
+        return measure(path, **settings)
+
+    monkeypatch.setattr(prepare, "measure", counted)
+
+    def report(**changes):
+        run = workspace(tmp_path, model_dir, **changes)
+        prepare.prepare(run)
+        return prepare.measure_loader(run)
+
+    first = report()
+    assert report() == first and len(measured) == 1
+    assert report(packing=False)["rows"] > first["rows"]
+    assert report(packing=False, packing_fit="sorted", batch_size=3)["steps_per_epoch"] > 3
+    assert len(measured) == 3
+    more = report(packing=False, synthetic_trajectories=20)
+    assert more["tokens"] > first["tokens"] and len(measured) == 4
+
+
 def test_an_evaluation_set_in_both_settings_is_read_once(tmp_path):
     rotbench = tmp_path / "first_turn.jsonl"
     rotbench.write_text("{}")

@@ -37,6 +37,7 @@ from tl_jax.data.templates import STYLES, render_prompt
 from tl_jax.data.tokenizer import train_byte_bpe
 from tl_jax.models import functional, registry
 from tl_jax.parallel import processes
+from tl_jax.report.read import read_json
 
 TOKENIZER_TEXTS = 4000
 _ENTRIES_SHOWN = 6
@@ -152,19 +153,26 @@ def prepare(workspace: Workspace) -> dict[str, Any]:
 
 
 def measure_loader(workspace: Workspace) -> dict[str, Any]:
-    """Write and return how full the training rows are, ``data/loader_report.json``."""
+    """Return how full the training rows are, from ``data/loader_report.json`` if it is there.
+
+    New data come in a new directory, so that a report is always of the data beside it.
+    """
     data = workspace.config.data
-    report = measure(
-        workspace.data_dir / EXAMPLES,
-        length=data.max_length,
-        seed=workspace.config.seed,
-        packing=data.packing,
-        packing_bins=data.packing_bins,
-        packing_fit=data.packing_fit,
-    )
-    if report["complete"]:
-        report["steps_per_epoch"] = max(1, report["rows"] // data.batch_size)
-    write_json(workspace.data_dir / LOADER_REPORT, report)
+    settings: dict[str, Any] = {
+        "length": data.max_length,
+        "seed": workspace.config.seed,
+        "packing": data.packing,
+        "packing_bins": data.packing_bins,
+        "packing_fit": data.packing_fit,
+    }
+    path = workspace.data_dir / LOADER_REPORT
+    report = read_json(path)
+    if report.get("settings") != {**settings, "batch_size": data.batch_size}:
+        report = measure(workspace.data_dir / EXAMPLES, **settings)
+        report["settings"] = {**settings, "batch_size": data.batch_size}
+        if report["complete"]:
+            report["steps_per_epoch"] = max(1, report["rows"] // data.batch_size)
+        write_json(path, report)
     return report
 
 
