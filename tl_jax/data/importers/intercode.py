@@ -16,25 +16,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.calls.call import ToolSpec, tool_from_schema
+from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
+from tl_jax.data.importers.schemas import declared_tool
 from tl_jax.data.schema import Message, RowError, Trajectory
 
 NAME = "intercode"
 
-
-def _tool(name: str, description: str, parameter: str, meaning: str) -> ToolSpec:
-    properties = {parameter: {"type": "string", "description": meaning}}
-    schema = {"properties": properties, "required": [parameter]}
-    return tool_from_schema({"name": name, "description": description, "parameters": schema})
-
-
 TOOLS = {
-    "ic_sql": _tool(
-        "execute_sql", "Run a query on a MySQL database.", "query", "The SQL query or command."
+    "ic_sql": declared_tool(
+        "execute_sql",
+        "Run a query on a MySQL database.",
+        query=("string", "The SQL query or command."),
     ),
-    "ic_bash": _tool("execute_bash", "Run a command in a shell.", "command", "The Bash command."),
-    "ic_python": _tool("execute_python", "Run Python code.", "code", "The code."),
+    "ic_bash": declared_tool(
+        "execute_bash", "Run a command in a shell.", command=("string", "The Bash command.")
+    ),
+    "ic_python": declared_tool("execute_python", "Run Python code.", code=("string", "The code.")),
 }
 SUBMIT = ToolSpec("submit", "Hand in the result of the last command as the answer.")
 

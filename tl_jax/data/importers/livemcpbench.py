@@ -15,26 +15,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.calls.call import ToolSpec, tool_from_schema
 from tl_jax.data.importers.chat import dialogue
+from tl_jax.data.importers.schemas import declared_tool
 from tl_jax.data.schema import Message, Trajectory
 
 NAME = "livemcpbench"
 
-
-def _tool(name: str, description: str, **parameters: tuple[str, str]) -> ToolSpec:
-    properties = {key: {"type": t, "description": d} for key, (t, d) in parameters.items()}
-    schema = {"properties": properties, "required": list(properties)}
-    return tool_from_schema({"name": name, "description": description, "parameters": schema})
-
-
 TOOLS = (
-    _tool(
+    declared_tool(
         "route",
         "Search a large set of tools for those that fit a request.",
         query=("string", "The server and the tool that are needed, in <tool_assistant> tags."),
     ),
-    _tool(
+    declared_tool(
         "execute-tool",
         "Run a tool that was found with route.",
         server_name=("string", "The name of its server."),

@@ -132,6 +132,19 @@ def normalised_tools(declared: Any, repairs: Counter[str]) -> tuple[ToolSpec, ..
     return without_repeats((normalised_tool(entry, repairs) for entry in declared), repairs)
 
 
+def declared_tool(name: str, description: str, /, **parameters: tuple[str, str]) -> ToolSpec:
+    """Return a tool that a source offered without declaring it, all its parameters required.
+
+    Args:
+      name: Its name.
+      description: What it does.
+      **parameters: Type and description by name.
+    """
+    properties = {key: {"type": t, "description": d} for key, (t, d) in parameters.items()}
+    schema = {"properties": properties, "required": list(properties)}
+    return tool_from_schema({"name": name, "description": description, "parameters": schema})
+
+
 def without_repeats(tools: Iterable[ToolSpec], repairs: Counter[str]) -> tuple[ToolSpec, ...]:
     """Return the first tool of every name, in order, counting the others."""
     kept: dict[str, ToolSpec] = {}
