@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.data.schema import Message, Trajectory
+from tl_jax.data.synthetic import trajectories
 from tl_jax.data.templates import render_sample
 from tl_jax.data.tokenizer import from_fast, train_byte_bpe
 
@@ -120,3 +121,10 @@ def rotllama():
     if not folder:
         pytest.skip("TL_JAX_DATA is not set")
     return Path(folder) / "rotllama_gpt4" / "trajectories.jsonl.gz"
+
+
+@pytest.fixture(scope="session")
+def dialogues():
+    """Three thousand dialogues of the embedded world for each split."""
+    splits = ("train", "test_seen", "test_reworded", "test_unseen")
+    return {split: list(trajectories(3000, seed=7, split=split)) for split in splits}

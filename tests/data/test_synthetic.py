@@ -1,4 +1,4 @@
-"""The embedded tool world: what the dialogues and the plain text promise."""
+"""The embedded tool world: what the dialogues promise."""
 
 import collections
 import itertools
@@ -11,7 +11,7 @@ import pytest
 from tl_jax.calls.call import ToolSpec
 from tl_jax.data.feedback import classify_feedback
 from tl_jax.data.schema import from_json, to_json
-from tl_jax.data.synthetic import base_texts, domains, tools, trajectories, world
+from tl_jax.data.synthetic import domains, tools, trajectories, world
 from tl_jax.data.synthetic import values as pools
 from tl_jax.data.synthetic.faults import FAULTS
 from tl_jax.data.synthetic.requests import single
@@ -28,21 +28,6 @@ PYTHON_TYPES = {
 }
 
 
-@pytest.fixture(scope="module")
-def dialogues():
-    return {split: list(trajectories(3000, seed=7, split=split)) for split in SPLITS}
-
-
-@pytest.fixture(scope="module")
-def base():
-    return list(base_texts(4000, seed=7))
-
-
-@pytest.fixture(scope="module")
-def documents(base):
-    return [document.text for document in base]
-
-
 def calls_of(trajectory):
     """Yield (index of the turn, call, status of the feedback that follows, or "")."""
     for index, message in enumerate(trajectory.messages):
@@ -51,25 +36,12 @@ def calls_of(trajectory):
             yield index, call, after[0].status if after else ""
 
 
-def strings_in(value):
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from strings_in(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from strings_in(item)
-    elif isinstance(value, str):
-        yield value
-
-
 def test_same_seed_gives_the_same_world_and_num_does_not_matter():
     for split in SPLITS:
         few = list(trajectories(20, seed=3, split=split))
         many = list(trajectories(40, seed=3, split=split))
         assert few == many[:20]
         assert few != list(trajectories(20, seed=4, split=split))
-    assert list(base_texts(20, seed=3)) == list(base_texts(40, seed=3))[:20]
-    assert list(base_texts(20, seed=3)) != list(base_texts(20, seed=4))
 
 
 def test_an_unknown_split_is_refused():
@@ -168,16 +140,13 @@ def test_training_never_shows_a_held_out_value_and_tests_do(dialogues):
         assert share > least
 
 
-def test_the_unseen_domain_occurs_in_its_own_split_only(dialogues, documents):
+def test_the_unseen_domain_occurs_in_its_own_split_only(dialogues):
     unseen = {tool.name for tool in domains()[UNSEEN]}
     for split in ("train", "test_seen", "test_reworded"):
         for trajectory in dialogues[split]:
             assert not unseen & {tool.name for tool in trajectory.tools}
             assert trajectory.tags["domain"] != UNSEEN
     assert {t.tags["domain"] for t in dialogues["test_unseen"]} == {UNSEEN}
-    corpus = "\n".join(documents)
-    assert not [name for name in unseen if name in corpus]
-    assert not re.search(r"\b(doctor|patient|clinic)s?\b", corpus)
 
 
 def test_domains_are_drawn_evenly(dialogues):
@@ -318,82 +287,6 @@ def test_feedback_of_right_calls_is_never_taken_for_an_error(dialogues):
             if message.status == "ok":
                 for mode in ("reference", "structured"):
                     assert not classify_feedback(message.content, mode=mode).is_error, message
-
-
-def test_documents_never_show_the_syntax_of_a_call(documents):
-    names = [re.escape(tool.name) for tool in tools()]
-    call = re.compile(r"(?<!def )\b(?:" + "|".join(names) + r")\s*\(")
-    for text in documents:
-        assert not call.search(text)
-        # Parentheses belong to signatures and to the types of their parameters.
-        for line in text.splitlines():
-            if "(" in line:
-                assert re.fullmatch(r"(System: )?def \w+\(.*\):|        \w+ \(\w+\): .*", line), (
-                    line
-                )
-
-
-def test_documents_hold_no_held_out_value(dialogues, documents):
-    corpus = "\n".join(documents)
-    slots = {(s.name, slot.name): slot for s in world.SERVICES.values() for slot in s.slots}
-    held_out = set()
-    for trajectory in (
-        dialogues["test_seen"] + dialogues["test_reworded"] + dialogues["test_unseen"]
-    ):
-        for _, call, _ in calls_of(trajectory):
-            for name, value in call.arguments.items():
-                slot = slots.get((call.name, name))
-                if slot and pools.is_pooled(slot.kind):
-                    held_out.update(v for v in pools.strings_of(value) if pools.is_held_out(v))
-        for message in trajectory.messages:
-            if message.status == "ok":
-                found = strings_in(json.loads(message.content))
-                held_out.update(v for v in found if pools.is_held_out(v) and len(v.split()) > 1)
-    assert len(held_out) > 1000
-    known = {
-        v
-        for s in world.SERVICES.values()
-        for kind in s.output.values()
-        if kind.startswith("enum:")
-        for v in kind[5:].split(",")
-    }
-    leaked = [
-        value
-        for value in held_out - known
-        if value in corpus and re.search(rf"(?<![\w.]){re.escape(value)}(?![.-]?\w)", corpus)
-    ]
-    assert not leaked
-
-
-def test_documents_vary_and_are_short(documents):
-    assert len(set(documents)) > 0.995 * len(documents)
-    mean = sum(map(len, documents)) / len(documents)
-    assert 500 < mean < 1600
-    invented = sum("def " in d and not any(t.name in d for t in tools()[:-2]) for d in documents)
-    assert invented > 0.1 * len(documents)
-
-
-def test_answers_are_marked_in_order_and_leave_no_trace(base):
-    shares = []
-    for document in base:
-        assert not re.search(r"[\x02\x03]", document.text)
-        ends = [0, *itertools.chain.from_iterable(document.answers), len(document.text)]
-        assert ends == sorted(ends) and document.answers
-        shares.append(sum(high - low for low, high in document.answers) / len(document.text))
-    assert 0.15 < sum(shares) / len(shares) < 0.5
-
-
-def test_quoted_values_of_answers_stand_before_them(base):
-    quoted = [
-        (document.text[:low], value)
-        for document in base
-        for low, high in document.answers
-        for value in re.findall(r"'([^']+)'", document.text[low:high])
-    ]
-    assert len(quoted) > 1000
-    known = sum(value.lower() in before.lower() for before, value in quoted)
-    # Words such as "true" for a boolean and enumerated values need not be said literally.
-    assert known > 0.97 * len(quoted)
 
 
 def test_only_the_reworded_split_needs_words_that_training_lacks():

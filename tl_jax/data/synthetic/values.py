@@ -108,7 +108,6 @@ _PLACES_B = (
 )
 _HOSTS = "mail.com post.org inbox.net work.io acme.com nova.org".split()
 _FILE_TYPES = "pdf docx xlsx txt png csv".split()
-CURRENCIES = ("EUR", "USD", "GBP", "JPY", "CHF", "SEK", "INR", "BRL", "CAD", "AUD")
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _DIGITS = "0123456789"
 
