@@ -8,7 +8,8 @@ from template_cases import make_tokenizer
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.encoding import encode_trajectory
+from tl_jax.data.chat_template import Dialogue
+from tl_jax.data.encoding import encode_trajectory, encode_turns
 from tl_jax.data.examples import build_examples, build_prompts
 from tl_jax.data.fitting import ELIDED, fit, old_parts
 from tl_jax.data.mae import label_turns
@@ -186,3 +187,74 @@ def test_nothing_is_elided_that_is_as_short_as_its_stand_in(tokenizer, form):
     result = fitted(tokenizer, form, size(tokenizer, form, short) - 1, trajectory=short)
     assert result.elided == 0 and result.dropped == 2
     assert ELIDED not in result.sample.rendered.text
+
+
+def plainly(tokenizer, form, trajectory, message, limit):
+    """Ids of the fitted sample, None if there is none; every text is written from its start."""
+    turns = list(trajectory.messages[: message + 1])
+
+    def ids(turns):
+        return encode_turns(trajectory.tools, turns, tokenizer, **form).ids
+
+    places = [i for i, turn in enumerate(turns) if turn.role == "tool" and len(turn.content) > 3]
+    bare = list(turns)
+    for place in places:
+        bare[place] = dataclasses.replace(bare[place], content=ELIDED)
+    left_out = set()
+    states = [bare]
+    for part in old_parts(turns):
+        left_out.update(part)
+        states.append([turn for place, turn in enumerate(bare) if place not in left_out])
+    if len(ids(turns)) > limit and len(ids(states[-1])) > limit:
+        return None
+    while len(ids(turns)) > limit and places:
+        excess = len(ids(turns)) - limit
+        while places and excess > 0:
+            place = places.pop(0)
+            excess -= len(tokenizer.encode(turns[place].content)[0]) - 1
+            turns[place] = bare[place]
+    fitting = (state for state in [turns, *states[1:]] if len(ids(state)) <= limit)
+    return ids(next(fitting))
+
+
+@pytest.mark.parametrize("family", ["released", "chatml", "thinking", "headers", "brackets"])
+def test_what_is_remembered_changes_nothing(family):
+    released = family == "released"
+    tokenizer = make_tokenizer("chatml" if released else family)
+    form = dict(template="released" if released else "chat", action="drop")
+    messages = LONG.messages if family != "brackets" else LONG.messages[1:]
+    quoting = Message("tool", '"\n" <|im_end|> [/INST] ' * 9)
+    row = dataclasses.replace(LONG, messages=(*messages[:-4], quoting, *messages[-3:]))
+    encoded = encode_trajectory(row, tokenizer, **form)
+    for limit in range(len(encoded.ids) + 1, 40, -37):
+        for index, message in enumerate(row.messages):
+            if message.role == "assistant":
+                sample = fit(row, index, tokenizer, encoded, max_length=limit, **form).sample
+                found = None if sample is None else sample.ids
+                assert found == plainly(tokenizer, form, row, index, limit)
+
+
+@pytest.mark.parametrize("family", ["chatml", "thinking"])
+def test_the_text_written_for_a_dialogue_grows_with_the_square_of_its_length(family, monkeypatch):
+    tokenizer = make_tokenizer(family)
+    written = []
+    write = Dialogue.write
+
+    def counted(self, *args, **kwargs):
+        text = write(self, *args, **kwargs)
+        written.append(len(text))
+        return text
+
+    monkeypatch.setattr(Dialogue, "write", counted)
+    form = dict(template="chat", action="drop")
+    costs = []
+    for exchanges in (16, 32):
+        turns = itertools.chain(*(exchange(number) for number in range(exchanges)))
+        row = Trajectory("t", (FIND,), tuple(turns))
+        written.clear()
+        encoded = encode_trajectory(row, tokenizer, **form)
+        for index, message in enumerate(row.messages):
+            if message.role == "assistant":
+                assert fit(row, index, tokenizer, encoded, max_length=400, **form).sample
+        costs.append(sum(written))
+    assert costs[1] < 4.5 * costs[0]

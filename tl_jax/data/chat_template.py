@@ -14,12 +14,13 @@ fixed (``settings``), so that the same dialogue always gives the same text.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -168,12 +169,56 @@ class Dialogue:
         return before, through[len(before) :]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a reply ends the text of its turns.
+
+    Attributes:
+      start, stop, end: First character of the reply, of its stop token, and of what follows.
+      digest: Of the text before ``end``.
+    """
+
+    start: int
+    stop: int
+    end: int
+    digest: bytes
+
+
+class Places:
+    """Where the replies of one dialogue are, remembered for all texts made of its turns.
+
+    To find a reply the turns through it are written twice, which would otherwise be done again
+    for every longer or shortened text that begins with the same turns.
+    """
+
+    def __init__(self) -> None:
+        self._beginnings: dict[tuple[int | str, int], int] = {}
+        self.known: dict[int, _Place] = {}
+        """By the number of the turns through the reply."""
+
+    def numbers(self, mark: str, turns: Iterable[int]) -> list[int]:
+        """Return a number of its own for the turns through each of ``turns``.
+
+        Args:
+          mark: The mark of the text.
+          turns: What tells each turn from the others of the dialogue.
+        """
+        numbers: list[int] = []
+        before: int | str = mark
+        for turn in turns:
+            before = self._beginnings.setdefault((before, turn), len(self._beginnings))
+            numbers.append(before)
+        return numbers
+
+
 def render_chat(
     template: ChatTemplate,
     tools: Sequence[ToolSpec],
     messages: Sequence[Message],
     *,
     prompt: bool = False,
+    places: Places | None = None,
+    names: Sequence[int] = (),
 ) -> Rendered:
     """Render a dialogue that ends with an assistant turn, or what comes before such a turn.
 
@@ -182,6 +227,8 @@ def render_chat(
       tools: Tools of the prompt.
       messages: The turns.
       prompt: Write all turns and the generation prompt.
+      places: What is known of texts of the same template, tools and dialogue.
+      names: What tells each of the messages from others of that dialogue; their numbers, if empty.
 
     Returns:
       The text with its control tokens. ``replies`` are those assistant turns that stand in it as
@@ -194,34 +241,59 @@ def render_chat(
     """
     dialogue = Dialogue(template, tools, messages)
     turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    replies: dict[int, tuple[str, int, int]] = {}
+    places = places or Places()
+    numbers = places.numbers(dialogue.mark, names or range(len(messages)))
+    replies: dict[int, _Place] = {}
+    text = ""
     for index in filter(None, turns):
-        before, rest = dialogue.write_reply(index)
-        stop = template.stop_pattern.search(rest)
-        if stop is None:
-            raise ValueError(f"the chat template writes no token that ends turn {index}")
-        size = len(before)
-        replies[index] = before + rest[: stop.end()], size, size + stop.start()
+        text = ""
+        if numbers[index] not in places.known:
+            text, places.known[numbers[index]] = _place(dialogue, template, index)
+        replies[index] = places.known[numbers[index]]
     if prompt:
         text = dialogue.write(len(messages), prompt=True)
-    elif turns and turns[-1] == len(messages) - 1:
-        text = replies[turns[-1]][0] if turns[-1] else ""
-    else:
+    elif not turns or turns[-1] != len(messages) - 1:
         raise ValueError("a training text must end with an assistant turn")
+    elif last := replies.get(turns[-1]):
+        text = (text or dialogue.write(len(messages)))[: last.end]
     plain, breaks = without_marks(text, dialogue.mark)
-
-    def place(at: int) -> int:
-        return at - text.count(dialogue.mark, 0, at)
-
+    marks = [found.start() for found in re.finditer(dialogue.mark, text)]
+    digests = _digests(text, [reply.end for reply in replies.values()])
     spans = []
     for number, index in enumerate(turns, start=1):
-        through, start, stop = replies.get(index, ("", 0, 0))
-        if through and text.startswith(through):
-            start, stop, end = place(start), place(stop), place(len(through))
+        reply = replies.get(index)
+        if reply and digests[reply.end] == reply.digest:
+            start, stop, end = (
+                at - bisect.bisect_left(marks, at) for at in (reply.start, reply.stop, reply.end)
+            )
             after = _end_of_thought(plain, start, stop, messages[index], template)
             calls = find_calls(plain, after, stop, messages[index].calls, template.call_style)
             spans.append(ReplySpan(index, number, start, stop, end, calls))
     return Rendered(plain, tuple(spans), breaks=breaks, has_control=True)
+
+
+def _place(dialogue: Dialogue, template: ChatTemplate, index: int) -> tuple[str, _Place]:
+    """Return the text through a turn, and where in it the reply is."""
+    before, rest = dialogue.write_reply(index)
+    found = template.stop_pattern.search(rest)
+    if found is None:
+        raise ValueError(f"the chat template writes no token that ends turn {index}")
+    text = before + rest
+    start = len(before)
+    end = start + found.end()
+    digest = _digests(text, [end])[end]
+    return text, _Place(start, start + found.start(), end, digest)
+
+
+def _digests(text: str, ends: Iterable[int]) -> dict[int, bytes]:
+    """Return a digest of the text before each of the places."""
+    running, at = hashlib.sha256(), 0
+    found = {}
+    for end in sorted(set(ends)):
+        running.update(text[at:end].encode("utf-8", "surrogatepass"))
+        found[end] = running.digest()
+        at = end
+    return found
 
 
 def _end_of_thought(

@@ -15,7 +15,7 @@ from typing import Any
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.data import templates
-from tl_jax.data.chat_template import render_chat
+from tl_jax.data.chat_template import Places, render_chat
 from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.template_trial import open_template
 from tl_jax.data.templates import Rendered, ReplySpan, render_prompt, render_sample
@@ -36,6 +36,7 @@ class Encoded:
         and the token after its last.
       samples: What ``fitting.fit`` has made of this text so far.
       sizes: Tokens of the messages that it has measured, by index.
+      places: Replies that were found while texts of the trajectory were written.
     """
 
     rendered: Rendered
@@ -44,6 +45,7 @@ class Encoded:
     borders: Mapping[int, tuple[int, int]]
     samples: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     sizes: dict[int, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    places: Places = dataclasses.field(default_factory=Places, repr=False, compare=False)
 
 
 def encode_turns(
@@ -53,12 +55,15 @@ def encode_turns(
     *,
     template: str,
     action: str,
+    places: Places | None = None,
+    names: Sequence[int] = (),
 ) -> Encoded:
     """Tokenise turns that end with an assistant turn.
 
     In the released forms action ``"mask"`` makes every reply a piece of its own with a stop token;
     with ``"drop"`` the text before the last reply is one piece, of which the prompts are prefixes.
-    In a chat template every reply is a piece of its own.
+    In a chat template every reply is a piece of its own; for ``places`` and ``names`` see
+    ``render_chat``.
 
     Raises:
       ValueError: The turns cannot be written.
@@ -71,7 +76,8 @@ def encode_turns(
             tools, messages, template, tokenizer.eos_text, stop_after_every_reply=every
         )
     else:
-        rendered = render_chat(open_template(template, tokenizer), tools, messages)
+        chat = open_template(template, tokenizer)
+        rendered = render_chat(chat, tools, messages, places=places, names=names)
     return encode_rendered(rendered, tokenizer)
 
 
@@ -80,13 +86,16 @@ def encode_trajectory(
 ) -> Encoded:
     """Tokenise a whole trajectory once, up to its last assistant turn; see ``encode_turns``."""
     last = max(i for i, m in enumerate(trajectory.messages) if m.role == "assistant")
-    return encode_turns(
+    places = Places()
+    encoded = encode_turns(
         trajectory.tools,
         trajectory.messages[: last + 1],
         tokenizer,
         template=template,
         action=action,
+        places=places,
     )
+    return dataclasses.replace(encoded, places=places)
 
 
 def prompt_ids(

@@ -11,7 +11,9 @@ turns come to stand next to each other, which many chat templates refuse.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 from tl_jax.data.encoding import Encoded, cut, encode_turns
@@ -21,6 +23,8 @@ from tl_jax.data.tokenizer import Tokenizer
 ELIDED = "..."
 """Stands for the content of a tool feedback that was left out to fit the length limit."""
 
+_FRAME = 6
+"""Tokens that a template writes round a turn, about."""
 _QUESTION_MARKS = ("?", "？", "؟")
 
 Turns = list[tuple[int, Message]]
@@ -69,22 +73,23 @@ def fit(
         turns = list(enumerate(trajectory.messages[: message + 1]))
 
         def encode(turns: Turns) -> Encoded:
-            messages = [turn for _, turn in turns]
+            whole = trajectory.messages
             sample = encode_turns(
-                trajectory.tools, messages, tokenizer, template=template, action=action
+                trajectory.tools,
+                [turn for _, turn in turns],
+                tokenizer,
+                template=template,
+                action=action,
+                places=encoded.places,
+                names=[index if turn is whole[index] else ~index for index, turn in turns],
             )
             return sample if len(turns) == message + 1 else _renumbered(sample, turns, trajectory)
 
         sample = cut(encoded, message, tokenizer) or encode(turns)
         if len(sample.ids) > max_length:
-            sizes = _feedback_sizes(turns, encoded, tokenizer)
-            least = _without_parts(_elided(turns, sizes))[-1] if action == "drop" else None
-            if least and len(encode(least).ids) > max_length:
-                turns = least  # nothing helps
-            else:
-                sample, turns = _without_feedback(sample, turns, sizes, encode, max_length)
-                if len(sample.ids) > max_length and action == "drop":
-                    sample, turns = _without_turns(turns, encode, max_length)
+            sizes = _sizes(turns, encoded, tokenizer)
+            shorten = _without_turns if action == "drop" else _without_feedback
+            sample, turns = shorten(sample, turns, sizes, encode, max_length)
         elided = sum(turn.content != trajectory.messages[index].content for index, turn in turns)
         fits = len(sample.ids) <= max_length
         dropped = message + 1 - len(turns)
@@ -93,30 +98,71 @@ def fit(
 
 
 def _without_feedback(
-    sample: Encoded, turns: Turns, sizes: dict[int, int], encode: Encode, max_length: int
+    sample: Encoded, turns: Turns, sizes: Sequence[int], encode: Encode, max_length: int
 ) -> tuple[Encoded, Turns]:
     """Leave out the content of as many feedbacks, the oldest first, as the limit asks for."""
-    places = list(sizes)
+    places = collections.deque(_feedbacks(turns))
     while len(sample.ids) > max_length and places:
         excess = len(sample.ids) - max_length
+        going = []
         while places and excess > 0:
-            excess -= sizes[places[0]]
-            turns = _elided(turns, [places.pop(0)])
+            going.append(places.popleft())
+            excess -= sizes[going[-1]] - 1
+        turns = _elided(turns, going)
         sample = encode(turns)
     return sample, turns
 
 
-def _without_turns(turns: Turns, encode: Encode, max_length: int) -> tuple[Encoded, Turns]:
-    """Leave out as few old parts as the limit asks for; without all of them it is kept to."""
-    states = _without_parts(turns)
-    fewest, most = min(1, len(states) - 1), len(states) - 1
-    while fewest < most:
-        middle = (fewest + most) // 2
-        if len(encode(states[middle]).ids) <= max_length:
-            most = middle
+def _without_turns(
+    sample: Encoded, turns: Turns, sizes: Sequence[int], encode: Encode, max_length: int
+) -> tuple[Encoded, Turns]:
+    """Leave out feedback; if that is not enough, as few old parts as the limit asks for, too.
+
+    With each part the text gets shorter, so only the border has to be found. The sizes of the
+    turns tell about where it is, so that hardly any text far beyond the limit is written.
+    """
+    feedbacks = set(_feedbacks(turns))
+    bare = _elided(turns, feedbacks)
+    parts = old_parts([turn for _, turn in turns])
+
+    @functools.cache
+    def without(count: int) -> tuple[Encoded, Turns]:
+        left_out = {place for part in parts[:count] for place in part}
+        left = [turn for place, turn in enumerate(bare) if place not in left_out]
+        return encode(left), left
+
+    def fits(count: int) -> bool:
+        return len(without(count)[0].ids) <= max_length
+
+    if not fits(len(parts)):
+        return without(len(parts))
+    room = max_length - len(without(len(parts))[0].ids)
+    likely = len(parts)
+    for part in reversed(parts):
+        room -= sum(_FRAME + (1 if place in feedbacks else sizes[place]) for place in part)
+        if room < 0:
+            break
+        likely -= 1
+    if likely and (fewest := _first(fits, likely, len(parts))) > 1:
+        return without(fewest)
+    sample, shortened = _without_feedback(sample, turns, sizes, encode, max_length)
+    if len(sample.ids) <= max_length:
+        return sample, shortened
+    return without(_first(fits, likely, len(parts)))
+
+
+def _first(holds: Callable[[int], bool], likely: int, last: int) -> int:
+    """Return the first of 1 to ``last`` from which on something holds, as it does for ``last``."""
+    below, step, at = 0, 1, min(max(likely, 1), last - 1)
+    while last - below > 1:
+        if holds(at):
+            last, at = at, at - step
         else:
-            fewest = middle + 1
-    return encode(states[most]), states[most]
+            below, at = at, at + step
+        step *= 2
+        if not below < at < last:
+            at = (below + last) // 2
+    return last
 
 
 def _elided(turns: Turns, places: Iterable[int]) -> Turns:
@@ -126,16 +172,6 @@ def _elided(turns: Turns, places: Iterable[int]) -> Turns:
         index, turn = turns[place]
         turns[place] = index, dataclasses.replace(turn, content=ELIDED)
     return turns
-
-
-def _without_parts(turns: Turns) -> list[Turns]:
-    """Return the turns, and those left after leaving out one old part more each time."""
-    states = [turns]
-    left_out: set[int] = set()
-    for part in old_parts([turn for _, turn in turns]):
-        left_out.update(part)
-        states.append([turn for place, turn in enumerate(turns) if place not in left_out])
-    return states
 
 
 def old_parts(messages: Sequence[Message]) -> list[list[int]]:
@@ -172,25 +208,31 @@ def _asks(message: Message) -> bool:
     return message.role == "assistant" and (bool(message.calls) or question)
 
 
-def _feedback_sizes(turns: Turns, encoded: Encoded, tokenizer: Tokenizer) -> dict[int, int]:
-    """Return the tokens saved by leaving out each tool feedback, by its place, oldest first."""
-    sizes = {}
-    for place, (index, turn) in enumerate(turns):
-        if turn.role == "tool" and len(turn.content) > len(ELIDED):
-            if index not in encoded.sizes:
-                encoded.sizes[index] = len(tokenizer.encode(turn.content)[0])
-            sizes[place] = encoded.sizes[index] - 1
-    return sizes
+def _feedbacks(turns: Turns) -> list[int]:
+    """Return the places of the tool feedbacks that are longer than what would stand for them."""
+    return [
+        place
+        for place, (_, turn) in enumerate(turns)
+        if turn.role == "tool" and len(turn.content) > len(ELIDED)
+    ]
+
+
+def _sizes(turns: Turns, encoded: Encoded, tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of each turn's own text; those of calls are about as many."""
+    for index, turn in turns:
+        if index not in encoded.sizes:
+            calls = "".join(f"{call.name} {dict(call.arguments)}" for call in turn.calls)
+            encoded.sizes[index] = len(tokenizer.encode(turn.content + calls)[0])
+    return [encoded.sizes[index] for index, _ in turns]
 
 
 def _renumbered(sample: Encoded, turns: Turns, trajectory: Trajectory) -> Encoded:
     """Return the sample with the message and turn numbers of the trajectory."""
     index = [number for number, _ in turns]
-    assistants = [i for i, m in enumerate(trajectory.messages) if m.role == "assistant"]
+    assistants = (i for i, m in enumerate(trajectory.messages) if m.role == "assistant")
+    numbers = {place: number for number, place in enumerate(assistants, start=1)}
     replies = tuple(
-        dataclasses.replace(
-            reply, message=index[reply.message], turn=assistants.index(index[reply.message]) + 1
-        )
+        dataclasses.replace(reply, message=index[reply.message], turn=numbers[index[reply.message]])
         for reply in sample.rendered.replies
     )
     return dataclasses.replace(
