@@ -13,6 +13,8 @@ from tl_jax.cli import reward
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, DataConfig, ModelConfig, OptimConfig, PpoConfig, RunConfig
 from tl_jax.data.examples import Prompt
+from tl_jax.data.prepared_files import PROMPTS
+from tl_jax.data.records import prompt_lines
 from tl_jax.models import functional
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
@@ -97,20 +99,32 @@ def test_rows_that_fit_are_accepted():
     reward.check_rows(RunConfig(ppo=joint, data=DataConfig(batch_size=2)), mesh)
 
 
-def test_prompts_left_out_are_counted_by_reason(tmp_path, monkeypatch, capsys):
+def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
     call = ToolCall("f")
     prompts = [
         Prompt(str(n), [1] * length, "", (), (call,) * golds, {})
-        for n, (length, golds) in enumerate([(4, 1), (9, 1), (4, 2)])
+        for n, (length, golds) in enumerate([(9, 1), (4, 1), (4, 2), (5, 1)])
     ]
-    monkeypatch.setattr(reward, "read_prompts", lambda path: prompts)
-    config = RunConfig(run_dir=str(tmp_path), ppo=PpoConfig(max_prompt_length=8))
-    assert reward.usable_prompts(Workspace(config)) == prompts[:1]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / PROMPTS).write_text("".join(prompt_lines(prompts)))
+    workspace = Workspace(RunConfig(run_dir=str(tmp_path), ppo=PpoConfig(max_prompt_length=8)))
+    usable = reward.usable_prompts(workspace)
+    assert list(usable) == [prompts[1], prompts[3]] and usable.longest == 5
     assert json.loads((tmp_path / "results" / "prompts.json").read_text()) == {
-        "used": 1,
+        "used": 2,
         "left_out": {"longer than 8 tokens": 1, "not exactly one gold call": 1},
     }
-    assert "uses 1 prompts; left out: 1 longer than 8 tokens" in capsys.readouterr().out
+    assert "uses 2 prompts; left out: 1 longer than 8 tokens" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="no prompt can be used"):
+        ppo = PpoConfig(max_prompt_length=3)
+        reward.usable_prompts(Workspace(RunConfig(run_dir=str(tmp_path), ppo=ppo)))
+
+
+def test_every_step_visits_other_prompts_until_all_were_seen():
+    prompts = [Prompt(str(n), [1], "", (), (), {}) for n in range(6)]
+    first, second, third = (reward.choose_prompts(prompts, 3, 0, step) for step in range(3))
+    assert {prompt.id for prompt in first + second} == set("012345")
+    assert len(third) == 3 and all(prompt in prompts for prompt in third)
 
 
 def test_several_processes_are_refused(tmp_path, monkeypatch):

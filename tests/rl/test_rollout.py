@@ -298,7 +298,7 @@ def test_prompts_are_selected_by_length_and_by_their_number_of_gold_calls():
     several = dataclasses.replace(PROMPTS[0], golds=(GOLD, GOLD))
     none = dataclasses.replace(PROMPTS[0], golds=())
     kept, dropped = rl.select_prompts([several, *PROMPTS, none], max_length=len(PROMPTS[1].ids))
-    assert kept == [PROMPTS[1]]
+    assert kept == {2: 3}
     assert dropped == {"not exactly one gold call": 2, "longer than 3 tokens": 1}
 
 

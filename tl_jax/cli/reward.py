@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,10 +15,10 @@ from rich.console import Console
 from tl_jax.cli.supervised import start_state
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, PpoConfig, RunConfig
-from tl_jax.data import dataset
 from tl_jax.data.examples import Prompt
-from tl_jax.data.pipeline import make_loader
-from tl_jax.data.records import read_prompts
+from tl_jax.data.pipeline import JsonlSource, make_loader
+from tl_jax.data.prepared_files import EXAMPLES, PROMPTS
+from tl_jax.data.records import prompt_from_json, read_prompts
 from tl_jax.models import functional
 from tl_jax.parallel import processes, sharding
 from tl_jax.rl import rollout as rollout_lib
@@ -161,8 +161,7 @@ def make_advance(
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     temperature = scoring_temperature(ppo.temperature)
     prompts = usable_prompts(workspace)
-    prompt_length = max(len(prompt.ids) for prompt in prompts)
-    prompt_length = -(-prompt_length // 64) * 64
+    prompt_length = -(-prompts.longest // 64) * 64
     sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p)
     logprob_step = rollout_lib.make_logprob_step(
         model, temperature=temperature, chunk=config.train.ce_chunk
@@ -234,7 +233,30 @@ def make_advance(
     return advance
 
 
-def usable_prompts(workspace: Workspace) -> list[Prompt]:
+class StoredPrompts(Sequence[Prompt]):
+    """Prompts in a file, each read when it is asked for.
+
+    Args:
+      source: The file.
+      lengths: Rows of the prompts, with their tokens.
+
+    Attributes:
+      longest: Most tokens of a prompt.
+    """
+
+    def __init__(self, source: JsonlSource, lengths: Mapping[int, int]):
+        self._source = source
+        self._rows = np.array(list(lengths), np.int64)
+        self.longest = max(lengths.values())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return prompt_from_json(self._source[self._rows[index]])
+
+
+def usable_prompts(workspace: Workspace) -> StoredPrompts:
     """Return the prompts of the training data that fit the limits of the rollout.
 
     How many are left out, and why, is printed and written to ``results/prompts.json``.
@@ -243,9 +265,8 @@ def usable_prompts(workspace: Workspace) -> list[Prompt]:
       ConfigError: There are none.
     """
     ppo = workspace.config.ppo
-    kept, dropped = rollout_lib.select_prompts(
-        read_prompts(workspace.data_dir / dataset.PROMPTS), max_length=ppo.max_prompt_length
-    )
+    path = workspace.data_dir / PROMPTS
+    kept, dropped = rollout_lib.select_prompts(read_prompts(path), max_length=ppo.max_prompt_length)
     workspace.results_dir.mkdir(parents=True, exist_ok=True)
     counts = {"used": len(kept), "left_out": dropped}
     (workspace.results_dir / "prompts.json").write_text(json.dumps(counts, indent=1) + "\n")
@@ -258,10 +279,10 @@ def usable_prompts(workspace: Workspace) -> list[Prompt]:
             f"no prompt can be used for reward training ({dropped}); raise "
             "config.ppo.max_prompt_length or look at mae_report.json"
         )
-    return kept
+    return StoredPrompts(JsonlSource(path), kept)
 
 
-def choose_prompts(prompts: list[Prompt], count: int, seed: int, step: int) -> list[Prompt]:
+def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int, step: int) -> list[Prompt]:
     """Return the prompts of a step: every epoch visits all of them in another order."""
     chosen = []
     for place_ in range(step * count, (step + 1) * count):
@@ -284,7 +305,7 @@ def gold_loader(workspace: Workspace) -> Any:
     """Return rows of gold trajectories for the cross-entropy of a joint run."""
     data = workspace.config.data
     return make_loader(
-        workspace.data_dir / dataset.EXAMPLES,
+        workspace.data_dir / EXAMPLES,
         length=data.max_length,
         rows=data.batch_size,
         seed=workspace.config.seed + 1,

@@ -136,25 +136,26 @@ def rollout(
 
 def select_prompts(
     prompts: Iterable[Prompt], *, max_length: int
-) -> tuple[list[Prompt], dict[str, int]]:
-    """Keep the prompts that reward training can use.
+) -> tuple[dict[int, int], dict[str, int]]:
+    """Find the prompts that reward training can use, without keeping any.
 
     Args:
       prompts: As prepared.
       max_length: Most tokens of a prompt.
 
     Returns:
-      ``(kept, dropped)``; ``dropped`` counts the others by reason.
+      ``(kept, dropped)``: numbers of the usable prompts, from 0, with their tokens; and counts of
+      the others by reason.
     """
-    kept: list[Prompt] = []
+    kept: dict[int, int] = {}
     dropped: collections.Counter[str] = collections.Counter()
-    for prompt in prompts:
+    for number, prompt in enumerate(prompts):
         if len(prompt.golds) != 1:
             dropped["not exactly one gold call"] += 1
         elif len(prompt.ids) > max_length:
             dropped[f"longer than {max_length} tokens"] += 1
         else:
-            kept.append(prompt)
+            kept[number] = len(prompt.ids)
     return kept, dict(dropped)
 
 
