@@ -23,7 +23,8 @@ from tl_jax.cli import workspace as workspace_lib
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, MeshConfig, ModelConfig, RunConfig, from_dict
 from tl_jax.convert import to_hf
-from tl_jax.data import dataset, synthetic
+from tl_jax.data import synthetic
+from tl_jax.data.prepared_files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
 from tl_jax.data.records import read_prompts
 from tl_jax.data.schema import DataError, to_json
 from tl_jax.data.templates import render_sample
@@ -220,8 +221,7 @@ def prepared(scene, config):
         prepare.prepare(workspace)
     except DataError as error:
         return str(error)
-    names = (dataset.EXAMPLES, dataset.VALIDATION, dataset.PROMPTS, dataset.VALIDATION_PROMPTS)
-    names += (dataset.REPAIRS,)
+    names = (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, REPAIRS)
     return [(workspace.data_dir / name).read_bytes() for name in names]
 
 
@@ -341,7 +341,7 @@ def reward_phase(scene, config):
     """Two steps of the reward phase: sampled, scored and cut into updates, but not trained."""
     workspace, seen = captured_phase(scene, reward, config)
     events: list[Any] = []
-    golds = {tuple(p.ids): p for p in read_prompts(workspace.data_dir / dataset.PROMPTS)}
+    golds = {tuple(p.ids): p for p in read_prompts(workspace.data_dir / PROMPTS)}
 
     def sampler(model, sample):
         events.append(sample)

@@ -15,6 +15,7 @@ from tl_jax.config import ConfigError, ModelConfig, RunConfig, from_dict
 from tl_jax.convert import to_hf
 from tl_jax.data import dataset
 from tl_jax.data.encoding import prompt_ids
+from tl_jax.data.prepared_files import EXAMPLES, FINGERPRINT, PROMPTS
 from tl_jax.data.records import read_prompts
 from tl_jax.data.schema import DataError, Message
 from tl_jax.data.template_trial import open_template
@@ -65,7 +66,7 @@ def test_every_example_ends_with_its_trained_stop_token(prepared):
     run, report = prepared
     stop = run.tokenizer.token_id(STOP)
     assert report["bad_rows"] == 0 and report["examples"]["train"] > 20
-    for line in (run.data_dir / dataset.EXAMPLES).read_text().splitlines():
+    for line in (run.data_dir / EXAMPLES).read_text().splitlines():
         row = json.loads(line)
         assert row["ids"][-1] == stop and row["weights"][-1] > 0
         assert row["ids"][: row["ids"].index(stop)].count(stop) == 0
@@ -76,7 +77,7 @@ def test_every_example_ends_with_its_trained_stop_token(prepared):
 
 def test_prompts_of_rollouts_and_evaluation_end_with_the_generation_prompt(prepared):
     run, _ = prepared
-    prompts = list(read_prompts(run.data_dir / dataset.PROMPTS))
+    prompts = list(read_prompts(run.data_dir / PROMPTS))
     assert prompts
     for prompt in [*prompts, *evaluate.synthetic_prompts(run, "seen")]:
         assert prompt.text.endswith("<|im_start|>assistant\n")
@@ -123,15 +124,15 @@ def test_a_template_that_cannot_be_used_stops_prepare_before_it_reads(folder):
 
 def test_data_are_prepared_anew_when_the_template_changes(folder, prepared, monkeypatch):
     run, report = prepared
-    before = (run.data_dir / dataset.FINGERPRINT).read_text()
+    before = (run.data_dir / FINGERPRINT).read_text()
     assert prepare.prepare(run) == report
     template = open_template("chatml_tools", run.tokenizer)
     changed = dataclasses.replace(template, source=template.source.replace("You can", "You may"))
     monkeypatch.setattr(dataset, "open_template", lambda name, tokenizer: changed)
     monkeypatch.setattr("tl_jax.data.encoding.open_template", lambda name, tokenizer: changed)
     prepare.prepare(run)
-    assert (run.data_dir / dataset.FINGERPRINT).read_text() != before
-    text = next(read_prompts(run.data_dir / dataset.PROMPTS)).text
+    assert (run.data_dir / FINGERPRINT).read_text() != before
+    text = next(read_prompts(run.data_dir / PROMPTS)).text
     assert "You may call these functions" in text
 
 

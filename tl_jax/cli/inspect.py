@@ -23,8 +23,9 @@ from rich.text import Text
 from tl_jax.cli import prepare
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError
-from tl_jax.data import dataset, marks
+from tl_jax.data import marks
 from tl_jax.data.examples import DROPPED_TAG, ELIDED_TAG
+from tl_jax.data.prepared_files import EXAMPLES
 from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.parallel import processes
 from tl_jax.report.sample import LEVELS, TURN_COLUMNS, Piece, Sample, describe, write_page
@@ -40,13 +41,13 @@ _BRACKETS = {"untrained": ("", ""), "trained": ("⟦", "⟧"), "masked": ("✗�
 
 def main(workspace: Workspace, console: Console, *, number: int, html_path: str) -> None:
     """Print one example and, if a path is given, write its page."""
-    if not (workspace.data_dir / dataset.EXAMPLES).exists():
+    if not (workspace.data_dir / EXAMPLES).exists():
         prepare.main(workspace, console)
     if not processes.is_first():
         return
     if html_path and Path(html_path).is_dir():
         raise ConfigError(f"--html: {html_path} is a directory; give the path of a file")
-    row = read_example(workspace.data_dir / dataset.EXAMPLES, number)
+    row = read_example(workspace.data_dir / EXAMPLES, number)
     sample = read_sample(row, number, workspace.tokenizer)
     coloured = console.color_system is not None and not console.no_color
     show(sample, console, coloured=coloured)

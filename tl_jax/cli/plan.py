@@ -15,7 +15,7 @@ from tl_jax.cli import evaluate, prepare, train
 from tl_jax.cli.workspace import PHASES, Workspace
 from tl_jax.config import ModelConfig
 from tl_jax.convert import gguf
-from tl_jax.data import dataset
+from tl_jax.data.prepared_files import FINGERPRINT
 from tl_jax.models import functional, registry
 from tl_jax.train import checkpoint
 
@@ -61,7 +61,7 @@ def steps(workspace: Workspace, stage: str) -> dict[str, str]:
     whole = stage == "run"
     found = {}
     if whole or stage in ("prepare", "inspect"):
-        found["prepare"] = _state((workspace.data_dir / dataset.FINGERPRINT).exists())
+        found["prepare"] = _state((workspace.data_dir / FINGERPRINT).exists())
     for phase in PHASES:
         wanted = phase == "before" or train.steps_of(workspace, phase) > 0
         if phase != "before" and (whole or stage == "train"):

@@ -12,8 +12,8 @@ import numpy as np
 
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError
-from tl_jax.data import dataset
 from tl_jax.data.pipeline import make_loader
+from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
 from tl_jax.models import functional
 from tl_jax.parallel import sharding
 from tl_jax.train import optim
@@ -107,7 +107,7 @@ def open_loader(workspace: Workspace) -> grain.DatasetIterator:
                 f"config.data.batch_size {config.data.batch_size} is not divisible by "
                 f"{parts} {what}"
             )
-    return _loader(workspace, dataset.EXAMPLES, repeat=True)
+    return _loader(workspace, EXAMPLES, repeat=True)
 
 
 def _loader(workspace: Workspace, name: str, *, repeat: bool) -> grain.DatasetIterator:
@@ -149,7 +149,7 @@ def named(values: StepMetrics) -> dict[str, Any]:
 def make_validation(workspace: Workspace) -> Any:
     """Return ``state -> {"validation_loss": ...}``, or None without held-out examples."""
     train = workspace.config.train
-    path = workspace.data_dir / dataset.VALIDATION
+    path = workspace.data_dir / VALIDATION
     if not path.exists() or not path.stat().st_size or not train.eval_batches:
         return None
     rows = sharding.batch_sharding(workspace.mesh)
@@ -164,7 +164,7 @@ def make_validation(workspace: Workspace) -> Any:
 
 
 def _first_batches(workspace: Workspace, rows: jax.sharding.NamedSharding) -> Iterator[Batch]:
-    loader = _loader(workspace, dataset.VALIDATION, repeat=False)
+    loader = _loader(workspace, VALIDATION, repeat=False)
     batches = list(itertools.islice(loader, workspace.config.train.eval_batches))
     loader.close()
     for batch in batches:  # as many on every host

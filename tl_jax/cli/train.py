@@ -15,7 +15,7 @@ from rich.console import Console
 from tl_jax.cli import reward, supervised
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError
-from tl_jax.data import dataset
+from tl_jax.data.prepared_files import FINGERPRINT
 from tl_jax.train.metrics import MetricsWriter
 
 STAGES = {"supervised": supervised.train, "reward": reward.train}
@@ -41,7 +41,7 @@ def train_phase(workspace: Workspace, phase: str) -> None:
     """
     if not steps_of(workspace, phase) or workspace.phase_done(phase):
         return
-    if not (workspace.data_dir / dataset.FINGERPRINT).exists():
+    if not (workspace.data_dir / FINGERPRINT).exists():
         raise ConfigError(
             f"{workspace.data_dir} is not prepared; run `tl-jax prepare` with this configuration"
         )

@@ -14,8 +14,8 @@ from typing import Any
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.compare import values_equal
 from tl_jax.calls.json_values import close, scan_value, skip
+from tl_jax.calls.parse import CallSyntaxError
 from tl_jax.calls.render import PYTHON_STYLES, render_call_spans
-from tl_jax.calls.syntax import CallSyntaxError
 from tl_jax.data.templates import CallSpan, Span
 
 _OPENING = re.compile(r"<tool_call>\s*\Z")

@@ -1,4 +1,4 @@
-"""Which trajectories are held out, and which are drawn: decided by keys, never by position."""
+"""Which trajectories are held out, by what they ask, and which are drawn, by a seeded lot."""
 
 from __future__ import annotations
 

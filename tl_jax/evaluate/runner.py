@@ -10,9 +10,8 @@ from typing import Any
 import jax
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.calls.parse import parse_call, reply_call_text
+from tl_jax.calls.parse import CallSyntaxError, parse_call, reply_call_text
 from tl_jax.calls.render import render_call
-from tl_jax.calls.syntax import CallSyntaxError
 from tl_jax.data.examples import Prompt
 from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.evaluate.scores import TurnScore, summarise, summarise_groups

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tl_jax.data.prepared_files import EXAMPLES, REPORT
+
 PHASES = {
     "before": "before",
     "supervised": "after supervised",
@@ -99,7 +101,7 @@ def read_run(run_dir: Path) -> RunData:
             results[phase] = {n: _set_result(entry) for n, entry in labelled_sets(sets).items()}
         if math.isfinite(speed := number(content.get("tokens_per_s"))):
             speeds[phase] = speed
-    weights, examples_read = _weights(run_dir / "data" / "examples.jsonl")
+    weights, examples_read = _weights(run_dir / "data" / EXAMPLES)
     return RunData(
         name=run_dir.resolve().name,
         config=read_json(run_dir / "config.json"),
@@ -107,7 +109,7 @@ def read_run(run_dir: Path) -> RunData:
         metrics=_metrics(run_dir / "metrics.jsonl"),
         results=results,
         tokens_per_s=speeds,
-        data_report=read_json(run_dir / "data" / "mae_report.json"),
+        data_report=read_json(run_dir / "data" / REPORT),
         weights=weights,
         examples_read=examples_read,
         samples=_worst_samples(run_dir / "samples.jsonl"),
