@@ -65,6 +65,7 @@ CHAINS = {
         ("tokenizer", "chat_template"),
         ("control_marks", "chat_template"),
         ("call_spans", "chat_template"),
+        ("reply_places", "chat_template"),
         ("templates", "synthetic", "sources", "dataset"),
         ("schema", "prepared_files", "sources"),
         ("schema", "ngrams", "duplicates", "dataset"),

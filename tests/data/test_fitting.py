@@ -124,6 +124,9 @@ def test_results_stay_with_their_calls_when_turns_go(tokenizer):
     turns = (Message("user", "which?"), *step, *step, Message("assistant", "both"))
     assert old_parts(turns) == [[1, 2, 3], [4, 5, 6]]
     assert old_parts((turns[0], turns[-1])) == []
+    # a reply is never left alone
+    assert old_parts(turns[1:]) == [[0, 1, 2]]
+    assert old_parts((Message("system", "Act."), *turns[1:])) == [[1, 2, 3], [4, 5, 6]]
 
 
 ASKED = (

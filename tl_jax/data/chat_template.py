@@ -20,7 +20,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -29,6 +29,7 @@ from tl_jax.calls.call import ToolSpec, tool_to_schema
 from tl_jax.calls.parse import reply_call_text
 from tl_jax.data.call_spans import find_calls
 from tl_jax.data.control_marks import ControlTokens, unused_character, without_marks
+from tl_jax.data.reply_places import Place, Places, digests_before
 from tl_jax.data.schema import Message
 from tl_jax.data.templates import Rendered, ReplySpan
 from tl_jax.data.tokenizer import Tokenizer
@@ -169,48 +170,6 @@ class Dialogue:
         return before, through[len(before) :]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """Where a reply ends the text of its turns.
-
-    Attributes:
-      start, stop, end: First character of the reply, of its stop token, and of what follows.
-      digest: Of the text before ``end``.
-    """
-
-    start: int
-    stop: int
-    end: int
-    digest: bytes
-
-
-class Places:
-    """Where the replies of one dialogue are, remembered for all texts made of its turns.
-
-    To find a reply the turns through it are written twice, which would otherwise be done again
-    for every longer or shortened text that begins with the same turns.
-    """
-
-    def __init__(self) -> None:
-        self._beginnings: dict[tuple[int | str, int], int] = {}
-        self.known: dict[int, _Place] = {}
-        """By the number of the turns through the reply."""
-
-    def numbers(self, mark: str, turns: Iterable[int]) -> list[int]:
-        """Return a number of its own for the turns through each of ``turns``.
-
-        Args:
-          mark: The mark of the text.
-          turns: What tells each turn from the others of the dialogue.
-        """
-        numbers: list[int] = []
-        before: int | str = mark
-        for turn in turns:
-            before = self._beginnings.setdefault((before, turn), len(self._beginnings))
-            numbers.append(before)
-        return numbers
-
-
 def render_chat(
     template: ChatTemplate,
     tools: Sequence[ToolSpec],
@@ -243,7 +202,7 @@ def render_chat(
     turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
     places = places or Places()
     numbers = places.numbers(dialogue.mark, names or range(len(messages)))
-    replies: dict[int, _Place] = {}
+    replies: dict[int, Place] = {}
     text = ""
     for index in filter(None, turns):
         text = ""
@@ -258,7 +217,7 @@ def render_chat(
         text = (text or dialogue.write(len(messages)))[: last.end]
     plain, breaks = without_marks(text, dialogue.mark)
     marks = [found.start() for found in re.finditer(dialogue.mark, text)]
-    digests = _digests(text, [reply.end for reply in replies.values()])
+    digests = digests_before(text, [reply.end for reply in replies.values()])
     spans = []
     for number, index in enumerate(turns, start=1):
         reply = replies.get(index)
@@ -272,7 +231,7 @@ def render_chat(
     return Rendered(plain, tuple(spans), breaks=breaks, has_control=True)
 
 
-def _place(dialogue: Dialogue, template: ChatTemplate, index: int) -> tuple[str, _Place]:
+def _place(dialogue: Dialogue, template: ChatTemplate, index: int) -> tuple[str, Place]:
     """Return the text through a turn, and where in it the reply is."""
     before, rest = dialogue.write_reply(index)
     found = template.stop_pattern.search(rest)
@@ -281,19 +240,8 @@ def _place(dialogue: Dialogue, template: ChatTemplate, index: int) -> tuple[str,
     text = before + rest
     start = len(before)
     end = start + found.end()
-    digest = _digests(text, [end])[end]
-    return text, _Place(start, start + found.start(), end, digest)
-
-
-def _digests(text: str, ends: Iterable[int]) -> dict[int, bytes]:
-    """Return a digest of the text before each of the places."""
-    running, at = hashlib.sha256(), 0
-    found = {}
-    for end in sorted(set(ends)):
-        running.update(text[at:end].encode("utf-8", "surrogatepass"))
-        found[end] = running.digest()
-        at = end
-    return found
+    digest = digests_before(text, [end])[end]
+    return text, Place(start, start + found.start(), end, digest)
 
 
 def _end_of_thought(

@@ -15,7 +15,8 @@ from typing import Any
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.data import templates
-from tl_jax.data.chat_template import Places, render_chat
+from tl_jax.data.chat_template import render_chat
+from tl_jax.data.reply_places import Places
 from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.template_trial import open_template
 from tl_jax.data.templates import Rendered, ReplySpan, render_prompt, render_sample

@@ -199,7 +199,7 @@ def old_parts(messages: Sequence[Message]) -> list[list[int]]:
         if not parts or step or place in requests or place - 1 in kept:
             parts.append([])
         parts[-1].append(place)
-    return parts
+    return parts if kept else parts[:-1]  # a reply needs a turn before it
 
 
 def _asks(message: Message) -> bool:
