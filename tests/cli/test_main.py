@@ -6,6 +6,8 @@ import types
 
 import ml_collections
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
@@ -86,14 +88,39 @@ def test_help_tells_what_sections_are_for_and_the_flags_of_the_stage():
     assert "red and struck" in page and "NO_COLOR" in page
 
 
+@pytest.mark.parametrize(
+    ("stage", "words", "owner"),
+    [
+        ("train", ["--example=3"], "--example is a flag of `tl-jax inspect`; `tl-jax train` does"),
+        ("run", ["--phase=before"], "--phase is a flag of `tl-jax evaluate`"),
+        ("inspect", ["--noforce"], "--force is a flag of `tl-jax convert`"),
+        ("evaluate", ["--data=x.jsonl"], "--data is a flag of `tl-jax report`"),
+        ("prepare", ["--topic=mae"], "--topic is a flag of `tl-jax report`"),
+    ],
+)
+def test_a_flag_of_another_stage_is_refused(console, stage, words, owner):
+    values = flags.FLAGS
+    parsed, saved = values.is_parsed(), flagsaver.save_flag_values(values)
+    try:
+        values(["tl-jax", *words])
+        with pytest.raises(SystemExit) as ended:
+            main_lib.main(stage, console)
+    finally:
+        flagsaver.restore_flag_values(saved, values)
+        if not parsed:
+            values.unparse_flags()
+    assert ended.value.code == 2 and owner in console.file.getvalue()
+
+
 @pytest.fixture
 def opened(monkeypatch, console, model_dir, tmp_path):
     """Open the workspace of a stage as the command line does."""
 
-    def opened(stage, dry_run=False, rotbench="", **data):
+    def opened(stage, dry_run=False, rotbench="", sections=None, **data):
         values = to_dict(RunConfig(run_dir=str(tmp_path / "run")))
         values["model"]["path"] = str(model_dir)
-        values["data"] |= data
+        for name, section in {"data": data, **(sections or {})}.items():
+            values[name] |= section
         values["evaluate"]["rotbench_path"] = rotbench
         flag = types.SimpleNamespace(value=ml_collections.ConfigDict(values))
         monkeypatch.setattr(main_lib, "_CONFIG", flag)
@@ -123,6 +150,21 @@ def test_a_set_that_data_are_kept_apart_from_changes_only_where_none_are_prepare
         with pytest.raises(ConfigError, match=r"rotbench_path\).* `tl-jax evaluate` may score"):
             opened(stage, rotbench="first_turn.jsonl")
     assert opened("evaluate", rotbench="first_turn.jsonl") is not None
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train", "run"])
+@pytest.mark.parametrize("template", ["script", "chat", "chatml_tools"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_published_reward_is_refused_where_it_cannot_read_the_calls(
+    opened, tmp_path, stage, template, dry_run
+):
+    reads = {"reward": {"mode": "reference"}}
+    with pytest.raises(ConfigError, match=f"{template!r} does not write; take mode 'strict'"):
+        opened(stage, dry_run, template=template, sections=reads)
+    assert list(tmp_path.iterdir()) == []
+    opened(stage, True, template="released", sections=reads)
+    opened(stage, True, template=template)
+    opened(stage, True, template=template, sections={**reads, "ppo": {"steps": 0}})
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train", "run", "evaluate"])

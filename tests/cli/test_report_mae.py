@@ -2,14 +2,16 @@
 
 import json
 import sys
+import types
 
+import ml_collections
 import pytest
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, MaeConfig, RunConfig
+from tl_jax.config import ConfigError, MaeConfig, RunConfig, to_dict
 from tl_jax.data.schema import Message, Trajectory, to_json
 
 
@@ -42,6 +44,22 @@ def test_a_file_is_judged_without_a_run(rows, console, tmp_path, monkeypatch):
     ):
         assert words in shown
     assert (tmp_path / report.CHART).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_a_dry_run_says_what_would_be_judged(rows, console, tmp_path, monkeypatch, configured):
+    monkeypatch.chdir(tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    config = to_dict(RunConfig(run_dir=str(tmp_path / "run"), mae=MaeConfig(rules="static")))
+    values = ml_collections.ConfigDict(config) if configured else None
+    for name, value in (("DRY_RUN", True), ("DATA", str(rows)), ("TOPIC", "mae")):
+        monkeypatch.setattr(main_lib, f"_{name}", types.SimpleNamespace(value=value))
+    monkeypatch.setattr(main_lib, "_CONFIG", types.SimpleNamespace(value=values))
+    main_lib.main("report", console)
+    shown = " ".join(console.file.getvalue().split())
+    assert "rows.jsonl (canonical; row 0: " in shown and report.CHART in shown
+    assert ("static" if configured else "structured") in shown
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_the_policy_of_the_configuration_judges(rows):

@@ -109,12 +109,13 @@ def main(stage: str, console: Console) -> None:
     """Run one stage with the parsed flags; user errors end with their message and status 2."""
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     try:
+        _check_flags(stage)
         workspace = open_workspace(stage, console)
         module = importlib.import_module(f"tl_jax.cli.{stage}")
         options = _options(stage, module)
         if not _DRY_RUN.value:
             module.main(workspace, console, **options)
-        elif stage == "convert":
+        elif stage == "convert" or options.get("data"):
             module.show_plan(workspace, console, **options)
         else:
             importlib.import_module("tl_jax.cli.plan").show(workspace, stage, console)
@@ -125,21 +126,30 @@ def main(stage: str, console: Console) -> None:
         sys.exit(3)
 
 
+def _check_flags(stage: str) -> None:
+    """Refuse a flag of other stages, which would have no effect."""
+    for name in dict.fromkeys(name for names in _FLAGS.values() for name in names):
+        if flags.FLAGS[name].present and name not in _FLAGS.get(stage, ()):
+            owners = " and ".join(f"`tl-jax {s}`" for s, names in _FLAGS.items() if name in names)
+            raise ConfigError(f"--{name} is a flag of {owners}; `tl-jax {stage}` does not take it")
+
+
 def open_workspace(stage: str, console: Console) -> Any:
     """Return the Workspace of ``--config``, its directory checked.
 
     Stages that begin or continue a run leave the settings and versions in it.
 
     Raises:
-      ConfigError: No configuration, texts longer than the model's context, or the directory holds
-        a run with other settings, or none where one is to be read.
+      ConfigError: No configuration, texts longer than the model's context, a reward that cannot
+        read the template's calls, or the directory holds a run with other settings, or none where
+        one is to be read.
     """
     judges_a_file = stage == "report" and bool(_DATA.value)
     if _CONFIG.value is None:
         if stage == "convert" or judges_a_file:
             return None
         raise ConfigError("give --config=configs/NAME.py; see `tl-jax --help`")
-    from tl_jax.cli.workspace import Workspace
+    from tl_jax.cli.workspace import Workspace, check_reward
     from tl_jax.models import registry
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.train import metrics
@@ -154,6 +164,8 @@ def open_workspace(stage: str, console: Console) -> Any:
     workspace = Workspace(config)
     if judges_a_file:
         return workspace
+    if stage in _WRITERS:
+        check_reward(config)
     if stage not in ("convert", "report") and (workspace.model_dir / "config.json").exists():
         registry.check_lengths(config, workspace.model)
     if not _DRY_RUN.value:

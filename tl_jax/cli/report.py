@@ -20,7 +20,7 @@ from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, RunConfig
-from tl_jax.data.importers import BadRow
+from tl_jax.data.importers import BadRow, Source
 from tl_jax.data.mae import LabelCounts, label_turns
 from tl_jax.data.mae_rules import policy_of
 from tl_jax.data.prepared_files import REPORT
@@ -51,6 +51,20 @@ def main(workspace: Workspace | None, console: Console, topic: str = "", data: s
     processes.wait_for_all("report")
 
 
+def show_plan(
+    workspace: Workspace | None, console: Console, topic: str = "", data: str = ""
+) -> None:
+    """Print what would be judged, by which rules, and where the chart would go; see ``main``."""
+    config = workspace.config if workspace is not None else RunConfig()
+    rows, known = _rows(data, config), parse_source(data)[0]
+    if isinstance(rows, Source):
+        known += f" ({rows.format}; {rows.reason})"
+    text = (
+        f"plan of tl-jax report {topic}\ndata:  {known}\nrules: {config.mae.rules}\nchart: {CHART}"
+    )
+    console.print(text, markup=False)
+
+
 def judge(text: str, config: RunConfig) -> dict[str, Any]:
     """Return the MAE counts of a trajectory file, as ``LabelCounts.report`` with ``bad_rows``.
 
@@ -58,16 +72,20 @@ def judge(text: str, config: RunConfig) -> dict[str, Any]:
       text: ``FILE`` or ``FILE:FORMAT``.
       config: Its ``mae`` section is the policy.
     """
-    path, form, _ = parse_source(text)
-    data = dataclasses.replace(config.data, sources=(), path=path, format=form)
     policy = policy_of(config.mae)
     counts, bad = LabelCounts(), 0
-    for row in open_sources(data, config.seed)[0].rows:
+    for row in _rows(text, config):
         if isinstance(row, BadRow):
             bad += 1
         else:
             counts.add(label_turns(row, policy))
     return {**counts.report(), "bad_rows": bad}
+
+
+def _rows(text: str, config: RunConfig) -> Any:
+    path, form, _ = parse_source(text)
+    data = dataclasses.replace(config.data, sources=(), path=path, format=form)
+    return open_sources(data, config.seed)[0].rows
 
 
 def _show_mae(workspace: Workspace | None, console: Console, data: str) -> None:

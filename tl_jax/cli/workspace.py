@@ -163,6 +163,21 @@ class Workspace:
         return _sampler(self.model, settings)
 
 
+def check_reward(config: RunConfig) -> None:
+    """Refuse reward training by the published reward on calls that it cannot read.
+
+    Raises:
+      ConfigError: The message names the settings that do not fit.
+    """
+    template = config.data.template
+    if config.ppo.steps and config.reward.mode == "reference" and template != "released":
+        raise ConfigError(
+            "config.reward.mode 'reference' sees single-quoted arguments of Python calls only, "
+            f"which config.data.template {template!r} does not write; take mode 'strict', or "
+            "template 'released'"
+        )
+
+
 @functools.lru_cache(maxsize=8)
 def _sampler(model: ModelConfig, sample: SampleConfig) -> Sampler:
     """Keep compiled samplers, so that the evaluations of a run compile once."""
