@@ -4,10 +4,13 @@ import pytest
 from template_cases import make_tokenizer
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.calls.parse import reply_call_text
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples import build_examples, build_prompts
 from tl_jax.data.mae import TurnLabel, label_turns
 from tl_jax.data.schema import Message, Trajectory
+from tl_jax.data.template_trial import call_style
+from tl_jax.rewards.rules import score
 
 TOOLS = tuple(
     ToolSpec(name, "Searches.", (Parameter("query", "string", "What.", True),))
@@ -77,6 +80,18 @@ def test_key_tokens_stand_where_the_names_of_the_tools_part(family):
     assert text.startswith("page") or text.startswith("_page")
     before = tokenizer.decode(examples[0].ids[: keys[0]], keep_control=True)
     assert before.endswith(('"name": "', '"name": '))
+
+
+@pytest.mark.parametrize("family", ["chatml", "headers", "brackets", "thinking"])
+def test_who_repeats_the_data_is_all_right(family):
+    tokenizer = make_tokenizer(family)
+    examples, prompts = build(tokenizer)
+    (prompt,) = prompts
+    example = next(example for example in examples if example.id == prompt.id)
+    reply = example.ids[len(prompt.ids) : -1]
+    style = call_style("chat", tokenizer)
+    call = reply_call_text(tokenizer.decode(reply, keep_control=True), style)
+    assert score(call, prompt.golds[0], prompt.tools, style=style).category == "all_right"
 
 
 def test_a_text_cannot_train_a_reply_that_it_rewrites():

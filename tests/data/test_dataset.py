@@ -64,6 +64,22 @@ def test_files_and_report_agree(trajectory, tokenizer, tmp_path):
     assert not sides[0] & sides[1]
 
 
+def test_turns_without_words_are_counted_and_cost_no_row(trajectory, tokenizer, tmp_path):
+    nothing = (Message("assistant", " "), Message("user", "Go on."))
+    rows = [
+        dataclasses.replace(
+            row, messages=(nothing[0], row.messages[0], *nothing, *row.messages[1:])
+        )
+        for row in many(trajectory, 10)
+    ]
+    report = run(rows, tokenizer, tmp_path / "out")
+    plain = run(many(trajectory, 10), tokenizer, tmp_path / "plain")
+    assert report["bad_rows"] == 0 and report["examples"] == plain["examples"]
+    assert report["verdicts"] == {**plain["verdicts"], "context": 10, "empty": 10}
+    assert report["reasons"]["empty: neither text nor a call"] == 10
+    assert report["reasons"]["context: opens the dialogue"] == 10
+
+
 def test_equal_inputs_are_not_prepared_again(trajectory, tokenizer, tmp_path):
     out = tmp_path / "out"
     report = run(many(trajectory, 4), tokenizer, out)
