@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.cli import convert, evaluate, prepare, reward
+from tl_jax.cli import convert, evaluate, prepare
 from tl_jax.cli.convert import Request
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ConfigError, ModelConfig, RunConfig, from_dict
@@ -101,15 +101,6 @@ def stops_of(run):
         )
         run.sampler(4, 0.0, 1.0)
     return found[0].stop_ids
-
-
-def test_the_published_reward_is_refused_at_the_door(folder):
-    reward.check_reward(workspace(folder))
-    reward.check_reward(
-        workspace(folder, data={"template": "script"}, reward={"mode": "reference"})
-    )
-    with pytest.raises(ConfigError, match="reads Python calls only.*'hermes'; take mode 'strict'"):
-        reward.check_reward(workspace(folder, reward={"mode": "reference"}))
 
 
 def test_a_template_that_cannot_be_used_stops_prepare_before_it_reads(folder):

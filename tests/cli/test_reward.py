@@ -11,7 +11,15 @@ import pytest
 from tl_jax.calls.call import ToolCall
 from tl_jax.cli import reward
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, DataConfig, ModelConfig, OptimConfig, PpoConfig, RunConfig
+from tl_jax.config import (
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    PpoConfig,
+    RewardConfig,
+    RunConfig,
+)
 from tl_jax.data.examples import Prompt
 from tl_jax.data.prepared_files import PROMPTS
 from tl_jax.data.records import prompt_lines
@@ -131,6 +139,13 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ConfigError, match="reward training needs one process for now"):
         reward.train(Workspace(RunConfig(run_dir=str(tmp_path))), None)
+
+
+def test_calls_that_the_published_reward_cannot_read_are_refused_here_too(tmp_path):
+    data, mode = DataConfig(template="script"), RewardConfig(mode="reference")
+    config = RunConfig(run_dir=str(tmp_path), data=data, reward=mode)
+    with pytest.raises(ConfigError, match="single-quoted.*'script' does not write"):
+        reward.train(Workspace(config), None)
 
 
 def test_the_learning_rate_of_a_rollout_is_that_of_its_last_update():

@@ -13,7 +13,7 @@ import optax
 from rich.console import Console
 
 from tl_jax.cli.supervised import start_state
-from tl_jax.cli.workspace import Workspace
+from tl_jax.cli.workspace import Workspace, check_reward
 from tl_jax.config import ConfigError, PpoConfig, RunConfig
 from tl_jax.data.examples import Prompt
 from tl_jax.data.pipeline import JsonlSource, make_loader
@@ -38,12 +38,13 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     """Train up to ``config.ppo.steps`` rollouts from the supervised model.
 
     Raises:
-      ConfigError: Several processes, rows that cannot be spread evenly, or no usable prompt.
+      ConfigError: Several processes, rows that cannot be spread evenly, a reward that cannot read
+        the calls, or no usable prompt.
     """
     processes.require_one("reward training")
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     check_rows(config, dict(workspace.mesh.shape))
-    check_reward(workspace)
+    check_reward(config)
     first = "supervised" if workspace.phase_done("supervised") else "before"
     reference = workspace.params(first)
     optimizer = optim.make_optimizer(
@@ -97,20 +98,6 @@ def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
             raise ConfigError(
                 f"{name} = {size} rows is not divisible by {shards} mesh rows (data x fsdp)"
             )
-
-
-def check_reward(workspace: Workspace) -> None:
-    """Refuse the published reward for calls that it cannot read.
-
-    Raises:
-      ConfigError: The message names the settings that do not fit.
-    """
-    if workspace.config.reward.mode == "reference" and workspace.call_style != "python":
-        raise ConfigError(
-            "config.reward.mode 'reference' reads Python calls only, and "
-            f"config.data.template {workspace.config.data.template!r} writes them in the style "
-            f"{workspace.call_style!r}; take mode 'strict'"
-        )
 
 
 def warmup_rollouts(ppo: PpoConfig) -> int:
