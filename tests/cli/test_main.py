@@ -83,6 +83,8 @@ def test_help_tells_what_sections_are_for_and_the_flags_of_the_stage():
     section = page.index("Sizes of the device mesh axes")
     assert section < page.index("mesh.data=1") < page.index("Training trajectories, their text")
     assert "--phase" in main_lib.stage_help("evaluate")
+    assert "packing_fit=stream  one of stream, sorted" in page
+    assert "contamination_checks=('query', 'ngrams')  some of query, ngrams, tools" in page
     page = main_lib.stage_help("inspect")
     assert "--example: which training example, from 1. (default 1)" in page and "--html: " in page
     assert "red and struck" in page and "NO_COLOR" in page

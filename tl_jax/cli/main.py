@@ -226,7 +226,8 @@ def _section(config: Any, prefix: str) -> list[str]:
             sections += _section(value, f"{prefix}{field.name}.")
         else:
             choices = field.metadata.get("choices", ())
-            words = f"  one of {', '.join(choices)}" if choices else ""
+            many = "some" if isinstance(value, tuple) else "one"
+            words = f"  {many} of {', '.join(choices)}" if choices else ""
             lines.append(f"    {prefix}{field.name}={value}{words}")
     return lines + sections
 
