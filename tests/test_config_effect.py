@@ -36,7 +36,7 @@ from tl_jax.types import Batch, StepMetrics
 
 BASE = {
     "model.path": "<model>",
-    "data.synthetic_trajectories": 30,
+    "data.synthetic_trajectories": 120,
     "data.batch_size": 2,
     "data.max_length": 768,
     "data.validation_fraction": 0.3,
@@ -463,7 +463,7 @@ EFFECTS = {
     "data.max_prompts": Effect(prepared, 9),
     "data.validation_fraction": Effect(prepared, 0.6),
     "data.max_bad_fraction": Effect(prepared, 0.5, (("data.path", "<bad_rows.jsonl>"),)),
-    "data.synthetic_trajectories": Effect(prepared, 31),
+    "data.synthetic_trajectories": Effect(prepared, 121),
     "data.sources": Effect(prepared, ("synthetic", "<rows.jsonl>@0.5")),
     "data.duplicates": Effect(prepared, "exact", FROM_DOUBLES),
     "data.contamination_paths": Effect(prepared, ("<evaluation.jsonl>",), FROM_FILE),

@@ -169,10 +169,10 @@ MCP = "meta=None content=[TextContent(type='text', text='"
     ],
 )
 def test_hostile_feedback_is_judged_quickly(text):
-    begin = time.perf_counter()
+    begin = time.process_time()
     for mode in ("structured", "reference"):
         classify_feedback(text, mode=mode)
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
 
 
 def mcp(text, failed, inner=None):

@@ -116,10 +116,10 @@ def test_the_slowest_rules_that_are_allowed_are_quick_on_hostile_text():
         )
     ]
     text = "a" * 500_000
-    begin = time.perf_counter()
+    begin = time.process_time()
     policy = MaePolicy("structured", tuple(rules))
     policy.feedback(text, "", "")
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
     assert EXTRA_RULE_TEXT <= 2000
 
 

@@ -251,9 +251,9 @@ def refers(*names):
 def test_a_schema_within_itself_stands_for_anything():
     inner = {"properties": {"size": {"type": "integer"}, **refers("N", "M")}}
     row = with_schemas({"N": inner, "M": {"properties": refers("N", "M")}})
-    begin = time.perf_counter()
+    begin = time.process_time()
     *_, make = toolalpaca.api_tools(row, collections.Counter())
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
     assert [parameter.name for parameter in make.parameters] == ["size", "N", "M"]
     assert make.parameters[1].schema == {}
     assert make.parameters[2].schema == {"properties": {"N": {}, "M": {}}}

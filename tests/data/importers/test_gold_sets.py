@@ -178,10 +178,10 @@ def test_texts_that_are_not_as_they_should_be_are_refused(key, text, reason):
 )
 def test_a_hostile_list_of_tools_is_refused_at_once(piece):
     text = "**Available Tools**\n1. Name: A\nDescription: " + piece * 20_000
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(RowError):
         toolrl.trajectory({**TOOLRL, "instruction": text}, source="s", line=0)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_a_call_with_words_beside_it_keeps_them_before_the_call():

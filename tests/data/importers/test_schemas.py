@@ -125,9 +125,9 @@ def test_a_type_that_says_optional_makes_the_others_required(kind):
     ],
 )
 def test_a_hostile_type_is_read_at_once(kind):
-    begin = time.perf_counter()
+    begin = time.process_time()
     repaired(declared({"a": {"type": kind}, "b": kind}))
-    assert time.perf_counter() - begin < 0.1
+    assert time.process_time() - begin < 0.1
 
 
 @pytest.mark.parametrize("text", ["date (optional) in ISO form", "List of optional[int]"])

@@ -212,9 +212,9 @@ def test_a_bracketed_call_of_a_known_tool_that_cannot_be_read_is_a_failed_turn(r
 )
 def test_hostile_replies_are_read_in_linear_time(reply):
     row = {"conversations": turns(("human", "Rate?"), ("gpt", reply)), "tools": [TOOL]}
-    begin = time.perf_counter()
+    begin = time.process_time()
     imported(row)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize("reply", ["[Note (see above)]", "[1, 2]", "[", "f(a=1)", "[f(a=1)] yes"])
