@@ -26,7 +26,7 @@ def environment_of(bench, stage, process="alone"):
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def wait_for(path, seconds=20.0):
+def wait_for(path, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < deadline, path
@@ -107,7 +107,7 @@ def test_a_stop_while_preparing_keeps_the_training_from_starting(tl_jax):
     process = begin(tl_jax, "run_stages.sh", *ARGUMENTS)
     wait_for(tl_jax.place / "calls.began")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 3
+    assert process.wait(60) == 3
     assert [call[1] for call in tl_jax.calls] == ["prepare"]
 
 
@@ -124,7 +124,7 @@ def test_a_stop_while_training_reaches_the_training_itself_once(tl_jax):
     process = begin(tl_jax, "run_stages.sh", *ARGUMENTS)
     wait_for(tl_jax.place / "calls.began.train.alone")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 3
+    assert process.wait(60) == 3
     assert (tl_jax.place / "calls.terms.alone").read_text() == "x\n"
 
 
@@ -185,7 +185,7 @@ def test_a_stop_reaches_every_process_once(tl_jax, number):
     for index in range(2):
         wait_for(tl_jax.place / f"calls.began.train.{index}")
     process.send_signal(number)
-    assert process.wait(20) == 3
+    assert process.wait(60) == 3
     for index in range(2):
         assert (tl_jax.place / f"calls.terms.{index}").read_text() == "x\n"
 
