@@ -114,7 +114,7 @@ NO_RESULTS = re.compile(
 
 NOT_FOUND = re.compile(
     r"\b(?:not|never)[ _-](?:be )?found\b|\b(?:could not|couldn't|can't|cannot) find\b"
-    r"|(?:^|\b(?:http|error|code|status))\W{0,3}404\b(?!\s[a-z])",
+    r"|(?:^|<title>|\b(?:http|error|code|status))\W{0,3}404\b(?!\s[a-z])",
     re.IGNORECASE,
 )
 """One named thing that is not there: for a search an empty result, else a wrong value."""
@@ -168,7 +168,7 @@ EXCEPTION_RULES = tuple(
 
 _CANNOT = r"(?:can't|cannot|can not|could not|couldn't|unable to|failed to)"
 # What follows speaks about the call, not about the world: nothing stands before it in its sentence.
-_STARTS = r"(?:^|[:.!;\n]\s{0,3})\W{0,5}"
+_STARTS = r"(?:^|[:.!;(\n-]\s{0,3})\W{0,5}"
 _SPEAKER = (
     r"(?:(?:sorry|unfortunately|oops)\W{1,3})?(?:(?:we|i|it|you|(?:(?:the|this|that|your|api) )?"
     r"(?:server|service|request|tool|api|function|call|action|operation|system|client|query|command"
@@ -191,11 +191,14 @@ PHRASE_RULES = tuple(
             r"|(?i:<title>[^<]{0,80}\b(?:error|not (?:be )?found|denied)\b)"
             r"|(?i:(?<!no )\berror\W{0,20}$)"
             r"|(?i:\b(?:response|connection|server|client|request|internal|network|parse|syntax"
-            r"|validation|runtime|http|ssl|api|database|timeout|unknown) error\b)",
+            r"|validation|runtime|http|ssl|api|database|timeout|unknown) error\b(?! rates?\b))",
         ),
         (
             "phrase",
-            r"(?i)\b(?:invalid|unknown|unsupported|missing|illegal|unrecogni[sz]ed|bad|wrong) "
+            # "Gave a wrong address" and "Missing values are common" speak of the world.
+            r"(?i)(?:\b(?:invalid|unsupported|illegal|unrecogni[sz]ed)|(?:" + _STARTS + r"(?:the )?"
+            r"|\b(?:due to|because of|has|have|contains?|received|got) (?:an? )?)"
+            r"(?:unknown|missing|bad|wrong)(?! (?:\w+ ){1,2}(?:is|are|was|were)\b)) "
             r"(?:\w+ )?(?:parameter|argument|value|input|api|request|format|field|key|token|tool"
             r"|function|action|command|date|id|url|query|syntax|address|credentials?|option)s?\b",
         ),
@@ -204,7 +207,7 @@ PHRASE_RULES = tuple(
             r"(?i)\b(?:access denied|permission denied|rate limit(?:ed)?\b.{0,20}\b(?:exceeded"
             r"|reached)|rate limited|too many requests|timed out|connection ?(?:refused|reset"
             r"|aborted)|internal server|bad gateway|service unavailable|not[- ]supported"
-            r"|unprocessable|bad request|not a valid)\b",
+            r"|unprocessable|bad request|not a valid)\b(?! (?:is|was) (?:an?|the)\b)",
         ),
         (
             "phrase",
@@ -315,7 +318,7 @@ REPORT_KEYS = (
     | MESSAGE_KEYS
     | frozenset(
         "type documentationurl success ok succeeded state result path timestamp requestid traceid "
-        "instance help moreinfo".split()
+        "instance help moreinfo comment note".split()
     )
 )
 """Keys of a document that tells how a call went and nothing else."""
