@@ -229,7 +229,7 @@ def test_what_is_remembered_changes_nothing(family):
     quoting = Message("tool", '"\n" <|im_end|> [/INST] ' * 9)
     row = dataclasses.replace(LONG, messages=(*messages[:-4], quoting, *messages[-3:]))
     encoded = encode_trajectory(row, tokenizer, **form)
-    for limit in range(len(encoded.ids) + 1, 40, -37):
+    for limit in range(len(encoded.ids) + 1, 40, -61):
         for index, message in enumerate(row.messages):
             if message.role == "assistant":
                 sample = fit(row, index, tokenizer, encoded, max_length=limit, **form).sample
