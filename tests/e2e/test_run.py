@@ -36,6 +36,7 @@ SHORT = {
     "model.scratch_num_kv_heads": 1,
     "model.scratch_mlp_dim": 64,
     "data.synthetic_trajectories": 60,
+    "data.validation_fraction": 0.1,
     "data.batch_size": 2,
     "train.steps": 4,
     "train.log_every": 1,
