@@ -9,11 +9,12 @@ from a run of this file.
 import ml_collections
 
 from tl_jax import config as c
+from tl_jax.settings import to_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
-        c.to_dict(
+        to_dict(
             c.RunConfig(
                 run_dir="runs/quickstart",
                 data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),

@@ -12,11 +12,12 @@ shared with other work: 69 minutes; RoTBench clean TS 0 -> 21.9 %.
 import ml_collections
 
 from tl_jax import config as c
+from tl_jax.settings import to_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
-        c.to_dict(
+        to_dict(
             c.RunConfig(
                 run_dir="runs/smollm2_135m",
                 model=c.ModelSourceConfig(path="SmolLM2-135M-Instruct.Q4_1.gguf"),

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tl_jax"
 
 LEVELS = (
-    ("config", "types"),
+    ("settings", "config", "types"),
     ("parallel", "ops", "calls"),
     ("models", "data", "rewards", "convert"),
     ("train", "rl", "evaluate", "report"),
@@ -22,24 +22,26 @@ LEVELS = (
 
 # Room -> rooms it may import. Every other arrow is an error.
 ALLOWED = {
-    "config": set(),
+    "settings": set(),
+    "config": {"settings"},
     "types": set(),
-    "parallel": {"config", "types"},
+    "parallel": {"settings", "config", "types"},
     "ops": {"parallel"},
     "calls": set(),
-    "models": {"config", "types", "parallel", "ops"},
-    "data": {"config", "calls"},
-    "rewards": {"config", "calls"},
-    "convert": {"config", "types", "parallel", "models"},
-    "train": {"config", "types", "parallel", "ops", "models"},
-    "rl": {"config", "types", "parallel", "ops", "calls", "models", "data", "rewards"},
-    "evaluate": {"config", "types", "calls", "data", "rewards", "rl"},
-    "report": {"config", "calls", "data", "rewards"},
+    "models": {"settings", "config", "types", "parallel", "ops"},
+    "data": {"settings", "config", "calls"},
+    "rewards": {"settings", "config", "calls"},
+    "convert": {"settings", "config", "types", "parallel", "models"},
+    "train": {"settings", "config", "types", "parallel", "ops", "models"},
+    "rl": {"settings", "config", "types", "parallel", "ops", "calls", "models", "data", "rewards"},
+    "evaluate": {"settings", "config", "types", "calls", "data", "rewards", "rl"},
+    "report": {"settings", "config", "calls", "data", "rewards"},
 }
 ALLOWED["cli"] = set(ALLOWED)
 
 # Arrows inside a level, and the only module that may be imported along them.
 SIDEWAYS = {
+    ("config", "settings"): "settings",
     ("ops", "parallel"): "parallel.sharding",
     ("convert", "models"): "models",
     ("evaluate", "rl"): "rl.sampler",

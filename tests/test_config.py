@@ -6,7 +6,8 @@ import json
 import pytest
 
 from tl_jax import config as config_lib
-from tl_jax.config import ConfigError, ModelConfig, RunConfig, from_dict, to_dict
+from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.settings import ConfigError, check_path, from_dict, to_dict
 
 SIZES = {
     "vocab_size": 64,
@@ -93,9 +94,9 @@ def test_a_value_that_cannot_be_used_is_named(values, message):
     ],
 )
 def test_a_dotted_setting_that_does_not_exist_is_refused(path, message):
-    config_lib.check_path("ppo_optim.b1")
+    check_path(RunConfig, "ppo_optim.b1")
     with pytest.raises(ConfigError, match=message):
-        config_lib.check_path(path)
+        check_path(RunConfig, path)
 
 
 def test_settings_without_a_default_are_asked_for():

@@ -21,7 +21,7 @@ from tl_jax.calls.render import render_call
 from tl_jax.cli import evaluate, prepare, reward, supervised
 from tl_jax.cli import workspace as workspace_lib
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, MeshConfig, ModelConfig, RunConfig, from_dict
+from tl_jax.config import MeshConfig, ModelConfig, RunConfig
 from tl_jax.convert import to_hf
 from tl_jax.data import synthetic
 from tl_jax.data.prepared_files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
@@ -32,6 +32,7 @@ from tl_jax.data.tokenizer import train_byte_bpe
 from tl_jax.models import functional
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import Samples
+from tl_jax.settings import ConfigError, from_dict
 from tl_jax.types import Batch, StepMetrics
 
 BASE = {

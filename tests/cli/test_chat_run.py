@@ -11,7 +11,7 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.cli import convert, evaluate, prepare
 from tl_jax.cli.convert import Request
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, ModelConfig, RunConfig, from_dict
+from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import to_hf
 from tl_jax.data import dataset
 from tl_jax.data.encoding import prompt_ids
@@ -21,6 +21,7 @@ from tl_jax.data.schema import DataError, Message
 from tl_jax.data.template_trial import open_template
 from tl_jax.data.tokenizer import load_tokenizer, train_byte_bpe
 from tl_jax.models import functional
+from tl_jax.settings import ConfigError, from_dict
 
 EOS, STOP = "<|eos|>", "<|im_end|>"
 

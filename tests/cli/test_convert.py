@@ -11,10 +11,11 @@ from jax.sharding import SingleDeviceSharding
 from tl_jax.cli import convert
 from tl_jax.cli.convert import Request
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, ModelSourceConfig, RunConfig
+from tl_jax.config import ModelSourceConfig, RunConfig
 from tl_jax.convert import from_hf, names
 from tl_jax.data.tokenizer import load_tokenizer
 from tl_jax.models import functional, registry
+from tl_jax.settings import ConfigError
 from tl_jax.train import checkpoint
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from tl_jax.cli import evaluate, run
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, EvaluateConfig, ModelSourceConfig, RunConfig, to_dict
+from tl_jax.config import EvaluateConfig, ModelSourceConfig, RunConfig
 from tl_jax.data.prepared_files import REPORT, source_hash
+from tl_jax.settings import ConfigError, to_dict
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.cli import generate
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, EvaluateConfig, MeshConfig, ModelSourceConfig, RunConfig
+from tl_jax.config import EvaluateConfig, MeshConfig, ModelSourceConfig, RunConfig
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import Generation
+from tl_jax.settings import ConfigError
 
 TRAINS = {
     "name": "find_train",

@@ -9,16 +9,10 @@ from rich.console import Console
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.cli import inspect
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import (
-    ConfigError,
-    DataConfig,
-    KeyTokenConfig,
-    MaeConfig,
-    ModelSourceConfig,
-    RunConfig,
-)
+from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, ModelSourceConfig, RunConfig
 from tl_jax.data.schema import Message, Trajectory, to_json
 from tl_jax.report.sample import TURN_COLUMNS
+from tl_jax.settings import ConfigError
 
 
 def call(**arguments):

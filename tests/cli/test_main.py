@@ -11,8 +11,9 @@ from absl.testing import flagsaver
 
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
-from tl_jax.config import ConfigError, RunConfig, to_dict
+from tl_jax.config import RunConfig
 from tl_jax.data.schema import DataError
+from tl_jax.settings import ConfigError, to_dict
 from tl_jax.train.checkpoint import CheckpointError, LoaderMismatch
 from tl_jax.train.loop import Diverged, Stopped
 

@@ -9,7 +9,6 @@ import pytest
 from tl_jax.cli import plan
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import (
-    ConfigError,
     DataConfig,
     EvaluateConfig,
     MeshConfig,
@@ -19,6 +18,7 @@ from tl_jax.config import (
     TrainConfig,
 )
 from tl_jax.parallel.mesh import make_mesh
+from tl_jax.settings import ConfigError
 from tl_jax.train import checkpoint
 
 SCRATCH = ModelSourceConfig(

@@ -6,17 +6,11 @@ import pytest
 
 from tl_jax.cli import prepare
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import (
-    ConfigError,
-    DataConfig,
-    EvaluateConfig,
-    ModelSourceConfig,
-    PpoConfig,
-    RunConfig,
-)
+from tl_jax.config import DataConfig, EvaluateConfig, ModelSourceConfig, PpoConfig, RunConfig
 from tl_jax.data import synthetic
 from tl_jax.data.schema import to_json
 from tl_jax.data.split import is_validation
+from tl_jax.settings import ConfigError
 
 
 def test_reasons_from_the_data_are_shown_as_they_are(console):

@@ -11,8 +11,9 @@ from tl_jax.calls.call import ToolCall
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, MaeConfig, RunConfig, to_dict
+from tl_jax.config import MaeConfig, RunConfig
 from tl_jax.data.schema import Message, Trajectory, to_json
+from tl_jax.settings import ConfigError, to_dict
 
 
 @pytest.fixture

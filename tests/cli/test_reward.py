@@ -11,19 +11,12 @@ import pytest
 from tl_jax.calls.call import ToolCall
 from tl_jax.cli import reward
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import (
-    ConfigError,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    PpoConfig,
-    RewardConfig,
-    RunConfig,
-)
+from tl_jax.config import DataConfig, ModelConfig, OptimConfig, PpoConfig, RewardConfig, RunConfig
 from tl_jax.data.examples import Prompt
 from tl_jax.data.prepared_files import PROMPTS
 from tl_jax.data.records import prompt_lines
 from tl_jax.models import functional
+from tl_jax.settings import ConfigError
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch, Rollout

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tl_jax.calls.call import tool_to_schema
-from tl_jax.config import ConfigError, DataConfig, KeyTokenConfig, MaeConfig
+from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data import dataset, synthetic
 from tl_jax.data.dataset import prepare
 from tl_jax.data.importers import BadRow, read
@@ -17,6 +17,7 @@ from tl_jax.data.schema import DataError, Message, to_json
 from tl_jax.data.sources import WeightedSource, open_sources
 from tl_jax.data.text_starts import TextStarts
 from tl_jax.data.tokenizer import train_byte_bpe
+from tl_jax.settings import ConfigError
 
 
 def run(rows, tokenizer, out, **changes):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.config import ConfigError, MaeConfig
+from tl_jax.config import MaeConfig
 from tl_jax.data.mae import label_turns
 from tl_jax.data.mae_rules import (
     ERRORS,
@@ -16,6 +16,7 @@ from tl_jax.data.mae_rules import (
     policy_of,
 )
 from tl_jax.data.schema import Message, Trajectory
+from tl_jax.settings import ConfigError
 
 
 def judge(text, *rules, status="", tool="", mode="structured", **settings):

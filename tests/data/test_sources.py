@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from tl_jax.config import ConfigError, DataConfig
+from tl_jax.config import DataConfig
 from tl_jax.data.schema import to_json
 from tl_jax.data.sources import identities, open_sources, parse_source
+from tl_jax.settings import ConfigError
 
 
 @pytest.mark.parametrize(

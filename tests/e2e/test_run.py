@@ -18,11 +18,12 @@ from tl_jax import config as config_lib
 from tl_jax.cli import evaluate
 from tl_jax.cli.main import STAGES
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import EvaluateConfig, MeshConfig, RunConfig, from_dict
+from tl_jax.config import EvaluateConfig, MeshConfig, RunConfig
 from tl_jax.convert import from_hf, names
 from tl_jax.data.tokenizer import load_tokenizer
 from tl_jax.models import functional, registry
 from tl_jax.rewards import taxonomy
+from tl_jax.settings import from_dict
 from tl_jax.types import Batch
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from tl_jax.config import ConfigError, ModelConfig, RunConfig, from_dict
+from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.models import registry
+from tl_jax.settings import ConfigError, from_dict
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -4,8 +4,9 @@ import jax
 import pytest
 from jax.sharding import AxisType
 
-from tl_jax.config import ConfigError, MeshConfig
+from tl_jax.config import MeshConfig
 from tl_jax.parallel import mesh
+from tl_jax.settings import ConfigError
 
 
 @pytest.mark.parametrize(

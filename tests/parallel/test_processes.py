@@ -7,8 +7,8 @@ import jax
 import pytest
 from jax.experimental import multihost_utils
 
-from tl_jax.config import ConfigError
 from tl_jax.parallel import processes
+from tl_jax.settings import ConfigError
 
 
 def pretend(monkeypatch, count, index=0):

@@ -9,10 +9,11 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tl_jax.config import ConfigError, MeshConfig, ModelConfig
+from tl_jax.config import MeshConfig, ModelConfig
 from tl_jax.models import functional
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh
+from tl_jax.settings import ConfigError
 
 MODEL = ModelConfig(
     vocab_size=64, embed_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64

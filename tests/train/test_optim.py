@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from tl_jax.config import ConfigError, OptimConfig
+from tl_jax.config import OptimConfig
+from tl_jax.settings import ConfigError
 from tl_jax.train import optim
 
 

@@ -22,11 +22,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError
 from tl_jax.convert import from_hf, gguf, hf_directory, to_hf
 from tl_jax.data.template_trial import FALLBACK, TEMPLATES, open_template
 from tl_jax.models import registry
 from tl_jax.parallel import processes
+from tl_jax.settings import ConfigError
 from tl_jax.train.checkpoint import Checkpoints
 
 

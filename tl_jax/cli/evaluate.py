@@ -26,7 +26,6 @@ from rich.table import Table
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.cli.workspace import PHASES, Workspace
-from tl_jax.config import ConfigError, to_dict
 from tl_jax.data import synthetic
 from tl_jax.data.encoding import prompt_ids
 from tl_jax.data.examples import Prompt, build_prompts
@@ -38,6 +37,7 @@ from tl_jax.evaluate.runner import TaskSet, evaluate
 from tl_jax.evaluate.scores import Policy, TurnScore, score_call
 from tl_jax.parallel import processes
 from tl_jax.report.read import labelled_sets, read_json
+from tl_jax.settings import ConfigError, to_dict
 from tl_jax.train.metrics import ProgressPrinter
 
 

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError
 from tl_jax.data.encoding import prompt_ids
 from tl_jax.data.schema import Message
 from tl_jax.evaluate.runner import read_reply
 from tl_jax.rl.sampler import generate
+from tl_jax.settings import ConfigError
 
 
 def main(workspace: Workspace, console: Console, *, tools_path: str, prompt: str) -> None:

@@ -22,13 +22,13 @@ from rich.text import Text
 
 from tl_jax.cli import prepare
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError
 from tl_jax.data import marks
 from tl_jax.data.examples import DROPPED_TAG, ELIDED_TAG
 from tl_jax.data.prepared_files import EXAMPLES
 from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.parallel import processes
 from tl_jax.report.sample import LEVELS, TURN_COLUMNS, Piece, Sample, describe, write_page
+from tl_jax.settings import ConfigError
 
 _STYLES = {"untrained": "dim", "trained": "", "masked": "strike red"}
 _KEY_STYLES = tuple(

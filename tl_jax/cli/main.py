@@ -15,7 +15,8 @@ from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from tl_jax.config import ConfigError, RunConfig, check_path, from_dict, to_dict
+from tl_jax.config import RunConfig
+from tl_jax.settings import ConfigError, check_path, from_dict, to_dict
 
 STAGES = ("prepare", "inspect", "train", "evaluate", "generate", "convert", "report", "run")
 OVERVIEW = """\
@@ -77,7 +78,7 @@ def run() -> None:
     try:
         for argument in rest:
             if argument.startswith("--config."):
-                check_path(argument.removeprefix("--config.").partition("=")[0])
+                check_path(RunConfig, argument.removeprefix("--config.").partition("=")[0])
     except ConfigError as error:
         _fail(error, console)
     # By default absl lets Orbax write a line for every file; a --verbosity given later wins.

@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, DataConfig, ModelConfig, RunConfig
+from tl_jax.config import DataConfig, ModelConfig, RunConfig
 from tl_jax.convert import gguf, to_hf
 from tl_jax.data import dataset
 from tl_jax.data.contamination import EvaluationSets, check_files
@@ -38,6 +38,7 @@ from tl_jax.data.tokenizer import train_byte_bpe
 from tl_jax.models import functional, registry
 from tl_jax.parallel import processes
 from tl_jax.report.read import read_json
+from tl_jax.settings import ConfigError
 
 TOKENIZER_TEXTS = 4000
 _ENTRIES_SHOWN = 6

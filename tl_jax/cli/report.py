@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError, RunConfig
+from tl_jax.config import RunConfig
 from tl_jax.data.importers import BadRow, Source
 from tl_jax.data.mae import LabelCounts, label_turns
 from tl_jax.data.mae_rules import policy_of
@@ -29,6 +29,7 @@ from tl_jax.parallel import processes
 from tl_jax.report import mae
 from tl_jax.report.read import read_json
 from tl_jax.report.run import write_report
+from tl_jax.settings import ConfigError
 
 CHART = "mae.png"
 _RULES_SHOWN = 12

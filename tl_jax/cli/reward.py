@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tl_jax.cli.supervised import start_state
 from tl_jax.cli.workspace import Workspace, check_reward
-from tl_jax.config import ConfigError, PpoConfig, RunConfig
+from tl_jax.config import PpoConfig, RunConfig
 from tl_jax.data.examples import Prompt
 from tl_jax.data.pipeline import JsonlSource, make_loader
 from tl_jax.data.prepared_files import EXAMPLES, PROMPTS
@@ -24,6 +24,7 @@ from tl_jax.parallel import processes, sharding
 from tl_jax.rl import rollout as rollout_lib
 from tl_jax.rl.gold import with_gold
 from tl_jax.rl.sampler import scoring_temperature
+from tl_jax.settings import ConfigError
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
 from tl_jax.train.checkpoint import Checkpoints

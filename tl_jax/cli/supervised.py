@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError
 from tl_jax.data.pipeline import make_loader
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
 from tl_jax.models import functional
 from tl_jax.parallel import sharding
+from tl_jax.settings import ConfigError
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
 from tl_jax.train.checkpoint import Checkpoints

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from tl_jax.cli import reward, supervised
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ConfigError
 from tl_jax.data.prepared_files import FINGERPRINT
+from tl_jax.settings import ConfigError
 from tl_jax.train.metrics import MetricsWriter
 
 STAGES = {"supervised": supervised.train, "reward": reward.train}

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from tl_jax.config import ConfigError, ModelConfig, RunConfig
+from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import from_hf
 from tl_jax.data import template_trial
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
@@ -19,6 +19,7 @@ from tl_jax.models import functional, registry
 from tl_jax.parallel import processes, sharding
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import SampleConfig, Sampler, make_sampler
+from tl_jax.settings import ConfigError
 from tl_jax.train import checkpoint
 from tl_jax.types import Params
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.config import ConfigError
 from tl_jax.data.importers.schemas import normalised_tools
 from tl_jax.data.ngrams import digest, ngrams, tool_set, words
 from tl_jax.data.schema import DataError, RowError, Trajectory
+from tl_jax.settings import ConfigError
 
 CHECKS = ("query", "ngrams", "tools")
 RUN = 13

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, to_dict
+from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data.contamination import EvaluationSets, check_files
 from tl_jax.data.duplicates import Duplicates, Place
 from tl_jax.data.encoding import encode_trajectory
@@ -48,6 +48,7 @@ from tl_jax.data.split import copies, is_validation, sampled
 from tl_jax.data.tally import SIDES, Tally
 from tl_jax.data.template_trial import TEMPLATES, open_template
 from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.settings import to_dict
 
 _FORMAT_VERSION = 7
 """Raise when the same inputs give other files."""

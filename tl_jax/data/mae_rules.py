@@ -13,8 +13,9 @@ import functools
 import re
 from collections.abc import Mapping
 
-from tl_jax.config import ConfigError, MaeConfig
+from tl_jax.config import MaeConfig
 from tl_jax.data.feedback import MODES, FeedbackStatus, classify_feedback, error_category
+from tl_jax.settings import ConfigError
 
 ERRORS = (
     "format_error",

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tl_jax.config import ConfigError, DataConfig
+from tl_jax.config import DataConfig
 from tl_jax.data import importers, synthetic
 from tl_jax.data.prepared_files import source_hash
 from tl_jax.data.schema import Trajectory
+from tl_jax.settings import ConfigError
 
 SYNTHETIC = "synthetic"
 

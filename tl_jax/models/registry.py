@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tl_jax.config import ConfigError, ModelConfig, RunConfig, from_dict
+from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.settings import ConfigError, from_dict
 
 _ARCHITECTURE = "LlamaForCausalLM"
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from tl_jax.config import ConfigError, MeshConfig
+from tl_jax.config import MeshConfig
+from tl_jax.settings import ConfigError
 
 AXES = ("data", "fsdp", "tensor")
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import jax
 from jax.experimental import multihost_utils
 
-from tl_jax.config import ConfigError
+from tl_jax.settings import ConfigError
 
 _LAST_WORDS_S = 5.0
 

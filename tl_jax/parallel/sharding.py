@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tl_jax.config import ConfigError
+from tl_jax.settings import ConfigError
 
 MeshAxes = str | tuple[str, ...] | None
 

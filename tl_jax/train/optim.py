@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tl_jax.config import ConfigError, OptimConfig
+from tl_jax.config import OptimConfig
+from tl_jax.settings import ConfigError
 
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
