@@ -9,32 +9,36 @@ from a run of this file.
 import ml_collections
 
 from tl_jax import config as c
+from tl_jax import presets
 from tl_jax.settings import to_dict
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         to_dict(
-            c.RunConfig(
-                run_dir="runs/quickstart",
-                data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
-                mae=c.MaeConfig(action="mask"),
-                train=c.TrainConfig(steps=260, ce_chunk=256, eval_every=130),
-                optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
-                ppo=c.PpoConfig(
-                    steps=12,
-                    prompts_per_step=16,
-                    samples_per_prompt=2,
-                    max_prompt_length=512,
-                    max_new_tokens=48,
-                    kl_coef=0.05,
+            presets.with_irm(
+                c.RunConfig(
+                    run_dir="runs/quickstart",
+                    data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
+                    mae=c.MaeConfig(action="mask"),
+                    train=c.TrainConfig(steps=260, ce_chunk=256, eval_every=130),
+                    optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
+                    ppo=c.PpoConfig(
+                        steps=12,
+                        prompts_per_step=16,
+                        samples_per_prompt=2,
+                        max_prompt_length=512,
+                        max_new_tokens=48,
+                        kl_coef=0.05,
+                    ),
+                    ppo_optim=c.OptimConfig(
+                        learning_rate=1e-4, warmup_steps=2, schedule="constant", weight_decay=0.0
+                    ),
+                    evaluate=c.EvaluateConfig(
+                        batch_size=64, max_new_tokens=64, synthetic_trajectories=48
+                    ),
                 ),
-                ppo_optim=c.OptimConfig(
-                    learning_rate=1e-4, warmup_steps=2, schedule="constant", weight_decay=0.0
-                ),
-                evaluate=c.EvaluateConfig(
-                    batch_size=64, max_new_tokens=64, synthetic_trajectories=48
-                ),
+                irm,
             )
         )
     )

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tl_jax"
 
 LEVELS = (
-    ("settings", "config", "types"),
+    ("settings", "config", "presets", "types"),
     ("parallel", "ops", "calls"),
     ("models", "data", "rewards", "convert"),
     ("train", "rl", "evaluate", "report"),
@@ -24,6 +24,7 @@ LEVELS = (
 ALLOWED = {
     "settings": set(),
     "config": {"settings"},
+    "presets": {"settings", "config"},
     "types": set(),
     "parallel": {"settings", "config", "types"},
     "ops": {"parallel"},
@@ -42,6 +43,8 @@ ALLOWED["cli"] = set(ALLOWED)
 # Arrows inside a level, and the only module that may be imported along them.
 SIDEWAYS = {
     ("config", "settings"): "settings",
+    ("presets", "settings"): "settings",
+    ("presets", "config"): "config",
     ("ops", "parallel"): "parallel.sharding",
     ("convert", "models"): "models",
     ("evaluate", "rl"): "rl.sampler",
@@ -55,7 +58,7 @@ CHAINS = {
         ("syntax", "python_style", "json_style"),
         ("call", "compare"),
     ],
-    "models": [("layers", "heads", "decoder", "functional"), ("registry", "functional")],
+    "models": [("layers", "heads", "decoder", "functional", "critic"), ("registry", "functional")],
     "data": [
         ("schema", "importers", "dataset"),
         ("feedback_rules", "feedback", "mae_rules", "static_checks", "mae"),

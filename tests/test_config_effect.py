@@ -33,7 +33,7 @@ from tl_jax.models import functional
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import Samples
 from tl_jax.settings import ConfigError, from_dict
-from tl_jax.types import Batch, StepMetrics
+from tl_jax.types import Batch, StepMetrics, TrainState
 
 BASE = {
     "model.path": "<model>",
@@ -47,6 +47,7 @@ BASE = {
     "ppo.steps": 3,
     "ppo.prompts_per_step": 4,
     "ppo.critic_warmup_steps": 1,
+    "ppo.max_first_log_ratio": 0.5,
     "ppo_optim.warmup_steps": 1,
     "evaluate.synthetic_trajectories": 4,
 }
@@ -254,6 +255,7 @@ def updates(optimizer, steps):
         "mlp": {"kernel": jnp.float32([[1.0, -2.0]])},
         "norm": {"scale": jnp.float32([1.0, 0.5])},
         "value_head": {"kernel": jnp.float32([[0.3]]), "bias": jnp.float32([0.1])},
+        "critic": {"kernel": jnp.float32([[0.7]])},
     }
     state, found = optimizer.init(params), []
     for step in range(steps):
@@ -294,7 +296,12 @@ def captured_phase(scene, module, config):
     scene.patch.setattr(module.step_lib, "make_train_step", make_train_step)
     scene.patch.setattr(module, "run_phase", run_phase)
     scene.patch.setattr(module, "Checkpoints", Stub)
-    scene.patch.setattr(module, "start_state", lambda *_: (None, 0))
+
+    def start_state(initial, abstract, layout, init, *_):
+        seen.update(parts=sorted(abstract.params), init=init)
+        return None, 0
+
+    scene.patch.setattr(module, "start_state", start_state)
     scene.patch.setattr(Workspace, "params", lambda self, phase: {"name": phase})
     workspace = on_one_device(config)
     return workspace, seen
@@ -333,9 +340,9 @@ def reward_updates(scene, config):
         return seen[-1]
 
     scene.patch.setattr(reward.optim, "make_optimizer", make_optimizer)
-    workspace, _ = captured_phase(scene, reward, config)
+    workspace, phase = captured_phase(scene, reward, config)
     reward.train(workspace, None)
-    return updates(seen[0], 4)
+    return updates(seen[0], 4), phase["parts"]
 
 
 def reward_phase(scene, config):
@@ -375,7 +382,7 @@ def reward_phase(scene, config):
     def jit_train_step(loss, layout, rows):
         def update(state, batch):
             events.append((loss, digest(batch)))
-            return state, StepMetrics(**{f.name: 0.0 for f in dataclasses.fields(StepMetrics)})
+            return state, StepMetrics(**{f.name: 0.3 for f in dataclasses.fields(StepMetrics)})
 
         return update
 
@@ -387,8 +394,14 @@ def reward_phase(scene, config):
     except ConfigError as error:
         return str(error)
     phase = seen["phase"]
-    state = types.SimpleNamespace(params={"policy": 1})
-    records = [phase.advance(state, step)[2] for step in range(2)]
+    state = TrainState(0, {"policy": 1}, None, 0, seen["init"].keywords["kl_coef"])
+    records = []
+    try:
+        for step in range(2):
+            state, _, found = phase.advance(state, step)
+            records.append(found)
+    except reward.Mismatch as error:
+        return str(error)
     return events, records, phase.steps, Stub.last
 
 
@@ -432,6 +445,7 @@ FROM_SCRATCH = (("model.path", "scratch"), ("run_dir", "<scratch>"))
 DOWN_WEIGHTED = (("mae.category_actions", ("parameter_hallucination=down-weight",)),)
 DECAYING = (("ppo_optim.schedule", "cosine"),)
 JOINT = (("ppo.critic_warmup_steps", 0),)
+COMPARED = (("ppo.advantage", "grpo"), ("ppo.value_coef", 0.0))
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
 EFFECTS = {
@@ -511,7 +525,20 @@ EFFECTS = {
     "ppo.gamma": Effect(reward_phase, 0.5),
     "ppo.gae_lambda": Effect(reward_phase, 0.5),
     "ppo.whiten_advantages": Effect(reward_phase, False),
-    "ppo.clip_ratio": Effect(reward_phase, 0.1),
+    "ppo.kl": Effect(reward_phase, "loss_k2"),
+    "ppo.kl_target": Effect(reward_phase, 0.1),
+    "ppo.advantage": Effect(reward_phase, "rloo", COMPARED),
+    "ppo.group_std": Effect(reward_phase, True, COMPARED),
+    "ppo.truncated": Effect(reward_phase, "mask", (("ppo.max_new_tokens", 5),)),
+    "ppo.aggregation": Effect(reward_phase, "sequence_mean"),
+    "ppo.clip_low": Effect(reward_phase, 0.1),
+    "ppo.clip_high": Effect(reward_phase, 0.1),
+    "ppo.dual_clip": Effect(reward_phase, 3.0),
+    "ppo.entropy_coef": Effect(reward_phase, 0.1),
+    "ppo.stop_kl": Effect(reward_phase, 0.1, (("ppo.minibatches", 2),)),
+    "ppo.max_first_log_ratio": Effect(reward_phase, 0.2, JOINT),
+    "ppo.critic": Effect(reward_updates, "separate"),
+    "ppo.critic_learning_rate": Effect(reward_updates, 0.5),
     "ppo.clip_value": Effect(reward_phase, 0.1),
     "ppo.epochs": Effect(reward_phase, 2),
     "ppo.minibatches": Effect(reward_phase, 2),

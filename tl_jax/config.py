@@ -196,7 +196,27 @@ class RewardConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PpoConfig:
-    """Reward training: rollouts, advantages and the clipped losses."""
+    """Reward training: rollouts, advantages and the clipped losses.
+
+    ``kl``: the divergence from the supervised model is taken off the reward token by token
+    (``"reward_k1"``), or is a loss of its own (``"loss_k2"``, ``"loss_k3"``); ``kl_coef`` is its
+    price, which with a ``kl_target`` above 0 follows the divergence measured, in nats per token.
+
+    ``advantage``: ``"gae"`` needs the critic; ``"grpo"`` and ``"rloo"`` compare the samples of a
+    prompt, need two or more and ``value_coef=0``, and do not read the settings of the critic.
+    ``group_std`` divides by the deviation in each group. ``critic``: a head on the policy's own
+    trunk (``"shared"``; ``value_stop_gradient`` keeps its loss from the trunk), or a second trunk
+    (``"separate"``) that starts as the supervised model's and learns with
+    ``critic_learning_rate``.
+
+    ``truncated`` samples, cut off at ``max_new_tokens``, get the reward of a format error
+    (``"penalise"``) or are left out (``"mask"``). ``aggregation`` weighs all sampled tokens alike
+    or all samples. ``dual_clip`` of 0 is off; it must be above 1 otherwise. After an update that
+    moved the policy by more than ``stop_kl`` nats per token the rest of the updates of a rollout
+    is left out (0: never). A rollout whose first update sees a log-ratio above
+    ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet, so the programs that
+    score and train disagree.
+    """
 
     steps: int = not_negative(30)
     prompts_per_step: int = positive(16)
@@ -205,14 +225,27 @@ class PpoConfig:
     max_new_tokens: int = positive(64)
     temperature: float = not_negative(1.0)
     top_p: float = number(1.0, above=0, most=1)
+    kl: str = choice("reward_k1", "loss_k2", "loss_k3", default="reward_k1")
     kl_coef: float = not_negative(0.1)
+    kl_target: float = not_negative(0.0)
+    advantage: str = choice("gae", "grpo", "rloo", default="gae")
+    group_std: bool = False
     gamma: float = share(1.0)
-    gae_lambda: float = share(0.95)
+    gae_lambda: float = share(1.0)
     whiten_advantages: bool = True
-    clip_ratio: float = above_zero(0.2)
+    truncated: str = choice("penalise", "mask", default="penalise")
+    aggregation: str = choice("token_mean", "sequence_mean", default="token_mean")
+    clip_low: float = above_zero(0.2)
+    clip_high: float = above_zero(0.2)
+    dual_clip: float = not_negative(0.0)
     clip_value: float = above_zero(0.2)
+    entropy_coef: float = not_negative(0.0)
+    stop_kl: float = not_negative(0.0)
+    max_first_log_ratio: float = not_negative(1e-3)
     epochs: int = positive(1)
     minibatches: int = positive(1)
+    critic: str = choice("shared", "separate", default="shared")
+    critic_learning_rate: float = not_negative(1e-5)
     critic_warmup_steps: int = not_negative(2)
     value_stop_gradient: bool = True
     value_learning_rate: float = not_negative(1e-2)

@@ -25,6 +25,7 @@ class Rollout:
       advantages: ``[B, T]`` float32.
       returns: ``[B, T]`` float32 value targets.
       old_values: ``[B, T]`` float32 values predicted at rollout time.
+      ref_logprobs: ``[B, T]`` float32 log-probabilities under the frozen reference.
     """
 
     mask: jax.Array
@@ -32,6 +33,7 @@ class Rollout:
     advantages: jax.Array
     returns: jax.Array
     old_values: jax.Array
+    ref_logprobs: jax.Array
 
 
 @flax.struct.dataclass
@@ -64,12 +66,15 @@ class TrainState:
       params: Nested dict; reward training adds the key ``"value_head"``.
       opt_state: optax state.
       skipped: int32 scalar, steps left out because the gradient was not finite.
+      kl_coef: float32 scalar, price of a nat of divergence from the reference; None in the
+        supervised phase.
     """
 
     step: jax.Array
     params: Params
     opt_state: Any
     skipped: jax.Array
+    kl_coef: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -88,5 +93,7 @@ class StepMetrics:
     skipped: jax.Array
     approx_kl: jax.Array
     clip_fraction: jax.Array
+    ratio: jax.Array
+    kl_loss: jax.Array
     max_abs_log_ratio: jax.Array
     entropy: jax.Array

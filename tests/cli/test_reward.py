@@ -15,7 +15,8 @@ from tl_jax.config import DataConfig, ModelConfig, OptimConfig, PpoConfig, Rewar
 from tl_jax.data.examples import Prompt
 from tl_jax.data.prepared_files import PROMPTS
 from tl_jax.data.records import prompt_lines
-from tl_jax.models import functional
+from tl_jax.models import critic, functional
+from tl_jax.rl.prompts import choose_prompts
 from tl_jax.settings import ConfigError
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
@@ -32,17 +33,26 @@ def rollout_batch():
     tokens = rng.integers(0, 32, shape).astype(np.int32)
     ones = np.ones(shape, np.int32)
     positions = np.broadcast_to(np.arange(8, dtype=np.int32), shape)
-    noise = rng.normal(size=(4, *shape)).astype(np.float32)
+    noise = rng.normal(size=(5, *shape)).astype(np.float32)
     rollout = Rollout(np.ones(shape, np.float32), noise[0] * 0.1 - 3, *noise[1:])
     return Batch(tokens, tokens, np.zeros(shape, np.float32), positions, ones, rollout)
 
 
-def test_while_the_critic_learns_alone_the_policy_and_its_optimiser_stand_still():
+@pytest.mark.parametrize("separate", [False, True])
+def test_while_the_critic_learns_alone_the_policy_and_its_optimiser_stand_still(separate):
     config = OptimConfig(learning_rate=1e-2, warmup_steps=2, weight_decay=0.5)
-    optimizer = optim.make_optimizer(config, 10, value_learning_rate=1e-2)
+    optimizer = optim.make_optimizer(
+        config, 10, value_learning_rate=1e-2, critic_learning_rate=1e-3
+    )
     loss = step_lib.LossConfig(ce_coef=0, reward_coef=0, value_coef=1, ce_chunk=0)
     step = jax.jit(step_lib.make_train_step(MODEL, loss, reward.critic_only(optimizer)))
-    params = functional.init(MODEL, jax.random.key(0), value_head=True)
+    params = functional.init(MODEL, jax.random.key(0))
+    head = jax.eval_shape(lambda: functional.init(MODEL, jax.random.key(0), value_head=True))
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    head = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), head["value_head"]
+    )
+    params = critic.attach(params, head, separate=separate)
     start = step_lib.init_state(params, optimizer)
     state = start
     for _ in range(3):
@@ -59,7 +69,10 @@ def test_while_the_critic_learns_alone_the_policy_and_its_optimiser_stand_still(
     assert any("value_head" in name and name.startswith(".params") for name in moved)
     assert any("'value'" in name and "count" in name for name in moved)
     assert not [name for name in moved if "'policy'" in name]
-    assert not [name for name in moved if name.startswith(".params") and "value_head" not in name]
+    trunk = [name for name in moved if name.startswith(".params['critic']")]
+    assert bool(trunk) == separate
+    policy = [name for name in moved if name.startswith(".params") and name not in trunk]
+    assert all("value_head" in name for name in policy)
 
 
 def test_the_warm_up_is_left_out_where_no_value_loss_is_trained():
@@ -123,7 +136,7 @@ def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
 
 def test_every_step_visits_other_prompts_until_all_were_seen():
     prompts = [Prompt(str(n), [1], "", (), (), {}) for n in range(6)]
-    first, second, third = (reward.choose_prompts(prompts, 3, 0, step) for step in range(3))
+    first, second, third = (choose_prompts(prompts, 3, 0, step) for step in range(3))
     assert {prompt.id for prompt in first + second} == set("012345")
     assert len(third) == 3 and all(prompt in prompts for prompt in third)
 
@@ -150,4 +163,32 @@ def test_the_learning_rate_of_a_rollout_is_that_of_its_last_update():
     ]
     found = reward.summary(values)
     assert found["learning_rate"] == 3 and found["first_max_abs_log_ratio"] == 1
-    assert found["loss"] == 2 and found["tokens"] == 4
+    assert found["loss"] == 2 and found["tokens"] == 4 and found["updates"] == 2
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        (dict(advantage="rloo", samples_per_prompt=1, value_coef=0.0), "samples_per_prompt to 2"),
+        (dict(advantage="grpo", samples_per_prompt=2), "value_coef to 0"),
+        (dict(dual_clip=0.5), "dual_clip must be 0 or above 1"),
+    ],
+)
+def test_settings_of_the_objective_that_contradict_each_other_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        reward.check_objective(PpoConfig(**changes))
+    reward.check_objective(PpoConfig(advantage="rloo", samples_per_prompt=2, value_coef=0.0))
+
+
+def test_a_log_ratio_before_any_change_stops_the_run():
+    reward.check_first_update(9e-4, 1e-3)
+    reward.check_first_update(5.0, 0.0)
+    for found in (2e-3, float("nan")):
+        with pytest.raises(reward.Mismatch, match="the policy has not moved yet"):
+            reward.check_first_update(found, 1e-3)
+
+
+def test_the_price_of_divergence_follows_what_was_measured():
+    assert reward.adapted_kl_coef(0.1, 0.02, 0.02) == 0.1
+    assert 0.1 < reward.adapted_kl_coef(0.1, 0.021, 0.02) < reward.adapted_kl_coef(0.1, 9.0, 0.02)
+    assert reward.adapted_kl_coef(0.1, -9.0, 0.02) == pytest.approx(0.1 * 0.98)

@@ -13,6 +13,7 @@ import pytest
 from tl_jax.ops import policy
 
 GOLDEN = os.environ.get("TL_JAX_GOLDEN")
+CLIP = {"clip_low": 0.2, "clip_high": 0.2}
 
 
 def random_case(seed=0, rows=3, length=7):
@@ -36,7 +37,7 @@ def total_loss(new, values, case, whiten=True):
     advantages, returns = advantages_of(case)
     if whiten:
         advantages = policy.whiten(advantages, case["mask"])
-    actor, _ = policy.clipped_policy_loss(new, case["old"], advantages, case["mask"], clip=0.2)
+    actor, _ = policy.clipped_policy_loss(new, case["old"], advantages, case["mask"], **CLIP)
     critic = policy.clipped_value_loss(values, case["old_values"], returns, case["mask"], clip=0.2)
     return (actor + critic) / case["mask"].sum()
 
@@ -65,7 +66,9 @@ def test_reference_numbers_are_reproduced(switch):
     advantages, returns = policy.gae(
         rewards, old_values, rewarded, gamma=case["gamma"], lam=case["lam"]
     )
-    actor, _ = policy.clipped_policy_loss(new, old, advantages, trained, clip=case["clip"])
+    actor, _ = policy.clipped_policy_loss(
+        new, old, advantages, trained, clip_low=case["clip"], clip_high=case["clip"]
+    )
     critic = policy.clipped_value_loss(
         values, old_values, returns, trained, clip=case["value_clip"]
     )
@@ -131,7 +134,7 @@ def test_rows_without_tokens_give_finite_zeros():
     advantages, returns = advantages_of(case)
     whitened = policy.whiten(advantages, case["mask"])
     actor, stats = policy.clipped_policy_loss(
-        case["new"], case["old"], whitened, case["mask"], clip=0.2
+        case["new"], case["old"], whitened, case["mask"], **CLIP
     )
     for value in (advantages, returns, whitened, actor, *stats.values()):
         np.testing.assert_array_equal(value, np.zeros_like(value))
@@ -143,10 +146,11 @@ def test_equal_policies_have_zero_kl_and_ratio_one():
         np.testing.assert_array_equal(estimate, np.zeros_like(case["old"]))
     advantages, _ = advantages_of(case)
     loss, stats = policy.clipped_policy_loss(
-        case["old"], case["old"], advantages, case["mask"], clip=0.2
+        case["old"], case["old"], advantages, case["mask"], **CLIP
     )
     np.testing.assert_allclose(loss, -advantages.sum(), rtol=1e-6)
-    assert stats == {"clipped": 0.0, "approx_kl": 0.0, "max_abs_log_ratio": 0.0}
+    assert stats["ratio"] == case["mask"].sum()
+    assert {float(stats[name]) for name in ("clipped", "approx_kl", "max_abs_log_ratio")} == {0.0}
 
 
 def test_kl_estimates_agree_with_the_exact_divergence():
@@ -163,7 +167,7 @@ def test_kl_estimates_agree_with_the_exact_divergence():
 def test_k3_and_the_ratio_survive_huge_log_ratios(gap):
     k3 = lambda x: policy.kl_estimates(x, jnp.float32(0.0))[2]  # noqa: E731
     surrogate = lambda x: policy.clipped_policy_loss(  # noqa: E731
-        x[None, None], jnp.zeros((1, 1)), -jnp.ones((1, 1)), jnp.ones((1, 1)), clip=0.2
+        x[None, None], jnp.zeros((1, 1)), -jnp.ones((1, 1)), jnp.ones((1, 1)), **CLIP
     )[0]
     for function in (k3, surrogate):
         value, grad = jax.value_and_grad(function)(jnp.float32(gap))
@@ -212,12 +216,92 @@ def test_whitening_is_over_the_whole_array_and_guards_a_single_entry():
 def test_the_clip_stops_the_gradient_only_where_it_would_go_too_far(advantage, log_ratio, clipped):
     new, one = jnp.array([[log_ratio]]), jnp.ones((1, 1))
     loss = lambda x: policy.clipped_policy_loss(  # noqa: E731
-        x, 0 * one, advantage * one, one, clip=0.2
+        x, 0 * one, advantage * one, one, **CLIP
     )
     grad, stats = jax.grad(loss, has_aux=True)(new)
     assert stats["clipped"] == clipped
     assert (float(grad[0, 0]) == 0.0) == bool(clipped)
     np.testing.assert_allclose(stats["max_abs_log_ratio"], abs(log_ratio))
+
+
+def surrogate(advantage, log_ratio, **clips):
+    one = jnp.ones((1, 1))
+    loss = lambda x: policy.clipped_policy_loss(  # noqa: E731
+        x, 0 * one, advantage * one, one, **(CLIP | clips)
+    )
+    (value, stats), grad = jax.value_and_grad(loss, has_aux=True)(log_ratio * one)
+    return float(value), float(grad[0, 0]), float(stats["clipped"])
+
+
+def test_low_and_high_clip_bound_their_own_side():
+    assert surrogate(1, 0.3, clip_high=0.2)[1] == 0 != surrogate(1, 0.3, clip_high=0.4)[1]
+    assert surrogate(-1, -0.3, clip_low=0.2)[1] == 0 != surrogate(-1, -0.3, clip_low=0.4)[1]
+    assert surrogate(1, 0.3, clip_low=0.9) == surrogate(1, 0.3)
+    assert surrogate(-1, -0.3, clip_high=0.9) == surrogate(-1, -0.3)
+
+
+def test_the_dual_clip_bounds_the_loss_of_negative_advantages_only():
+    value, grad, clipped = surrogate(-1, 2.0, dual_clip=3.0)
+    assert (value, grad, clipped) == (3.0, 0.0, 1.0)
+    assert surrogate(-1, 2.0)[0] > 3.0 and surrogate(-1, 2.0)[1] != 0
+    assert surrogate(-1, 0.5, dual_clip=3.0) == surrogate(-1, 0.5)
+    assert surrogate(1, 2.0, dual_clip=3.0) == surrogate(1, 2.0)
+
+
+def test_a_sequence_mean_gives_every_sample_the_same_weight():
+    mask = random_case()["mask"]
+    np.testing.assert_allclose(policy.loss_weights(mask, "sequence_mean").sum(axis=1), np.ones(3))
+    np.testing.assert_array_equal(policy.loss_weights(mask, "token_mean"), mask)
+    assert not policy.loss_weights(0 * mask, "sequence_mean").any()
+    with pytest.raises(ValueError, match="unknown aggregation 'mean'"):
+        policy.loss_weights(mask, "mean")
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k3"])
+def test_a_divergence_loss_pulls_to_the_reference_and_is_zero_there(estimator):
+    case = random_case()
+    loss = lambda new: policy.kl_loss(  # noqa: E731
+        new, case["ref"], case["mask"], estimator=estimator
+    )
+    value, grad = jax.value_and_grad(loss)(jnp.asarray(case["ref"]))
+    assert value == 0 and not np.any(grad)
+    grad = jax.grad(loss)(jnp.asarray(case["new"]))
+    towards = np.sign(case["new"] - case["ref"]) * case["mask"]
+    np.testing.assert_array_equal(np.sign(grad), towards)
+
+
+def test_the_gradient_of_k2_is_that_of_the_divergence():
+    logits, ref = jnp.array([0.3, -0.2, 0.8]), jax.nn.log_softmax(jnp.array([0.1, 0.5, -0.4]))
+
+    def exact(x):
+        logprobs = jax.nn.log_softmax(x)
+        return jnp.sum(jnp.exp(logprobs) * (logprobs - ref))
+
+    def sampled(x):  # every arm once, weighed by how often the policy would sample it
+        weights = jax.lax.stop_gradient(jax.nn.softmax(x))
+        return policy.kl_loss(jax.nn.log_softmax(x), ref, weights, estimator="k2")
+
+    np.testing.assert_allclose(jax.grad(sampled)(logits), jax.grad(exact)(logits), rtol=1e-5)
+
+
+def test_group_baselines_by_hand():
+    returns, kept = jnp.array([1.0, -1.0, 3.0, 2.0, 2.0, 2.0]), jnp.ones(6, bool)
+    compare = lambda **kind: policy.group_advantages(returns, kept, 3, **kind)  # noqa: E731
+    plain = compare(leave_one_out=False, scale=False)
+    np.testing.assert_allclose(plain, [0, -2, 2, 0, 0, 0], atol=1e-6)
+    # The others of 3.0 have the mean 0.
+    left = compare(leave_one_out=True, scale=False)
+    np.testing.assert_allclose(left, [0, -3, 3, 0, 0, 0], atol=1e-6)
+    scaled = compare(leave_one_out=False, scale=True)
+    np.testing.assert_allclose(scaled[:3].var(), 1.0, rtol=1e-4)
+
+
+def test_samples_left_out_change_no_group_baseline():
+    kept = jnp.array([True, False, True, True, False, False])
+    for junk in (0.0, 50.0):
+        returns = jnp.array([1.0, junk, 3.0, 2.0, junk, junk])
+        found = policy.group_advantages(returns, kept, 3, leave_one_out=True, scale=False)
+        np.testing.assert_allclose(found, [-2, 0, 2, 0, 0, 0], atol=1e-6)
 
 
 def test_values_outside_the_clip_range_keep_the_larger_error():
@@ -237,7 +321,7 @@ def test_ppo_solves_a_contextual_bandit():
         logprobs = jax.nn.log_softmax(params["logits"][context])
         new = jnp.take_along_axis(logprobs, arm[:, None], axis=1)
         mask = jnp.ones_like(new)
-        actor, stats = policy.clipped_policy_loss(new, old, advantages, mask, clip=0.2)
+        actor, stats = policy.clipped_policy_loss(new, old, advantages, mask, **CLIP)
         values = params["values"][context][:, None]
         critic = policy.clipped_value_loss(values, old_values, returns, mask, clip=0.2)
         return (actor + critic) / mask.sum(), stats

@@ -162,7 +162,9 @@ def test_the_ratio_is_one_at_the_first_step(params, result):
             chunk=16,
             temperature=PPO.temperature,
         )
-        return policy.clipped_policy_loss(new, old.old_logprobs, old.advantages, old.mask, clip=0.2)
+        return policy.clipped_policy_loss(
+            new, old.old_logprobs, old.advantages, old.mask, clip_low=0.2, clip_high=0.2
+        )
 
     _, stats = jax.jit(jax.grad(loss, has_aux=True))(params)
     assert stats["max_abs_log_ratio"] < 1e-5

@@ -66,9 +66,9 @@ def one_per_row(length=16):
 def reward_batch():
     batch = one_per_row()
     rng = np.random.default_rng(1)
-    noise = [jnp.asarray(rng.normal(size=batch.tokens.shape), jnp.float32) for _ in range(4)]
+    noise = [jnp.asarray(rng.normal(size=batch.tokens.shape), jnp.float32) for _ in range(5)]
     mask = ((batch.segment_ids > 0) & (batch.positions >= 2)).astype(jnp.float32)
-    return batch.replace(rollout=Rollout(mask, noise[0] * 0.1 - 4, noise[1], noise[2], noise[3]))
+    return batch.replace(rollout=Rollout(mask, noise[0] * 0.1 - 4, *noise[1:4], noise[4] * 0.1 - 4))
 
 
 def loss_and_grads(params, batch, loss=SFT, model=MODEL):
@@ -113,7 +113,7 @@ def run_step(params, batch, loss, mesh_sizes=None, accumulation=1, steps=2):
     config = OptimConfig(learning_rate=1e-2, warmup_steps=0, schedule="constant", eps=1e-3)
     optimizer = optim.make_optimizer(config, 10, value_learning_rate=1e-2)
     step = step_lib.make_train_step(MODEL, loss, optimizer, accumulation=accumulation)
-    state = step_lib.init_state(jax.tree.map(jnp.copy, params), optimizer)
+    state = step_lib.init_state(jax.tree.map(jnp.copy, params), optimizer, kl_coef=KL_COEF)
     if mesh_sizes is None:
         jitted = jax.jit(step, donate_argnums=0)
         for _ in range(steps):
@@ -133,7 +133,17 @@ def run_step(params, batch, loss, mesh_sizes=None, accumulation=1, steps=2):
     return state, metrics, jitted
 
 
-JOINT = step_lib.LossConfig(ce_coef=0.5, reward_coef=1.0, value_coef=0.5, ce_chunk=0)
+# Every term at once.
+JOINT = step_lib.LossConfig(
+    ce_coef=0.5,
+    reward_coef=1.0,
+    value_coef=0.5,
+    ce_chunk=0,
+    entropy_coef=0.1,
+    kl_estimator="k2",
+    aggregation="sequence_mean",
+)
+KL_COEF = 0.3
 
 
 _single_device = {}
@@ -183,6 +193,12 @@ def test_a_step_does_not_depend_on_the_mesh_and_compiles_once(params, loss, size
     assert jitted._cache_size() == 1
 
 
+def reward_term(sums, loss):
+    if not loss.reward_coef:
+        return 0.0
+    return sums["policy"] - loss.entropy_coef * sums["entropy"] + KL_COEF * sums["kl_loss"]
+
+
 def test_the_joint_gradient_is_the_sum_of_its_terms(params):
     batch = reward_batch()
 
@@ -192,7 +208,7 @@ def test_the_joint_gradient_is_the_sum_of_its_terms(params):
             sums = step_lib.loss_sums(p, batch, MODEL, loss)
             terms = (
                 loss.ce_coef * sums.get("ce", 0.0) / weight,
-                loss.reward_coef * sums.get("policy", 0.0) / sampled,
+                loss.reward_coef * reward_term(sums, loss) / sampled,
                 loss.value_coef * sums.get("value", 0.0) / sampled,
             )
             return sum(terms)
@@ -200,10 +216,19 @@ def test_the_joint_gradient_is_the_sum_of_its_terms(params):
         return jax.grad(objective)(params)
 
     alone = [
-        grads(step_lib.LossConfig(ce_coef=ce, reward_coef=reward, value_coef=value, ce_chunk=0))
+        grads(dataclasses.replace(JOINT, ce_coef=ce, reward_coef=reward, value_coef=value))
         for ce, reward, value in ((0.5, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.5))
     ]
-    assert_close(jax.tree.map(lambda *terms: sum(terms), *alone), grads(JOINT))
+    together = grads(JOINT)
+    assert_close(jax.tree.map(lambda *terms: sum(terms), *alone), together)
+    # The step moves by that gradient and no other.
+    keeper = optax.GradientTransformation(
+        lambda params: params, lambda grads, _, params: (jax.tree.map(jnp.zeros_like, grads), grads)
+    )
+    step = jax.jit(step_lib.make_train_step(MODEL, JOINT, keeper))
+    state, _ = step(step_lib.init_state(params, keeper, kl_coef=KL_COEF), batch)
+    assert_close(state.opt_state, together)
+    assert float(state.kl_coef) == np.float32(KL_COEF)
 
 
 def test_a_zero_coefficient_removes_the_term_from_the_program(params):

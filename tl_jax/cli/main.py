@@ -265,6 +265,7 @@ def _options(stage: str, module: Any) -> dict[str, Any]:
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
+    from tl_jax.cli.reward import Mismatch
     from tl_jax.convert.hf_directory import CheckpointError as ModelError
     from tl_jax.data.schema import DataError
     from tl_jax.train.checkpoint import CheckpointError, LoaderMismatch
@@ -277,6 +278,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
         CheckpointError,
         LoaderMismatch,
         Diverged,
+        Mismatch,
         FileNotFoundError,
     )
 

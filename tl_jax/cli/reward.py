@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,14 +18,15 @@ from rich.console import Console
 from tl_jax.cli.supervised import start_state
 from tl_jax.cli.workspace import Workspace, check_reward
 from tl_jax.config import PpoConfig, RunConfig
-from tl_jax.data.examples import Prompt
 from tl_jax.data.pipeline import JsonlSource, make_loader
 from tl_jax.data.prepared_files import EXAMPLES, PROMPTS
-from tl_jax.data.records import prompt_from_json, read_prompts
-from tl_jax.models import functional
+from tl_jax.data.records import read_prompts
+from tl_jax.models import critic as critic_lib
 from tl_jax.parallel import processes, sharding
+from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
 from tl_jax.rl.gold import with_gold
+from tl_jax.rl.prompts import StoredPrompts, choose_prompts, minibatches
 from tl_jax.rl.sampler import scoring_temperature
 from tl_jax.settings import ConfigError
 from tl_jax.train import optim
@@ -33,6 +37,25 @@ from tl_jax.train.metrics import MetricsWriter
 from tl_jax.types import Params, StepMetrics, TrainState
 
 STAGE = "reward"
+
+SHOWN = (
+    "reward_mean",
+    *(f"category/{name}" for name in taxonomy.CATEGORIES),
+    "kl_k1",
+    "entropy",
+    "ratio",
+    "clip_fraction",
+    "value_loss",
+    "rollout_tokens_per_s",
+    "update_tokens_per_s",
+)
+"""What the progress line shows."""
+
+_KL_STEP, _KL_REACH = 0.1, 0.2
+
+
+class Mismatch(RuntimeError):
+    """The programs that score a rollout and train on it disagree about an unchanged policy."""
 
 
 def train(workspace: Workspace, metrics: MetricsWriter) -> None:
@@ -45,32 +68,37 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     processes.require_one("reward training")
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     check_rows(config, dict(workspace.mesh.shape))
+    check_objective(ppo)
     check_reward(config)
     first = "supervised" if workspace.phase_done("supervised") else "before"
     reference = workspace.params(first)
     optimizer = optim.make_optimizer(
-        config.ppo_optim, policy_updates(ppo), value_learning_rate=ppo.value_learning_rate
+        config.ppo_optim,
+        policy_updates(ppo),
+        value_learning_rate=ppo.value_learning_rate,
+        critic_learning_rate=ppo.critic_learning_rate,
     )
-    abstract_params = workspace.abstract_params(value_head=True)
-    abstract = jax.eval_shape(
-        lambda params: step_lib.init_state(params, optimizer), abstract_params
-    )
-    declared = functional.abstract_params(model, value_head=True)
+    separate = ppo.critic == "separate"
+    declared = critic_lib.abstract_params(model, separate=separate)
+    abstract_params = workspace.placed(declared)
+    init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=ppo.kl_coef)
+    abstract = jax.eval_shape(init, abstract_params)
     layout = step_lib.state_shardings(abstract, declared, workspace.mesh)
     gold = gold_loader(workspace) if ppo.ce_coef else None
     settings = config.checkpoint
     with Checkpoints(
         workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
     ) as checkpoints:
-        initial = lambda: with_value_head(reference, abstract_params["value_head"])  # noqa: E731
-        state, start = start_state(initial, abstract, layout, optimizer, checkpoints, gold)
+        head = abstract_params[critic_lib.HEAD]
+        initial = lambda: critic_lib.attach(reference, head, separate=separate)  # noqa: E731
+        state, start = start_state(initial, abstract, layout, init, checkpoints, gold)
         phase = Phase(
             stage=STAGE,
             steps=ppo.steps,
             advance=make_advance(workspace, reference, optimizer, layout, gold),
             log_every=1,
             loader=gold,
-            shown=("reward_mean", "category/all_right", "kl_k1", "entropy"),
+            shown=SHOWN,
         )
         run_phase(
             phase, state, start, checkpoints=checkpoints, metrics=metrics, metadata={"stage": STAGE}
@@ -101,6 +129,27 @@ def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
             )
 
 
+def check_objective(ppo: PpoConfig) -> None:
+    """Refuse settings of the reward term that contradict each other.
+
+    Raises:
+      ConfigError: The message names the settings.
+    """
+    if ppo.advantage != "gae":
+        if ppo.samples_per_prompt < 2:
+            raise ConfigError(
+                f"config.ppo.advantage {ppo.advantage!r} compares the samples of a prompt; set "
+                "config.ppo.samples_per_prompt to 2 or more"
+            )
+        if ppo.value_coef:
+            raise ConfigError(
+                f"config.ppo.advantage {ppo.advantage!r} has no use for a critic; set "
+                "config.ppo.value_coef to 0"
+            )
+    if ppo.dual_clip and ppo.dual_clip <= 1:
+        raise ConfigError(f"config.ppo.dual_clip must be 0 or above 1, got {ppo.dual_clip}")
+
+
 def warmup_rollouts(ppo: PpoConfig) -> int:
     """Return for how many rollouts only the critic learns; without its loss there is no use."""
     return ppo.critic_warmup_steps if ppo.value_coef else 0
@@ -118,10 +167,12 @@ def critic_only(optimizer: optax.GradientTransformation) -> optax.GradientTransf
       optimizer: From ``optim.make_optimizer`` with a value learning rate; the state is its own.
     """
 
+    critics = (critic_lib.HEAD, critic_lib.TRUNK)
+
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         updates, new_state = optimizer.update(grads, state, params)
         frozen = {
-            name: part if name == "value_head" else jax.tree.map(jnp.zeros_like, part)
+            name: part if name in critics else jax.tree.map(jnp.zeros_like, part)
             for name, part in updates.items()
         }
 
@@ -131,12 +182,6 @@ def critic_only(optimizer: optax.GradientTransformation) -> optax.GradientTransf
         return frozen, jax.tree_util.tree_map_with_path(keep_policy, new_state, state)
 
     return optax.GradientTransformation(optimizer.init, update)
-
-
-def with_value_head(params: Params, head: Any) -> Params:
-    """Return a copy of ``params`` with a zero value head of the abstract form ``head``."""
-    zeros = jax.tree.map(lambda x: jax.device_put(jnp.zeros(x.shape, x.dtype), x.sharding), head)
-    return {**jax.tree.map(jnp.copy, params), "value_head": zeros}
 
 
 def make_advance(
@@ -161,8 +206,13 @@ def make_advance(
 
     def compiled(optimizer: Any, schedule: Any = None, **coefficients: float) -> Any:
         loss = step_lib.LossConfig(
-            clip_ratio=ppo.clip_ratio,
+            clip_low=ppo.clip_low,
+            clip_high=ppo.clip_high,
+            dual_clip=ppo.dual_clip,
             clip_value=ppo.clip_value,
+            entropy_coef=ppo.entropy_coef,
+            kl_estimator=ppo.kl.removeprefix("loss_") if ppo.kl != "reward_k1" else "",
+            aggregation=ppo.aggregation,
             temperature=temperature,
             ce_chunk=config.train.ce_chunk,
             **coefficients,
@@ -189,6 +239,8 @@ def make_advance(
     )
 
     def advance(state: TrainState, step: int) -> Advanced:
+        began = time.monotonic()
+        kl_coef = float(state.kl_coef)
         result = rollout_lib.rollout(
             state.params,
             reference,
@@ -196,7 +248,7 @@ def make_advance(
             sample=sample,
             logprob_step=logprob_step,
             tokenizer=workspace.tokenizer,
-            ppo=ppo,
+            ppo=dataclasses.replace(ppo, kl_coef=kl_coef if ppo.kl == "reward_k1" else 0.0),
             reward=config.reward,
             seed=config.seed,
             step=step,
@@ -204,6 +256,7 @@ def make_advance(
             batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
             prompt_length=prompt_length,
         )
+        sampled = time.monotonic()
         update, beside = (critic, None) if step < warmup else (joint, gold)
         batch = jax.device_get(result.batch)
         values: list[StepMetrics] = []
@@ -216,32 +269,49 @@ def make_advance(
             )
             state, metrics = update(state, placed)
             values.append(metrics)
-        return state, {**result.metrics, **summary(values)}, result.records
+            if len(values) == 1:
+                check_first_update(float(metrics.max_abs_log_ratio), ppo.max_first_log_ratio)
+            if ppo.stop_kl and float(metrics.approx_kl) > ppo.stop_kl:
+                break
+        if ppo.kl_target:
+            new = adapted_kl_coef(kl_coef, result.metrics["kl_k1"], ppo.kl_target)
+            state = state.replace(kl_coef=jax.device_put(np.float32(new), layout.kl_coef))
+        found = {**result.metrics, **summary(values), "kl_coef": kl_coef}
+        found["rollout_tokens_per_s"] = result.sampled_tokens / (sampled - began)
+        updated = float(jax.device_get(found["tokens"]))
+        found["update_tokens_per_s"] = updated / (time.monotonic() - sampled)
+        return state, found, result.records
 
     return advance
 
 
-class StoredPrompts(Sequence[Prompt]):
-    """Prompts in a file, each read when it is asked for.
+def check_first_update(log_ratio: float, limit: float) -> None:
+    """Stop if an unchanged policy gives its own samples another probability than before.
+
+    Raises:
+      Mismatch: ``log_ratio``, the largest of the first update, is above ``limit`` (0: no limit).
+    """
+    if limit and not log_ratio <= limit:
+        raise Mismatch(
+            f"the first update of a rollout sees a log-ratio of {log_ratio:.2g}, above "
+            f"config.ppo.max_first_log_ratio {limit:.2g}, although the policy has not moved yet: "
+            "scoring and training round differently, and the clip would act on the difference. "
+            "Take config.model.dtype='float32', or raise the limit if this rounding is expected"
+        )
+
+
+def adapted_kl_coef(kl_coef: float, measured: float, target: float) -> float:
+    """Return the price of divergence for the next rollout, a little nearer to the target.
 
     Args:
-      source: The file.
-      lengths: Rows of the prompts, with their tokens.
+      kl_coef: The price of this rollout.
+      measured: Divergence from the reference, nats per token.
+      target: What it should be.
 
-    Attributes:
-      longest: Most tokens of a prompt.
+    Source: Ziegler et al. 2019 (arXiv 1909.08593), section 2.2.
     """
-
-    def __init__(self, source: JsonlSource, lengths: Mapping[int, int]):
-        self._source = source
-        self._rows = np.array(list(lengths), np.int64)
-        self.longest = max(lengths.values())
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return prompt_from_json(self._source[self._rows[index]])
+    error = min(max(measured / target - 1.0, -_KL_REACH), _KL_REACH)
+    return kl_coef * (1.0 + _KL_STEP * error)
 
 
 def usable_prompts(workspace: Workspace) -> StoredPrompts:
@@ -270,25 +340,6 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
     return StoredPrompts(JsonlSource(path), kept)
 
 
-def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int, step: int) -> list[Prompt]:
-    """Return the prompts of a step: every epoch visits all of them in another order."""
-    chosen = []
-    for place_ in range(step * count, (step + 1) * count):
-        epoch, index = divmod(place_, len(prompts))
-        order = np.random.default_rng([seed, epoch]).permutation(len(prompts))
-        chosen.append(prompts[order[index]])
-    return chosen
-
-
-def minibatches(rows: int, ppo: PpoConfig, seed: int, step: int) -> list[np.ndarray]:
-    """Return the rows of each update: every PPO epoch cuts all rows anew."""
-    parts = []
-    for epoch in range(ppo.epochs):
-        order = np.random.default_rng([seed, step, epoch]).permutation(rows)
-        parts.extend(np.split(order, ppo.minibatches))
-    return parts
-
-
 def gold_loader(workspace: Workspace) -> Any:
     """Return rows of gold trajectories for the cross-entropy of a joint run."""
     data = workspace.config.data
@@ -309,11 +360,12 @@ def summary(values: list[StepMetrics]) -> dict[str, Any]:
 
     The learning rate is the policy's at the last update, 0 while only the critic learns.
     """
-    names = ("loss", "ce_loss", "policy_loss", "value_loss", "grad_norm", "approx_kl")
+    names = ("loss", "ce_loss", "policy_loss", "kl_loss", "value_loss", "grad_norm", "approx_kl")
     result = {
         name: jnp.mean(jnp.stack([getattr(v, name) for v in values]))
-        for name in (*names, "clip_fraction")
+        for name in (*names, "clip_fraction", "ratio")
     }
+    result["updates"] = float(len(values))
     result["tokens"] = jnp.sum(jnp.stack([v.tokens for v in values]))
     result["skipped"] = values[-1].skipped
     result["learning_rate"] = values[-1].learning_rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -35,9 +36,8 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     step = step_lib.make_train_step(
         model, loss, optimizer, accumulation=config.train.accumulation, schedule=schedule
     )
-    abstract = jax.eval_shape(
-        lambda params: step_lib.init_state(params, optimizer), workspace.abstract_params()
-    )
+    init = functools.partial(step_lib.init_state, optimizer=optimizer)
+    abstract = jax.eval_shape(init, workspace.abstract_params())
     layout = step_lib.state_shardings(abstract, functional.abstract_params(model), workspace.mesh)
     rows = sharding.batch_sharding(workspace.mesh)
     loader = open_loader(workspace)
@@ -46,7 +46,7 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
     ) as checkpoints:
         initial = lambda: workspace.params("before")  # noqa: E731
-        state, start = start_state(initial, abstract, layout, optimizer, checkpoints, loader)
+        state, start = start_state(initial, abstract, layout, init, checkpoints, loader)
         jitted = step_lib.jit_train_step(step, layout, rows)
 
         def advance(state: TrainState, _: int) -> Advanced:
@@ -73,7 +73,7 @@ def start_state(
     initial: Callable[[], Params],
     abstract: TrainState,
     layout: TrainState,
-    optimizer: Any,
+    init: Callable[[Params], TrainState],
     checkpoints: Checkpoints,
     loader: Any,
 ) -> tuple[TrainState, int]:
@@ -86,8 +86,7 @@ def start_state(
         )
         state, facts = checkpoints.restore(target, loader)
         return state, int(facts["phase_step"])
-    init = jax.jit(lambda params: step_lib.init_state(params, optimizer), out_shardings=layout)
-    return init(initial()), 0
+    return jax.jit(init, out_shardings=layout)(initial()), 0
 
 
 def open_loader(workspace: Workspace) -> grain.DatasetIterator:

@@ -138,9 +138,12 @@ class Workspace:
             )
         return checkpoint.restore_params(directory, self.abstract_params())
 
-    def abstract_params(self, *, value_head: bool = False) -> Any:
+    def abstract_params(self) -> Any:
         """Return shapes, types and shardings of the parameters on the mesh."""
-        declared = functional.abstract_params(self.model, value_head=value_head)
+        return self.placed(functional.abstract_params(self.model))
+
+    def placed(self, declared: Any) -> Any:
+        """Return shapes, types and shardings on the mesh of declared parameters."""
         shardings = sharding.param_shardings(declared, self.mesh)
         return jax.tree.map(
             lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),

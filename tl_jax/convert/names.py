@@ -9,7 +9,7 @@ from typing import Any
 
 Path = tuple[str, ...]
 
-LOCAL_ROOTS = ("value_head",)
+LOCAL_ROOTS = ("value_head", "critic")
 """First path keys of parameters that have no counterpart in a LLaMA checkpoint."""
 
 IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)

@@ -1,8 +1,9 @@
 """Policy-gradient arithmetic: KL estimates, token rewards, GAE, whitening, clipped losses.
 
-Arrays are ``[B, T]``; entry ``t`` speaks about the target at ``t``. Masks are 0/1 floats. What
-stands at masked entries, NaN included, changes neither results nor gradients. Everything is
-computed in float32. Losses are sums, divided once by the caller over the global batch.
+Arrays are ``[B, T]``; entry ``t`` speaks about the target at ``t``. Masks are 0/1 floats; the
+losses take weights in their place, which are 0 where nothing was sampled. What stands at masked
+entries, NaN included, changes neither results nor gradients. Everything is computed in float32.
+Losses are weighted sums, divided once by the caller by the weights of the global batch.
 """
 
 from __future__ import annotations
@@ -127,53 +128,141 @@ def whiten(x: jax.Array, mask: jax.Array, *, eps: float = 1e-8) -> jax.Array:
     return centred * jax.lax.rsqrt(jnp.sum(jnp.square(centred)) / count + eps)
 
 
+def group_advantages(
+    returns_B: jax.Array, kept_B: jax.Array, group_size: int, *, leave_one_out: bool, scale: bool
+) -> jax.Array:
+    """Compare each sample with the other samples of its prompt; no critic is needed.
+
+    Args:
+      returns_B: Sum of the token rewards of each sample; the samples of a prompt stand together.
+      kept_B: Bool, whether a sample takes part; the others get 0 and change nothing.
+      group_size: Samples per prompt, at least 2.
+      leave_one_out: The baseline of a sample is the mean of the others, which leaves the gradient
+        unbiased; else the mean of all, itself included.
+      scale: Divide by the standard deviation in the group, which makes easy and hard prompts count
+        as much as those in between.
+
+    Returns:
+      ``[B]`` float32; 0 in groups with fewer than two samples that take part.
+
+    Source: Ahmadian et al. 2024 (arXiv 2402.14740), eq. 9; Shao et al. 2024 (arXiv 2402.03300),
+    section 4.1; Liu et al. 2025 (arXiv 2503.20783) on the division.
+    """
+    kept = kept_B.reshape(-1, group_size).astype(jnp.float32)
+    returns = jnp.where(kept > 0, returns_B.reshape(-1, group_size), 0.0).astype(jnp.float32)
+    count = jnp.sum(kept, axis=1, keepdims=True)
+    mean = jnp.sum(returns, axis=1, keepdims=True) / jnp.maximum(count, 1.0)
+    centred = jnp.where((kept > 0) & (count > 1), returns - mean, 0.0)
+    if scale:
+        variance = jnp.sum(jnp.square(centred), axis=1, keepdims=True) / jnp.maximum(count, 1.0)
+        centred = centred * jax.lax.rsqrt(variance + 1e-8)
+    if leave_one_out:
+        centred = centred * count / jnp.maximum(count - 1.0, 1.0)
+    return centred.reshape(-1)
+
+
+def loss_weights(mask_BT: jax.Array, aggregation: str) -> jax.Array:
+    """Return the weight of each sampled token in the losses.
+
+    Args:
+      mask_BT: 1 at sampled tokens; every row is one sample.
+      aggregation: ``"token_mean"`` weighs all tokens alike, so that long samples count more;
+        ``"sequence_mean"`` gives every row with sampled tokens the weight 1.
+
+    Raises:
+      ValueError: Another aggregation.
+    """
+    if aggregation == "token_mean":
+        return mask_BT
+    if aggregation != "sequence_mean":
+        raise ValueError(f"unknown aggregation {aggregation!r}")
+    return mask_BT / jnp.maximum(jnp.sum(mask_BT, axis=1, keepdims=True), 1.0)
+
+
 def clipped_policy_loss(
     new_logprobs: jax.Array,
     old_logprobs: jax.Array,
     advantages: jax.Array,
-    mask: jax.Array,
+    weights: jax.Array,
     *,
-    clip: float,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float = 0.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Sum the clipped surrogate loss over sampled tokens.
 
-    ``max(-A * r, -A * clip(r, 1 - clip, 1 + clip))`` with ``r = exp(new - old)``.
+    ``max(-A * r, -A * clip(r, 1 - clip_low, 1 + clip_high))`` with ``r = exp(new - old)``. With a
+    dual clip c the loss of a negative advantage is at most ``-A * c``: a token that has become far
+    more likely than it was cannot dominate the batch.
 
     Args:
       new_logprobs: Under the policy being trained (differentiated).
       old_logprobs: Under the policy that sampled.
       advantages: Constants.
-      mask: 1 at sampled tokens; divide the loss and the sums by its sum.
-      clip: Half-width of the trusted ratio range.
+      weights: From ``loss_weights``; divide the loss and the sums by their sum.
+      clip_low: How far below 1 the ratio is trusted.
+      clip_high: How far above 1 the ratio is trusted.
+      dual_clip: Bound above 1; 0 means none.
 
     Returns:
-      ``(loss_sum, stats)``; stats are gradient-free scalars: ``clipped`` (tokens where the clip
-      decides), ``approx_kl`` (sum of k3 between old and new policy) and ``max_abs_log_ratio``
-      (a maximum, not a sum).
+      ``(loss_sum, stats)``; stats are gradient-free scalars: ``clipped`` (weight of the tokens
+      where a clip decides), ``approx_kl`` (sum of k3 between old and new policy), ``ratio`` (sum of
+      the ratios) and ``max_abs_log_ratio`` (a maximum, not a sum).
 
-    Source: Schulman et al. 2017 (arXiv 1707.06347), eq. 7.
+    Source: Schulman et al. 2017 (arXiv 1707.06347), eq. 7; Ye et al. 2020 (arXiv 1912.09729).
     """
-    sampled = mask > 0
+    sampled = weights > 0
     new_logprobs = jnp.where(sampled, new_logprobs, 0.0).astype(jnp.float32)
     old_logprobs = jnp.where(sampled, old_logprobs, 0.0).astype(jnp.float32)
     advantages = jax.lax.stop_gradient(jnp.where(sampled, advantages, 0.0).astype(jnp.float32))
     log_ratio = new_logprobs - old_logprobs
     ratio = jnp.exp(jnp.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO))
     free = -advantages * ratio
-    bound = -advantages * jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
+    bound = -advantages * jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)
+    loss = jnp.maximum(free, bound)
+    clipped = bound > free
+    if dual_clip:
+        most = -advantages * dual_clip
+        clipped |= (advantages < 0) & (loss > most)
+        loss = jnp.where(advantages < 0, jnp.minimum(loss, most), loss)
     stats = {
-        "clipped": jnp.sum((bound > free).astype(jnp.float32)),
-        "approx_kl": jnp.sum(kl_estimates(old_logprobs, new_logprobs)[2]),
+        "clipped": jnp.sum(weights * clipped),
+        "approx_kl": jnp.sum(weights * kl_estimates(old_logprobs, new_logprobs)[2]),
+        "ratio": jnp.sum(weights * ratio),
         "max_abs_log_ratio": jnp.max(jnp.abs(log_ratio), initial=0.0),
     }
-    return jnp.sum(jnp.maximum(free, bound)), jax.lax.stop_gradient(stats)
+    return jnp.sum(weights * loss), jax.lax.stop_gradient(stats)
+
+
+def kl_loss(
+    new_logprobs: jax.Array, ref_logprobs: jax.Array, weights: jax.Array, *, estimator: str
+) -> jax.Array:
+    """Sum an estimate of KL(policy || reference) that is differentiated as a loss.
+
+    The gradient of k2 is, on samples of the policy, that of the divergence; that of k3 is the
+    forward divergence's near the reference and stays bounded. k1 as a loss pushes nowhere on
+    average, so it is not offered.
+
+    Args:
+      new_logprobs: Under the policy being trained (differentiated).
+      ref_logprobs: Under the frozen reference.
+      weights: From ``loss_weights``.
+      estimator: ``"k2"`` or ``"k3"``.
+
+    Source: Schulman, "Approximating KL divergence" (2020).
+    """
+    sampled = weights > 0
+    new_logprobs = jnp.where(sampled, new_logprobs, 0.0)
+    ref_logprobs = jax.lax.stop_gradient(jnp.where(sampled, ref_logprobs, 0.0))
+    _, k2, k3 = kl_estimates(new_logprobs, ref_logprobs)
+    return jnp.sum(weights * {"k2": k2, "k3": k3}[estimator])
 
 
 def clipped_value_loss(
     values: jax.Array,
     old_values: jax.Array,
     returns: jax.Array,
-    mask: jax.Array,
+    weights: jax.Array,
     *,
     clip: float,
 ) -> jax.Array:
@@ -185,16 +274,16 @@ def clipped_value_loss(
       values: Predictions being trained (differentiated).
       old_values: Predictions at rollout time.
       returns: Value targets.
-      mask: 1 at sampled tokens; divide the loss by its sum.
+      weights: From ``loss_weights``; divide the loss by their sum.
       clip: Largest move from ``old_values`` that is trusted, in reward units.
 
     Returns:
       Float32 scalar.
     """
-    sampled = mask > 0
+    sampled = weights > 0
     values = jnp.where(sampled, values, 0.0).astype(jnp.float32)
     old_values = jax.lax.stop_gradient(jnp.where(sampled, old_values, 0.0).astype(jnp.float32))
     returns = jax.lax.stop_gradient(jnp.where(sampled, returns, 0.0).astype(jnp.float32))
     near_old = jnp.clip(values, old_values - clip, old_values + clip)
     errors = jnp.maximum(jnp.square(values - returns), jnp.square(near_old - returns))
-    return 0.5 * jnp.sum(errors)
+    return 0.5 * jnp.sum(weights * errors)

@@ -11,7 +11,7 @@ from tl_jax.ops import policy
 from tl_jax.types import Rollout
 
 
-@functools.partial(jax.jit, static_argnames="whiten")
+@functools.partial(jax.jit, static_argnames=("whiten", "method", "group_size", "scale_groups"))
 def estimate(
     scores_B: jax.Array,
     old_logprobs_BT: jax.Array,
@@ -24,6 +24,9 @@ def estimate(
     gamma: float,
     gae_lambda: float,
     whiten: bool,
+    method: str = "gae",
+    group_size: int = 1,
+    scale_groups: bool = False,
 ) -> Rollout:
     """Turn scores, log-probabilities and values into advantages and value targets.
 
@@ -33,12 +36,17 @@ def estimate(
       ref_logprobs_BT: Under the frozen reference, from the same forward.
       old_values_BT: Values predicted at rollout time.
       mask_BT: 1 at sampled tokens.
-      kl_coef: Price of a nat of divergence from the reference.
+      kl_coef: Price of a nat of divergence from the reference in the reward; 0 leaves it out.
       reward_clip: Bound on the absolute score.
       gamma: Discount per token.
       gae_lambda: Trace decay per token.
       whiten: Bring advantages to mean 0 and variance 1 over the whole array. Pass the global
         batch; returns stay as they are.
+      method: ``"gae"`` with the critic, or the comparison of a prompt's samples ``"grpo"`` or
+        ``"rloo"``, which gives all tokens of a sample one advantage and reads neither the values
+        nor ``gamma`` and ``gae_lambda``.
+      group_size: Samples per prompt, standing together (for the comparison).
+      scale_groups: Divide by the standard deviation in each group.
 
     Returns:
       A ``Rollout`` of ``[B, T]`` float32 arrays, 0 at masked entries.
@@ -54,6 +62,15 @@ def estimate(
     advantages_BT, returns_BT = policy.gae(
         rewards_BT, old_values_BT, mask_BT, gamma=gamma, lam=gae_lambda
     )
+    if method != "gae":
+        compared_B = policy.group_advantages(
+            jnp.sum(rewards_BT, axis=1),
+            jnp.any(mask_BT > 0, axis=1),
+            group_size,
+            leave_one_out=method == "rloo",
+            scale=scale_groups,
+        )
+        advantages_BT = jnp.where(mask_BT > 0, compared_B[:, None], 0.0)
     if whiten:
         advantages_BT = policy.whiten(advantages_BT, mask_BT)
     return Rollout(
@@ -62,6 +79,7 @@ def estimate(
         advantages=advantages_BT,
         returns=returns_BT,
         old_values=jnp.where(mask_BT > 0, old_values_BT, 0.0).astype(jnp.float32),
+        ref_logprobs=jnp.where(mask_BT > 0, ref_logprobs_BT, 0.0).astype(jnp.float32),
     )
 
 

@@ -25,7 +25,7 @@ def with_gold(rollout: Batch, gold: Mapping[str, np.ndarray]) -> Batch:
     """
     rows, length = gold["tokens"].shape
     zeros = np.zeros((rows, length), np.float32)
-    below = Batch(**gold, rollout=Rollout(*[zeros] * 5))
+    below = Batch(**gold, rollout=Rollout(*[zeros] * 6))
     total = max(length, rollout.tokens.shape[1])
 
     def stack(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

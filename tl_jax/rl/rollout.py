@@ -16,7 +16,7 @@ from tl_jax.calls.render import render_call
 from tl_jax.config import ModelConfig, PpoConfig, RewardConfig
 from tl_jax.data.examples import Prompt
 from tl_jax.data.tokenizer import Tokenizer
-from tl_jax.models import functional
+from tl_jax.models import critic, functional
 from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import kl_estimates
 from tl_jax.rewards import rules, taxonomy
@@ -42,11 +42,13 @@ class RolloutResult(NamedTuple):
       metrics: Plain floats: reward, share of each category, divergence, lengths, critic.
       records: JSON-ready, one per sample, for the sample log: those of ``score_samples`` with
         the advantage of the reply's last token.
+      sampled_tokens: Tokens that were sampled.
     """
 
     batch: Batch
     metrics: dict[str, float]
     records: list[Record]
+    sampled_tokens: int
 
 
 def rollout(
@@ -107,6 +109,8 @@ def rollout(
     replies = [generation.ids for generation in generations]
     length = prompt_length + ppo.max_new_tokens
     batch, mask_BT = build_batch(prompt_ids, replies, length=length)
+    if ppo.truncated == "mask":
+        mask_BT[[not generation.finished for generation in generations]] = 0
     logprobs_BT, values_BT, entropy_BT = logprob_step(params, batch)
     ref_logprobs_BT, _, _ = logprob_step(ref_params, batch)
     filled = advantages.estimate(
@@ -120,18 +124,22 @@ def rollout(
         gamma=ppo.gamma,
         gae_lambda=ppo.gae_lambda,
         whiten=ppo.whiten_advantages,
+        method=ppo.advantage,
+        group_size=ppo.samples_per_prompt,
+        scale_groups=ppo.group_std,
     )
     last_B = [len(p) + len(r) - 2 for p, r in zip(prompt_ids, replies, strict=True)]
     advantages_B = np.asarray(filled.advantages)[np.arange(len(records)), last_B]
     for record, advantage in zip(records, advantages_B, strict=True):
         record["advantage"] = float(advantage)
     metrics = {
-        **_sample_metrics(records, generations),
+        **_sample_metrics(records, generations, ppo.samples_per_prompt),
         **_token_metrics(logprobs_BT, ref_logprobs_BT, entropy_BT, mask_BT),
         "sampler_logprob_gap": _sampler_gap(generations, logprobs_BT, mask_BT),
         "explained_variance": float(advantages.explained_variance(filled)),
     }
-    return RolloutResult(batch.replace(rollout=filled), metrics, records)
+    sampled = sum(len(generation.ids) for generation in generations)
+    return RolloutResult(batch.replace(rollout=filled), metrics, records, sampled)
 
 
 def select_prompts(
@@ -302,8 +310,8 @@ def make_logprob_step(model_config: ModelConfig, *, temperature: float, chunk: i
         logprobs_BT, entropy_BT = token_logprobs(
             hidden_BTD, kernel_DV, batch.targets, chunk=chunk, temperature=temperature
         )
-        if "value_head" in params:
-            values_BT = functional.values(params, hidden_BTD, stop_gradient=True)
+        if critic.HEAD in params:
+            values_BT = critic.values(params, hidden_BTD, batch, model_config, stop_gradient=True)
         else:
             values_BT = jnp.zeros_like(logprobs_BT)
         return logprobs_BT, values_BT, entropy_BT
@@ -312,7 +320,7 @@ def make_logprob_step(model_config: ModelConfig, *, temperature: float, chunk: i
 
 
 def _sample_metrics(
-    records: Sequence[Record], generations: Sequence[Generation]
+    records: Sequence[Record], generations: Sequence[Generation], group_size: int
 ) -> dict[str, float]:
     rewards = np.array([record["reward"] for record in records], np.float32)
     counts = collections.Counter(record["category"] for record in records)
@@ -320,6 +328,8 @@ def _sample_metrics(
     return {
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),
+        # Samples of one reward tell a comparison within the group nothing.
+        "equal_groups_share": float(np.mean(np.ptp(rewards.reshape(-1, group_size), axis=1) == 0)),
         **shares,
         "truncated_share": float(np.mean([not g.finished for g in generations])),
         "response_length": float(np.mean([len(g.ids) for g in generations])),

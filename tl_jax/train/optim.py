@@ -11,6 +11,9 @@ import optax
 from tl_jax.config import OptimConfig
 from tl_jax.settings import ConfigError
 
+# Which optimiser learns the parts that are not the policy's.
+_CRITIC = {"value_head": "value", "critic": "critic"}
+
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     """Return the learning rate per step: linear warm-up, then cosine decay or constant.
@@ -40,14 +43,19 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    config: OptimConfig, total_steps: int, *, value_learning_rate: float | None = None
+    config: OptimConfig,
+    total_steps: int,
+    *,
+    value_learning_rate: float | None = None,
+    critic_learning_rate: float = 0.0,
 ) -> optax.GradientTransformation:
     """Return AdamW over a parameter dict, clipped by global norm.
 
     Norm scales and biases are not decayed. With ``value_learning_rate`` the value head has its
     own constant rate and is clipped apart, so that early value errors do not scale down the
-    policy's gradient. Moments and updates are float32 whatever the type of the parameters;
-    ``optax.apply_updates`` rounds the sum once.
+    policy's gradient; so has, with ``critic_learning_rate``, a trunk of the critic's own. Moments
+    and updates are float32 whatever the type of the parameters; ``optax.apply_updates`` rounds the
+    sum once.
     """
 
     def adamw(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
@@ -67,9 +75,13 @@ def make_optimizer(
     if value_learning_rate is None:
         return _in_float32(policy)
     parts = optax.partition(
-        {"policy": policy, "value": adamw(value_learning_rate)},
+        {
+            "policy": policy,
+            "value": adamw(value_learning_rate),
+            "critic": adamw(critic_learning_rate),
+        },
         lambda params: {
-            name: jax.tree.map(lambda _, n=name: "value" if n == "value_head" else "policy", tree)
+            name: jax.tree.map(lambda _, n=name: _CRITIC.get(n, "policy"), tree)
             for name, tree in params.items()
         },
     )

@@ -12,9 +12,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from tl_jax.config import ModelConfig
-from tl_jax.models import functional
+from tl_jax.models import critic, functional
 from tl_jax.ops.cross_entropy import token_logprobs
-from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss
+from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss, kl_loss, loss_weights
 from tl_jax.parallel import sharding
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
@@ -24,14 +24,21 @@ class LossConfig:
     """``ce_coef * weighted_ce + reward_coef * policy_term + value_coef * value_loss``.
 
     A coefficient of zero removes its term from the compiled program. Supervised training is
-    (1, 0, 0), reward training (0, 1, value_coef), a joint run mixes them.
+    (1, 0, 0), reward training (0, 1, value_coef), a joint run mixes them. The policy term is the
+    clipped loss, minus ``entropy_coef`` times the entropy, plus, if ``kl_estimator`` is set, the
+    state's ``kl_coef`` times the divergence from the reference.
     """
 
     ce_coef: float = 1.0
     reward_coef: float = 0.0
     value_coef: float = 0.0
-    clip_ratio: float = 0.2
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float = 0.0
     clip_value: float = 0.2
+    entropy_coef: float = 0.0
+    kl_estimator: str = ""
+    aggregation: str = "token_mean"
     temperature: float = 1.0
     value_stop_gradient: bool = True
     ce_chunk: int = 1024
@@ -42,10 +49,16 @@ class LossConfig:
         return bool(self.reward_coef or self.value_coef)
 
 
-def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """Return the state before the first step."""
+def init_state(
+    params: Params, optimizer: optax.GradientTransformation, *, kl_coef: float | None = None
+) -> TrainState:
+    """Return the state before the first step; reward training starts with a ``kl_coef``."""
     return TrainState(
-        step=jnp.int32(0), params=params, opt_state=optimizer.init(params), skipped=jnp.int32(0)
+        step=jnp.int32(0),
+        params=params,
+        opt_state=optimizer.init(params),
+        skipped=jnp.int32(0),
+        kl_coef=None if kl_coef is None else jnp.float32(kl_coef),
     )
 
 
@@ -73,6 +86,7 @@ def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
         params=params,
         opt_state=jax.tree_util.tree_map_with_path(like_parameter, state.opt_state),
         skipped=whole,
+        kl_coef=None if state.kl_coef is None else whole,
     )
 
 
@@ -115,29 +129,40 @@ def loss_sums(
     if loss.reward_coef:
         logprobs_BT, entropy_BT = scored[loss.temperature]
         rollout = _rollout(batch)
+        weights_BT = loss_weights(rollout.mask, loss.aggregation)
         sums["policy"], stats = clipped_policy_loss(
             logprobs_BT,
             rollout.old_logprobs,
             rollout.advantages,
-            rollout.mask,
-            clip=loss.clip_ratio,
+            weights_BT,
+            clip_low=loss.clip_low,
+            clip_high=loss.clip_high,
+            dual_clip=loss.dual_clip,
         )
-        sums["entropy"] = jnp.sum(entropy_BT * rollout.mask)
+        sums["entropy"] = jnp.sum(entropy_BT * weights_BT)
         sums |= stats
+        if loss.kl_estimator:
+            sums["kl_loss"] = kl_loss(
+                logprobs_BT, rollout.ref_logprobs, weights_BT, estimator=loss.kl_estimator
+            )
     if loss.value_coef:
         rollout = _rollout(batch)
-        values_BT = functional.values(params, hidden_BTD, stop_gradient=loss.value_stop_gradient)
+        weights_BT = loss_weights(rollout.mask, loss.aggregation)
+        values_BT = critic.values(
+            params, hidden_BTD, batch, model, stop_gradient=loss.value_stop_gradient
+        )
         sums["value"] = clipped_value_loss(
-            values_BT, rollout.old_values, rollout.returns, rollout.mask, clip=loss.clip_value
+            values_BT, rollout.old_values, rollout.returns, weights_BT, clip=loss.clip_value
         )
     return sums
 
 
 def denominators(batch: Batch, loss: LossConfig) -> tuple[jax.Array, jax.Array]:
-    """Return the global sums of loss weights and of sampled tokens; either may be zero."""
+    """Return the global sums of the weights of cross-entropy and reward; either may be zero."""
     weight = jnp.sum(batch.weights.astype(jnp.float32))
-    sampled = jnp.sum(_rollout(batch).mask) if loss.uses_rollout else jnp.float32(0)
-    return weight, sampled
+    if not loss.uses_rollout:
+        return weight, jnp.float32(0)
+    return weight, jnp.sum(loss_weights(_rollout(batch).mask, loss.aggregation))
 
 
 def make_train_step(
@@ -164,14 +189,17 @@ def make_train_step(
     Source: paper, objectives of MAE, PKT and IRM; code/pkt and code/irm of the reference.
     """
 
-    def objective(params: Params, micro: Batch, totals: tuple[jax.Array, jax.Array]) -> Any:
+    def objective(params: Params, micro: Batch, totals: tuple[Any, Any], kl_coef: Any) -> Any:
         weight, sampled = (jnp.maximum(total, 1e-8) for total in totals)
         sums = loss_sums(params, micro, model, loss)
         total = jnp.float32(0)
         if loss.ce_coef:
             total += loss.ce_coef * sums["ce"] / weight
         if loss.reward_coef:
-            total += loss.reward_coef * sums["policy"] / sampled
+            term = sums["policy"] - loss.entropy_coef * sums["entropy"]
+            if loss.kl_estimator:
+                term += kl_coef * sums["kl_loss"]
+            total += loss.reward_coef * term / sampled
         if loss.value_coef:
             total += loss.value_coef * sums["value"] / sampled
         return total, sums
@@ -181,9 +209,10 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         totals = denominators(batch, loss)
         if accumulation == 1:
-            (total, sums), grads = gradient(state.params, batch, totals)
+            (total, sums), grads = gradient(state.params, batch, totals, state.kl_coef)
         else:
-            total, sums, grads = _accumulate(gradient, state.params, batch, totals, accumulation)
+            one = lambda params, micro: gradient(params, micro, totals, state.kl_coef)  # noqa: E731
+            total, sums, grads = _accumulate(one, state.params, batch, accumulation)
         grads = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), grads)
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
@@ -193,7 +222,7 @@ def make_train_step(
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
-        new_state = TrainState(
+        new_state = state.replace(
             step=state.step + 1,
             params=keep(params, state.params),
             opt_state=keep(opt_state, state.opt_state),
@@ -225,7 +254,7 @@ def _rollout(batch: Batch) -> Any:
 
 
 def _accumulate(
-    gradient: Any, params: Params, batch: Batch, totals: Any, accumulation: int
+    gradient: Any, params: Params, batch: Batch, accumulation: int
 ) -> tuple[jax.Array, dict[str, jax.Array], Params]:
     rows = batch.tokens.shape[0]
     if rows % accumulation:
@@ -236,13 +265,13 @@ def _accumulate(
     )
 
     def body(carry: Any, micro: Batch) -> tuple[Any, None]:
-        (total, sums), grads = gradient(params, micro, totals)
+        (total, sums), grads = gradient(params, micro)
         new = (total, sums, grads)
         merged = jax.tree.map(jnp.add, carry, new)
         merged[1].update({k: jnp.maximum(carry[1][k], sums[k]) for k in sums if "max" in k})
         return merged, None
 
-    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], micros), totals)
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], micros))
     # Sums of many small gradients need float32 also where one gradient does not.
     (total, sums), grads = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes)
     carry, _ = jax.lax.scan(body, (total, sums, grads), micros)
@@ -260,19 +289,24 @@ def _metrics(
 ) -> StepMetrics:
     zero = jnp.float32(0)
     weight, sampled = (jnp.maximum(total_, 1e-8) for total_ in totals)
+    trained = batch.weights > 0
+    if batch.rollout is not None:
+        trained |= batch.rollout.mask > 0
     return StepMetrics(
         loss=total,
         ce_loss=sums.get("ce", zero) / weight,
         policy_loss=sums.get("policy", zero) / sampled,
         value_loss=sums.get("value", zero) / sampled,
         weight_sum=totals[0],
-        trained_tokens=jnp.sum(batch.weights > 0).astype(jnp.float32) + totals[1],
+        trained_tokens=jnp.sum(trained).astype(jnp.float32),
         tokens=jnp.sum(batch.segment_ids > 0).astype(jnp.float32),
         grad_norm=grad_norm,
         learning_rate=jnp.asarray(rate, jnp.float32),
         skipped=skipped.astype(jnp.float32),
         approx_kl=sums.get("approx_kl", zero) / sampled,
         clip_fraction=sums.get("clipped", zero) / sampled,
+        ratio=sums.get("ratio", zero) / sampled,
+        kl_loss=sums.get("kl_loss", zero) / sampled,
         max_abs_log_ratio=sums.get("max_abs_log_ratio", zero),
         entropy=sums.get("entropy", zero) / sampled,
     )

@@ -1,0 +1,54 @@
+"""Which prompts a step of reward training samples, and how its rows are cut into updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tl_jax.config import PpoConfig
+from tl_jax.data.examples import Prompt
+from tl_jax.data.records import prompt_from_json
+
+
+class StoredPrompts(Sequence[Prompt]):
+    """Prompts in a file, each read when it is asked for.
+
+    Args:
+      source: The rows of the file by number.
+      lengths: Rows of the prompts, with their tokens.
+
+    Attributes:
+      longest: Most tokens of a prompt.
+    """
+
+    def __init__(self, source: Sequence[Any], lengths: Mapping[int, int]):
+        self._source = source
+        self._rows = np.array(list(lengths), np.int64)
+        self.longest = max(lengths.values())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return prompt_from_json(self._source[self._rows[index]])
+
+
+def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int, step: int) -> list[Prompt]:
+    """Return the prompts of a step: every epoch visits all of them in another order."""
+    chosen = []
+    for place in range(step * count, (step + 1) * count):
+        epoch, index = divmod(place, len(prompts))
+        order = np.random.default_rng([seed, epoch]).permutation(len(prompts))
+        chosen.append(prompts[order[index]])
+    return chosen
+
+
+def minibatches(rows: int, ppo: PpoConfig, seed: int, step: int) -> list[np.ndarray]:
+    """Return the rows of each update: every PPO epoch cuts all rows anew."""
+    parts = []
+    for epoch in range(ppo.epochs):
+        order = np.random.default_rng([seed, step, epoch]).permutation(rows)
+        parts.extend(np.split(order, ppo.minibatches))
+    return parts
