@@ -59,7 +59,7 @@ CHAINS = {
         ("call", "compare"),
     ],
     "models": [
-        ("layers", "heads", "decoder", "functional", "critic"),
+        ("lora", "layers", "heads", "decoder", "functional", "critic"),
         ("rotary", "functional"),
         ("windows", "registry", "functional"),
         ("rope_fields", "registry"),
@@ -87,7 +87,13 @@ CHAINS = {
         ("packing", "pipeline"),
     ],
     "rewards": [("taxonomy", "reference", "rules")],
-    "convert": [("names", "from_hf"), ("names", "to_hf"), ("hf_directory", "from_hf")],
+    "convert": [
+        ("names", "from_hf"),
+        ("names", "to_hf"),
+        ("names", "peft"),
+        ("hf_directory", "from_hf"),
+        ("hf_directory", "peft"),
+    ],
     "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
     "rl": [("sampler", "advantages", "rollout")],
     "evaluate": [("scores", "rotbench", "runner")],

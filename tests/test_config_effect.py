@@ -21,8 +21,8 @@ from tl_jax.calls.render import render_call
 from tl_jax.cli import evaluate, prepare, reward, supervised
 from tl_jax.cli import workspace as workspace_lib
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import MeshConfig, ModelConfig, RunConfig
-from tl_jax.convert import to_hf
+from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, RunConfig
+from tl_jax.convert import peft, to_hf
 from tl_jax.data import synthetic
 from tl_jax.data.prepared_files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
 from tl_jax.data.records import read_prompts
@@ -109,6 +109,9 @@ def folder(tmp_path_factory):
         is_leaf=lambda leaf: hasattr(leaf, "axes"),
     )
     to_hf.save(params, folder / "model", config=model, source=folder / "tokenizer")
+    adapted = dataclasses.replace(model, lora=LoraConfig(rank=2, alpha=4.0, targets="attn/q"))
+    adapter = functional.init(adapted, jax.random.key(1))
+    peft.save(adapter, folder / "adapter", config=adapted, base="model")
     rows = [json.dumps(to_json(trajectory)) for trajectory in world]
     (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (folder / "bad_rows.jsonl").write_text("\n".join([*rows[:19], '{"id": "bad"}']) + "\n")
@@ -194,6 +197,11 @@ def program(scene, config):
     ids = np.ones((1, 2048), np.int32)  # more than one block of queries
     batch = Batch(ids, ids, ids.astype(np.float32), ids, ids)
     return str(jax.make_jaxpr(lambda p: functional.apply(p, batch, model))(params))
+
+
+def adapters(scene, config):
+    """The adapters that training starts from."""
+    return digest(on_one_device(config).trained("before"))
 
 
 def scratch(scene, config):
@@ -302,7 +310,7 @@ def captured_phase(scene, module, config):
         return None, 0
 
     scene.patch.setattr(module, "start_state", start_state)
-    scene.patch.setattr(Workspace, "params", lambda self, phase: {"name": phase})
+    scene.patch.setattr(Workspace, "trained", lambda self, phase: {"name": phase})
     workspace = on_one_device(config)
     return workspace, seen
 
@@ -324,7 +332,7 @@ def supervised_phase(scene, config):
         "accumulation": seen["accumulation"],
         "updates": updates(seen["optimizer"], 6),
         "rhythm": (phase.steps, phase.log_every, phase.validate_every, Stub.last),
-        "validation": phase.validate(types.SimpleNamespace(params=None)),
+        "validation": phase.validate(types.SimpleNamespace(params={})),
         "eval_chunk": seen["eval_chunk"],
     }
 
@@ -379,8 +387,8 @@ def reward_phase(scene, config):
 
         return fake
 
-    def jit_train_step(loss, layout, rows):
-        def update(state, batch):
+    def jit_train_step(loss, layout, rows, frozen):
+        def update(state, batch, frozen):
             events.append((loss, digest(batch)))
             return state, StepMetrics(**{f.name: 0.3 for f in dataclasses.fields(StepMetrics)})
 
@@ -446,6 +454,7 @@ DOWN_WEIGHTED = (("mae.category_actions", ("parameter_hallucination=down-weight"
 DECAYING = (("ppo_optim.schedule", "cosine"),)
 JOINT = (("ppo.critic_warmup_steps", 0),)
 COMPARED = (("ppo.advantage", "grpo"), ("ppo.value_coef", 0.0))
+ADAPTED = (("lora.rank", 2), ("lora.alpha", 4.0), ("lora.targets", "attn/q"))
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
 EFFECTS = {
@@ -456,6 +465,11 @@ EFFECTS = {
     "model.param_dtype": Effect(program, "bfloat16"),
     "model.remat": Effect(program, "none"),
     "model.attention": Effect(program, "dense"),
+    "model.adapter": Effect(adapters, "<adapter>", ADAPTED),
+    "lora.rank": Effect(program, 3),
+    "lora.alpha": Effect(program, 5.0, ADAPTED),
+    "lora.targets": Effect(program, "mlp/up", ADAPTED),
+    "lora.dtype": Effect(program, "bfloat16", ADAPTED),
     "model.scratch_vocab_size": Effect(scratch, 512, FROM_SCRATCH),
     "model.scratch_embed_dim": Effect(scratch, 64, FROM_SCRATCH),
     "model.scratch_num_layers": Effect(scratch, 3, FROM_SCRATCH),

@@ -30,6 +30,22 @@ class RopeScaling:
 
 
 @dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters: with a ``rank`` above 0 only they, and a critic, are trained.
+
+    A matrix ``W`` of a layer becomes ``W + alpha / rank * A B``. ``targets`` is a regular
+    expression that the whole path of a matrix must match to get one: ``attn/q``, ``attn/k``,
+    ``attn/v``, ``attn/o``, ``mlp/gate``, ``mlp/up``, ``mlp/down``. ``dtype`` is the type of ``A``
+    and ``B``, whatever that of the frozen parameters.
+    """
+
+    rank: int = not_negative(0)
+    alpha: float = above_zero(16.0)
+    targets: str = "(attn|mlp)/.*"
+    dtype: str = choice("float32", "bfloat16", default="float32")
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Architecture of a decoder of the LLaMA kind and how to compute it.
 
@@ -62,6 +78,7 @@ class ModelConfig:
     param_dtype: str = choice("float32", "bfloat16", default="float32")
     remat: str = choice("none", "dots", "full", default="dots")
     attention: str = choice("dense", "chunked", default="chunked")
+    lora: LoraConfig = LoraConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +87,12 @@ class ModelSourceConfig:
 
     ``path`` is a Hugging Face directory, a ``.gguf`` file, ``"embedded"`` (the small base model
     shipped with the package) or ``"scratch"`` (random weights with the sizes below and a
-    byte-level BPE tokenizer trained on the data at prepare time).
+    byte-level BPE tokenizer trained on the data at prepare time). ``adapter`` is a directory of
+    PEFT's with LoRA adapters of that model to start from (empty: new ones, if any).
     """
 
     path: str = "embedded"
+    adapter: str = ""
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
     remat: str = choice("none", "dots", "full", default="dots")
@@ -318,6 +337,7 @@ class RunConfig:
     run_dir: str = "runs/quickstart"
     seed: int = 0
     model: ModelSourceConfig = ModelSourceConfig()
+    lora: LoraConfig = LoraConfig()
     mesh: MeshConfig = MeshConfig()
     data: DataConfig = DataConfig()
     mae: MaeConfig = MaeConfig()

@@ -63,7 +63,8 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, optimiser steps taken or skipped.
-      params: Nested dict; reward training adds the key ``"value_head"``.
+      params: Nested dict of what is trained: everything, or the adapters; reward training adds
+        the key ``"value_head"``.
       opt_state: optax state.
       skipped: int32 scalar, steps left out because the gradient was not finite.
       kl_coef: float32 scalar, price of a nat of divergence from the reference; None in the

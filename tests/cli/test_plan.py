@@ -11,6 +11,7 @@ from tl_jax.cli.workspace import Workspace
 from tl_jax.config import (
     DataConfig,
     EvaluateConfig,
+    LoraConfig,
     MeshConfig,
     ModelSourceConfig,
     PpoConfig,
@@ -97,6 +98,17 @@ def test_half_precision_halves_the_parameters_and_nothing_else_of_the_state(work
     assert state(workspace) == f"{16 * COUNT:.2f} GiB"
     half = dataclasses.replace(SCRATCH, param_dtype="bfloat16")
     assert state(changed(workspace, model=half)) == f"{14 * COUNT:.2f} GiB"
+
+
+def test_with_adapters_only_they_have_moments_and_gradients(workspace, monkeypatch):
+    monkeypatch.setattr(plan, "GIB", 1)
+    half = dataclasses.replace(SCRATCH, param_dtype="bfloat16")
+    adapted = changed(workspace, model=half, lora=LoraConfig(rank=2, targets="attn/q|mlp/down"))
+    found = plan.memory(adapted, plan.planned_model(adapted))
+    adapters = 2 * (16 + 16) + 2 * (32 + 16)
+    assert found["parameters"] == f"{COUNT + adapters:,}"
+    assert found["trained parameters"] == f"{adapters:,}"
+    assert found["state per device"] == f"{2 * COUNT + 16 * adapters:.2f} GiB"
 
 
 def test_what_cannot_run_is_said_by_the_plan(workspace, model_dir, console):

@@ -86,9 +86,9 @@ def one_compilation(tmp_path_factory):
     compilation_cache.reset_cache()
 
 
-def open_run(run_dir):
+def open_run(run_dir, config=CONFIG):
     """Return the workspace of a run directory on one device."""
-    workspace = Workspace(dataclasses.replace(CONFIG, run_dir=str(run_dir)))
+    workspace = Workspace(dataclasses.replace(config, run_dir=str(run_dir)))
     workspace.__dict__["mesh"] = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     return workspace
 

@@ -125,10 +125,10 @@ def run_step(params, batch, loss, mesh_sizes=None, accumulation=1, steps=2):
     layout = step_lib.state_shardings(state, declared, mesh)
     rows = jax.tree.map(lambda _: sharding.batch_sharding(mesh), batch)
     with jax.set_mesh(mesh):
-        jitted = step_lib.jit_train_step(step, layout, rows)
+        jitted = step_lib.jit_train_step(step, layout, rows, {})
         state, batch = jax.device_put(state, layout), jax.device_put(batch, rows)
         for _ in range(steps):
-            state, metrics = jitted(state, batch)
+            state, metrics = jitted(state, batch, {})
     assert jax.tree.map(lambda x: x.sharding, state.params) == layout.params
     return state, metrics, jitted
 

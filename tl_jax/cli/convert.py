@@ -7,7 +7,9 @@ the run. With --source and --target it converts:
   a Hugging Face dir -> Hugging Face directory   --source=DIR --target=DIR2 --dtype=bfloat16
   a Hugging Face dir -> Orbax checkpoint         --source=DIR --target=DIR2 --orbax
   a run directory    -> Hugging Face directory   --config=... --target=DIR
+  a run with LoRA    -> PEFT adapters            --config=... --adapter
 
+Adapters are merged into the model, unless --adapter writes them alone: then to <run_dir>/adapter.
 An existing target is refused unless --force is given.
 """
 
@@ -22,7 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.convert import from_hf, gguf, hf_directory, to_hf
+from tl_jax.convert import from_hf, gguf, hf_directory, peft, to_hf
 from tl_jax.data.template_trial import FALLBACK, TEMPLATES, open_template
 from tl_jax.models import registry
 from tl_jax.parallel import processes
@@ -38,6 +40,7 @@ class Request:
     target: str = ""
     dtype: str = "float32"
     orbax: bool = False
+    adapter: bool = False
     force: bool = False
 
 
@@ -56,6 +59,7 @@ def show_plan(workspace: Workspace | None, console: Console, request: Request) -
     source, target = _ends(workspace, request)
     table = Table(title="plan of tl-jax convert", show_header=False)
     form = "Orbax checkpoint" if request.orbax else "Hugging Face directory"
+    form = "PEFT adapters" if request.adapter else form
     table.add_row("source", escape(source))
     table.add_row("target", escape(f"{target} ({form})"))
     table.add_row("tensors", request.dtype)
@@ -75,13 +79,18 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
             raise ConfigError("--source needs --target, the directory to write")
         if request.orbax and request.source.endswith(".gguf"):
             raise ConfigError("convert the GGUF file to a Hugging Face directory first")
+        if request.adapter:
+            raise ConfigError("--adapter writes the adapters of a run; give --config")
         source, target = request.source, Path(request.target)
     elif workspace is not None:
         if request.orbax:
             raise ConfigError(
                 f"--orbax needs --source; {workspace.run_dir / 'checkpoints'} is Orbax already"
             )
-        target = Path(request.target) if request.target else workspace.export_dir
+        if request.adapter and not workspace.config.lora.rank:
+            raise ConfigError("--adapter needs a run with adapters (config.lora.rank above 0)")
+        usual = workspace.run_dir / "adapter" if request.adapter else workspace.export_dir
+        target = Path(request.target) if request.target else usual
         source = f"{workspace.newest_phase()} model of {workspace.run_dir}"
     else:
         raise ConfigError("give --config to export a run, or --source and --target")
@@ -94,10 +103,22 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
 def export(workspace: Workspace, request: Request) -> Path:
     """Write the newest model of the run as a Hugging Face directory and return its path.
 
+    With ``request.adapter`` only its adapters are written, in PEFT's form.
+
     A model trained with a chat template is told which tokens end its replies; where the template
     is not its own, it takes it along.
     """
     _, target = _ends(workspace, request)
+    if request.adapter:
+        peft.save(
+            workspace.trained(workspace.newest_phase()),
+            target,
+            config=workspace.model,
+            base=str(workspace.model_dir),
+            dtype=request.dtype,
+            overwrite=request.force,
+        )
+        return target
     name = workspace.config.data.template
     template = open_template(name, workspace.tokenizer) if name in TEMPLATES else None
     with jax.set_mesh(workspace.mesh):

@@ -33,7 +33,7 @@ _FLAGS = {
     "inspect": ("example", "html"),
     "evaluate": ("phase",),
     "generate": ("tools", "prompt"),
-    "convert": ("source", "target", "dtype", "orbax", "force"),
+    "convert": ("source", "target", "dtype", "orbax", "adapter", "force"),
     "report": ("topic", "data"),
 }
 # Settings that may change between two commands on one run directory.
@@ -52,6 +52,7 @@ _SOURCE = flags.DEFINE_string("source", "", "convert: model to read.")
 _TARGET = flags.DEFINE_string("target", "", "convert: directory to write.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "convert: tensor type.")
 _ORBAX = flags.DEFINE_bool("orbax", False, "convert: write an Orbax checkpoint.")
+_ADAPTER = flags.DEFINE_bool("adapter", False, "convert: write only the adapters, for PEFT.")
 _TOPIC = flags.DEFINE_enum("topic", "", ["", "mae"], "report: `report mae` is short for mae.")
 _DATA = flags.DEFINE_string("data", "", "report: with mae, the FILE[:FORMAT] to judge.")
 _FORCE = flags.DEFINE_bool("force", False, "convert: replace the target if it exists.")
@@ -151,7 +152,7 @@ def open_workspace(stage: str, console: Console) -> Any:
             return None
         raise ConfigError("give --config=configs/NAME.py; see `tl-jax --help`")
     from tl_jax.cli.workspace import Workspace, check_reward
-    from tl_jax.models import registry
+    from tl_jax.models import lora, registry
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.train import metrics
 
@@ -161,6 +162,7 @@ def open_workspace(stage: str, console: Console) -> Any:
         name = config_flags.get_config_filename(flags.FLAGS["config"])
         raise ConfigError(f"--config: cannot read {name}; give the path of a .py file") from error
     config = from_dict(RunConfig, values)
+    lora.check(config)
     start_distributed()
     workspace = Workspace(config)
     if judges_a_file:
@@ -258,7 +260,12 @@ def _options(stage: str, module: Any) -> dict[str, Any]:
     if stage == "convert":
         return {
             "request": module.Request(
-                _SOURCE.value, _TARGET.value, _DTYPE.value, _ORBAX.value, _FORCE.value
+                _SOURCE.value,
+                _TARGET.value,
+                _DTYPE.value,
+                _ORBAX.value,
+                _ADAPTER.value,
+                _FORCE.value,
             )
         }
     return {}

@@ -16,7 +16,7 @@ from tl_jax.cli.workspace import PHASES, Workspace
 from tl_jax.config import ModelConfig
 from tl_jax.convert import gguf
 from tl_jax.data.prepared_files import FINGERPRINT
-from tl_jax.models import functional, registry
+from tl_jax.models import functional, lora, registry
 from tl_jax.train import checkpoint
 
 GIB = 1024**3
@@ -106,23 +106,27 @@ def planned_model(workspace: Workspace) -> ModelConfig:
         param_dtype=source.param_dtype,
         remat=source.remat,
         attention=source.attention,
+        lora=workspace.config.lora,
     )
 
 
 def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
-    """Return the parameter count and an estimate of the state's memory per device.
+    """Return the parameter counts and an estimate of the state's memory per device.
 
-    Counted: the parameters, both Adam moments and the gradient in float32, and the activations
-    kept per layer (the residual stream for remat "full", with the outputs of the seven matrices
-    for "dots"). Scratch space of the compiler is not.
+    Counted: the parameters, of the trained ones both Adam moments and the gradient in float32,
+    and the activations kept per layer (the residual stream for remat "full", with the outputs of
+    the seven matrices for "dots"). Scratch space of the compiler is not.
     """
     config = workspace.config
-    leaves = jax.tree.leaves(
-        functional.abstract_params(model), is_leaf=lambda x: hasattr(x, "axes")
+    parts = lora.split(functional.abstract_params(model), model.lora)
+    trained, frozen = (
+        [(math.prod(x.shape), x.dtype.itemsize) for x in jax.tree.leaves(part, is_leaf=_declared)]
+        for part in parts
     )
-    count = sum(math.prod(leaf.shape) for leaf in leaves)
+    count = sum(size for size, _ in trained)
     shape: Any = workspace.mesh.shape
-    state_bytes = sum(math.prod(leaf.shape) * (leaf.dtype.itemsize + 3 * 4) for leaf in leaves)
+    state_bytes = sum(size * (width + 3 * 4) for size, width in trained)
+    state_bytes += sum(size * width for size, width in frozen)
     rows = config.data.batch_size / config.train.accumulation
     tokens = rows * config.data.max_length / (shape["data"] * shape["fsdp"])
     kept = model.embed_dim
@@ -132,7 +136,12 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     size = 2 if model.dtype == "bfloat16" else 4
     activations = tokens * kept * model.num_layers * size
     return {
-        "parameters": f"{count:,}",
+        "parameters": f"{count + sum(size for size, _ in frozen):,}",
+        "trained parameters": f"{count:,}",
         "state per device": f"{state_bytes / (shape['fsdp'] * shape['tensor']) / GIB:.2f} GiB",
         "activations per device": f"{activations / GIB:.2f} GiB",
     }
+
+
+def _declared(node: Any) -> bool:
+    return hasattr(node, "axes")

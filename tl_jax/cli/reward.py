@@ -22,6 +22,7 @@ from tl_jax.data.pipeline import JsonlSource, make_loader
 from tl_jax.data.prepared_files import EXAMPLES, PROMPTS
 from tl_jax.data.records import read_prompts
 from tl_jax.models import critic as critic_lib
+from tl_jax.models import lora
 from tl_jax.parallel import processes, sharding
 from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
@@ -71,7 +72,9 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     check_objective(ppo)
     check_reward(config)
     first = "supervised" if workspace.phase_done("supervised") else "before"
-    reference = workspace.params(first)
+    trained, frozen = workspace.trained(first), workspace.frozen()
+    # Shares with the policy what is frozen.
+    reference = lora.joined(trained, frozen)
     optimizer = optim.make_optimizer(
         config.ppo_optim,
         policy_updates(ppo),
@@ -79,7 +82,8 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         critic_learning_rate=ppo.critic_learning_rate,
     )
     separate = ppo.critic == "separate"
-    declared = critic_lib.abstract_params(model, separate=separate)
+    frozen = critic_lib.with_trunk(frozen, separate=separate)
+    declared = lora.split(critic_lib.abstract_params(model, separate=separate), model.lora)[0]
     abstract_params = workspace.placed(declared)
     init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=ppo.kl_coef)
     abstract = jax.eval_shape(init, abstract_params)
@@ -90,12 +94,12 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
     ) as checkpoints:
         head = abstract_params[critic_lib.HEAD]
-        initial = lambda: critic_lib.attach(reference, head, separate=separate)  # noqa: E731
+        initial = lambda: critic_lib.attach(trained, head, separate=separate)  # noqa: E731
         state, start = start_state(initial, abstract, layout, init, checkpoints, gold)
         phase = Phase(
             stage=STAGE,
             steps=ppo.steps,
-            advance=make_advance(workspace, reference, optimizer, layout, gold),
+            advance=make_advance(workspace, reference, frozen, optimizer, layout, gold),
             log_every=1,
             loader=gold,
             shown=SHOWN,
@@ -185,11 +189,17 @@ def critic_only(optimizer: optax.GradientTransformation) -> optax.GradientTransf
 
 
 def make_advance(
-    workspace: Workspace, reference: Params, optimizer: Any, layout: TrainState, gold: Any
+    workspace: Workspace,
+    reference: Params,
+    frozen: Params,
+    optimizer: Any,
+    layout: TrainState,
+    gold: Any,
 ) -> Any:
     """Return ``(state, step) -> (state, values, samples)``: one rollout and its updates.
 
-    ``gold`` is an iterator of gold rows that join every update, or None.
+    ``frozen`` are the parameters of policy and critic that are not trained; ``gold`` is an
+    iterator of gold rows that join every update, or None.
     """
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     temperature = scoring_temperature(ppo.temperature)
@@ -218,7 +228,10 @@ def make_advance(
             **coefficients,
         )
         return step_lib.jit_train_step(
-            step_lib.make_train_step(model, loss, optimizer, schedule=schedule), layout, rows
+            step_lib.make_train_step(model, loss, optimizer, schedule=schedule),
+            layout,
+            rows,
+            frozen,
         )
 
     joint = compiled(
@@ -242,7 +255,7 @@ def make_advance(
         began = time.monotonic()
         kl_coef = float(state.kl_coef)
         result = rollout_lib.rollout(
-            state.params,
+            lora.joined(state.params, frozen),
             reference,
             choose_prompts(prompts, ppo.prompts_per_step, config.seed, step),
             sample=sample,
@@ -267,7 +280,7 @@ def make_advance(
             placed = jax.tree.map(
                 lambda x: jax.make_array_from_process_local_data(rows, np.asarray(x)), part
             )
-            state, metrics = update(state, placed)
+            state, metrics = update(state, placed, frozen)
             values.append(metrics)
             if len(values) == 1:
                 check_first_update(float(metrics.max_abs_log_ratio), ppo.max_first_log_ratio)

@@ -14,7 +14,7 @@ import numpy as np
 from tl_jax.cli.workspace import Workspace
 from tl_jax.data.pipeline import make_loader
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
-from tl_jax.models import functional
+from tl_jax.models import lora
 from tl_jax.parallel import sharding
 from tl_jax.settings import ConfigError
 from tl_jax.train import optim
@@ -37,20 +37,21 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         model, loss, optimizer, accumulation=config.train.accumulation, schedule=schedule
     )
     init = functools.partial(step_lib.init_state, optimizer=optimizer)
-    abstract = jax.eval_shape(init, workspace.abstract_params())
-    layout = step_lib.state_shardings(abstract, functional.abstract_params(model), workspace.mesh)
+    declared, frozen = workspace.declared(), workspace.frozen()
+    abstract = jax.eval_shape(init, workspace.placed(declared))
+    layout = step_lib.state_shardings(abstract, declared, workspace.mesh)
     rows = sharding.batch_sharding(workspace.mesh)
     loader = open_loader(workspace)
     settings = config.checkpoint
     with Checkpoints(
         workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
     ) as checkpoints:
-        initial = lambda: workspace.params("before")  # noqa: E731
+        initial = lambda: workspace.trained("before")  # noqa: E731
         state, start = start_state(initial, abstract, layout, init, checkpoints, loader)
-        jitted = step_lib.jit_train_step(step, layout, rows)
+        jitted = step_lib.jit_train_step(step, layout, rows, frozen)
 
         def advance(state: TrainState, _: int) -> Advanced:
-            state, values = jitted(state, place(next(loader), rows))
+            state, values = jitted(state, place(next(loader), rows), frozen)
             return state, named(values), ()
 
         phase = Phase(
@@ -58,7 +59,7 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
             steps=config.train.steps,
             advance=advance,
             log_every=config.train.log_every,
-            validate=make_validation(workspace),
+            validate=make_validation(workspace, frozen),
             validate_every=config.train.eval_every,
             loader=loader,
             shown=("ce_loss", "grad_norm", "learning_rate"),
@@ -145,7 +146,7 @@ def named(values: StepMetrics) -> dict[str, Any]:
     return {name: getattr(values, name) for name in (*names, "learning_rate", "skipped")}
 
 
-def make_validation(workspace: Workspace) -> Any:
+def make_validation(workspace: Workspace, frozen: Params) -> Any:
     """Return ``state -> {"validation_loss": ...}``, or None without held-out examples."""
     train = workspace.config.train
     path = workspace.data_dir / VALIDATION
@@ -155,7 +156,8 @@ def make_validation(workspace: Workspace) -> Any:
     step = jax.jit(step_lib.make_eval_step(workspace.model, ce_chunk=train.ce_chunk))
 
     def validate(state: TrainState) -> dict[str, float]:
-        sums = [step(state.params, batch) for batch in _first_batches(workspace, rows)]
+        params = lora.joined(state.params, frozen)
+        sums = [step(params, batch) for batch in _first_batches(workspace, rows)]
         loss, weight = (sum(float(part[i]) for part in sums) for i in (0, 1))
         return {"validation_loss": loss / max(weight, 1e-8)}
 

@@ -12,10 +12,10 @@ import jax
 from jax.sharding import Mesh
 
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.convert import from_hf
+from tl_jax.convert import from_hf, peft
 from tl_jax.data import template_trial
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
-from tl_jax.models import functional, registry
+from tl_jax.models import functional, lora, registry
 from tl_jax.parallel import processes, sharding
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import SampleConfig, Sampler, make_sampler
@@ -76,13 +76,14 @@ class Workspace:
     def model(self) -> ModelConfig:
         """Architecture of the initial model with the compute choices of the run."""
         source = self.config.model
-        return registry.read_config(
+        config = registry.read_config(
             self.model_dir,
             dtype=source.dtype,
             param_dtype=source.param_dtype,
             remat=source.remat,
             attention=source.attention,
         )
+        return dataclasses.replace(config, lora=self.config.lora)
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -121,26 +122,50 @@ class Workspace:
         return next(phase for phase in reversed(PHASES) if self.saved_step(phase) is not None)
 
     def params(self, phase: str) -> Params:
-        """Load the parameters of a phase onto the mesh, without a value head.
+        """Load the parameters of a phase onto the mesh, without a critic.
 
         Raises:
           ConfigError: The phase has not been trained.
         """
+        return lora.joined(self.trained(phase), self.frozen())
+
+    def frozen(self) -> Params:
+        """Load the parameters that are not trained: with adapters, the whole initial model."""
+        return self._initial() if self.config.lora.rank else {}
+
+    def trained(self, phase: str) -> Params:
+        """Load what is trained, as it is after a phase: everything, or the adapters.
+
+        Raises:
+          ConfigError: The phase has not been trained, or ``config.model.adapter`` does not fit.
+        """
         if phase == "before":
-            return from_hf.load(
-                self.model_dir, self.mesh, param_dtype=self.config.model.param_dtype
-            )
+            return self._adapters() if self.config.lora.rank else self._initial()
         directory = checkpoint.latest_step_dir(self.checkpoint_dir(phase))
         if directory is None:
             raise ConfigError(
                 f"{self.run_dir} has no {phase} checkpoint; run `tl-jax train` with this "
                 "configuration first"
             )
-        return checkpoint.restore_params(directory, self.abstract_params())
+        return checkpoint.restore_params(directory, self.placed(self.declared()))
 
-    def abstract_params(self) -> Any:
-        """Return shapes, types and shardings of the parameters on the mesh."""
-        return self.placed(functional.abstract_params(self.model))
+    def declared(self) -> Any:
+        """Return the declarations of what is trained, without a critic."""
+        return lora.split(functional.abstract_params(self.model), self.config.lora)[0]
+
+    def _initial(self) -> Params:
+        return from_hf.load(self.model_dir, self.mesh, param_dtype=self.config.model.param_dtype)
+
+    def _adapters(self) -> Params:
+        if self.config.model.adapter:
+            return peft.load(self.config.model.adapter, self.model, self.mesh)
+        where = jax.tree.map(lambda leaf: leaf.sharding, self.placed(self.declared()))
+
+        def make(key: jax.Array) -> Params:
+            # The compiler drops the rest of the model, which nobody asks for.
+            return lora.split(functional.init(self.model, key), self.config.lora)[0]
+
+        return jax.jit(make, out_shardings=where)(jax.random.key(self.config.seed))
 
     def placed(self, declared: Any) -> Any:
         """Return shapes, types and shardings on the mesh of declared parameters."""

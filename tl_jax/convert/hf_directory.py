@@ -131,15 +131,32 @@ def write_tensors(
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         file = _WEIGHTS if len(shards) == 1 else file
-        # The format entry is what transformers insists on to load the file with torch.
-        blocks = {name: _stored(tensors[name].read(), kind) for name in names}
-        save_file(blocks, directory / file, metadata={"format": "pt"})
-        # safetensors makes files that only their owner can read; take the directory's bits.
-        (directory / file).chmod(directory.stat().st_mode & 0o666)
+        write_file(directory / file, {n: _stored(tensors[n].read(), kind) for n in names})
         files |= dict.fromkeys(names, file)
     if len(shards) > 1:
         metadata = {"total_size": sum(sizes.values())}
         write_json(directory / _INDEX, {"metadata": metadata, "weight_map": files})
+
+
+def write_file(file: Path, blocks: Mapping[str, np.ndarray]) -> None:
+    """Write contiguous arrays as one safetensors file."""
+    # The format entry is what transformers insists on to load the file with torch.
+    save_file(dict(blocks), file, metadata={"format": "pt"})
+    # safetensors makes files that only their owner can read; take the directory's bits.
+    file.chmod(file.parent.stat().st_mode & 0o666)
+
+
+def read_file(file: Path) -> dict[str, np.ndarray]:
+    """Return all tensors of one safetensors file.
+
+    Raises:
+      CheckpointError: It cannot be read as safetensors.
+    """
+    try:
+        with safe_open(file, framework="numpy") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: cannot be read as safetensors: {error}") from error
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 from tl_jax.config import ModelConfig
 from tl_jax.convert import hf_directory, names
 from tl_jax.convert.hf_directory import CheckpointError, Writable
-from tl_jax.models import functional, registry
+from tl_jax.models import functional, lora, registry
 from tl_jax.types import Params
 
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -36,7 +36,8 @@ def save(
     Host memory holds one safetensors file at a time.
 
     Args:
-      params: Nested dict of arrays; a value head is left out.
+      params: Nested dict of arrays; a critic is left out. Adapters are merged into their
+        kernels, one matrix at a time, in float32.
       path: Directory to make.
       config: Architecture of ``params``; None takes the one of ``source``.
       source: Directory the model or its tokenizer came from. Its tokenizer files, chat template
@@ -76,7 +77,7 @@ def save(
     _check(params, config)
     with hf_directory.new_directory(path, overwrite=overwrite) as directory:
         hf_directory.write_tensors(
-            directory, _writable(params), dtype=dtype, max_shard_bytes=max_shard_bytes
+            directory, _writable(params, config), dtype=dtype, max_shard_bytes=max_shard_bytes
         )
         if source is not None:
             hf_directory.copy_tokenizer(source, directory)
@@ -110,17 +111,26 @@ def _check(params: Params, config: ModelConfig) -> None:
             )
 
 
-def _writable(params: Params) -> dict[str, Writable]:
+def _writable(params: Params, config: ModelConfig) -> dict[str, Writable]:
     leaves = _exported(params)
-    tensors = names.tensors({path: tuple(leaf.shape) for path, leaf in leaves.items()})
+    tensors = names.tensors(
+        {path: tuple(leaf.shape) for path, leaf in leaves.items() if path in names.TABLE}
+    )
     return {
-        name: Writable(tensor.shape, functools.partial(_fetch, leaves[tensor.path], tensor))
+        name: Writable(tensor.shape, functools.partial(_fetch, leaves, tensor, config))
         for name, tensor in tensors.items()
     }
 
 
-def _fetch(leaf: Any, tensor: names.Tensor) -> np.ndarray:
-    block = np.asarray(leaf if tensor.layer is None else leaf[tensor.layer])
+def _fetch(leaves: dict[names.Path, Any], tensor: names.Tensor, config: ModelConfig) -> np.ndarray:
+    def block_of(path: names.Path) -> np.ndarray:
+        return np.asarray(leaves[path] if tensor.layer is None else leaves[path][tensor.layer])
+
+    block = block_of(tensor.path)
+    *module, name = tensor.path
+    if name == "kernel" and (*module, lora.A) in leaves:
+        factors = (block_of((*module, factor)) for factor in (lora.A, lora.B))
+        block = lora.merged_kernel(block, *factors, config.lora)
     return block.T if names.TABLE[tensor.path].transpose else block
 
 

@@ -19,28 +19,31 @@ _PARTS = ("embed", "layers", "final_norm")
 
 def abstract_params(config: ModelConfig, *, separate: bool) -> dict[str, Any]:
     """Return what every parameter of policy and critic looks like."""
-    declared = functional.abstract_params(config, value_head=True)
-    if separate:
-        declared[TRUNK] = {name: declared[name] for name in _PARTS}
-    return declared
+    return with_trunk(functional.abstract_params(config, value_head=True), separate=separate)
+
+
+def with_trunk(params: Params, *, separate: bool) -> Params:
+    """Return the parameters and, if ``separate``, the same leaves once more as a critic's trunk.
+
+    Of frozen parameters both trunks are one: what tells them apart are their adapters.
+    """
+    trunk = {name: params[name] for name in _PARTS if name in params}
+    return {**params, TRUNK: trunk} if separate and trunk else params
 
 
 def attach(params: Params, head: Any, *, separate: bool) -> Params:
-    """Return a copy of the supervised model with a critic.
+    """Return a copy of what is trained of the supervised model, with a critic.
 
     The head is zero at first, and a trunk of its own starts as the supervised model's: a critic
     that begins elsewhere has to learn to read before it can tell good replies from bad ones.
 
     Args:
-      params: The supervised model.
+      params: What is trained of the supervised model.
       head: Shapes, types and shardings of the head.
       separate: Give the critic a trunk of its own.
     """
     zeros = jax.tree.map(lambda x: jax.device_put(jnp.zeros(x.shape, x.dtype), x.sharding), head)
-    attached = {**jax.tree.map(jnp.copy, params), HEAD: zeros}
-    if separate:
-        attached[TRUNK] = jax.tree.map(jnp.copy, {name: params[name] for name in _PARTS})
-    return attached
+    return {**jax.tree.map(jnp.copy, with_trunk(params, separate=separate)), HEAD: zeros}
 
 
 def values(

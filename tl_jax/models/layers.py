@@ -9,16 +9,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from tl_jax.config import ModelConfig
+from tl_jax.models import lora
 from tl_jax.ops.attention import QUERY_CHUNK, attention
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain
+
+SAVED = "linear"
+"""Name under which rematerialisation finds the outputs of the weight matrices."""
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
 
 _kernel_init = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
 _embedding_init = nnx.initializers.normal(0.02)
+# As in PEFT: uniform within 1 / sqrt(in).
+_adapter_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _zeros = nnx.initializers.zeros_init()
 _ones = nnx.initializers.ones_init()
 
@@ -62,7 +69,8 @@ class RMSNorm(nnx.Module):
 class Linear(nnx.Module):
     """A matrix product; the kernel is ``[in, out]``, the transpose of the checkpoint's.
 
-    A bias lies as the output axis of the kernel does.
+    A bias lies as the output axis of the kernel does. A ``path`` that ``config.lora`` targets gets
+    an adapter, which starts without effect: ``lora_b`` is zero.
     """
 
     def __init__(
@@ -73,15 +81,26 @@ class Linear(nnx.Module):
         rngs: nnx.Rngs,
         *,
         bias: bool = False,
+        path: str = "",
     ):
         self.kernel = declare(rngs, sizes, axes, _kernel_init, config.param_dtype)
         self.has_bias = bias
         if bias:
             self.bias = declare(rngs, sizes[1:], axes[1:], _zeros, config.param_dtype)
+        self.scale = lora.scale(config.lora) if lora.adapts(config.lora, path) else None
+        if self.scale is not None:
+            rank, dtype = config.lora.rank, config.lora.dtype
+            self.lora_a = declare(rngs, (sizes[0], rank), (axes[0], None), _adapter_init, dtype)
+            self.lora_b = declare(rngs, (rank, sizes[1]), (None, axes[1]), _zeros, dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         out = jnp.dot(x, self.kernel[...].astype(x.dtype))
-        return out + self.bias[...].astype(x.dtype) if self.has_bias else out
+        if self.has_bias:
+            out = out + self.bias[...].astype(x.dtype)
+        if self.scale is not None:
+            narrow = jnp.dot(x, self.lora_a[...].astype(x.dtype))
+            out = out + jnp.dot(narrow, self.lora_b[...].astype(x.dtype)) * self.scale
+        return checkpoint_name(out, SAVED)
 
 
 class Embedding(nnx.Module):
@@ -109,7 +128,7 @@ class Attention(nnx.Module):
         heads, kv_heads = config.num_heads * head, config.num_kv_heads * head
 
         def linear(name: str, sizes: tuple[int, int], axes: tuple[str, str]) -> Linear:
-            return Linear(config, sizes, axes, rngs, bias=name in biased)
+            return Linear(config, sizes, axes, rngs, bias=name in biased, path=f"attn/{name}")
 
         biased = "" if config.attention_bias == "none" else config.attention_bias
         self.q = linear("q", (embed, heads), ("embed", "heads"))
@@ -152,10 +171,13 @@ class Mlp(nnx.Module):
     """SwiGLU feed-forward layer."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        def linear(name: str, sizes: tuple[int, int], axes: tuple[str, str]) -> Linear:
+            return Linear(config, sizes, axes, rngs, bias=config.mlp_bias, path=f"mlp/{name}")
+
         up, down = (config.embed_dim, config.mlp_dim), (config.mlp_dim, config.embed_dim)
-        self.gate = Linear(config, up, ("embed", "mlp"), rngs, bias=config.mlp_bias)
-        self.up = Linear(config, up, ("embed", "mlp"), rngs, bias=config.mlp_bias)
-        self.down = Linear(config, down, ("mlp", "embed"), rngs, bias=config.mlp_bias)
+        self.gate = linear("gate", up, ("embed", "mlp"))
+        self.up = linear("up", up, ("embed", "mlp"))
+        self.down = linear("down", down, ("mlp", "embed"))
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         hidden_BTF = jax.nn.silu(self.gate(x_BTD)) * self.up(x_BTD)

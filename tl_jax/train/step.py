@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from tl_jax.config import ModelConfig
-from tl_jax.models import critic, functional
+from tl_jax.models import critic, functional, lora
 from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss, kl_loss, loss_weights
 from tl_jax.parallel import sharding
@@ -52,7 +52,10 @@ class LossConfig:
 def init_state(
     params: Params, optimizer: optax.GradientTransformation, *, kl_coef: float | None = None
 ) -> TrainState:
-    """Return the state before the first step; reward training starts with a ``kl_coef``."""
+    """Return the state before the first step; reward training starts with a ``kl_coef``.
+
+    Only what is trained has a place in it (``models/lora.py``: ``split``).
+    """
     return TrainState(
         step=jnp.int32(0),
         params=params,
@@ -67,7 +70,7 @@ def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
 
     Args:
       state: A state, or its shapes; only the structure is read.
-      declared: Nested dict of parameter declarations (``functional.abstract_params``).
+      declared: Nested dict of declarations of the trained parameters.
       mesh: The device mesh.
     """
     params = sharding.param_shardings(declared, mesh)
@@ -90,11 +93,11 @@ def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
     )
 
 
-def jit_train_step(step: Any, state_layout: TrainState, batch_layout: Any) -> Any:
-    """Compile ``step`` with pinned layouts and a donated state."""
+def jit_train_step(step: Any, state_layout: TrainState, batch_layout: Any, frozen: Params) -> Any:
+    """Compile ``step`` with pinned layouts and a donated state; ``frozen`` stays where it is."""
     return jax.jit(
         step,
-        in_shardings=(state_layout, batch_layout),
+        in_shardings=(state_layout, batch_layout, jax.tree.map(lambda x: x.sharding, frozen)),
         out_shardings=(state_layout, None),
         donate_argnums=0,
     )
@@ -172,8 +175,11 @@ def make_train_step(
     *,
     accumulation: int = 1,
     schedule: optax.Schedule | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
-    """Return the pure function ``(state, batch) -> (state, metrics)`` for ``jax.jit``.
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    """Return the pure function ``(state, batch, frozen) -> (state, metrics)`` for ``jax.jit``.
+
+    ``frozen`` are parameters that the state does not hold because they are not trained; without
+    adapters there are none.
 
     Each loss term is summed over tokens and divided once by its sum of weights over the global
     batch, so the result does not depend on padding, packing, the mesh or ``accumulation``. A
@@ -189,9 +195,11 @@ def make_train_step(
     Source: paper, objectives of MAE, PKT and IRM; code/pkt and code/irm of the reference.
     """
 
-    def objective(params: Params, micro: Batch, totals: tuple[Any, Any], kl_coef: Any) -> Any:
+    def objective(
+        trained: Params, frozen: Params, micro: Batch, totals: tuple[Any, Any], kl_coef: Any
+    ) -> Any:
         weight, sampled = (jnp.maximum(total, 1e-8) for total in totals)
-        sums = loss_sums(params, micro, model, loss)
+        sums = loss_sums(lora.joined(trained, frozen), micro, model, loss)
         total = jnp.float32(0)
         if loss.ce_coef:
             total += loss.ce_coef * sums["ce"] / weight
@@ -206,12 +214,17 @@ def make_train_step(
 
     gradient = jax.value_and_grad(objective, has_aux=True)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    def step(
+        state: TrainState, batch: Batch, frozen: Params | None = None
+    ) -> tuple[TrainState, StepMetrics]:
         totals = denominators(batch, loss)
+
+        def one(trained: Params, micro: Batch) -> Any:
+            return gradient(trained, frozen or {}, micro, totals, state.kl_coef)
+
         if accumulation == 1:
-            (total, sums), grads = gradient(state.params, batch, totals, state.kl_coef)
+            (total, sums), grads = one(state.params, batch)
         else:
-            one = lambda params, micro: gradient(params, micro, totals, state.kl_coef)  # noqa: E731
             total, sums, grads = _accumulate(one, state.params, batch, accumulation)
         grads = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), grads)
         grad_norm = optax.global_norm(grads)

@@ -1,0 +1,188 @@
+"""LoRA adapters in PEFT's form: ``adapter_model.safetensors`` beside ``adapter_config.json``.
+
+Source: ``peft/utils/save_and_load.py`` and ``peft/tuners/lora/config.py`` of PEFT 0.21.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tl_jax.config import LoraConfig, ModelConfig
+from tl_jax.convert import hf_directory, names
+from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.models import functional, lora
+from tl_jax.parallel import sharding as sharding_lib
+from tl_jax.settings import ConfigError
+from tl_jax.types import Params
+
+_WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_PREFIX, _KERNEL = "base_model.model.", ".weight"
+_FACTORS = {lora.A: ".lora_A.weight", lora.B: ".lora_B.weight"}
+
+# Fields that change what an adapter does, with the values that mean plain LoRA. Some
+# initialisations change the frozen model, too; those named here do not.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "use_dora": (False,),
+    "lora_bias": (False,),
+    "fan_in_fan_out": (False,),
+    "rank_pattern": ({},),
+    "alpha_pattern": ({},),
+    "modules_to_save": ([],),
+    "layer_replication": (),
+    "trainable_token_indices": (),
+    "alora_invocation_tokens": (),
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
+}
+
+
+def save(
+    params: Params,
+    path: str | Path,
+    *,
+    config: ModelConfig,
+    base: str,
+    dtype: str = "float32",
+    overwrite: bool = False,
+) -> None:
+    """Write the adapters among ``params`` as a directory that ``peft`` loads.
+
+    Args:
+      params: With adapters; everything else is left out.
+      path: Directory to make; it appears whole or not at all.
+      config: Architecture with the adapters' settings.
+      base: Path or name of the model that the adapters belong to, kept for PEFT.
+      dtype: Type of the tensors, ``"float32"`` or ``"bfloat16"``.
+      overwrite: Replace ``path`` if it exists.
+
+    Raises:
+      CheckpointError: ``path`` exists, or there are no adapters.
+    """
+    kind = hf_directory.dtype_of(dtype)
+    leaves = dict(_adapters(params))
+    if not leaves:
+        raise CheckpointError("the model has no adapters; train it with config.lora.rank above 0")
+    tensors = {}
+    for leaf_path, leaf in leaves.items():
+        for layer, name in enumerate(_tensor_names(leaf_path, config.num_layers)):
+            tensors[name] = np.ascontiguousarray(np.asarray(leaf[layer]).T, dtype=kind)
+    alpha = config.lora.alpha
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": config.lora.rank,
+        "lora_alpha": int(alpha) if alpha.is_integer() else alpha,
+        "lora_dropout": 0.0,
+        "target_modules": sorted({name.rsplit(".", 3)[1] for name in tensors}),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+    with hf_directory.new_directory(path, overwrite=overwrite) as directory:
+        hf_directory.write_file(directory / _WEIGHTS, tensors)
+        hf_directory.write_json(directory / _CONFIG, settings)
+
+
+def load(path: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh) -> Params:
+    """Load adapters that PEFT or ``save`` has written.
+
+    Host memory holds all of them.
+
+    Args:
+      path: Directory with both files.
+      config: Architecture with the settings that the adapters must have.
+      mesh: Devices to place them on.
+
+    Returns:
+      Nested dict of the adapters alone.
+
+    Raises:
+      ConfigError: ``config`` has no adapters, or of another rank, scale or target.
+      CheckpointError: A file is absent or damaged, the adapters are no plain LoRA, or a tensor has
+        another shape.
+    """
+    path = Path(path)
+    for name in (_CONFIG, _WEIGHTS):
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path / name}: no such file; give a directory that PEFT wrote")
+    _check_settings(path, hf_directory.read_json(path / _CONFIG), config.lora)
+    tensors = hf_directory.read_file(path / _WEIGHTS)
+    declared = lora.split(functional.abstract_params(config), config.lora)[0]
+    placed = dict(names.flatten(sharding_lib.param_shardings(declared, mesh)))
+    infos = dict(names.flatten(declared))
+    expected = {leaf: _tensor_names(leaf, config.num_layers) for leaf in infos}
+    _check_names(path, set(tensors), {name for found in expected.values() for name in found})
+    leaves = {}
+    for leaf_path, info in infos.items():
+        for name in expected[leaf_path]:
+            if tensors[name].shape != info.shape[:0:-1]:
+                raise CheckpointError(
+                    f"{path / _WEIGHTS}: {name} has shape {tensors[name].shape}, the model calls "
+                    f"for {info.shape[:0:-1]}"
+                )
+        stack = np.stack([tensors[name].T for name in expected[leaf_path]]).astype(info.dtype)
+        leaves[leaf_path] = jax.make_array_from_callback(
+            info.shape, placed[leaf_path], lambda index, stack=stack: stack[index]
+        )
+    return names.unflatten(leaves)
+
+
+def _adapters(params: Params) -> Iterator[tuple[names.Path, Any]]:
+    for path, leaf in names.flatten(params):
+        if path[-1] in _FACTORS and path[0] not in names.LOCAL_ROOTS:
+            yield path, leaf
+
+
+def _tensor_names(path: names.Path, layers: int) -> list[str]:
+    """Return PEFT's name of a stacked factor in each layer."""
+    entry = names.TABLE[(*path[:-1], "kernel")]
+    kernels = [entry.layer_name(layer) for layer in range(layers)]
+    return [_PREFIX + name.removesuffix(_KERNEL) + _FACTORS[path[-1]] for name in kernels]
+
+
+def _check_settings(path: Path, found: Mapping[str, Any], config: LoraConfig) -> None:
+    for field, plain in _PLAIN.items():
+        value = found.get(field)
+        if value is not None and value not in plain:
+            raise CheckpointError(
+                f"{path / _CONFIG}: {field} is {value!r}; only plain LoRA is implemented"
+            )
+    rank, alpha = found.get("r"), found.get("lora_alpha")
+    if type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
+        raise CheckpointError(f"{path / _CONFIG}: r is {rank!r} and lora_alpha {alpha!r}")
+    if found.get("use_rslora"):
+        alpha *= math.sqrt(rank)  # its scale is alpha / sqrt(r)
+    if rank != config.rank or not math.isclose(alpha, config.alpha):
+        raise ConfigError(
+            f"config.model.adapter {path} has rank {rank} and alpha {alpha:g}; set "
+            f"config.lora.rank={rank} and config.lora.alpha={alpha:g}"
+        )
+
+
+def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
+    if found == expected:
+        return
+    known = {
+        name.partition("{i}.")[2].removesuffix(_KERNEL): "/".join(leaf[1:-1])
+        for leaf, name in ((leaf, entry.name) for leaf, entry in names.TABLE.items())
+        if leaf[-1] == "kernel" and leaf[0] == "layers"
+    }
+    modules = {re.sub(r"^.*layers\.\d+\.", "", name.rsplit(".", 2)[0]) for name in found}
+    strange = sorted(modules - known.keys())
+    if strange:
+        raise CheckpointError(f"{path / _WEIGHTS}: adapters of {strange[0]} are not implemented")
+    raise ConfigError(
+        f"config.model.adapter {path} does not have the adapters that config.lora.targets calls "
+        f"for ({len(expected - found)} missing, {len(found - expected)} more); its own are "
+        f"config.lora.targets='{'|'.join(sorted(known[name] for name in modules))}' in all layers"
+    )
