@@ -75,15 +75,14 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
     Args:
       params: Parameters as from ``init`` or ``convert.from_hf.load``.
       batch: ``tokens``, ``positions``, ``segment_ids``, each ``[B, T]`` int32. A token sees the
-        earlier tokens of its segment.
+        earlier tokens of its segment, in layers with a sliding window the last of them.
       config: The architecture.
     """
     positions_BT, segments_BT = jnp.asarray(batch.positions), jnp.asarray(batch.segment_ids)
     block_graph = _graph(Block, config)
     angles = rotary.angles(positions_BT, config)
 
-    window = windows.scanned(config)
-    limits_L = None if isinstance(window, int) else window
+    shared_window, limits_L = windows.scanned(config)
 
     def layer(x_BTD: jax.Array, xs: tuple[Params, Any]) -> tuple[jax.Array, None]:
         layer_params, limit = xs
@@ -99,7 +98,7 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
             q_segments_BT=segments_BT,
             k_segments_BS=segments_BT,
             same_tokens=True,
-            window=window if limits_L is None else limit,
+            window=shared_window if limit is None else limit,
         )
         return x_BTD, None
 
