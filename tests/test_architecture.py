@@ -58,7 +58,12 @@ CHAINS = {
         ("syntax", "python_style", "json_style"),
         ("call", "compare"),
     ],
-    "models": [("layers", "heads", "decoder", "functional", "critic"), ("registry", "functional")],
+    "models": [
+        ("layers", "heads", "decoder", "functional", "critic"),
+        ("rotary", "functional"),
+        ("windows", "registry", "functional"),
+        ("rope_fields", "registry"),
+    ],
     "data": [
         ("schema", "importers", "dataset"),
         ("feedback_rules", "feedback", "mae_rules", "static_checks", "mae"),

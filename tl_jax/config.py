@@ -8,11 +8,38 @@ from tl_jax.settings import above_zero, choice, not_negative, number, positive, 
 
 
 @dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for texts longer than those of the first training.
+
+    ``"linear"`` divides all frequencies by ``factor``; ``"llama3"`` and ``"yarn"`` only the low
+    ones, told apart by the turns they make in ``original_max_position`` tokens (llama3: up to
+    ``low_freq_factor`` turns wholly, from ``high_freq_factor`` not; yarn: ``beta_slow`` and
+    ``beta_fast``, whose bounds ``truncate`` rounds to whole pairs). ``attention_factor`` multiplies
+    cosines and sines.
+    """
+
+    kind: str = choice("none", "linear", "llama3", "yarn", default="none")
+    factor: float = number(1.0, least=1)
+    original_max_position: int = positive(8192)
+    low_freq_factor: float = above_zero(1.0)
+    high_freq_factor: float = above_zero(4.0)
+    beta_fast: float = above_zero(32.0)
+    beta_slow: float = above_zero(1.0)
+    truncate: bool = True
+    attention_factor: float = above_zero(1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Architecture of a LLaMA-family decoder and how to compute it.
+    """Architecture of a decoder of the LLaMA kind and how to compute it.
 
     Sizes come from a Hugging Face ``config.json`` (``models/registry.py``) or, for a model
     trained from scratch, from the ``model`` section of the run configuration.
+
+    ``attention_bias`` names the projections of attention that add a bias; ``mlp_bias`` is about
+    all three of the feed-forward layer. ``qk_norm`` normalises each head of queries and keys
+    before it is rotated. ``sliding_windows`` has one entry per layer: a token sees itself and the
+    ``window - 1`` tokens before it, with 0 all of them (empty: 0 everywhere).
     """
 
     vocab_size: int
@@ -23,7 +50,12 @@ class ModelConfig:
     head_dim: int
     mlp_dim: int
     rope_theta: float = 10000.0
+    rope_scaling: RopeScaling = RopeScaling()
     norm_eps: float = 1e-5
+    attention_bias: str = choice("none", "qkv", "qkvo", default="none")
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    sliding_windows: tuple[int, ...] = ()
     tie_embeddings: bool = False
     max_position: int = 2048
     dtype: str = choice("float32", "bfloat16", default="float32")

@@ -70,8 +70,10 @@ def test_out_and_in_returns_the_same_bytes(config, dtype, tmp_path):
 
 
 def test_every_declared_parameter_is_in_the_table():
+    full = dataclasses.replace(CONFIG, attention_bias="qkvo", mlp_bias=True, qk_norm=True)
+    everything = {path for path, _ in names.flatten(functional.abstract_params(full))}
+    assert everything == set(names.TABLE)
     declared = {path for path, _ in names.flatten(functional.abstract_params(CONFIG))}
-    assert declared == set(names.TABLE)
     with_head = functional.abstract_params(CONFIG, value_head=True)
     local = {path for path, _ in names.flatten(with_head)} - declared
     assert local and all(path[0] in names.LOCAL_ROOTS for path in local)

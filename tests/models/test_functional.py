@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax.config import ModelConfig
+from tl_jax.config import ModelConfig, RopeScaling
 from tl_jax.models import functional, layers
 from tl_jax.types import Batch
 
@@ -107,13 +107,13 @@ def test_padding_to_the_right_changes_nothing(params):
     assert np.isfinite(found).all()
 
 
-def with_cache(params, tokens, pieces, *, positions=None, valid=None, length=None):
+def with_cache(params, tokens, pieces, *, positions=None, valid=None, length=None, config=MODEL):
     """Hidden states of ``tokens`` fed through an empty cache in pieces."""
     tokens = np.asarray(tokens, np.int32)
     if positions is None:
         positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
     valid = np.ones(tokens.shape, bool) if valid is None else valid
-    cache = functional.init_cache(MODEL, len(tokens), length or tokens.shape[1] + 2)
+    cache = functional.init_cache(config, len(tokens), length or tokens.shape[1] + 2)
     fast = functional.unstack_layers(params)
     outputs, at = [], 0
     for size in pieces:
@@ -124,7 +124,7 @@ def with_cache(params, tokens, pieces, *, positions=None, valid=None, length=Non
             positions[:, part].astype(np.int32),
             valid[:, part],
             cache,
-            MODEL,
+            config,
         )
         outputs.append(hidden)
         at += size
@@ -140,6 +140,28 @@ def test_a_cache_filled_in_pieces_gives_the_states_of_the_whole_row(params, piec
     # In one piece this also says: the scan over stacked layers is a loop over the layers.
     expected = hidden_states(params, rows(TOKENS), MODEL)
     np.testing.assert_allclose(with_cache(params, TOKENS, pieces), expected, atol=2e-5)
+
+
+# Two layers with windows, one of them of a single token, and one without.
+WINDOWS = dataclasses.replace(MODEL, sliding_windows=(3, 0, 1))
+SAME_WINDOWS = dataclasses.replace(MODEL, sliding_windows=(3, 3, 3))
+
+
+@pytest.mark.parametrize("config", [WINDOWS, SAME_WINDOWS], ids=["by layer", "shared"])
+def test_windows_hold_in_the_cache_as_in_the_whole_row(params, config):
+    expected = hidden_states(params, rows(TOKENS), config)
+    found = with_cache(params, TOKENS, (5, 1, 1, 1), config=config)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_each_layer_has_its_own_window(params):
+    # The last of three layers with windows of 3 sees back 3 * 2 positions, and no further.
+    before, after = (
+        hidden_states(params, rows(np.concatenate([[[n]], TOKENS[:1]], axis=1)), SAME_WINDOWS)
+        for n in (1, 2)
+    )
+    seen = np.abs(before - after).max(axis=(0, 2)) > 0
+    assert seen.tolist() == [True] * 7 + [False] * 2
 
 
 def test_slots_of_padding_are_never_attended(params):
@@ -237,3 +259,87 @@ def test_tied_embeddings_are_one_array_for_input_and_output():
     # Token 9 is only an output, token 5 only an input, the others neither.
     touched = np.abs(gradient).max(axis=-1) > 0
     assert np.flatnonzero(touched).tolist() == [5, 9]
+
+
+SCALED = RopeScaling("llama3", factor=8.0, original_max_position=16)
+YARN = RopeScaling("yarn", factor=8.0, original_max_position=64, attention_factor=1.2)
+BASES = {
+    "plain": MODEL,
+    "full": dataclasses.replace(MODEL, attention_bias="qkvo", mlp_bias=True, qk_norm=True),
+    "llama3": dataclasses.replace(MODEL, rope_scaling=SCALED),
+    "yarn": dataclasses.replace(MODEL, head_dim=16, rope_scaling=YARN),
+}
+# What is changed -> (the configuration it is changed in, field, other value).
+PERTURBED = {
+    "rope_theta": ("plain", "rope_theta", 500.0),
+    "norm_eps": ("plain", "norm_eps", 0.1),
+    "head_dim": ("plain", "head_dim", 8),
+    "tie_embeddings": ("plain", "tie_embeddings", True),
+    "sliding_windows": ("plain", "sliding_windows", (0, 3, 0)),
+    "linear": ("plain", "rope_scaling", RopeScaling("linear", factor=2.0)),
+    "llama3": ("plain", "rope_scaling", SCALED),
+    "attention_bias": ("full", "attention_bias", "none"),
+    "attention_bias o": ("full", "attention_bias", "qkv"),
+    "mlp_bias": ("full", "mlp_bias", False),
+    "qk_norm": ("full", "qk_norm", False),
+    **{
+        f"llama3 {name}": ("llama3", "rope_scaling", dataclasses.replace(SCALED, **{name: value}))
+        for name, value in {
+            "factor": 4.0,
+            "original_max_position": 100,
+            "low_freq_factor": 2.0,
+            "high_freq_factor": 8.0,
+        }.items()
+    },
+    **{
+        f"yarn {name}": ("yarn", "rope_scaling", dataclasses.replace(YARN, **{name: value}))
+        for name, value in {
+            "factor": 4.0,
+            "original_max_position": 600,
+            "beta_fast": 2.0,
+            "beta_slow": 0.01,
+            "truncate": False,
+            "attention_factor": 1.0,
+        }.items()
+    },
+}
+
+
+@functools.cache
+def sample_logits(config):
+    """Logits of random parameters; those that the configuration does not declare are left out."""
+    everything = dataclasses.replace(BASES["full"], head_dim=config.head_dim)
+    full = functional.init(everything, jax.random.key(4))
+    # Initial biases are zero, which would hide them.
+    full = jax.tree.map(lambda x: x + 0.3, full)
+    declared = functional.abstract_params(config)
+
+    def declared_part(tree, infos):
+        return {
+            key: declared_part(tree[key], info) if isinstance(info, dict) else tree[key]
+            for key, info in infos.items()
+        }
+
+    tokens = np.random.default_rng(5).integers(0, 32, (1, 12))
+    batch = rows(tokens, positions=7 * np.arange(12)[None])
+    return np.asarray(apply(declared_part(full, declared), batch, config))
+
+
+@pytest.mark.parametrize("name", PERTURBED)
+def test_every_field_of_the_architecture_changes_the_logits(name):
+    base, field, value = PERTURBED[name]
+    changed = dataclasses.replace(BASES[base], **{field: value})
+    assert np.abs(sample_logits(changed) - sample_logits(BASES[base])).max() > 1e-3
+
+
+def test_biases_and_head_norms_lie_as_what_they_are_added_to():
+    declared = functional.abstract_params(BASES["full"])["layers"]
+    attn, mlp = declared["attn"], declared["mlp"]
+    for linear in (*(attn[name] for name in "qkvo"), *mlp.values()):
+        assert linear["bias"].axes == ("layers", linear["kernel"].axes[-1])
+        assert linear["bias"].shape == (MODEL.num_layers, linear["kernel"].shape[-1])
+    for name in ("q_norm", "k_norm"):
+        assert attn[name]["scale"].axes == ("layers", None)
+        assert attn[name]["scale"].shape == (MODEL.num_layers, MODEL.head_dim)
+    fresh = functional.init(BASES["full"], jax.random.key(0))["layers"]
+    assert not np.any(fresh["attn"]["q"]["bias"]) and np.all(fresh["attn"]["q_norm"]["scale"] == 1)

@@ -22,7 +22,7 @@ def inputs(keys=T):
     return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
 
 
-def by_hand(q, k, v, q_positions, k_positions, q_segments, k_segments):
+def by_hand(q, k, v, q_positions, k_positions, q_segments, k_segments, window=100):
     """One softmax per query over the keys it may see; zeros where it sees none."""
     out = np.zeros(q.shape)
     for b, n, t in np.ndindex(q.shape[:3]):
@@ -30,7 +30,8 @@ def by_hand(q, k, v, q_positions, k_positions, q_segments, k_segments):
         seen = [
             s
             for s in range(k.shape[2])
-            if k_segments[b, s] == q_segments[b, t] and k_positions[b, s] <= q_positions[b, t]
+            if k_segments[b, s] == q_segments[b, t]
+            and 0 <= q_positions[b, t] - k_positions[b, s] < window
         ]
         if seen:
             scores = np.array([q[b, n, t] @ k[b, head, s] for s in seen]) / np.sqrt(q.shape[-1])
@@ -40,8 +41,8 @@ def by_hand(q, k, v, q_positions, k_positions, q_segments, k_segments):
     return out
 
 
-@functools.partial(jax.jit, static_argnames=("chunk", "same_tokens"))
-def packed(q, k, v, *, chunk, same_tokens=True):
+@functools.partial(jax.jit, static_argnames=("chunk", "same_tokens", "window"))
+def packed(q, k, v, *, chunk, same_tokens=True, window=0, traced_window=None):
     return attention(
         q,
         k,
@@ -51,6 +52,7 @@ def packed(q, k, v, *, chunk, same_tokens=True):
         q_segments_BT=SEGMENTS,
         k_segments_BS=SEGMENTS,
         same_tokens=same_tokens,
+        window=window if traced_window is None else traced_window,
         chunk=chunk,
     )
 
@@ -66,13 +68,37 @@ def test_looking_at_later_keys_of_packed_rows_changes_nothing():
     np.testing.assert_allclose(packed(*inputs(), chunk=3), seen, atol=1e-6)
 
 
-def test_keys_of_a_cache_are_seen_by_position_and_validity_in_any_slot():
+@pytest.mark.parametrize("window", [1, 3, 7])
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_a_window_hides_all_but_the_last_positions(window, chunk):
+    expected = by_hand(*inputs(), POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window)
+    found = packed(*inputs(), chunk=chunk, window=window)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_traced_window_is_that_window():
+    for window in (2, 2**31 - 1):
+        expected = by_hand(*inputs(), POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window)
+        found = packed(*inputs(), chunk=3, traced_window=np.int32(window))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_keys_before_the_window_of_a_chunk_are_not_computed():
+    def keys_seen(window):
+        jaxpr = str(jax.make_jaxpr(functools.partial(packed, chunk=2, window=window))(*inputs()))
+        return [size for size in range(1, T + 1) if f"{B},{K},{size},{H}" in jaxpr]
+
+    assert max(keys_seen(0)) == T and keys_seen(2)[:-1] == [2, 3] and keys_seen(2)[-1] == T
+
+
+@pytest.mark.parametrize("window", [100, 3])
+def test_keys_of_a_cache_are_seen_by_position_and_validity_in_any_slot(window):
     q, k, v = inputs(keys=10)
     k_positions = np.array([[4, 0, 9, 2, 1, 3, 0, 5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]])
     k_valid = np.array([[1, 1, 0, 1, 1, 1, 0, 1, 1, 0], [1] * 10], bool)
     q_positions = POSITIONS[[1, 1]] + 2
     q_valid = np.ones((B, T), bool)
-    expected = by_hand(q, k, v, q_positions, k_positions, q_valid, k_valid)
+    expected = by_hand(q, k, v, q_positions, k_positions, q_valid, k_valid, window)
     found = attention(
         *(q, k, v),
         q_positions_BT=q_positions,
@@ -80,6 +106,7 @@ def test_keys_of_a_cache_are_seen_by_position_and_validity_in_any_slot():
         q_segments_BT=q_valid,
         k_segments_BS=k_valid,
         same_tokens=False,
+        window=window,
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -23,7 +23,7 @@ Index = tuple[slice, ...]
 def load(
     path: str | Path, mesh: jax.sharding.Mesh | None = None, *, param_dtype: str = "float32"
 ) -> Params:
-    """Load the parameters of a LLaMA checkpoint in safetensors form.
+    """Load the parameters of a checkpoint in safetensors form.
 
     Every byte is read once, and host memory holds at most the local shards of one parameter.
 
@@ -80,7 +80,7 @@ def _check(path: Path, files: TensorFiles, expected: dict[str, names.Tensor], ti
         elif not (tied and name == names.TABLE[("lm_head", "kernel")].name) and not name.endswith(
             names.IGNORED_SUFFIXES
         ):
-            raise CheckpointError(f"{file}: {name} is not part of a LLaMA model of this config")
+            raise CheckpointError(f"{file}: {name} is not part of a model of this config")
 
 
 def _read(

@@ -10,7 +10,7 @@ from typing import Any
 Path = tuple[str, ...]
 
 LOCAL_ROOTS = ("value_head", "critic")
-"""First path keys of parameters that have no counterpart in a LLaMA checkpoint."""
+"""First path keys of parameters that have no counterpart in a checkpoint."""
 
 IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
 """Tensors old checkpoints carry that follow from the configuration."""
@@ -50,24 +50,32 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-def _layer(name: str, *, transpose: bool = False) -> Entry:
-    return Entry(f"model.layers.{{i}}.{name}.weight", stacked=True, transpose=transpose)
+def _layer(name: str) -> Entry:
+    return Entry(f"model.layers.{{i}}.{name}", stacked=True)
+
+
+def _linear(path: Path, name: str) -> dict[Path, Entry]:
+    kernel = dataclasses.replace(_layer(f"{name}.weight"), transpose=True)
+    return {(*path, "kernel"): kernel, (*path, "bias"): _layer(f"{name}.bias")}
 
 
 TABLE: dict[Path, Entry] = {
     ("embed", "embedding"): Entry("model.embed_tokens.weight"),
-    ("layers", "attn_norm", "scale"): _layer("input_layernorm"),
-    ("layers", "attn", "q", "kernel"): _layer("self_attn.q_proj", transpose=True),
-    ("layers", "attn", "k", "kernel"): _layer("self_attn.k_proj", transpose=True),
-    ("layers", "attn", "v", "kernel"): _layer("self_attn.v_proj", transpose=True),
-    ("layers", "attn", "o", "kernel"): _layer("self_attn.o_proj", transpose=True),
-    ("layers", "mlp_norm", "scale"): _layer("post_attention_layernorm"),
-    ("layers", "mlp", "gate", "kernel"): _layer("mlp.gate_proj", transpose=True),
-    ("layers", "mlp", "up", "kernel"): _layer("mlp.up_proj", transpose=True),
-    ("layers", "mlp", "down", "kernel"): _layer("mlp.down_proj", transpose=True),
+    ("layers", "attn_norm", "scale"): _layer("input_layernorm.weight"),
+    **_linear(("layers", "attn", "q"), "self_attn.q_proj"),
+    **_linear(("layers", "attn", "k"), "self_attn.k_proj"),
+    **_linear(("layers", "attn", "v"), "self_attn.v_proj"),
+    **_linear(("layers", "attn", "o"), "self_attn.o_proj"),
+    ("layers", "attn", "q_norm", "scale"): _layer("self_attn.q_norm.weight"),
+    ("layers", "attn", "k_norm", "scale"): _layer("self_attn.k_norm.weight"),
+    ("layers", "mlp_norm", "scale"): _layer("post_attention_layernorm.weight"),
+    **_linear(("layers", "mlp", "gate"), "mlp.gate_proj"),
+    **_linear(("layers", "mlp", "up"), "mlp.up_proj"),
+    **_linear(("layers", "mlp", "down"), "mlp.down_proj"),
     ("final_norm", "scale"): Entry("model.norm.weight"),
     ("lm_head", "kernel"): Entry("lm_head.weight", transpose=True),
 }
+"""Every parameter of every family; a model has those that its configuration declares."""
 
 
 def flatten(tree: dict[str, Any], prefix: Path = ()) -> Iterator[tuple[Path, Any]]:

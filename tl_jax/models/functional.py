@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tl_jax.config import ModelConfig
+from tl_jax.models import rotary, windows
 from tl_jax.models.decoder import Decoder
 from tl_jax.models.heads import ValueHead
 from tl_jax.models.layers import Block, Embedding, ParamInfo, RMSNorm
-from tl_jax.ops.rope import rotary_angles
 from tl_jax.parallel.sharding import constrain
 from tl_jax.types import Params
 
@@ -75,14 +75,17 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
     Args:
       params: Parameters as from ``init`` or ``convert.from_hf.load``.
       batch: ``tokens``, ``positions``, ``segment_ids``, each ``[B, T]`` int32. A token sees the
-        earlier tokens of its segment.
+        earlier tokens of its segment, in layers with a sliding window the last of them.
       config: The architecture.
     """
     positions_BT, segments_BT = jnp.asarray(batch.positions), jnp.asarray(batch.segment_ids)
     block_graph = _graph(Block, config)
-    angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
+    angles = rotary.angles(positions_BT, config)
 
-    def layer(x_BTD: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+    shared_window, limits_L = windows.scanned(config)
+
+    def layer(x_BTD: jax.Array, xs: tuple[Params, Any]) -> tuple[jax.Array, None]:
+        layer_params, limit = xs
         block = nnx.merge(block_graph, layer_params)
         q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)
         x_BTD = block.finish(
@@ -95,11 +98,12 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
             q_segments_BT=segments_BT,
             k_segments_BS=segments_BT,
             same_tokens=True,
+            window=shared_window if limit is None else limit,
         )
         return x_BTD, None
 
     x_BTD = _embed(params, jnp.asarray(batch.tokens), config)
-    x_BTD, _ = jax.lax.scan(_remat(layer, config.remat), x_BTD, params["layers"])
+    x_BTD, _ = jax.lax.scan(_remat(layer, config.remat), x_BTD, (params["layers"], limits_L))
     return nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
 
 
@@ -187,16 +191,17 @@ def apply_with_cache(
         "k_segments_BS": all_valid,
         "same_tokens": False,
     }
-    angles = rotary_angles(positions_BT, config.head_dim, config.rope_theta)
+    angles = rotary.angles(positions_BT, config)
     block_graph = _graph(Block, config)
     keys, vals = list(cache.keys), list(cache.values)
     x_BTD = _embed(params, tokens_BT, config)
+    layer_windows = windows.per_layer(config)
     for i, layer_params in enumerate(params["layers"]):
         block = nnx.merge(block_graph, layer_params)
         q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)
         keys[i] = jax.lax.dynamic_update_slice(keys[i], k_BKTH, (0, 0, start, 0))
         vals[i] = jax.lax.dynamic_update_slice(vals[i], v_BKTH, (0, 0, start, 0))
-        x_BTD = block.finish(x_BTD, q_BNTH, keys[i], vals[i], **where)
+        x_BTD = block.finish(x_BTD, q_BNTH, keys[i], vals[i], window=layer_windows[i], **where)
     hidden_BTD = nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
     new = Cache(tuple(keys), tuple(vals), all_positions, all_valid, start + tokens_BT.shape[1])
     return hidden_BTD, new

@@ -44,20 +44,26 @@ def declare(
 
 
 class RMSNorm(nnx.Module):
-    """Root-mean-square normalisation with a learned scale, computed in float32."""
+    """Root-mean-square normalisation with a learned scale, computed in float32.
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    It is over the last axis, of ``size`` (by default the embedding's).
+    """
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, size: int | None = None):
         self.eps = config.norm_eps
-        self.scale = declare(rngs, (config.embed_dim,), (None,), _ones, config.param_dtype)
+        self.scale = declare(rngs, (size or config.embed_dim,), (None,), _ones, config.param_dtype)
 
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        x = x_BTD.astype(jnp.float32)
-        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
-        return (x * self.scale[...].astype(jnp.float32)).astype(x_BTD.dtype)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
+        return (wide * self.scale[...].astype(jnp.float32)).astype(x.dtype)
 
 
 class Linear(nnx.Module):
-    """A matrix product; the kernel is ``[in, out]``, the transpose of the checkpoint's."""
+    """A matrix product; the kernel is ``[in, out]``, the transpose of the checkpoint's.
+
+    A bias lies as the output axis of the kernel does.
+    """
 
     def __init__(
         self,
@@ -65,11 +71,17 @@ class Linear(nnx.Module):
         sizes: tuple[int, int],
         axes: tuple[str | None, str | None],
         rngs: nnx.Rngs,
+        *,
+        bias: bool = False,
     ):
         self.kernel = declare(rngs, sizes, axes, _kernel_init, config.param_dtype)
+        self.has_bias = bias
+        if bias:
+            self.bias = declare(rngs, sizes[1:], axes[1:], _zeros, config.param_dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.dot(x, self.kernel[...].astype(x.dtype))
+        out = jnp.dot(x, self.kernel[...].astype(x.dtype))
+        return out + self.bias[...].astype(x.dtype) if self.has_bias else out
 
 
 class Embedding(nnx.Module):
@@ -95,10 +107,18 @@ class Attention(nnx.Module):
         self.config = config
         embed, head = config.embed_dim, config.head_dim
         heads, kv_heads = config.num_heads * head, config.num_kv_heads * head
-        self.q = Linear(config, (embed, heads), ("embed", "heads"), rngs)
-        self.k = Linear(config, (embed, kv_heads), ("embed", "kv_heads"), rngs)
-        self.v = Linear(config, (embed, kv_heads), ("embed", "kv_heads"), rngs)
-        self.o = Linear(config, (heads, embed), ("heads", "embed"), rngs)
+
+        def linear(name: str, sizes: tuple[int, int], axes: tuple[str, str]) -> Linear:
+            return Linear(config, sizes, axes, rngs, bias=name in biased)
+
+        biased = "" if config.attention_bias == "none" else config.attention_bias
+        self.q = linear("q", (embed, heads), ("embed", "heads"))
+        self.k = linear("k", (embed, kv_heads), ("embed", "kv_heads"))
+        self.v = linear("v", (embed, kv_heads), ("embed", "kv_heads"))
+        self.o = linear("o", (heads, embed), ("heads", "embed"))
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config, rngs, head)
+            self.k_norm = RMSNorm(config, rngs, head)
 
     def project(
         self, x_BTD: jax.Array, cos_BTh: jax.Array, sin_BTh: jax.Array
@@ -110,6 +130,8 @@ class Attention(nnx.Module):
             return constrain(split.swapaxes(1, 2), "batch", "act_heads", "length", None)
 
         q_BNTH, k_BKTH, v_BKTH = heads(self.q(x_BTD)), heads(self.k(x_BTD)), heads(self.v(x_BTD))
+        if self.config.qk_norm:
+            q_BNTH, k_BKTH = self.q_norm(q_BNTH), self.k_norm(k_BKTH)
         return (
             apply_rotary(q_BNTH, cos_BTh, sin_BTh),
             apply_rotary(k_BKTH, cos_BTh, sin_BTh),
@@ -131,9 +153,9 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         up, down = (config.embed_dim, config.mlp_dim), (config.mlp_dim, config.embed_dim)
-        self.gate = Linear(config, up, ("embed", "mlp"), rngs)
-        self.up = Linear(config, up, ("embed", "mlp"), rngs)
-        self.down = Linear(config, down, ("mlp", "embed"), rngs)
+        self.gate = Linear(config, up, ("embed", "mlp"), rngs, bias=config.mlp_bias)
+        self.up = Linear(config, up, ("embed", "mlp"), rngs, bias=config.mlp_bias)
+        self.down = Linear(config, down, ("mlp", "embed"), rngs, bias=config.mlp_bias)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         hidden_BTF = jax.nn.silu(self.gate(x_BTD)) * self.up(x_BTD)

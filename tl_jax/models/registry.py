@@ -1,16 +1,93 @@
-"""Hugging Face ``config.json`` to ``ModelConfig`` and back; what is not supported is refused."""
+"""Hugging Face ``config.json`` to ``ModelConfig`` and back: the families, and what is refused."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.models import rope_fields, windows
 from tl_jax.settings import ConfigError, from_dict
 
-_ARCHITECTURE = "LlamaForCausalLM"
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What sets one family of checkpoints apart from the others.
+
+    Attributes:
+      architecture: The entry of ``architectures``.
+      defaults: What its configuration class in transformers assumes for fields that a file leaves
+        out.
+      only: Fields that change the computation, with the one value implemented (an absent field
+        counts as that).
+      always: Fields of ``ModelConfig`` that are the same for all its models.
+      switches: Fields of the same name on both sides: value in the file to our value.
+      read_windows: Returns ``ModelConfig.sliding_windows`` of a file (``models/windows.py``).
+      write_windows: Returns the fields that say them.
+      even_heads: ``hidden_size`` must be a multiple of the number of heads, whatever ``head_dim``.
+
+    Source: ``transformers/models/*/configuration_*.py`` and ``modeling_*.py``.
+    """
+
+    architecture: str
+    defaults: Mapping[str, Any]
+    only: Mapping[str, Any]
+    always: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    switches: Mapping[str, Mapping[bool, Any]] = dataclasses.field(default_factory=dict)
+    read_windows: Callable[[Mapping[str, Any], int], tuple[int, ...]] = windows.read_by_layer
+    write_windows: Callable[[ModelConfig], dict[str, Any]] = windows.write_by_layer
+    even_heads: bool = False
+
+
+_ATTENTION_BIAS = {False: "none", True: "qkvo"}
+_MLP_BIAS = {False: False, True: True}
+_QWEN_DEFAULTS = {
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32768,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
+}
+
+# By model_type. A configuration that several can express is written as the first of them.
+FAMILIES = {
+    "llama": Family(
+        architecture="LlamaForCausalLM",
+        defaults={"max_position_embeddings": 2048},
+        only={"sliding_window": None},
+        switches={"attention_bias": _ATTENTION_BIAS, "mlp_bias": _MLP_BIAS},
+        read_windows=windows.read_none,
+        write_windows=windows.write_none,
+        even_heads=True,
+    ),
+    "mistral": Family(
+        architecture="MistralForCausalLM",
+        defaults={
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131072,
+            "sliding_window": 4096,
+        },
+        only={"attention_bias": False, "mlp_bias": False},
+        read_windows=windows.read_shared,
+        write_windows=windows.write_shared,
+    ),
+    "qwen2": Family(
+        architecture="Qwen2ForCausalLM",
+        defaults=_QWEN_DEFAULTS,
+        only={"attention_bias": True, "mlp_bias": False},
+        always={"attention_bias": "qkv"},
+    ),
+    "qwen3": Family(
+        architecture="Qwen3ForCausalLM",
+        defaults=_QWEN_DEFAULTS | {"head_dim": 128},
+        only={"mlp_bias": False},
+        always={"qk_norm": True},
+        switches={"attention_bias": _ATTENTION_BIAS},
+    ),
+}
 
 # Field of config.json -> field of ModelConfig, for the sizes and switches both sides name.
 _FIELDS = {
@@ -29,25 +106,22 @@ _FIELDS = {
 _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 _REQUIRED += ("intermediate_size",)
 
-# What transformers' LlamaConfig assumes for a field that the file leaves out.
-_DEFAULTS = {
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 2048,
-}
-_DEFAULT_ROPE_THETA = 10000.0
+# Fields in which null says something of its own; elsewhere it counts as absent.
+_NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window")
 
-# Fields that change the computation; only these values are implemented (absent counts as such).
-_IMPLEMENTED = {
+# Defaults and only implemented values that all families share.
+_DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+_DEFAULT_ROPE_THETA = 10000.0
+_ONLY = {
     "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
     "attention_dropout": 0.0,
     "rope_interleaved": False,
     "partial_rotary_factor": 1.0,
-    "sliding_window": None,
     "quantization_config": None,
 }
+
+# Fields of ModelConfig in which families differ, and their plainest value.
+_PLAIN = {"attention_bias": "none", "mlp_bias": False, "qk_norm": False}
 
 
 def read_config(
@@ -58,7 +132,7 @@ def read_config(
     remat: str = "dots",
     attention: str = "chunked",
 ) -> ModelConfig:
-    """Read the architecture of a LLaMA checkpoint from its ``config.json``.
+    """Read the architecture of a checkpoint from its ``config.json``.
 
     Args:
       path: A Hugging Face model directory, or its ``config.json``.
@@ -73,31 +147,22 @@ def read_config(
     Raises:
       ConfigError: The file is absent or not JSON, a field is missing, contradictory or not
         implemented; the message names the file and the field.
-
-    Source: ``transformers/models/llama/configuration_llama.py`` (fields and defaults).
     """
     file, raw = _read_json(Path(path))
-    _check_architecture(file, raw)
-    for field, value in _IMPLEMENTED.items():
-        if raw.get(field, value) not in (value, None):
-            raise ConfigError(
-                f"{file}: {field} is {raw[field]!r}; only {value!r} is implemented for LLaMA models"
-            )
-    missing = [field for field in _REQUIRED if raw.get(field) is None]
-    if missing:
-        raise ConfigError(f"{file}: lacks {', '.join(missing)}")
-    sizes = {field: raw[field] for field in _FIELDS if raw.get(field) is not None}
-    for field, value in _DEFAULTS.items():
-        sizes.setdefault(field, value)
-    sizes.setdefault("num_key_value_heads", sizes["num_attention_heads"])
-    _check_sizes(file, sizes)
-    sizes.setdefault("head_dim", sizes["hidden_size"] // sizes["num_attention_heads"])
-    if sizes["head_dim"] % 2:
-        raise ConfigError(f"{file}: head_dim is {sizes['head_dim']}; rotary pairs need it even")
-    values = {_FIELDS[field]: value for field, value in sizes.items()}
-    values |= {"rope_theta": _rope_theta(file, raw)}
+    try:
+        values = _values(raw)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
     values |= {"dtype": dtype, "param_dtype": param_dtype, "remat": remat, "attention": attention}
     return from_dict(ModelConfig, values, path=str(file))
+
+
+def context_length(model: ModelConfig) -> int:
+    """Return the most tokens a text may have: with YaRN scaling, what the scaling stretches to."""
+    scaling = model.rope_scaling
+    if scaling.kind != "yarn":
+        return model.max_position
+    return max(model.max_position, int(scaling.factor * scaling.original_max_position))
 
 
 def check_lengths(config: RunConfig, model: ModelConfig) -> None:
@@ -113,11 +178,11 @@ def check_lengths(config: RunConfig, model: ModelConfig) -> None:
         lengths[names] = ppo.max_prompt_length + ppo.max_new_tokens
     names = "config.evaluate.max_prompt_length + max_new_tokens"
     lengths[names] = evaluate.max_prompt_length + evaluate.max_new_tokens
+    context = context_length(model)
     for name, length in lengths.items():
-        if length > model.max_position:
+        if length > context:
             raise ConfigError(
-                f"{name} is {length}, but the model's context is {model.max_position} tokens; "
-                "lower it"
+                f"{name} is {length}, but the model's context is {context} tokens; lower it"
             )
 
 
@@ -125,19 +190,19 @@ def to_hf_config(config: ModelConfig) -> dict[str, Any]:
     """Return the ``config.json`` of a model that was not loaded from one.
 
     Token ids are left empty; the exporter fills them in from the generation settings.
+
+    Raises:
+      ConfigError: No family has this combination of fields.
     """
-    values = {field: getattr(config, name) for field, name in _FIELDS.items()}
+    model_type = _expressing(config)
     return {
-        "architectures": [_ARCHITECTURE],
-        "model_type": "llama",
-        **values,
+        "architectures": [FAMILIES[model_type].architecture],
+        "model_type": model_type,
+        **_sizes(config),
         "hidden_act": "silu",
-        "attention_bias": False,
         "attention_dropout": 0.0,
-        "mlp_bias": False,
-        # Written twice: transformers 4 reads the top-level field, transformers 5 the section.
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        **_differences(FAMILIES[model_type], config),
+        **rope_fields.write(config.rope_theta, config.rope_scaling),
         "initializer_range": 0.02,
         "use_cache": True,
         "bos_token_id": None,
@@ -157,19 +222,27 @@ def update_hf_config(
       before: Configuration read from ``original``.
       after: Configuration of the parameters being written.
       dtype: Type of the tensors being written.
+
+    Raises:
+      ConfigError: The family of ``original`` does not have what ``after`` asks for.
     """
     updated = dict(original)
-    for field, name in _FIELDS.items():
-        if getattr(before, name) != getattr(after, name):
-            updated[field] = getattr(after, name)
+    family = _family(original)
+    for fields in (_sizes, functools.partial(_differences, family)):
+        old = fields(before)
+        updated |= {field: new for field, new in fields(after).items() if new != old[field]}
+    section = original.get("rope_parameters")
     if before.rope_theta != after.rope_theta:
-        if original.get("rope_parameters"):
-            updated["rope_parameters"] = {
-                **original["rope_parameters"],
-                "rope_theta": after.rope_theta,
-            }
-        if "rope_theta" in original or not original.get("rope_parameters"):
+        if section:
+            updated["rope_parameters"] = {**section, "rope_theta": after.rope_theta}
+        if "rope_theta" in original or not section:
             updated["rope_theta"] = after.rope_theta
+    if before.rope_scaling != after.rope_scaling:
+        scaling = rope_fields.write_section(after.rope_scaling)
+        if section:
+            updated["rope_parameters"] = scaling | {"rope_theta": after.rope_theta}
+        if "rope_scaling" in original or not section:
+            updated["rope_scaling"] = None if after.rope_scaling.kind == "none" else scaling
     names = [name for name in ("dtype", "torch_dtype") if name in original] or ["torch_dtype"]
     updated |= dict.fromkeys(names, dtype)
     return updated
@@ -191,15 +264,56 @@ def _read_json(path: Path) -> tuple[Path, dict[str, Any]]:
     return file, raw
 
 
-def _check_architecture(file: Path, raw: Mapping[str, Any]) -> None:
-    architectures = raw.get("architectures") or [_ARCHITECTURE]
-    if architectures != [_ARCHITECTURE]:
-        raise ConfigError(f"{file}: architectures is {architectures}; supported: {_ARCHITECTURE}")
-    if raw.get("model_type") != "llama":
-        raise ConfigError(f"{file}: model_type is {raw.get('model_type')!r}; supported: 'llama'")
+def _values(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``ModelConfig`` that a file says."""
+    family = _family(raw)
+    for field, value in (_ONLY | dict(family.only)).items():
+        if raw.get(field, value) not in (value, None):
+            raise ConfigError(
+                f"{field} is {raw[field]!r}; only {value!r} is implemented for "
+                f"{raw['model_type']} models"
+            )
+    missing = [field for field in _REQUIRED if raw.get(field) is None]
+    if missing:
+        raise ConfigError(f"lacks {', '.join(missing)}")
+    given = {field: raw[field] for field in raw if raw[field] is not None or field in _NULLABLE}
+    raw = {**_DEFAULTS, **family.defaults, **given}
+    sizes = {field: raw[field] for field in _FIELDS if raw.get(field) is not None}
+    sizes.setdefault("num_key_value_heads", sizes["num_attention_heads"])
+    _check_sizes(sizes, family)
+    sizes.setdefault("head_dim", sizes["hidden_size"] // sizes["num_attention_heads"])
+    if sizes["head_dim"] % 2:
+        raise ConfigError(f"head_dim is {sizes['head_dim']}; rotary pairs need it even")
+    switched = {}
+    for field, meanings in family.switches.items():
+        value = raw.get(field) or False
+        if type(value) is not bool:
+            raise ConfigError(f"{field} must be true or false, got {value!r}")
+        switched[field] = meanings[value]
+    return {
+        **{_FIELDS[field]: value for field, value in sizes.items()},
+        **family.always,
+        **switched,
+        "sliding_windows": family.read_windows(raw, sizes["num_hidden_layers"]),
+        "rope_theta": rope_fields.read_theta(raw, _DEFAULT_ROPE_THETA),
+        "rope_scaling": rope_fields.read_scaling(raw, sizes["max_position_embeddings"]),
+    }
 
 
-def _check_sizes(file: Path, sizes: Mapping[str, Any]) -> None:
+def _family(raw: Mapping[str, Any]) -> Family:
+    model_type = raw.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ConfigError(f"model_type is {model_type!r}; supported: {', '.join(FAMILIES)}")
+    family = FAMILIES[model_type]
+    if (raw.get("architectures") or [family.architecture]) != [family.architecture]:
+        raise ConfigError(
+            f"architectures is {raw['architectures']}; supported for {model_type}: "
+            f"{family.architecture}"
+        )
+    return family
+
+
+def _check_sizes(sizes: Mapping[str, Any], family: Family) -> None:
     for field, value in sizes.items():
         if field == "tie_word_embeddings":
             fits, wanted = isinstance(value, bool), "true or false"
@@ -208,36 +322,47 @@ def _check_sizes(file: Path, sizes: Mapping[str, Any]) -> None:
         else:
             fits, wanted = type(value) is int and value > 0, "a positive integer"
         if not fits:
-            raise ConfigError(f"{file}: {field} must be {wanted}, got {value!r}")
+            raise ConfigError(f"{field} must be {wanted}, got {value!r}")
     heads, kv_heads = sizes["num_attention_heads"], sizes["num_key_value_heads"]
-    if sizes["hidden_size"] % heads:
+    if sizes["hidden_size"] % heads and (family.even_heads or "head_dim" not in sizes):
         raise ConfigError(
-            f"{file}: hidden_size {sizes['hidden_size']} is not a multiple of "
-            f"num_attention_heads {heads}"
+            f"hidden_size {sizes['hidden_size']} is not a multiple of num_attention_heads {heads}"
         )
     if heads % kv_heads:
         raise ConfigError(
-            f"{file}: num_attention_heads {heads} is not a multiple of "
-            f"num_key_value_heads {kv_heads}"
+            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
         )
 
 
-def _rope_theta(file: Path, raw: Mapping[str, Any]) -> float:
-    """Return the rotary base; transformers 5 moved it from the top level into a section."""
-    bases: dict[str, float] = {}
-    if raw.get("rope_theta") is not None:
-        bases["rope_theta"] = float(raw["rope_theta"])
-    for field in ("rope_scaling", "rope_parameters"):
-        section = raw.get(field) or {}
-        kind = section.get("rope_type", section.get("type", "default"))
-        if kind != "default":
-            raise ConfigError(
-                f"{file}: {field}.rope_type is {kind!r}; only 'default' (unscaled) is implemented"
-            )
-        if section.get("partial_rotary_factor", 1.0) != 1.0:
-            raise ConfigError(f"{file}: {field}.partial_rotary_factor must be 1.0")
-        if section.get("rope_theta") is not None:
-            bases[f"{field}.rope_theta"] = float(section["rope_theta"])
-    if len(set(bases.values())) > 1:
-        raise ConfigError(f"{file}: rotary bases disagree: {bases}")
-    return next(iter(bases.values()), _DEFAULT_ROPE_THETA)
+def _sizes(config: ModelConfig) -> dict[str, Any]:
+    return {field: getattr(config, name) for field, name in _FIELDS.items()}
+
+
+def _differences(family: Family, config: ModelConfig) -> dict[str, Any]:
+    """Return the fields in which families differ, as ``family`` writes them.
+
+    Raises:
+      ConfigError: The family does not have what ``config`` asks for; the message names the field.
+    """
+    fields = {}
+    for name, plain in _PLAIN.items():
+        value = getattr(config, name)
+        meanings = family.switches.get(name, {False: family.always.get(name, plain)})
+        if value not in meanings.values():
+            raise ConfigError(f"{name} is {value!r}; {family.architecture} has no such models")
+        if name in family.switches:
+            fields[name] = next(raw for raw, ours in meanings.items() if ours == value)
+    return fields | family.write_windows(config)
+
+
+def _expressing(config: ModelConfig) -> str:
+    """Return the ``model_type`` of the first family that has models of this configuration."""
+    refusals = []
+    for model_type, family in FAMILIES.items():
+        try:
+            _differences(family, config)
+        except ConfigError as error:
+            refusals.append(f"{model_type}: {error}")
+        else:
+            return model_type
+    raise ConfigError(f"no family of checkpoints has this configuration ({'; '.join(refusals)})")
