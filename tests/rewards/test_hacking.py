@@ -231,7 +231,7 @@ def test_no_attack_is_right_and_none_takes_long(style):
             if score(reply, GOLDS[label], TOOLS, mode=mode, style=style).value == RIGHT
         ]
         assert not fooled, fooled
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("style", STYLES)
