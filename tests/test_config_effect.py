@@ -514,6 +514,8 @@ EFFECTS = {
     "reward.mode": Effect(reward_phase, "reference"),
     "reward.clip": Effect(reward_phase, 0.5),
     "reward.free_text_tools": Effect(reward_phase, ()),
+    "reward.free_text_match": Effect(reward_phase, "exact"),
+    "reward.free_text_min_f1": Effect(reward_phase, 1.0),
     "ppo.steps": Effect(reward_phase, 4),
     "ppo.prompts_per_step": Effect(reward_phase, 3),
     "ppo.samples_per_prompt": Effect(reward_phase, 3),

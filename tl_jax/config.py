@@ -219,11 +219,23 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RewardConfig:
-    """Rule-based reward: ``reference`` (as published) or ``strict`` (real parser, typed values)."""
+    """Rule-based reward of a sampled reply.
 
-    mode: str = choice("reference", "strict", default="strict")
+    ``mode``: ``"strict"`` (a real parser, typed values, the published ladder of penalties),
+    ``"graded"`` (the same errors, each costs its share of the call's arguments) or
+    ``"reference"`` (as published). Rewards are clipped to ``[-clip, clip]``.
+
+    String arguments of ``free_text_tools``, each a tool or ``"tool.parameter"``, are free text:
+    ``free_text_match`` wants them ``"exact"``, in the same words in order (``"normalised"``), or
+    in about the same words (``"token_f1"``, an F1 of at least ``free_text_min_f1``). The reference
+    mode does not read these.
+    """
+
+    mode: str = choice("reference", "strict", "graded", default="strict")
     clip: float = above_zero(5.0)
     free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
+    free_text_match: str = choice("exact", "normalised", "token_f1", default="token_f1")
+    free_text_min_f1: float = number(0.85, above=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)

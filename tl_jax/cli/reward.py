@@ -324,7 +324,9 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
     """
     ppo = workspace.config.ppo
     path = workspace.data_dir / PROMPTS
-    kept, dropped = rollout_lib.select_prompts(read_prompts(path), max_length=ppo.max_prompt_length)
+    kept, dropped = rollout_lib.select_prompts(
+        read_prompts(path), max_length=ppo.max_prompt_length, mode=workspace.config.reward.mode
+    )
     workspace.results_dir.mkdir(parents=True, exist_ok=True)
     counts = {"used": len(kept), "left_out": dropped}
     (workspace.results_dir / "prompts.json").write_text(json.dumps(counts, indent=1) + "\n")

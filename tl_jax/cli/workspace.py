@@ -177,8 +177,8 @@ def check_reward(config: RunConfig) -> None:
     if config.ppo.steps and config.reward.mode == "reference" and template != "released":
         raise ConfigError(
             "config.reward.mode 'reference' sees single-quoted arguments of Python calls only, "
-            f"which config.data.template {template!r} does not write; take mode 'strict', or "
-            "template 'released'"
+            f"which config.data.template {template!r} does not write; take mode 'strict' or "
+            "'graded', or template 'released'"
         )
 
 
