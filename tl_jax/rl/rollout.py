@@ -21,7 +21,8 @@ from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import kl_estimates
 from tl_jax.rewards import rules, taxonomy
 from tl_jax.rl import advantages
-from tl_jax.rl.sampler import Generation, Sampler, bucket_length, generate, scoring_temperature
+from tl_jax.rl.choice import scoring_temperature
+from tl_jax.rl.sampler import Generation, Sampler, bucket_length, generate, reply_text
 from tl_jax.types import Batch, Params
 
 LogprobStep = Callable[[Params, Batch], tuple[jax.Array, jax.Array, jax.Array]]
@@ -220,8 +221,7 @@ def score_samples(
                 f"prompt {prompt.id} has {len(prompt.golds)} gold calls, a reward needs exactly "
                 "one; take the prompts through select_prompts"
             )
-        reply = generation.ids[:-1] if generation.finished else generation.ids
-        sampled = tokenizer.decode(reply, keep_control=True)
+        sampled = reply_text(generation, tokenizer)
         if mode == "strict" and not generation.finished:
             reward = _NOT_ENDED
         else:
