@@ -83,7 +83,7 @@ CHAINS = {
     "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
     "rl": [
         ("choice", "decoding", "sampler", "advantages", "rollout"),
-        ("constraints", "rollout"),
+        ("python_names", "json_names", "constraints", "rollout"),
     ],
     "evaluate": [("scores", "rotbench", "runner")],
     "report": [("read", "figures", "run"), ("html", "run"), ("mae", "run"), ("html", "sample")],

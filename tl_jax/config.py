@@ -243,7 +243,7 @@ class EvaluateConfig:
     RoTBench's first-turn file (empty: not scored). ``max_tasks`` caps every set (0: no cap).
 
     A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
-    ``constrained`` lets the model name offered tools and declared parameters only (Python calls).
+    ``constrained`` lets the model name offered tools and declared parameters only.
     ``tl-jax generate`` reads ``max_new_tokens`` and these two.
     """
 

@@ -154,8 +154,8 @@ def test_a_constrained_reply_begins_with_the_name_of_a_tool(workspace, console, 
 
 
 def test_a_style_that_cannot_be_constrained_is_refused(workspace, monkeypatch):
-    monkeypatch.setattr(Workspace, "call_style", "hermes")
-    with pytest.raises(ConfigError, match="constrained holds Python calls only .* writes hermes"):
+    monkeypatch.setattr(Workspace, "call_style", "mistral")
+    with pytest.raises(ConfigError, match="constrained holds python, hermes.* writes mistral"):
         workspace.guide()
 
 

@@ -16,7 +16,7 @@ from tl_jax.data.tokenizer import from_fast, train_byte_bpe
 from tl_jax.models import functional
 from tl_jax.rl import sampler
 from tl_jax.rl.choice import SampleConfig
-from tl_jax.rl.constraints import START, Vocabulary, make_guide, read_vocabulary, step
+from tl_jax.rl.constraints import STYLES, Vocabulary, make_guide, read_vocabulary
 
 TOOLS = (
     ToolSpec("get", "", (Parameter("city"), Parameter("city_code"))),
@@ -29,16 +29,36 @@ CALLS = (
     (ToolCall("get_weather", {"naïve-days": {"x": [")"]}, "city": "O'S \""}),),
     (ToolCall("now"), ToolCall("get", {"city_code": None})),
 )
-WRONG = (
-    "get_time(city='Oslo')",
-    "get_weather(town='Oslo')",
-    "get_weather(city_code=1)",
-    "get(city='a', city='b')",
-    "now(x=1)",
-    "now()\nget_times()",
-    "[now()]",
-    "I do not know",
-)
+WRONG = {
+    "python": (
+        "get_time(city='Oslo')",
+        "get_weather(town='Oslo')",
+        "get_weather(city_code=1)",
+        "get(city='a', city='b')",
+        "now(x=1)",
+        "now()\nget_times()",
+        "[now()]",
+        "I do not know",
+    ),
+    "hermes": (
+        'I see.<tool_call>{"name": "get_time", "arguments": {}}</tool_call>',
+        '<<tool_call>[{"name": "now", "arguments": {}}, {"name": "then", "arguments": {}}]',
+        '<tool_call>{"name": "now", "arguments": {}}</tool_call><tool_call>{"name": "n"',
+        '<tool_call>{"name": "get", "arguments": {"city": {"a": "}"}, "town": 1}}</tool_call>',
+        '<tool_call>{"name": "get", "arguments": {"city": 1, "city": 2}}</tool_call>',
+        '<tool_call>{"name": "now", "arguments": {"x": 1}}</tool_call>',
+        '<tool_call>{"arguments": {"x": 1}, "name": "now"}</tool_call>',
+        '<tool_call>{"name": "\\u006eow", "arguments": {}}</tool_call>',
+    ),
+    "llama_json": (
+        '{"name": "get_time", "parameters": {}}',
+        '{"name": "get", "parameters": {"town": 1}}',
+        '{"name": "now", "parameters": {}, "type": "}"}; {"name": "then", "parameters": {}}',
+        '{"name": "now", "arguments": {}}',
+        "I do not know",
+    ),
+}
+FORMS = {"released": "python", "script": "python", "hermes": "hermes", "llama_json": "llama_json"}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +73,13 @@ def vocabulary(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def guide(tokenizer, vocabulary):
-    return make_guide(vocabulary, TOOLS, (tokenizer.eos_id,))
+def guides(tokenizer, vocabulary):
+    return {x: make_guide(vocabulary, TOOLS, (tokenizer.eos_id,), x) for x in STYLES}
+
+
+@pytest.fixture(scope="module")
+def guide(guides):
+    return guides["python"]
 
 
 def refused_at(guide, ids):
@@ -78,54 +103,73 @@ def cut_at_random(vocabulary, text, seed):
     return ids
 
 
-@pytest.mark.parametrize("style", ["released", "script"])
+@pytest.mark.parametrize("form", FORMS)
 def test_every_call_of_the_tools_can_be_written_with_any_tokens(
-    guide, vocabulary, tokenizer, style
+    guides, vocabulary, tokenizer, form
 ):
+    guide = guides[FORMS[form]]
     for calls in CALLS:
-        text = render_calls(calls, style)
+        text = render_calls(calls, form)
         assert refused_at(guide, [*tokenizer.encode(text)[0], tokenizer.eos_id]) is None
         for seed in range(5):
             ids = cut_at_random(vocabulary, f" \n{text}", seed)
             assert refused_at(guide, [*ids, tokenizer.eos_id]) is None
 
 
-@pytest.mark.parametrize("text", WRONG)
-def test_a_wrong_name_is_refused_however_it_is_cut(guide, vocabulary, text):
-    for seed in range(5):
-        assert refused_at(guide, cut_at_random(vocabulary, text, seed)) is not None
+@pytest.mark.parametrize("style", STYLES)
+def test_a_wrong_name_is_refused_however_it_is_cut(guides, vocabulary, style):
+    for text in WRONG[style]:
+        for seed in range(5):
+            ids = cut_at_random(vocabulary, text, seed)
+            assert refused_at(guides[style], ids) is not None, text
 
 
-def test_a_reply_may_not_end_where_a_name_is_due(guide, tokenizer):
-    for text in ("", " ", "get", "get(", "get(city", "get(city='a',"):
-        ids = tokenizer.encode(text)[0]
-        assert refused_at(guide, [*ids, tokenizer.eos_id]) == len(ids)
+def test_what_is_no_call_is_free_where_calls_are_marked(guides, tokenizer):
+    text = "<tool_ {'name': ]} \n<tool_call >get_time(town=1)"
+    assert refused_at(guides["hermes"], [*tokenizer.encode(text)[0], tokenizer.eos_id]) is None
+    listed = '<tool_call>[{"name": "now", "arguments": {}}]</tool_call>'
+    assert refused_at(guides["hermes"], [*tokenizer.encode(listed)[0], tokenizer.eos_id]) is None
 
 
-def test_the_state_after_a_token_allows_what_the_bytes_allow(guide, vocabulary):
-    """The search over sorted texts and the short cuts find what trying every token finds."""
-    names = guide.names
-    for seed in range(20):
-        rng, state = random.Random(seed), START
+def test_a_reply_may_not_end_where_a_name_is_due(guides, tokenizer):
+    starts = {
+        "python": ("", " ", "get", "get(", "get(city", "get(city='a',"),
+        "hermes": ("<tool_call>", '<tool_call>{"name": "now', '<tool_call>{"name": "now"'),
+        "llama_json": ("", '{"name": "get", "parameters": {"city": 1,'),
+    }
+    for style, texts in starts.items():
+        for text in texts:
+            ids = tokenizer.encode(text)[0]
+            assert refused_at(guides[style], [*ids, tokenizer.eos_id]) == len(ids)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_short_cuts_allow_what_trying_every_token_allows(guides, vocabulary, style):
+    guide = guides[style]
+    beginning = cut_at_random(vocabulary, "<tool_call>", 0) if style == "hermes" else []
+    for seed in range(15):
+        rng, state = random.Random(seed), guide.start
+        for token in beginning:
+            state = guide.advance(state, token)
         for _ in range(12):
             allowed = guide.allowed(state)
             if allowed is None:
                 break
-            expected = []
+            found = []
             for token in vocabulary.order:
                 after = state
                 for byte in vocabulary.texts[token]:
-                    after = after and step(after, byte, names)
+                    after = after and guide.grammar.step(after, byte)
                 if token not in guide.stop_ids:
                     assert allowed[token] == (after is not None)
-                    expected += [token] * (after is not None)
-            state = guide.advance(state, rng.choice(expected))
+                    found += [token] * (after is not None)
+            state = guide.advance(state, rng.choice(found))
 
 
-def check(text):
+def check(text, style="python"):
     """Return whether a reply holds calls, all of which must keep to the tools."""
     try:
-        calls = parse_calls(text)
+        calls = parse_calls(text, style)
     except CallSyntaxError:
         return False
     for call in calls:
@@ -133,12 +177,22 @@ def check(text):
     return True
 
 
-def test_random_writers_make_no_other_calls(guide, vocabulary, tokenizer):
-    likely = [i for i in vocabulary.order if vocabulary.texts[i] in b"1 , ) ' = \n ( x".split(b" ")]
+LIKELY = {"python": "1 , ) ' = \n ( x", "hermes": '1 , " } :', "llama_json": '1 , " } : ;'}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_random_writers_make_no_other_calls(guides, vocabulary, tokenizer, style):
+    guide = guides[style]
+    texts = LIKELY[style].encode().split(b" ")
+    likely = [i for i in vocabulary.order if vocabulary.texts[i] in texts]
     found = 0
-    for seed in range(300):
+    for seed in range(200):
         rng, state, ids = random.Random(seed), guide.start, []
-        while len(ids) < 60:
+        if style == "hermes":
+            ids = cut_at_random(vocabulary, "<tool_call>", seed)
+            for token in ids:
+                state = guide.advance(state, token)
+        while len(ids) < 80:
             allowed = guide.allowed(state)
             allowed = np.ones(len(vocabulary.texts), bool) if allowed is None else allowed
             if allowed[tokenizer.eos_id] and rng.random() < 0.15:
@@ -149,8 +203,9 @@ def test_random_writers_make_no_other_calls(guide, vocabulary, tokenizer):
             if token != tokenizer.eos_id:
                 ids.append(token)
                 state = guide.advance(state, token)
-        found += check(tokenizer.decode(ids, keep_control=True))
-    assert found > 30
+        text = tokenizer.decode(ids, keep_control=True)
+        found += check(text + "</tool_call>" if style == "hermes" else text, style)
+    assert found > 10
 
 
 def test_a_random_model_names_nothing_else(tokenizer, vocabulary, guide):
@@ -221,6 +276,8 @@ def test_tokens_that_show_blanks_and_bytes_are_read_as_text():
 def test_what_cannot_be_constrained_is_refused(vocabulary):
     with pytest.raises(ValueError, match="no tool is offered whose name a Python call"):
         make_guide(vocabulary, (ToolSpec("two words"),), ())
+    with pytest.raises(ValueError, match="no tool is offered"):
+        make_guide(vocabulary, (), (), "hermes")
     texts = (b"n", b"o", b"w", b"(", b")", b"now")
     few = Vocabulary(texts, (3, 4, 0, 5, 1, 2))
     with pytest.raises(ValueError, match="no token for '=' alone"):

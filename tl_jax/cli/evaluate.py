@@ -11,8 +11,9 @@ finish and ask_to_user is not compared, as in RoTBench; the calls of other tools
 values are compared, are therefore counted apart. RoTBench is scored twice, once by the rule of its
 released evaluator, for which a call without arguments is never right.
 
-With config.evaluate.constrained the model can only name offered tools and declared parameters, and
-begins every reply with a call. The host is then asked before every token, which is slower.
+With config.evaluate.constrained the model can only name offered tools and declared parameters; in
+call styles without a mark it begins every reply with a call. The host is then asked before every
+token, which is slower.
 """
 
 from __future__ import annotations

@@ -185,20 +185,21 @@ class Workspace:
         """Return what makes, of the tools of a prompt, the guide that holds a reply to them.
 
         Raises:
-          ConfigError: The template writes calls in another style than Python's; or, when the
-            guide is made, no call of a tool can be written.
+          ConfigError: The template's call style cannot be followed; or, when the guide is made,
+            no call of a tool can be written.
         """
-        if self.call_style not in constraints.STYLES:
+        style = self.call_style
+        if style not in constraints.STYLES:
             raise ConfigError(
-                "config.evaluate.constrained holds Python calls only to their tools; "
-                f"config.data.template {self.config.data.template!r} writes {self.call_style} "
-                "calls, so set it to False"
+                f"config.evaluate.constrained holds {', '.join(constraints.STYLES)} calls to their "
+                f"tools; config.data.template {self.config.data.template!r} writes {style} calls, "
+                "so set it to False"
             )
         vocabulary = constraints.read_vocabulary(self.tokenizer, self.model.vocab_size)
 
         def make(tools: Sequence[ToolSpec]) -> Guide:
             try:
-                return constraints.make_guide(vocabulary, tools, self.stop_ids)
+                return constraints.make_guide(vocabulary, tools, self.stop_ids, style)
             except ValueError as error:
                 raise ConfigError(f"config.evaluate.constrained: {error}") from error
 

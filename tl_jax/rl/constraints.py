@@ -1,11 +1,9 @@
 """Constrained decoding: a call can only name an offered tool and its declared parameters.
 
-The reply is followed byte by byte through the grammar of Python calls. Where a name stands, only
+The reply is followed byte by byte through the grammar of its call style. Where a name stands, only
 tokens are allowed whose text goes on with an allowed name, whatever the tokenizer: a part of a
-name, a whole one, or one that reaches over its end, such as ``weather(city``. Inside a value, and
-after a text that can no longer be a call, every token is allowed that does not bring a wrong name
-with it. A Python call has no mark in front of it, so a constrained reply begins with a call: plain
-text cannot be told from the start of a name.
+name, a whole one, or one that reaches over its end, such as ``weather(city``. Elsewhere every token
+is allowed that does not bring a wrong name with it.
 
 Nothing is learned here about values: types, required parameters and the end of the call stay with
 the model. A parameter is offered once per call, as no parser takes it twice.
@@ -18,123 +16,19 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.calls.python_style import NAME_PATTERN
 from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.rl import json_names
+from tl_jax.rl.json_names import JsonNames
+from tl_jax.rl.python_names import FREE, PythonNames, State, python_names
 
-STYLES = ("python",)
+STYLES = ("python", *json_names.STYLES)
 """Call styles that can be constrained."""
 
-Names = tuple[tuple[bytes, tuple[bytes, ...]], ...]
-"""Tools and their parameters."""
-
-_NAME = re.compile(NAME_PATTERN)
-_BLANK, _SAME_LINE = b" \t\r\n", b" \t"
 _REMEMBERED = 512  # sets of allowed tokens
-
-
-class State(NamedTuple):
-    """Where in the reply the next byte stands.
-
-    Attributes:
-      kind: ``before`` a call, in its ``name``, ``opening`` bracket due, ``key`` due, in the
-        ``keyname``, ``equals`` due, in a ``value``, ``after`` a call on its line, or ``free``.
-      tool: Number of the tool, from ``opening`` to ``value``.
-      used: Numbers of its parameters so far.
-      text: Of the name so far.
-      depth: Open brackets in the value.
-      quote: The quote of the open string in the value, or 0.
-      escaped: Whether the last byte was the backslash of an escape.
-      ended: Whether a whole call stands before.
-    """
-
-    kind: str
-    tool: int = -1
-    used: frozenset[int] = frozenset()
-    text: bytes = b""
-    depth: int = 0
-    quote: int = 0
-    escaped: bool = False
-    ended: bool = False
-
-
-START, FREE = State("before"), State("free")
-_MAY_END = ("value", "after", "free")
-
-
-def step(state: State, byte: int, names: Names) -> State | None:
-    """Return the state after one more byte of the reply, or None if it spells no allowed name."""
-    kind = state.kind
-    if kind == "free":
-        return state
-    if kind == "value":
-        return _in_value(state, byte)
-    if kind == "after":
-        if byte == ord("\n"):
-            return State("before", ended=True)
-        return state if byte in _BLANK else FREE
-    if kind == "before":
-        return state if byte in _BLANK else _in_name(State("name"), byte, names)
-    if kind == "name":
-        return _in_name(state, byte, names)
-    if kind == "opening":
-        if byte == ord("("):
-            return State("key", state.tool)
-        return state if byte in _SAME_LINE else None
-    if kind == "key":
-        if byte in _BLANK:
-            return state
-        if byte == ord(")"):
-            return State("after")
-        return _in_key(state._replace(kind="keyname"), byte, names)
-    if kind == "keyname":
-        return _in_key(state, byte, names)
-    if byte == ord("="):
-        return state._replace(kind="value")
-    return state if byte in _BLANK else None
-
-
-def _in_name(state: State, byte: int, names: Names) -> State | None:
-    text = state.text + bytes([byte])
-    if any(name.startswith(text) for name, _ in names):
-        return state._replace(text=text)
-    tool = next((i for i, (name, _) in enumerate(names) if name == state.text), None)
-    return None if tool is None else step(State("opening", tool), byte, names)
-
-
-def _in_key(state: State, byte: int, names: Names) -> State | None:
-    text = state.text + bytes([byte])
-    keys = {i: key for i, key in enumerate(names[state.tool][1]) if i not in state.used}
-    if any(key.startswith(text) for key in keys.values()):
-        return state._replace(text=text)
-    number = next((i for i, key in keys.items() if key == state.text), None)
-    if number is None:
-        return None
-    return step(State("equals", state.tool, state.used | {number}), byte, names)
-
-
-def _in_value(state: State, byte: int) -> State:
-    if state.escaped:
-        return state._replace(escaped=False)
-    if state.quote:
-        if byte == ord("\\"):
-            return state._replace(escaped=True)
-        return state._replace(quote=0) if byte == state.quote else state
-    if byte in b"'\"":
-        return state._replace(quote=byte)
-    if byte in b"([{":
-        return state._replace(depth=state.depth + 1)
-    if byte in b")]}":
-        if state.depth:
-            return state._replace(depth=state.depth - 1)
-        return State("after") if byte == ord(")") else state
-    if byte == ord(",") and not state.depth:
-        return State("key", state.tool, state.used)
-    return state
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,22 +42,21 @@ class Vocabulary:
 
     texts: tuple[bytes, ...]
     order: tuple[int, ...]
+    _holding: dict[bytes, list[int]] = dataclasses.field(default_factory=dict, repr=False)
 
     @functools.cached_property
     def sorted_texts(self) -> list[bytes]:
         return [self.texts[i] for i in self.order]
 
     @functools.cached_property
-    def ending_a_value(self) -> list[int]:
-        return [i for i in self.order if b"," in self.texts[i] or b")" in self.texts[i]]
-
-    @functools.cached_property
-    def ending_a_line(self) -> list[int]:
-        return [i for i in self.order if b"\n" in self.texts[i]]
-
-    @functools.cached_property
     def alphabet(self) -> frozenset[bytes]:
         return frozenset(text for text in self.texts if len(text) <= 4)
+
+    def holding(self, some: bytes) -> list[int]:
+        """Return the tokens with any of some bytes in their text."""
+        if some not in self._holding:
+            self._holding[some] = [i for i in self.order if not set(some).isdisjoint(self.texts[i])]
+        return self._holding[some]
 
 
 def read_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
@@ -216,21 +109,21 @@ class CallGuide:
 
     Attributes:
       vocabulary: Of the model's tokenizer.
-      names: The tools and their parameters.
+      grammar: Of the calls.
       stop_ids: Tokens that end a reply; not allowed where a name is due.
     """
 
     vocabulary: Vocabulary
-    names: Names
+    grammar: PythonNames | JsonNames
     stop_ids: tuple[int, ...]
 
     @property
     def start(self) -> State:
-        return START
+        return self.grammar.start
 
     def advance(self, state: State, token: int) -> State:
         """Return the state after an allowed token."""
-        after = _after(state, self.vocabulary.texts[token], self.names)
+        after = _after(self.grammar, state, self.vocabulary.texts[token])
         assert after is not None
         return after
 
@@ -240,64 +133,65 @@ class CallGuide:
 
 
 def make_guide(
-    vocabulary: Vocabulary, tools: Sequence[ToolSpec], stop_ids: tuple[int, ...]
+    vocabulary: Vocabulary,
+    tools: Sequence[ToolSpec],
+    stop_ids: tuple[int, ...],
+    style: str = "python",
 ) -> CallGuide:
     """Build the guide for the tools of a prompt.
 
-    Names that no Python call can be written with are left out.
+    Args:
+      vocabulary: Of the model's tokenizer.
+      tools: Those of the prompt.
+      stop_ids: Tokens that end a reply.
+      style: One of ``STYLES``.
 
     Raises:
-      ValueError: No tool remains, or the tokenizer cannot spell a name.
+      ValueError: No tool can be called, or the tokenizer cannot spell a call.
     """
-    names = tuple(
-        (tool.name.encode(), tuple(p.name.encode() for p in tool.parameters if _writable(p.name)))
-        for tool in tools
-        if _writable(tool.name)
-    )
-    if not names:
-        raise ValueError("no tool is offered whose name a Python call can be written with")
+    grammar: PythonNames | JsonNames
+    grammar = python_names(tools) if style == "python" else json_names.json_names(tools, style)
     # With a token for every character no state is a dead end.
-    characters = {c for name, keys in names for text in (name, *keys) for c in text.decode()}
-    for character in sorted(characters | set("(=)")):
+    spelt = {c for name, keys in grammar.names for text in (name, *keys) for c in text.decode()}
+    for character in sorted(spelt | set(grammar.needed)):
         text = character.encode()
-        single = (bytes([byte]) for byte in text)
         alphabet = vocabulary.alphabet
-        if text not in alphabet and not all(byte in alphabet for byte in single):
+        if text not in alphabet and not all(bytes([byte]) in alphabet for byte in text):
             raise ValueError(f"this tokenizer has no token for {character!r} alone")
-    return CallGuide(vocabulary, names, stop_ids)
+    return CallGuide(vocabulary, grammar, stop_ids)
 
 
-def _writable(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
-
-
-def _after(state: State | None, text: bytes, names: Names) -> State | None:
+def _after(grammar: PythonNames | JsonNames, state: State | None, text: bytes) -> State | None:
     for byte in text:
         if state is None or state == FREE:
             break
-        state = step(state, byte, names)
+        state = grammar.step(state, byte)
     return state
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
 def _allowed(guide: CallGuide, state: State) -> np.ndarray:
-    vocabulary, names = guide.vocabulary, guide.names
-    if state.kind in ("value", "after"):
-        # Other tokens cannot lead to a name.
-        turns = vocabulary.ending_a_value if state.kind == "value" else vocabulary.ending_a_line
-        allowed = np.ones(len(vocabulary.texts), bool)
-        for token in turns:
-            allowed[token] = _after(state, vocabulary.texts[token], names) is not None
-    else:
+    vocabulary, grammar = guide.vocabulary, guide.grammar
+    turns = grammar.turns(state)
+    if turns is None:
         allowed = np.zeros(len(vocabulary.texts), bool)
-        allowed[_spelling(vocabulary, names, state, 0, 0, len(vocabulary.order))] = True
-    allowed[list(guide.stop_ids)] = state.kind in _MAY_END or state.ended
+        allowed[_spelling(vocabulary, grammar, state, 0, 0, len(vocabulary.order))] = True
+    else:
+        allowed = np.ones(len(vocabulary.texts), bool)
+        for token in vocabulary.holding(turns):
+            allowed[token] = _after(grammar, state, vocabulary.texts[token]) is not None
+    allowed[list(guide.stop_ids)] = grammar.may_end(state)
     allowed.flags.writeable = False
     return allowed
 
 
 def _spelling(
-    vocabulary: Vocabulary, names: Names, state: State, size: int, low: int, high: int
+    vocabulary: Vocabulary,
+    grammar: PythonNames | JsonNames,
+    state: State,
+    size: int,
+    low: int,
+    high: int,
 ) -> list[int]:
     """Return the allowed ones of the tokens ``order[low:high]``.
 
@@ -310,12 +204,12 @@ def _spelling(
         low += 1
     while low < high:
         start = texts[low][: size + 1]
-        # The last text that may begin so is followed by as many of the greatest byte as you like.
+        # Behind the texts that begin so; no token is a run of the greatest byte.
         end = bisect.bisect_right(texts, start + b"\xff" * 64, low, high)
-        after = step(state, start[-1], names)
+        after = grammar.step(state, start[-1])
         if after == FREE:
             found.extend(vocabulary.order[low:end])
         elif after is not None:
-            found.extend(_spelling(vocabulary, names, after, size + 1, low, end))
+            found.extend(_spelling(vocabulary, grammar, after, size + 1, low, end))
         low = end
     return found
