@@ -96,7 +96,10 @@ CHAINS = {
     ],
     "convert": [("names", "from_hf"), ("names", "to_hf"), ("hf_directory", "from_hf")],
     "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
-    "rl": [("sampler", "advantages", "rollout")],
+    "rl": [
+        ("choice", "decoding", "sampler", "advantages", "rollout"),
+        ("python_names", "json_names", "constraints", "rollout"),
+    ],
     "evaluate": [("scores", "rotbench", "runner")],
     "report": [("read", "figures", "run"), ("html", "run"), ("mae", "run"), ("html", "sample")],
 }

@@ -242,6 +242,9 @@ class RewardConfig:
 class PpoConfig:
     """Reward training: rollouts, advantages and the clipped losses.
 
+    Rollouts sample from the ``top_k`` most likely tokens (0: all) and of those from the smallest
+    set with the probability ``top_p``.
+
     ``kl``: the divergence from the supervised model is taken off the reward token by token
     (``"reward_k1"``), or is a loss of its own (``"loss_k2"``, ``"loss_k3"``); ``kl_coef`` is its
     price, which with a ``kl_target`` above 0 follows the divergence measured, in nats per token.
@@ -268,6 +271,7 @@ class PpoConfig:
     max_prompt_length: int = positive(896)
     max_new_tokens: int = positive(64)
     temperature: float = not_negative(1.0)
+    top_k: int = not_negative(0)
     top_p: float = number(1.0, above=0, most=1)
     kl: str = choice("reward_k1", "loss_k2", "loss_k3", default="reward_k1")
     kl_coef: float = not_negative(0.1)
@@ -313,12 +317,18 @@ class EvaluateConfig:
     Of the embedded world, ``synthetic_trajectories`` held-out dialogues each are scored with seen
     tools, with seen tools in new wordings, and with unseen tools (0: none). ``rotbench_path`` is
     RoTBench's first-turn file (empty: not scored). ``max_tasks`` caps every set (0: no cap).
+
+    A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
+    ``constrained`` lets the model name offered tools and declared parameters only.
+    ``tl-jax generate`` reads ``max_new_tokens`` and these two.
     """
 
     batch_size: int = positive(32)
     max_new_tokens: int = positive(96)
     max_prompt_length: int = positive(1024)
     max_tasks: int = not_negative(0)
+    stop_strings: tuple[str, ...] = ()
+    constrained: bool = False
     synthetic_trajectories: int = not_negative(80)
     rotbench_path: str = ""
 

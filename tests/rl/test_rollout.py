@@ -17,6 +17,7 @@ from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rl
 from tl_jax.rl import sampler
+from tl_jax.rl.choice import SampleConfig
 from tl_jax.rl.sampler import Generation
 
 MODEL = ModelConfig(
@@ -79,7 +80,7 @@ def logprob_step():
 @pytest.fixture(scope="module")
 def sample():
     return sampler.make_sampler(
-        MODEL, sampler.SampleConfig(PPO.max_new_tokens, PPO.temperature, stop_ids=(EOS, 9, 30, 40))
+        MODEL, SampleConfig(PPO.max_new_tokens, PPO.temperature, stop_ids=(EOS, 9, 30, 40))
     )
 
 

@@ -25,9 +25,9 @@ from tl_jax.models import critic as critic_lib
 from tl_jax.parallel import processes, sharding
 from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
+from tl_jax.rl.choice import scoring_temperature
 from tl_jax.rl.gold import with_gold
 from tl_jax.rl.prompts import StoredPrompts, choose_prompts, minibatches
-from tl_jax.rl.sampler import scoring_temperature
 from tl_jax.settings import ConfigError
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
@@ -195,7 +195,7 @@ def make_advance(
     temperature = scoring_temperature(ppo.temperature)
     prompts = usable_prompts(workspace)
     prompt_length = -(-prompts.longest // 64) * 64
-    sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p)
+    sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k)
     logprob_step = rollout_lib.make_logprob_step(
         model, temperature=temperature, chunk=config.train.ce_chunk
     )

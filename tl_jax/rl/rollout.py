@@ -21,7 +21,8 @@ from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import kl_estimates
 from tl_jax.rewards import rules, taxonomy
 from tl_jax.rl import advantages
-from tl_jax.rl.sampler import Generation, Sampler, bucket_length, generate, scoring_temperature
+from tl_jax.rl.choice import scoring_temperature
+from tl_jax.rl.sampler import Generation, Sampler, bucket_length, generate, reply_text
 from tl_jax.types import Batch, Params
 
 LogprobStep = Callable[[Params, Batch], tuple[jax.Array, jax.Array, jax.Array]]
@@ -216,8 +217,7 @@ def score_samples(
     Raises:
       ValueError: A prompt without exactly one gold call, by the published reward.
     """
-    ids = [generation.ids[: -1 if generation.finished else None] for generation in generations]
-    replies = [tokenizer.decode(reply, keep_control=True) for reply in ids]
+    replies = [reply_text(generation, tokenizer) for generation in generations]
     rewards = rules.score_batch(
         [reply_call_text(reply, call_style) for reply in replies],
         [rules.Parallel(prompt.golds) for prompt in prompts],
