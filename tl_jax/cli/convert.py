@@ -29,7 +29,7 @@ from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
 from tl_jax.convert import from_hf, gguf, hf_directory, hub, to_hf
-from tl_jax.data.template_trial import FALLBACK, TEMPLATES, open_template
+from tl_jax.data.template_trial import OWN, TEMPLATES, open_template
 from tl_jax.models import registry
 from tl_jax.parallel import processes
 from tl_jax.report.model_card import Exported, conversion_card, model_card
@@ -112,25 +112,28 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
 def export(workspace: Workspace, request: Request, console: Console) -> Path:
     """Write the newest model of the run as a Hugging Face directory and return its path.
 
-    A model trained with a chat template is told which tokens end its replies; where the template
-    is not its own, it takes it along. With several processes all must call this; the first writes.
+    A model trained with a chat template is told which tokens end its replies, and takes along the
+    template that it was trained with: none, if it was trained on another text form. With several
+    processes all must call this; the first writes.
     """
     _, target = _ends(workspace, request)
-    name = workspace.config.data.template
+    name, phase = workspace.config.data.template, workspace.newest_phase()
     template = open_template(name, workspace.tokenizer) if name in TEMPLATES else None
+    kept = name == OWN or (phase == "before" and template is None)
+    chat_template = None if kept else template.source if template else ""
     with (
         jax.set_mesh(workspace.mesh),
         _ending_in_order(),
         _progress("export", console) as on_tensor,
     ):
         to_hf.save(
-            workspace.params(workspace.newest_phase()),
+            workspace.params(phase),
             target,
             config=workspace.model,
             source=workspace.model_dir,
             dtype=request.dtype,
             generation={"eos_token_id": list(template.stop_ids)} if template else None,
-            chat_template=template.source if template and name == FALLBACK else "",
+            chat_template=chat_template,
             readme=_card(workspace, request.dtype),
             overwrite=request.force,
             on_tensor=on_tensor,

@@ -25,6 +25,7 @@ SHARD_BYTES = 2 * 1024**3
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,8 +34,7 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
+    *_TEMPLATE_FILES,
 )
 
 
@@ -210,12 +210,26 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         shutil.rmtree(stale)
 
 
-def copy_tokenizer(source: str | Path, target: Path) -> None:
-    """Copy the tokenizer and chat template files that ``source`` has."""
+def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | None = None) -> None:
+    """Copy the tokenizer files that ``source`` has.
+
+    Args:
+      source: Directory to copy from.
+      target: Directory to copy to.
+      chat_template: Takes the place of the chat template of ``source``, wherever that stands;
+        empty leaves it out, None keeps it.
+    """
     for name in _TOKENIZER_FILES:
         file = Path(source) / name
-        if file.is_file():
+        if file.is_file() and (chat_template is None or name not in _TEMPLATE_FILES):
             shutil.copyfile(file, target / name)
+    settings_file = target / "tokenizer_config.json"
+    if chat_template is not None and settings_file.is_file():
+        settings = read_json(settings_file)
+        if settings.pop("chat_template", None) is not None:
+            write_json(settings_file, settings)
+    if chat_template:
+        (target / _TEMPLATE_FILES[0]).write_text(chat_template, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

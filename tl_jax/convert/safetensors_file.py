@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +64,16 @@ def write(
     """
     digest = hashlib.sha256()
     with path.open("xb") as file:
-        for part in itertools.chain([_header(tensors, dtype)], _blocks(tensors, dtype, on_tensor)):
+
+        def put(part: bytes | np.ndarray) -> None:
             file.write(part)
             digest.update(part)
+
+        put(_header(tensors, dtype))
+        for name, tensor in tensors.items():
+            # Not held by a variable: it would stay in memory while the next one is read.
+            put(_values(name, tensor, dtype))
+            on_tensor()
         file.flush()
         os.fsync(file.fileno())
         if hasattr(os, "posix_fadvise"):
@@ -95,12 +101,9 @@ def _header(tensors: Mapping[str, Writable], dtype: str) -> bytes:
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
-def _blocks(
-    tensors: Mapping[str, Writable], dtype: str, on_tensor: Callable[[], None]
-) -> Iterator[np.ndarray]:
-    for name, tensor in tensors.items():
-        block = np.ascontiguousarray(tensor.read(), dtype=DTYPES[dtype])
-        if block.shape != tensor.shape:
-            raise ValueError(f"{name} has shape {block.shape}, announced was {tensor.shape}")
-        yield block.reshape(-1).view(np.uint8)
-        on_tensor()
+def _values(name: str, tensor: Writable, dtype: str) -> np.ndarray:
+    """Return a tensor's values as bytes."""
+    block = np.ascontiguousarray(tensor.read(), dtype=DTYPES[dtype])
+    if block.shape != tensor.shape:
+        raise ValueError(f"{name} has shape {block.shape}, announced was {tensor.shape}")
+    return block.reshape(-1).view(np.uint8)

@@ -29,7 +29,7 @@ def save(
     dtype: str = "float32",
     max_shard_bytes: int = hf_directory.SHARD_BYTES,
     generation: Mapping[str, Any] | None = None,
-    chat_template: str = "",
+    chat_template: str | None = None,
     readme: str = "",
     overwrite: bool = False,
     on_tensor: Callable[[int, int], None] | None = None,
@@ -52,7 +52,8 @@ def save(
       max_shard_bytes: Size limit of one safetensors file.
       generation: Entries for ``generation_config.json``, over those of ``source``. The token ids
         among them also go into a ``config.json`` that does not come from ``source``.
-      chat_template: Chat template to write in place of that of ``source``.
+      chat_template: Chat template to write in place of that of ``source``; empty leaves it out,
+        None keeps it.
       readme: Model card to write as ``README.md``.
       overwrite: Replace ``path`` if it exists.
       on_tensor: Told how many tensors are written, and of how many.
@@ -91,11 +92,9 @@ def save(
         )
         if directory is not None:
             if source is not None:
-                hf_directory.copy_tokenizer(source, directory)
-            texts = {"chat_template.jinja": chat_template, "README.md": readme}
-            for name, text in texts.items():
-                if text:
-                    (directory / name).write_text(text, encoding="utf-8")
+                hf_directory.copy_tokenizer(source, directory, chat_template=chat_template)
+            if readme:
+                (directory / "README.md").write_text(readme, encoding="utf-8")
             if settings:
                 hf_directory.write_json(directory / "generation_config.json", settings)
             # Last, so that a directory without it is known to be unfinished.

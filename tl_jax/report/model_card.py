@@ -74,7 +74,7 @@ def model_card(config: RunConfig, model: Exported) -> str:
 
 def conversion_card(source: str, dtype: str, *, base_id: str = "", base_commit: str = "") -> str:
     """Return the text of ``README.md`` for a model that only changed its form."""
-    model = Exported(Path(source).name, "before", 0, dtype, "", base_id, base_commit)
+    model = Exported(base_id or Path(source).name, "before", 0, dtype, "", base_id, base_commit)
     text = f"{_base(source, model)} Converted by `tl_jax` to {dtype} safetensors, not trained."
     return "\n\n".join([_front_matter(model), f"# {model.name}", text]) + "\n"
 
