@@ -13,15 +13,17 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file
 
-from tl_jax.cli import convert
+from tl_jax.cli import convert, plan, prepare
 from tl_jax.cli.convert import Request
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ModelSourceConfig, RunConfig
-from tl_jax.convert import from_hf, names, to_hf
+from tl_jax.convert import from_hf, hub, names, to_hf
 from tl_jax.data.tokenizer import load_tokenizer
 from tl_jax.models import functional, registry
 from tl_jax.settings import ConfigError
 from tl_jax.train import checkpoint
+
+COMMIT = "c" * 40
 
 
 def leaves(params):
@@ -111,6 +113,45 @@ def test_a_converted_model_keeps_its_card_or_gets_one(model_dir, tmp_path, conso
     card.write_text("My model.")
     convert.main(None, console, Request(str(tmp_path / "a"), str(tmp_path / "b")))
     assert (tmp_path / "b" / "README.md").read_text() == "My model."
+
+
+def test_a_model_of_the_hub_is_converted_and_named(model_dir, tmp_path, console, monkeypatch):
+    fetched = tmp_path / "cache" / COMMIT
+    shutil.copytree(model_dir, fetched)
+    monkeypatch.setattr(hub, "_snapshot", lambda name, revision, files: fetched)
+    convert.main(None, console, Request("someone/tiny@v1", str(tmp_path / "a")))
+    assert f"source: someone/tiny@{COMMIT}" in console.file.getvalue()
+    assert "base_model: someone/tiny\n" in (tmp_path / "a" / "README.md").read_text()
+    source, found = (leaves(from_hf.load(path)) for path in (model_dir, tmp_path / "a"))
+    assert all(found[path].tobytes() == leaf.tobytes() for path, leaf in source.items())
+
+
+def test_a_run_pins_its_model_of_the_hub(model_dir, tmp_path, console, monkeypatch):
+    fetched = tmp_path / "cache" / COMMIT
+    shutil.copytree(model_dir, fetched)
+    asked = []
+    monkeypatch.setattr(hub, "_snapshot", lambda *what: asked.append(what[:2]) or fetched)
+    run = RunConfig(str(tmp_path / "run"), model=ModelSourceConfig(path="someone/pinned-model"))
+    workspace = Workspace(run)
+    assert workspace.hub_model is None and not workspace.model_dir.exists()
+    assert plan.planned_model(workspace) == model_of(fetched)
+    assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
+
+    prepare.make_model(workspace, console)
+    assert f"uses someone/pinned-model at commit {COMMIT}" in console.file.getvalue()
+    assert workspace.model_dir == fetched
+    assert workspace.model == model_of(fetched)
+    prepare.make_model(Workspace(run), console)
+    assert asked == [("someone/pinned-model", "main")] * 2 + [("someone/pinned-model", COMMIT)]
+
+    convert.export(workspace, Request(), console)
+    assert COMMIT in (tmp_path / "run" / "export" / "README.md").read_text()
+
+
+def model_of(path):
+    """Return the architecture as a run with default settings computes it."""
+    source = ModelSourceConfig()
+    return registry.read_config(path, remat=source.remat, attention=source.attention)
 
 
 def test_a_target_that_holds_the_source_is_never_replaced(model_dir, tmp_path, console):
