@@ -73,15 +73,15 @@ class StoredParam:
     dtype: np.dtype
 
     def __getitem__(self, layer: int) -> np.ndarray:
-        return self._part((slice(layer, layer + 1), *_whole(self.shape[1:])))[0]
+        name, index = self.entry.layer_name(layer), _whole(self.shape[1:])
+        block = _block(self.files, name, self.entry.transpose, index)
+        self.files.release()
+        return block.astype(self.dtype, copy=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self._part(_whole(self.shape)).astype(dtype or self.dtype, copy=False)
-
-    def _part(self, index: Index) -> np.ndarray:
-        block = _read(self.files, self.entry, self.shape, self.dtype, index)
+        block = _read(self.files, self.entry, self.shape, self.dtype, _whole(self.shape))
         self.files.release()
-        return block
+        return block.astype(dtype or self.dtype, copy=False)
 
 
 def stored_params(files: TensorFiles, config: ModelConfig) -> Params:
