@@ -103,6 +103,9 @@ def test_progress_is_shown(model_dir, tmp_path, console):
     convert.main(None, console, Request(str(model_dir), str(tmp_path / "m")))
     total = len(load_file(tmp_path / "m" / "model.safetensors"))
     assert f"convert {total}/{total}" in console.file.getvalue()
+    convert.main(None, console, Request(str(model_dir), str(tmp_path / "o"), orbax=True))
+    total = len(leaves(from_hf.load(model_dir)))
+    assert f"convert {total}/{total}" in console.file.getvalue()
 
 
 def test_a_converted_model_keeps_its_card_or_gets_one(model_dir, tmp_path, console):

@@ -186,7 +186,7 @@ def _convert(request: Request, console: Console) -> Path:
         if base:
             console.print(f"source: {where}", markup=False)
         if request.orbax:
-            _to_orbax(source, where, target, request)
+            _to_orbax(source, where, target, request, on_tensor)
         else:
             config = registry.read_config(source, param_dtype=request.dtype)
             name, commit = (base.id, base.commit) if base else ("", "")
@@ -210,8 +210,10 @@ def _source_card(source: Path) -> str:
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
-def _to_orbax(source: Path, where: str, target: Path, request: Request) -> None:
-    params = from_hf.load(source, param_dtype=request.dtype)
+def _to_orbax(
+    source: Path, where: str, target: Path, request: Request, on_param: Callable[[int, int], None]
+) -> None:
+    params = from_hf.load(source, param_dtype=request.dtype, on_param=on_param)
     with (
         hf_directory.new_directory(target, overwrite=request.force) as draft,
         Checkpoints(draft, every_steps=1, keep=1) as checkpoints,

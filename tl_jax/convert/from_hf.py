@@ -23,7 +23,11 @@ Index = tuple[slice, ...]
 
 
 def load(
-    path: str | Path, mesh: jax.sharding.Mesh | None = None, *, param_dtype: str = "float32"
+    path: str | Path,
+    mesh: jax.sharding.Mesh | None = None,
+    *,
+    param_dtype: str = "float32",
+    on_param: Callable[[int, int], None] | None = None,
 ) -> Params:
     """Load the parameters of a LLaMA checkpoint in safetensors form.
 
@@ -33,6 +37,7 @@ def load(
       path: Directory with ``config.json`` and (sharded) safetensors files.
       mesh: Devices to place the parameters on; None puts them on the default device.
       param_dtype: Type of the parameters, ``"float32"`` or ``"bfloat16"``.
+      on_param: Told how many parameters are loaded, and of how many.
 
     Returns:
       Nested dict of arrays, as ``functional.init`` returns it.
@@ -48,8 +53,9 @@ def load(
     if mesh is not None:
         shardings = dict(names.flatten(sharding_lib.param_shardings(abstract, mesh)))
     params = {}
+    declared = list(names.flatten(abstract))
     with open_files(path) as files:
-        for leaf_path, info in names.flatten(abstract):
+        for leaf_path, info in declared:
             shape = info.shape
             read = functools.partial(_read, files, names.TABLE[leaf_path], shape, dtype)
             if mesh is None:
@@ -60,6 +66,8 @@ def load(
                     shape, shardings[leaf_path], _once(read)
                 )
             files.release()
+            if on_param is not None:
+                on_param(len(params), len(declared))
     return names.unflatten(params)
 
 

@@ -85,7 +85,9 @@ def pin(text: str, run_dir: str | Path) -> HubModel:
     model = fetch(text)
     record = {"id": model.id, "revision": model.revision, "commit": model.commit}
     Path(run_dir).mkdir(parents=True, exist_ok=True)
-    hf_directory.write_json(Path(run_dir) / PIN, record)
+    draft = Path(run_dir) / f"{PIN}.tmp"
+    hf_directory.write_json(draft, record)
+    draft.replace(Path(run_dir) / PIN)
     return model
 
 
