@@ -94,14 +94,26 @@ CHAINS = {
         ("assignment", "rules"),
         ("no_call", "rules"),
     ],
-    "convert": [("names", "from_hf"), ("names", "to_hf"), ("hf_directory", "from_hf")],
+    "convert": [
+        ("names", "from_hf"),
+        ("names", "to_hf"),
+        ("safetensors_file", "hf_directory", "from_hf"),
+        ("hf_directory", "to_hf"),
+        ("hf_directory", "hub"),
+    ],
     "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
     "rl": [
         ("choice", "decoding", "sampler", "advantages", "rollout"),
         ("python_names", "json_names", "constraints", "rollout"),
     ],
     "evaluate": [("scores", "rotbench", "runner")],
-    "report": [("read", "figures", "run"), ("html", "run"), ("mae", "run"), ("html", "sample")],
+    "report": [
+        ("read", "figures", "run"),
+        ("html", "run"),
+        ("mae", "run"),
+        ("html", "sample"),
+        ("mae", "model_card"),
+    ],
 }
 
 WITHOUT_JAX = ("calls", "data", "rewards")

@@ -68,9 +68,11 @@ class ModelConfig:
 class ModelSourceConfig:
     """Where the initial model comes from.
 
-    ``path`` is a Hugging Face directory, a ``.gguf`` file, ``"embedded"`` (the small base model
-    shipped with the package) or ``"scratch"`` (random weights with the sizes below and a
-    byte-level BPE tokenizer trained on the data at prepare time).
+    ``path`` is a Hugging Face directory, the id of a model on the Hub (``organisation/name`` or
+    ``organisation/name@revision``; the run keeps to the commit it stood for at first), a ``.gguf``
+    file, ``"embedded"`` (the small base model shipped with the package) or ``"scratch"`` (random
+    weights with the sizes below and a byte-level BPE tokenizer trained on the data at prepare
+    time).
     """
 
     path: str = "embedded"

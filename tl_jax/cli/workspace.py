@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.convert import from_hf
+from tl_jax.convert import from_hf, hub
 from tl_jax.data import template_trial
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.models import functional, registry
@@ -62,19 +62,30 @@ class Workspace:
         """The initial model as a Hugging Face directory.
 
         A GGUF file and a model from scratch become ``model/`` in the run directory when the data
-        are prepared.
+        are prepared. A model of the Hugging Face Hub lies in its cache on this machine; before the
+        data are prepared, there is no such directory.
         """
         path = self.config.model.path
         if path == "embedded":
             return Path(str(importlib.resources.files("tl_jax") / "assets" / "base"))
         if path == "scratch" or path.endswith(".gguf"):
             return self.run_dir / "model"
+        if hub.is_id(path):
+            pinned = self.hub_model
+            return self.run_dir / "model" if pinned is None else pinned.directory
         if not Path(path).is_dir():
             raise ConfigError(
                 f"config.model.path: {path} is no directory; give a Hugging Face model directory, "
+                "the id of a model on the Hub (organisation/name, or organisation/name@revision), "
                 "a .gguf file, 'embedded' or 'scratch'"
             )
         return Path(path)
+
+    @property
+    def hub_model(self) -> hub.HubModel | None:
+        """The initial model on the Hugging Face Hub at the commit of this run, if it is one."""
+        path = self.config.model.path
+        return hub.pinned(path, self.run_dir) if hub.is_id(path) else None
 
     @functools.cached_property
     def model(self) -> ModelConfig:
