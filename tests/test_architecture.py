@@ -86,18 +86,36 @@ CHAINS = {
         ("text_starts", "tokenizer"),
         ("packing", "pipeline"),
     ],
-    "rewards": [("taxonomy", "reference", "rules")],
+    "rewards": [
+        ("taxonomy", "reference", "rules"),
+        ("taxonomy", "free_text", "strict", "rules"),
+        ("taxonomy", "ladder", "rules"),
+        ("answers", "rules"),
+        ("assignment", "rules"),
+        ("no_call", "rules"),
+    ],
     "convert": [
         ("names", "from_hf"),
         ("names", "to_hf"),
+        ("safetensors_file", "hf_directory", "from_hf"),
+        ("hf_directory", "to_hf"),
+        ("hf_directory", "hub"),
         ("names", "peft"),
-        ("hf_directory", "from_hf"),
         ("hf_directory", "peft"),
     ],
     "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
-    "rl": [("sampler", "advantages", "rollout")],
+    "rl": [
+        ("choice", "decoding", "sampler", "advantages", "rollout"),
+        ("python_names", "json_names", "constraints", "rollout"),
+    ],
     "evaluate": [("scores", "rotbench", "runner")],
-    "report": [("read", "figures", "run"), ("html", "run"), ("mae", "run"), ("html", "sample")],
+    "report": [
+        ("read", "figures", "run"),
+        ("html", "run"),
+        ("mae", "run"),
+        ("html", "sample"),
+        ("mae", "model_card"),
+    ],
 }
 
 WITHOUT_JAX = ("calls", "data", "rewards")

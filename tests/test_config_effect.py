@@ -31,7 +31,7 @@ from tl_jax.data.templates import render_sample
 from tl_jax.data.tokenizer import train_byte_bpe
 from tl_jax.models import functional
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.rl.sampler import Samples
+from tl_jax.rl.sampler import Generation
 from tl_jax.settings import ConfigError, from_dict
 from tl_jax.types import Batch, StepMetrics, TrainState
 
@@ -359,23 +359,15 @@ def reward_phase(scene, config):
     events: list[Any] = []
     golds = {tuple(p.ids): p for p in read_prompts(workspace.data_dir / PROMPTS)}
 
-    def sampler(model, sample):
+    def generate(sample, params, prompts, row_keys, **_):
         events.append(sample)
-
-        def fake(params, prompts_BP, lengths_B, keys_B):
-            replies = []
-            for row, (ids, length) in enumerate(zip(prompts_BP, lengths_B, strict=True)):
-                text = reply_to(golds[tuple(ids[:length].tolist())], row)
-                replies.append([*workspace.tokenizer.encode(text)[0], workspace.tokenizer.eos_id])
-            kept = [reply[: sample.max_new_tokens] for reply in replies]
-            tokens = np.zeros((len(kept), sample.max_new_tokens), np.int32)
-            for row, reply in enumerate(kept):
-                tokens[row, : len(reply)] = reply
-            ended = [len(k) == len(r) for k, r in zip(kept, replies, strict=True)]
-            lengths = np.array([len(reply) for reply in kept], np.int32)
-            return Samples(tokens, lengths, np.zeros(tokens.shape, np.float32), np.array(ended))
-
-        return fake
+        generations = []
+        for row, ids in enumerate(prompts):
+            text = reply_to(golds[tuple(ids)], row)
+            reply = [*workspace.tokenizer.encode(text)[0], workspace.tokenizer.eos_id]
+            kept = reply[: sample.max_new_tokens]
+            generations.append(Generation(kept, [0.0] * len(kept), kept == reply))
+        return generations
 
     def make_logprob_step(model, *, temperature, chunk):
         events.append((temperature, chunk))
@@ -394,7 +386,8 @@ def reward_phase(scene, config):
 
         return update
 
-    scene.patch.setattr(workspace_lib, "_sampler", sampler)
+    scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, _: sample)
+    scene.patch.setattr(reward.rollout_lib, "generate", generate)
     scene.patch.setattr(reward.rollout_lib, "make_logprob_step", make_logprob_step)
     scene.patch.setattr(reward.step_lib, "jit_train_step", jit_train_step)
     try:
@@ -424,13 +417,13 @@ def evaluation(scene, config):
     """What would be generated and scored."""
     events: list[Any] = []
 
-    def record(tasks, params, *, sample, batch_size, **_):
+    def record(tasks, params, *, sample, batch_size, guide, **_):
         ids = [prompt.id for prompt in tasks.prompts]
-        events.append((tasks.name, ids, tasks.skipped, sample, batch_size))
+        events.append((tasks.name, ids, tasks.skipped, sample, batch_size, guide is None))
         return {}, []
 
     scene.patch.setattr(evaluate, "evaluate", record)
-    scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample: sample)
+    scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, _: sample)
     scene.patch.setattr(Workspace, "params", lambda self, phase: None)
     evaluate.run(on_one_device(config), "before")
     return events
@@ -528,12 +521,15 @@ EFFECTS = {
     "reward.mode": Effect(reward_phase, "reference"),
     "reward.clip": Effect(reward_phase, 0.5),
     "reward.free_text_tools": Effect(reward_phase, ()),
+    "reward.free_text_match": Effect(reward_phase, "exact"),
+    "reward.free_text_min_f1": Effect(reward_phase, 1.0),
     "ppo.steps": Effect(reward_phase, 4),
     "ppo.prompts_per_step": Effect(reward_phase, 3),
     "ppo.samples_per_prompt": Effect(reward_phase, 3),
     "ppo.max_prompt_length": Effect(reward_phase, 400),
     "ppo.max_new_tokens": Effect(reward_phase, 5),
     "ppo.temperature": Effect(reward_phase, 0.7),
+    "ppo.top_k": Effect(reward_phase, 5),
     "ppo.top_p": Effect(reward_phase, 0.9),
     "ppo.kl_coef": Effect(reward_phase, 0.5),
     "ppo.gamma": Effect(reward_phase, 0.5),
@@ -577,6 +573,8 @@ EFFECTS = {
     "evaluate.max_new_tokens": Effect(evaluation, 3),
     "evaluate.max_prompt_length": Effect(evaluation, 300),
     "evaluate.max_tasks": Effect(evaluation, 2),
+    "evaluate.stop_strings": Effect(evaluation, (")",)),
+    "evaluate.constrained": Effect(evaluation, True),
     "evaluate.synthetic_trajectories": Effect(evaluation, 5),
     "evaluate.rotbench_path": Effect(evaluation, "<rotbench.jsonl>"),
 }

@@ -85,10 +85,12 @@ class ModelConfig:
 class ModelSourceConfig:
     """Where the initial model comes from.
 
-    ``path`` is a Hugging Face directory, a ``.gguf`` file, ``"embedded"`` (the small base model
-    shipped with the package) or ``"scratch"`` (random weights with the sizes below and a
-    byte-level BPE tokenizer trained on the data at prepare time). ``adapter`` is a directory of
-    PEFT's with LoRA adapters of that model to start from (empty: new ones, if any).
+    ``path`` is a Hugging Face directory, the id of a model on the Hub (``organisation/name`` or
+    ``organisation/name@revision``; the run keeps to the commit it stood for at first), a ``.gguf``
+    file, ``"embedded"`` (the small base model shipped with the package) or ``"scratch"`` (random
+    weights with the sizes below and a byte-level BPE tokenizer trained on the data at prepare
+    time). ``adapter`` is a directory of PEFT's with LoRA adapters of that model to start from
+    (empty: new ones, if any).
     """
 
     path: str = "embedded"
@@ -238,16 +240,31 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RewardConfig:
-    """Rule-based reward: ``reference`` (as published) or ``strict`` (real parser, typed values)."""
+    """Rule-based reward of a sampled reply.
 
-    mode: str = choice("reference", "strict", default="strict")
+    ``mode``: ``"strict"`` (a real parser, typed values, the published ladder of penalties),
+    ``"graded"`` (the same errors, each costs its share of the call's arguments) or
+    ``"reference"`` (as published). Rewards are clipped to ``[-clip, clip]``.
+
+    String arguments of ``free_text_tools``, each a tool or ``"tool.parameter"``, are free text:
+    ``free_text_match`` wants them ``"exact"``, in the same words in order (``"normalised"``), or
+    in about the same words (``"token_f1"``, an F1 of at least ``free_text_min_f1``). The reference
+    mode does not read these.
+    """
+
+    mode: str = choice("reference", "strict", "graded", default="strict")
     clip: float = above_zero(5.0)
     free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
+    free_text_match: str = choice("exact", "normalised", "token_f1", default="token_f1")
+    free_text_min_f1: float = number(0.85, above=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class PpoConfig:
     """Reward training: rollouts, advantages and the clipped losses.
+
+    Rollouts sample from the ``top_k`` most likely tokens (0: all) and of those from the smallest
+    set with the probability ``top_p``.
 
     ``kl``: the divergence from the supervised model is taken off the reward token by token
     (``"reward_k1"``), or is a loss of its own (``"loss_k2"``, ``"loss_k3"``); ``kl_coef`` is its
@@ -275,6 +292,7 @@ class PpoConfig:
     max_prompt_length: int = positive(896)
     max_new_tokens: int = positive(64)
     temperature: float = not_negative(1.0)
+    top_k: int = not_negative(0)
     top_p: float = number(1.0, above=0, most=1)
     kl: str = choice("reward_k1", "loss_k2", "loss_k3", default="reward_k1")
     kl_coef: float = not_negative(0.1)
@@ -320,12 +338,18 @@ class EvaluateConfig:
     Of the embedded world, ``synthetic_trajectories`` held-out dialogues each are scored with seen
     tools, with seen tools in new wordings, and with unseen tools (0: none). ``rotbench_path`` is
     RoTBench's first-turn file (empty: not scored). ``max_tasks`` caps every set (0: no cap).
+
+    A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
+    ``constrained`` lets the model name offered tools and declared parameters only.
+    ``tl-jax generate`` reads ``max_new_tokens`` and these two.
     """
 
     batch_size: int = positive(32)
     max_new_tokens: int = positive(96)
     max_prompt_length: int = positive(1024)
     max_tasks: int = not_negative(0)
+    stop_strings: tuple[str, ...] = ()
+    constrained: bool = False
     synthetic_trajectories: int = not_negative(80)
     rotbench_path: str = ""
 

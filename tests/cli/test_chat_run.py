@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.cli import convert, evaluate, prepare
@@ -98,7 +99,7 @@ def stops_of(run):
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "tl_jax.cli.workspace._sampler", lambda model, settings: found.append(settings)
+            "tl_jax.cli.workspace._sampler", lambda model, settings, _: found.append(settings)
         )
         run.sampler(4, 0.0, 1.0)
     return found[0].stop_ids
@@ -131,7 +132,7 @@ def test_data_are_prepared_anew_when_the_template_changes(folder, prepared, monk
 def test_the_exported_model_writes_the_same_prompts_and_stops_alike(folder, prepared):
     run, _ = prepared
     target = folder / "export"
-    convert.export(run, Request(target=str(target)))
+    convert.export(run, Request(target=str(target)), Console(quiet=True))
     exported = load_tokenizer(target)
     assert "tools" in exported.fast.chat_template
     settings = json.loads((target / "generation_config.json").read_text())

@@ -1,22 +1,29 @@
 """Models change their form, not their values, and nothing is overwritten unasked."""
 
+import contextlib
 import json
+import os
+import shutil
+import signal
 
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
+from safetensors.numpy import load_file
 
-from tl_jax.cli import convert
+from tl_jax.cli import convert, plan, prepare
 from tl_jax.cli.convert import Request
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ModelSourceConfig, RunConfig
-from tl_jax.convert import from_hf, names
+from tl_jax.convert import from_hf, hub, names, to_hf
 from tl_jax.data.tokenizer import load_tokenizer
 from tl_jax.models import functional, registry
 from tl_jax.settings import ConfigError
 from tl_jax.train import checkpoint
+
+COMMIT = "c" * 40
 
 
 def leaves(params):
@@ -60,6 +67,105 @@ def test_an_orbax_checkpoint_holds_the_parameters_of_its_source(model_dir, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["orbax"]
 
 
+def test_orbax_to_hugging_face_and_back_is_the_same(model_dir, tmp_path, console):
+    convert.main(None, console, Request(str(model_dir), str(tmp_path / "a"), orbax=True))
+    first = restore(tmp_path / "a", model_dir)
+    to_hf.save(names.unflatten(first), tmp_path / "hf", source=model_dir)
+    convert.main(None, console, Request(str(tmp_path / "hf"), str(tmp_path / "b"), orbax=True))
+    second = restore(tmp_path / "b", model_dir)
+    assert first.keys() == second.keys()
+    assert all(first[path].tobytes() == second[path].tobytes() for path in first)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_conversion_leaves_nothing_half_written(
+    model_dir, tmp_path, console, monkeypatch, number, existing
+):
+    target = tmp_path / "half"
+    if existing:
+        target.mkdir()
+        (target / "old.txt").write_text("old")
+
+    @contextlib.contextmanager
+    def stopping(title, console):
+        yield lambda done, total: os.kill(os.getpid(), number) if done == 3 else None
+
+    monkeypatch.setattr(convert, "_progress", stopping)
+    before = signal.getsignal(number)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        convert.main(None, console, Request(str(model_dir), str(target), force=existing))
+    assert signal.getsignal(number) == before
+    assert [path.name for path in tmp_path.rglob("*")] == (["half", "old.txt"] if existing else [])
+
+
+def test_progress_is_shown(model_dir, tmp_path, console):
+    convert.main(None, console, Request(str(model_dir), str(tmp_path / "m")))
+    total = len(load_file(tmp_path / "m" / "model.safetensors"))
+    assert f"convert {total}/{total}" in console.file.getvalue()
+    convert.main(None, console, Request(str(model_dir), str(tmp_path / "o"), orbax=True))
+    total = len(leaves(from_hf.load(model_dir)))
+    assert f"convert {total}/{total}" in console.file.getvalue()
+
+
+def test_a_converted_model_keeps_its_card_or_gets_one(model_dir, tmp_path, console):
+    convert.main(None, console, Request(str(model_dir), str(tmp_path / "a"), dtype="bfloat16"))
+    card = tmp_path / "a" / "README.md"
+    assert "bfloat16 safetensors, not trained" in card.read_text()
+    assert str(model_dir.parent) not in card.read_text()
+    card.write_text("My model.")
+    convert.main(None, console, Request(str(tmp_path / "a"), str(tmp_path / "b")))
+    assert (tmp_path / "b" / "README.md").read_text() == "My model."
+
+
+def test_a_model_of_the_hub_is_converted_and_named(model_dir, tmp_path, console, monkeypatch):
+    fetched = tmp_path / "cache" / COMMIT
+    shutil.copytree(model_dir, fetched)
+    monkeypatch.setattr(hub, "_snapshot", lambda name, revision, files: fetched)
+    convert.main(None, console, Request("someone/tiny@v1", str(tmp_path / "a")))
+    assert f"source: someone/tiny@{COMMIT}" in console.file.getvalue()
+    assert "base_model: someone/tiny\n" in (tmp_path / "a" / "README.md").read_text()
+    source, found = (leaves(from_hf.load(path)) for path in (model_dir, tmp_path / "a"))
+    assert all(found[path].tobytes() == leaf.tobytes() for path, leaf in source.items())
+
+
+def test_a_run_pins_its_model_of_the_hub(model_dir, tmp_path, console, monkeypatch):
+    fetched = tmp_path / "cache" / COMMIT
+    shutil.copytree(model_dir, fetched)
+    asked = []
+    monkeypatch.setattr(hub, "_snapshot", lambda *what: asked.append(what[:2]) or fetched)
+    run = RunConfig(str(tmp_path / "run"), model=ModelSourceConfig(path="someone/pinned-model"))
+    workspace = Workspace(run)
+    assert workspace.hub_model is None and not workspace.model_dir.exists()
+    assert plan.planned_model(workspace) == model_of(fetched)
+    assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
+
+    prepare.make_model(workspace, console)
+    assert f"uses someone/pinned-model at commit {COMMIT}" in console.file.getvalue()
+    assert workspace.model_dir == fetched
+    assert workspace.model == model_of(fetched)
+    prepare.make_model(Workspace(run), console)
+    assert asked == [("someone/pinned-model", "main")] * 2 + [("someone/pinned-model", COMMIT)]
+
+    convert.export(workspace, Request(), console)
+    assert COMMIT in (tmp_path / "run" / "export" / "README.md").read_text()
+
+
+def model_of(path):
+    """Return the architecture as a run with default settings computes it."""
+    source = ModelSourceConfig()
+    return registry.read_config(path, remat=source.remat, attention=source.attention)
+
+
+def test_a_target_that_holds_the_source_is_never_replaced(model_dir, tmp_path, console):
+    source = tmp_path / "models" / "a"
+    shutil.copytree(model_dir, source)
+    with pytest.raises(ConfigError, match="models holds the source and would be replaced"):
+        convert.main(None, console, Request(str(source), str(source.parent), force=True))
+    convert.main(None, console, Request(str(source), str(source), dtype="bfloat16", force=True))
+    assert json.loads((source / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
 @pytest.mark.parametrize("orbax", [False, True])
 def test_an_existing_target_is_replaced_only_by_force(model_dir, tmp_path, console, orbax):
     target = tmp_path / "taken"
@@ -94,11 +200,20 @@ def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, c
     exported = leaves(from_hf.load(tmp_path / "run" / "export"))
     for path, leaf in leaves(from_hf.load(model_dir)).items():
         assert leaf.tobytes() == exported[path].tobytes()
+    card = tmp_path / "run" / "export" / "README.md"
+    assert "Not evaluated." in card.read_text() and "not trained" in card.read_text()
     with pytest.raises(ConfigError, match="export exists"):
         convert.main(workspace, console, Request())
+    scores = {"sets": {"world": {"items": 7, "ts": {"percent": 50, "low": 25, "high": 75}}}}
+    (tmp_path / "run" / "results").mkdir()
+    (tmp_path / "run" / "results" / "evaluate_before.json").write_text(json.dumps(scores))
+    convert.renew_card(workspace)
+    assert "| world | before | 7 | 50.0 [25.0, 75.0] |" in card.read_text()
 
 
 def test_what_cannot_be_converted_is_said(model_dir, tmp_path, console):
+    with pytest.raises(ConfigError, match="absent is no directory and no .gguf file here"):
+        convert.main(None, console, Request("/absent", str(tmp_path / "t")))
     with pytest.raises(ConfigError, match="--source needs --target"):
         convert.main(None, console, Request(source=str(model_dir)))
     with pytest.raises(ConfigError, match="give --config to export a run, or --source"):

@@ -1,5 +1,6 @@
 """A request is answered with the reply, the call in it and what is wrong with it."""
 
+import dataclasses
 import json
 
 import jax
@@ -49,12 +50,14 @@ def answer(workspace, console, tools, prompt="A train to Rome, please"):
 
 
 def replying(workspace, monkeypatch, text, seen=None):
-    """Let the model reply with ``text``."""
+    """Let the model reply with ``text``, or with each of several texts in turn."""
 
-    def fake(sample, params, prompts, keys, *, batch_size):
+    texts = iter([text] * 9 if isinstance(text, str) else text)
+
+    def fake(sample, params, prompts, keys, *, batch_size, guides):
         if seen is not None:
             seen.extend(prompts)
-        ids, _ = workspace.tokenizer.encode_continuation(text)
+        ids, _ = workspace.tokenizer.encode_continuation(next(texts))
         return [Generation([*ids, workspace.tokenizer.eos_id], [0.0], True)]
 
     monkeypatch.setattr(generate, "generate", fake)
@@ -90,16 +93,70 @@ def test_a_control_token_inside_a_call_is_shown_and_spoils_it(
     assert verdict == "not a call" and "<|pad|>)" in reply
 
 
-def test_requests_are_read_from_the_terminal_until_an_empty_line(
+def typing(console, monkeypatch, *lines):
+    """Type lines at the terminal, then end the input; return what was asked for."""
+    waiting, asked = list(lines), []
+
+    def read(question, **_):
+        asked.append(question)
+        if not waiting:
+            raise EOFError
+        return waiting.pop(0)
+
+    monkeypatch.setattr(console, "input", read)
+    return asked
+
+
+def test_in_a_chat_every_turn_sees_the_calls_and_outputs_before_it(
     workspace, console, tools, monkeypatch
 ):
     seen = []
-    replying(workspace, monkeypatch, " find_train(city='Rome')", seen)
-    lines = iter(["to Rome", "to Oslo", ""])
-    monkeypatch.setattr(console, "input", lambda _: next(lines))
-    assert answer(workspace, console, tools, prompt="").count("checks: fits its tool") == 2
+    call = " find_train(city='Rome')"
+    replying(workspace, monkeypatch, [call, " It leaves at 9.", call], seen)
+    asked = typing(console, monkeypatch, "to Rome", "9:00", "and back?", "", "")
+    lines = answer(workspace, console, tools, prompt="")
+    assert lines.count("checks: fits its tool") == 2 and "not a call" in lines
+    assert asked == [
+        "request: ",
+        "output of find_train: ",
+        "request: ",
+        "output of find_train: ",
+        "request: ",
+    ]
     prompts = [workspace.tokenizer.decode(ids) for ids in seen]
-    assert "to Rome" in prompts[0] and "to Oslo" in prompts[1]
+    assert len(prompts) == 3 and prompts[0].endswith("User: to Rome\nAssistant:")
+    turns = "User: to Rome\nAssistant: find_train(city = 'Rome') \nOutput: 9:00\nAssistant:"
+    assert prompts[1].endswith(turns)
+    assert prompts[2].endswith(f"{turns} It leaves at 9.\nUser: and back?\nAssistant:")
+
+
+def test_several_calls_of_a_reply_are_shown_and_asked_for(workspace, console, tools, monkeypatch):
+    replying(workspace, monkeypatch, [" find_train(city='Rome')\nbook(n=1)", " Done."])
+    asked = typing(console, monkeypatch, "to Rome", "9:00", "yes")
+    lines = answer(workspace, console, tools, prompt="")
+    assert "checks: no tool book is offered" in lines and "reply: Done." in lines
+    assert asked[1:3] == ["output of find_train: ", "output of book: "]
+
+
+def test_a_dialogue_that_grows_too_long_is_refused(workspace, console, tools, monkeypatch):
+    replying(workspace, monkeypatch, " find_train(city='Rome')")
+    typing(console, monkeypatch, "to Rome", "x" * 2000)
+    with pytest.raises(ConfigError, match="more than config.evaluate.max_prompt_length"):
+        answer(workspace, console, tools, prompt="")
+
+
+def test_a_constrained_reply_begins_with_the_name_of_a_tool(workspace, console, tools):
+    limits = dataclasses.replace(workspace.config.evaluate, constrained=True)
+    strict = Workspace(dataclasses.replace(workspace.config, evaluate=limits))
+    strict.__dict__["mesh"] = workspace.mesh
+    reply, _ = answer(strict, console, tools)
+    assert "find_train(".startswith(reply.removeprefix("reply: ")[:11])
+
+
+def test_a_style_that_cannot_be_constrained_is_refused(workspace, monkeypatch):
+    monkeypatch.setattr(Workspace, "call_style", "mistral")
+    with pytest.raises(ConfigError, match="constrained holds python, hermes.* writes mistral"):
+        workspace.guide()
 
 
 @pytest.mark.parametrize(
@@ -109,10 +166,10 @@ def test_requests_are_read_from_the_terminal_until_an_empty_line(
         (ToolCall("book", {}), ["no tool book is offered"]),
         (ToolCall("find_train", {}), ["city is missing"]),
         (
-            ToolCall("find_train", {"town": "Rome", "seats": "2"}),
-            ["town is no parameter", "seats should be integer", "city is missing"],
+            ToolCall("find_train", {"town": "Rome", "seats": "two"}),
+            ["town is no parameter", "seats: wrong type, not integer", "city is missing"],
         ),
-        (ToolCall("find_train", {"city": "Rome", "seats": True}), ["seats should be integer"]),
+        (ToolCall("find_train", {"city": "R", "seats": True}), ["seats: wrong type, not integer"]),
         (ToolCall("find_train", {"city": "Rome", "extra": [1]}), []),
     ],
 )

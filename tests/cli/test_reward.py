@@ -121,7 +121,8 @@ def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
     ]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / PROMPTS).write_text("".join(prompt_lines(prompts)))
-    workspace = Workspace(RunConfig(run_dir=str(tmp_path), ppo=PpoConfig(max_prompt_length=8)))
+    limits, published = PpoConfig(max_prompt_length=8), RewardConfig(mode="reference")
+    workspace = Workspace(RunConfig(run_dir=str(tmp_path), ppo=limits, reward=published))
     usable = reward.usable_prompts(workspace)
     assert list(usable) == [prompts[1], prompts[3]] and usable.longest == 5
     assert json.loads((tmp_path / "results" / "prompts.json").read_text()) == {
@@ -129,6 +130,8 @@ def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
         "left_out": {"longer than 8 tokens": 1, "not exactly one gold call": 1},
     }
     assert "uses 2 prompts; left out: 1 longer than 8 tokens" in capsys.readouterr().out
+    strict = Workspace(RunConfig(run_dir=str(tmp_path), ppo=limits))
+    assert list(reward.usable_prompts(strict)) == prompts[1:]
     with pytest.raises(ConfigError, match="no prompt can be used"):
         ppo = PpoConfig(max_prompt_length=3)
         reward.usable_prompts(Workspace(RunConfig(run_dir=str(tmp_path), ppo=ppo)))

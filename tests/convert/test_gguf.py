@@ -1,5 +1,7 @@
 """A GGUF file becomes the model directory it was made from; foreign ones are refused by key."""
 
+import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, pre_tokenizers
 
 from tl_jax.config import ModelConfig
-from tl_jax.convert import from_hf, to_hf
+from tl_jax.convert import from_hf, names, to_hf
 from tl_jax.convert import gguf as from_gguf
 from tl_jax.convert.hf_directory import CheckpointError
 from tl_jax.models import functional, registry
@@ -62,8 +64,19 @@ def permute(weight, heads):
     return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
-def write(path, tensors, *, quantise=None, drop=(), extra=None, **changes):
-    """Write a GGUF file; ``changes`` replace metadata (None leaves a key out)."""
+def stem_of(name):
+    """Return llama.cpp's name of a tensor, without ``.weight``."""
+    stem = name.removesuffix(".weight").replace("model.layers.", "blk.")
+    for ours, theirs in NAMES.items():
+        stem = stem.replace(ours, theirs)
+    return stem
+
+
+def write(path, tensors, *, quantise=None, packed=None, drop=(), extra=None, **changes):
+    """Write a GGUF file; ``changes`` replace metadata (None leaves a key out).
+
+    ``packed`` is name -> (type, bytes) of tensors that are written as they are.
+    """
     writer = gguf.GGUFWriter(path, changes.pop("arch", "llama"))
     fields = {
         "llama.embedding_length": CONFIG.embed_dim,
@@ -95,17 +108,17 @@ def write(path, tensors, *, quantise=None, drop=(), extra=None, **changes):
     writer.add_token_list(TOKENS)
     writer.add_token_types(KINDS)
     writer.add_token_merges(MERGES)
+    for name, (kind, content) in (packed or {}).items():
+        writer.add_tensor(f"{stem_of(name)}.weight", content, raw_dtype=kind)
     for name, weight in {**tensors, **(extra or {})}.items():
         if name in drop:
             continue
-        stem = name.removesuffix(".weight").replace("model.layers.", "blk.")
-        for ours, theirs in NAMES.items():
-            stem = stem.replace(ours, theirs)
+        stem = stem_of(name)
         weight = permute(weight, CONFIG.num_heads) if stem.endswith("attn_q") else weight
         weight = permute(weight, CONFIG.num_kv_heads) if stem.endswith("attn_k") else weight
         if quantise is not None and weight.ndim == 2:
-            packed = gguf.quants.quantize(weight, quantise)
-            writer.add_tensor(f"{stem}.weight", packed, raw_dtype=quantise)
+            content = gguf.quants.quantize(weight, quantise)
+            writer.add_tensor(f"{stem}.weight", content, raw_dtype=quantise)
         else:
             writer.add_tensor(f"{stem}.weight", weight)
     writer.write_header_to_file()
@@ -141,6 +154,69 @@ def test_quantised_tensors_come_back_within_their_step(original, tmp_path, kind,
     for name, weight in original.items():
         limit = tolerance * np.abs(weight).max()
         assert np.abs(converted[name] - weight).max() <= limit, name
+
+
+def random_bytes(kind, rows, columns):
+    """Return random bytes that hold ``rows x columns`` numbers of a GGUF type."""
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    shape = (rows, columns // block * size)
+    return np.random.default_rng(int(kind)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def is_readable(kind):
+    try:
+        gguf.quants.dequantize(random_bytes(kind, 1, 256), kind)
+    except NotImplementedError:
+        return False
+    return True
+
+
+with np.errstate(all="ignore"):
+    READABLE = [kind for kind in gguf.GGML_QUANT_SIZES if is_readable(kind)]
+# Every row a whole number of blocks, whatever the type.
+WIDE = dataclasses.replace(
+    CONFIG, embed_dim=256, num_layers=4, num_kv_heads=4, head_dim=64, mlp_dim=256
+)
+WIDE_FIELDS = {
+    "llama.embedding_length": WIDE.embed_dim,
+    "llama.block_count": WIDE.num_layers,
+    "llama.attention.head_count_kv": WIDE.num_kv_heads,
+    "llama.rope.dimension_count": WIDE.head_dim,
+    "llama.feed_forward_length": WIDE.mlp_dim,
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # random scales are not always finite
+def test_every_type_the_package_dequantises_arrives_as_it_gives_it(tmp_path):
+    declared = names.flatten(functional.abstract_params(WIDE))
+    tensors = names.tensors({path: info.shape for path, info in declared})
+    matrices = {name: tensor.shape for name, tensor in tensors.items() if len(tensor.shape) == 2}
+    packed = {
+        name: (kind, random_bytes(kind, *shape))
+        for (name, shape), kind in zip(matrices.items(), itertools.cycle(READABLE), strict=False)
+    }
+    assert {kind for kind, _ in packed.values()} == set(READABLE)
+    norms = {name: np.ones(tensors[name].shape, np.float32) for name in tensors.keys() - packed}
+    write(tmp_path / "m.gguf", norms, packed=packed, **WIDE_FIELDS)
+    from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "float32")
+    converted = load_file(tmp_path / "hf" / "model.safetensors")
+    for name, (kind, content) in packed.items():
+        found = converted[name]
+        if "q_proj" in name or "k_proj" in name:
+            found = permute(found, WIDE.num_heads)
+        assert found.tobytes() == gguf.quants.dequantize(content, kind).tobytes(), kind
+
+
+def test_every_other_type_is_refused_by_name_before_anything_is_written(tmp_path):
+    others = [kind for kind in gguf.GGML_QUANT_SIZES if kind not in READABLE]
+    assert gguf.GGMLQuantizationType.Q8_K in others
+    for kind in others:
+        packed = {"model.embed_tokens": (kind, random_bytes(kind, len(TOKENS), WIDE.embed_dim))}
+        write(tmp_path / "m.gguf", {}, packed=packed, **WIDE_FIELDS)
+        message = f"m.gguf: tensor token_embd.weight has type {kind.name}, which the gguf package"
+        with pytest.raises(CheckpointError, match=message):
+            from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
 
 
 def test_a_file_without_head_is_a_tied_model(original, tmp_path):

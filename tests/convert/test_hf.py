@@ -1,8 +1,10 @@
 """Checkpoints survive the way out and back in; broken ones are refused by name."""
 
 import dataclasses
+import hashlib
 import json
 import os
+import weakref
 
 import jax
 import numpy as np
@@ -11,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from tl_jax.config import MeshConfig, ModelConfig
-from tl_jax.convert import from_hf, hf_directory, names, to_hf
+from tl_jax.convert import from_hf, hf_directory, names, safetensors_file, to_hf
 from tl_jax.convert.hf_directory import CheckpointError
 from tl_jax.models import functional, registry
 from tl_jax.parallel.mesh import make_mesh
@@ -27,6 +29,8 @@ CONFIG = ModelConfig(
     rope_theta=5000.0,
 )
 TIED = dataclasses.replace(CONFIG, tie_embeddings=True)
+# Every family that is read must come back bit for bit.
+FAMILIES = {"llama": CONFIG, "llama tied": TIED}
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +58,24 @@ def assert_same(left, right):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), path
 
 
-@pytest.mark.parametrize("config", [CONFIG, TIED], ids=["untied", "tied"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_out_and_in_returns_the_same_bytes(config, dtype, tmp_path):
-    config = dataclasses.replace(config, param_dtype=dtype)
+def test_out_and_in_returns_the_same_bytes(family, dtype, tmp_path):
+    config = dataclasses.replace(FAMILIES[family], param_dtype=dtype)
     params = functional.init(config, jax.random.key(1))
     to_hf.save(params, tmp_path / "a", config=config, dtype=dtype)
     loaded = from_hf.load(tmp_path / "a", param_dtype=dtype)
     assert_same(params, loaded)
     to_hf.save(loaded, tmp_path / "b", source=tmp_path / "a", dtype=dtype)
-    first, second = tensors_of(tmp_path / "a"), tensors_of(tmp_path / "b")
-    assert list(first) == list(second)
-    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+    with from_hf.open_files(tmp_path / "a") as files:
+        stored = from_hf.stored_params(files, config)
+        assert np.asarray(stored["embed"]["embedding"]).dtype == config.param_dtype
+        to_hf.save(stored, tmp_path / "c", source=tmp_path / "a", dtype=dtype)
+    first = tensors_of(tmp_path / "a")
+    for again in ("b", "c"):
+        second = tensors_of(tmp_path / again)
+        assert list(first) == list(second)
+        assert all(first[name].tobytes() == second[name].tobytes() for name in first)
     assert ("lm_head.weight" in first) != config.tie_embeddings
 
 
@@ -97,25 +107,73 @@ def test_shards_keep_to_the_limit_and_are_indexed(params, tmp_path):
     assert_same(params, from_hf.load(tmp_path / "m"))
 
 
-def test_writing_holds_one_shard_at_a_time(params, tmp_path, monkeypatch):
-    written = []
-    monkeypatch.setattr(
-        hf_directory,
-        "save_file",
-        lambda blocks, file, **kwargs: (written.append(set(blocks)), save_file(blocks, file)),
-    )
-    fetched_at = {}
+def test_writing_holds_one_tensor_at_a_time(params, tmp_path, monkeypatch):
+    alive = weakref.WeakSet()
+    most = []
     fetch = to_hf._fetch
 
+    class Block(np.ndarray):
+        """An array that a set can hold."""
+
+        __hash__ = object.__hash__
+        __eq__ = object.__eq__
+
     def record(leaf, tensor):
-        fetched_at[tensor] = len(written)
-        return fetch(leaf, tensor)
+        most.append(len(alive))
+        block = fetch(leaf, tensor).view(Block)
+        alive.add(block)
+        return block
 
     monkeypatch.setattr(to_hf, "_fetch", record)
     to_hf.save(params, tmp_path / "m", config=CONFIG, max_shard_bytes=12_000)
-    by_name = names.tensors({path: leaf.shape for path, leaf in names.flatten(params)})
-    for number, shard in enumerate(written):
-        assert {fetched_at[by_name[name]] for name in shard} == {number}
+    assert len(most) == len(tensors_of(tmp_path / "m")) and set(most) == {0}
+
+
+def test_the_digests_are_those_of_the_files(params, tmp_path):
+    to_hf.save(params, tmp_path / "m", config=CONFIG, max_shard_bytes=12_000)
+    lines = (tmp_path / "m" / hf_directory.CHECKSUMS).read_text().splitlines()
+    found = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    files = {file.name: file for file in (tmp_path / "m").glob("*.safetensors")}
+    assert found.keys() == files.keys()
+    for name, file in files.items():
+        assert found[name] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_byte_that_changes_on_the_disk_is_noticed(params, tmp_path, monkeypatch):
+    digest = safetensors_file.sha256
+
+    def flip(path):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        return digest(path)
+
+    monkeypatch.setattr(safetensors_file, "sha256", flip)
+    with pytest.raises(CheckpointError, match="model.safetensors: reads back other bytes"):
+        to_hf.save(params, tmp_path / "m", config=CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_counts_the_tensors(params, tmp_path):
+    told = []
+    to_hf.save(params, tmp_path / "m", config=CONFIG, on_tensor=lambda *now: told.append(now))
+    total = len(tensors_of(tmp_path / "m"))
+    assert told == [(done, total) for done in range(1, total + 1)]
+
+
+@pytest.mark.parametrize("wanted", [None, "", "{{ trained }}"])
+def test_the_chat_template_is_kept_left_out_or_replaced(params, wanted, tmp_path):
+    source = tmp_path / "tokenizer"
+    source.mkdir()
+    (source / "chat_template.jinja").write_text("{{ base }}")
+    (source / "tokenizer_config.json").write_text('{"chat_template": "{{ base }}", "a": 1}')
+    to_hf.save(params, tmp_path / "m", config=CONFIG, source=source, chat_template=wanted)
+    file = tmp_path / "m" / "chat_template.jinja"
+    found = file.read_text() if file.exists() else ""
+    assert found == ("{{ base }}" if wanted is None else wanted)
+    settings = json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())
+    assert settings.pop("chat_template", None) == ("{{ base }}" if wanted is None else None)
+    assert settings == {"a": 1}
 
 
 def test_loading_onto_a_mesh_reads_every_element_once(params, checkpoint, monkeypatch):
@@ -237,15 +295,16 @@ def test_a_model_is_replaced_by_its_own_rules(params, checkpoint):
     assert_same(from_hf.load(checkpoint), doubled)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_failed_write_leaves_nothing_behind(existing, tmp_path):
+def test_a_failed_write_leaves_nothing_behind(existing, error, tmp_path):
     target = tmp_path / "m"
     if existing:
         target.mkdir()
         (target / "old.txt").write_text("old")
-    with pytest.raises(RuntimeError), hf_directory.new_directory(target, overwrite=True) as fresh:
+    with pytest.raises(error), hf_directory.new_directory(target, overwrite=True) as fresh:
         (fresh / "half.txt").write_text("half")
-        raise RuntimeError
+        raise error
     assert [path.name for path in tmp_path.rglob("*")] == (["m", "old.txt"] if existing else [])
 
 

@@ -6,10 +6,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig
 from tl_jax.convert import from_hf, names, peft, to_hf
-from tl_jax.convert.hf_directory import CheckpointError, read_file
+from tl_jax.convert.hf_directory import CheckpointError
 from tl_jax.models import functional, lora, registry
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.settings import ConfigError
@@ -82,7 +83,7 @@ def test_our_adapters_give_the_same_logits_in_peft(trained, base_dir, tmp_path):
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
     assert np.abs(before - expected).max() > 0.1
     # Every tensor has the name under which PEFT would write it.
-    written = set(read_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+    written = set(load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
     assert written == set(theirs.get_peft_model_state_dict(model))
 
 

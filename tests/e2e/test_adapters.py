@@ -123,7 +123,9 @@ def test_both_exports_give_the_trained_model(whole, tmp_path):
     plain = dataclasses.replace(workspace.model, lora=LoraConfig())
     assert np.abs(expected - logits(workspace.frozen(), plain)).max() > 1e-4
 
-    merged = convert.export(workspace, convert.Request(target=str(tmp_path / "merged")))
+    merged = convert.export(
+        workspace, convert.Request(target=str(tmp_path / "merged")), Console(quiet=True)
+    )
     np.testing.assert_allclose(logits(from_hf.load(merged), plain), expected, atol=1e-5)
 
     target = tmp_path / "adapter"

@@ -222,6 +222,17 @@ def test_transformers_loads_the_export_and_computes_the_same_logits(run_dir):
     np.testing.assert_allclose(np.asarray(ours), expected, atol=1e-4)
 
 
+def test_the_export_comes_with_its_card_and_digests(run_dir):
+    card = (run_dir / "export" / "README.md").read_text(encoding="utf-8")
+    assert "4 steps of supervised training and 2 steps of reward training" in card
+    assert card.count("| after reward training |") >= 3 and "not evaluated" not in card
+    assert str(run_dir.parent) not in card
+    report = json.loads((run_dir / "data" / "mae_report.json").read_text())
+    assert f"{report['kept']:,} of {report['turns']:,} assistant turns" in card
+    digest, name = (run_dir / "export" / "SHA256SUMS").read_text().split()
+    assert digest == hashlib.sha256((run_dir / "export" / name).read_bytes()).hexdigest()
+
+
 def test_the_exported_tokenizer_is_the_one_of_the_run(run_dir, workspace):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(run_dir / "export")

@@ -1,14 +1,15 @@
 """Replies are generated once and scored by every rule; nothing that is no call counts."""
 
-import jax
-import numpy as np
+import dataclasses
+
 import pytest
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.data.examples import Prompt
+from tl_jax.evaluate import runner
 from tl_jax.evaluate.runner import TaskSet, evaluate, read_reply
 from tl_jax.evaluate.scores import MISS, TurnScore, score_call
-from tl_jax.rl.sampler import Samples
+from tl_jax.rl.sampler import Generation
 
 EOS, PAD = 1, 2
 NEW_TOKENS = 12
@@ -28,38 +29,32 @@ def prompt(letter, number=0):
     return Prompt(f"{letter}{number}", [ord(letter)], letter, (), (GOLDS[letter],), {})
 
 
-def sampler(replies, seen):
+def answering(replies, seen):
     """Answer each prompt by its letter."""
 
-    def sample(params, tokens, lengths, keys):
-        seen.append(len(tokens))
-        texts = [[*map(ord, replies[chr(row[0])]), EOS] for row in tokens]
-        out = np.zeros((len(texts), NEW_TOKENS), np.int32)
-        for row, ids in enumerate(texts):
-            out[row, : len(ids)] = ids[:NEW_TOKENS]
-        return Samples(
-            out,
-            np.array([min(len(ids), NEW_TOKENS) for ids in texts], np.int32),
-            np.zeros(out.shape, np.float32),
-            np.array([len(ids) <= NEW_TOKENS for ids in texts]),
-        )
+    def generate(sample, params, prompts, keys, *, batch_size, guides, on_done):
+        seen.append((batch_size, guides))
+        generations = []
+        for number, prompt in enumerate(prompts, start=1):
+            ids = [*map(ord, replies[chr(prompt[0])]), EOS]
+            kept = ids[:NEW_TOKENS]
+            generations.append(Generation(kept, [0.0] * len(kept), kept == ids))
+            on_done(number)
+        return generations
 
-    return sample
+    return generate
 
 
 def plain(call, prompt):
     return score_call(call, prompt.golds)
 
 
-def scored(tasks, replies, batch_size=2):
+def scored(tasks, replies, **options):
     seen = []
-    with jax.default_device(jax.devices()[0]):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "generate", answering(replies, seen))
         summaries, records = evaluate(
-            tasks,
-            None,
-            sample=sampler(replies, seen),
-            tokenizer=Letters(),
-            batch_size=batch_size,
+            tasks, None, sample=None, tokenizer=Letters(), batch_size=2, **options
         )
     return summaries, records, seen
 
@@ -87,7 +82,7 @@ def test_another_rule_scores_the_same_replies():
     never = {"toy (never)": lambda call, prompt: MISS}
     tasks = TaskSet("toy", (prompt("a"),), plain, other_rules=never)
     summaries, records, seen = scored(tasks, RIGHT)
-    assert seen == [2]
+    assert seen == [(2, ())]
     assert summaries["toy"]["cf"]["percent"] == 100
     assert summaries["toy (never)"]["items"] == 1
     assert summaries["toy (never)"]["ts"]["percent"] == 0
@@ -117,3 +112,13 @@ def test_a_reply_is_read_in_the_call_style_it_should_have():
     assert read_reply(f"I look it up.\n{text}", "hermes") == GOLDS["a"]
     assert read_reply(f"{text} There.", "hermes") is None
     assert read_reply("I look it up.\nf(x = 1)") is None
+
+
+def test_every_prompt_is_guided_by_its_own_tools():
+    prompts = tuple(dataclasses.replace(prompt(x), tools=(x,)) for x in "ab")
+    done = []
+    tasks = TaskSet("toy", prompts, plain)
+    _, _, seen = scored(
+        tasks, RIGHT, guide=lambda tools: f"guide of {tools[0]}", on_done=done.append
+    )
+    assert seen == [(2, ["guide of a", "guide of b"])] and done == [1, 2]

@@ -128,7 +128,7 @@ def with_cache(params, tokens, pieces, *, positions=None, valid=None, length=Non
         )
         outputs.append(hidden)
         at += size
-    assert int(cache.index) == at
+    assert cache.index.tolist() == [at] * len(tokens)
     return np.concatenate(outputs, axis=1)
 
 

@@ -5,10 +5,11 @@ import dataclasses
 import json
 import math
 
+import jax
 import pytest
 
 from tl_jax.config import ModelConfig, RopeScaling, RunConfig
-from tl_jax.models import registry
+from tl_jax.models import functional, registry
 from tl_jax.settings import ConfigError, from_dict
 
 LLAMA = {
@@ -208,6 +209,11 @@ SLIDING = ["sliding_attention"] * 3
             "rope_scaling.beta_fast",
         ),
         (LLAMA, {"rope_scaling": {"type": "linear", "factor": 2.0, "mscale": 1}}, "mscale"),
+        (
+            LLAMA,
+            {"rope_scaling": LLAMA3_SCALING, "original_max_position_embeddings": 32},
+            "original_max_position_embeddings",
+        ),
         (LLAMA, {"rope_theta": 1.0}, "rope_theta"),
         (LLAMA, {"attention_bias": "yes"}, "attention_bias"),
         (LLAMA, {"sliding_window": 64}, "sliding_window"),
@@ -227,6 +233,8 @@ SLIDING = ["sliding_attention"] * 3
         (LLAMA, {"quantization_config": {"bits": 4}}, "quantization_config"),
         (LLAMA, {"architectures": ["MistralForCausalLM"]}, "architectures"),
         (LLAMA, {"model_type": "gpt2"}, "model_type"),
+        (LLAMA, {"model_type": ["llama"]}, "model_type"),
+        (LLAMA, {"rope_scaling": {"type": ["linear"]}}, "rope_scaling.rope_type"),
         (LLAMA, {"vocab_size": 0}, "vocab_size"),
         (LLAMA, {"num_hidden_layers": 2.5}, "num_hidden_layers"),
         (LLAMA, {"hidden_size": 66, "head_dim": 16}, "hidden_size"),
@@ -336,3 +344,36 @@ def test_texts_must_fit_the_context(tmp_path, section, settings, message):
     expected = pytest.raises(ConfigError, match=message) if message else contextlib.nullcontext()
     with expected:
         registry.check_lengths(from_dict(RunConfig, fitting), model)
+
+
+# Published models: model_type, (hidden, intermediate, layers, heads, key-value heads), vocabulary,
+# other fields of config.json, published number of parameters.
+TIED = {"tie_word_embeddings": True}
+LLAMA3 = {"rope_theta": 500000.0, "rope_scaling": LLAMA3_SCALING}
+PUBLISHED = {
+    "Llama-2-7b": ("llama", (4096, 11008, 32, 32, 32), 32000, {}, 6_738_415_616),
+    "Llama-2-13b": ("llama", (5120, 13824, 40, 40, 40), 32000, {}, 13_015_864_320),
+    "CodeLlama-7b": ("llama", (4096, 11008, 32, 32, 32), 32016, {}, 6_738_546_688),
+    "CodeLlama-13b": ("llama", (5120, 13824, 40, 40, 40), 32016, {}, 13_016_028_160),
+    "CodeLlama-34b": ("llama", (8192, 22016, 48, 64, 8), 32000, {}, 33_743_970_304),
+    "Llama-3.1-8B": ("llama", (4096, 14336, 32, 32, 8), 128256, LLAMA3, 8_030_261_248),
+    "Llama-3.2-1B": ("llama", (2048, 8192, 16, 32, 8), 128256, LLAMA3 | TIED, 1_235_814_400),
+    "SmolLM2-135M": ("llama", (576, 1536, 30, 9, 3), 49152, TIED, 134_515_008),
+    "Mistral-7B-v0.1": ("mistral", (4096, 14336, 32, 32, 8), 32000, {}, 7_241_732_096),
+    "Qwen2.5-0.5B": ("qwen2", (896, 4864, 24, 14, 2), 151936, TIED, 494_032_768),
+    "Qwen2.5-7B": ("qwen2", (3584, 18944, 28, 28, 4), 152064, {}, 7_615_616_512),
+    "Qwen3-0.6B": ("qwen3", (1024, 3072, 28, 16, 8), 151936, TIED, 596_049_920),
+    "Qwen3-8B": ("qwen3", (4096, 12288, 36, 32, 8), 151936, {}, 8_190_735_360),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_shapes_have_their_published_number_of_parameters(tmp_path, name):
+    model_type, sizes, vocabulary, others, count = PUBLISHED[name]
+    fields = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    raw = dict(zip((*fields, "num_key_value_heads"), sizes, strict=True))
+    raw |= {"model_type": model_type, "vocab_size": vocabulary, **others}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    declared = functional.abstract_params(registry.read_config(tmp_path))
+    leaves = jax.tree.leaves(declared, is_leaf=lambda leaf: hasattr(leaf, "axes"))
+    assert sum(math.prod(leaf.shape) for leaf in leaves) == count

@@ -11,6 +11,7 @@ import pytest
 from tl_jax.convert import from_hf, gguf
 from tl_jax.models import functional, registry
 from tl_jax.rl import sampler
+from tl_jax.rl.choice import SampleConfig
 from tl_jax.types import Batch
 
 torch = pytest.importorskip("torch")
@@ -101,7 +102,7 @@ def test_the_converted_model_knows_its_language(tokenizer, ours):
 def test_greedy_generation_agrees_token_for_token(tokenizer, model, ours):
     params, config = ours
     prompts = [tokenizer(text).input_ids for text in ("Once upon a time", TEXTS[1])]
-    settings = sampler.SampleConfig(max_new_tokens=64, temperature=0.0, stop_ids=(2,))
+    settings = SampleConfig(max_new_tokens=64, temperature=0.0, stop_ids=(2,))
     sample = sampler.make_sampler(config, settings)
     keys = jax.random.split(jax.random.key(0), len(prompts))
     made = sampler.generate(sample, params, prompts, keys, batch_size=len(prompts))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tl_jax.rewards.free_text import same_free_text
+from tl_jax.rewards.free_text import same_free_text, same_words
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,15 @@ from tl_jax.rewards.free_text import same_free_text
             True,
         ),
         ("\u6771\u4eac", "\u5927\u962a", False),
+        ("It is -5 degrees outside now", "It is 5 degrees outside now", False),
+        ("it costs $12 for one of us", "it costs \u20ac12 for one of us", False),
+        ("it costs 12 for one of us now", "it costs 1.2 for one of us now", False),
+        ("on 2024-05-01 we all leave it", "on 2024-01-05 we all leave it", False),
+        ("about 10am, I think so too, yes", "About 10 am, I think so too: yes!", True),
+        ("I flew to Oslo with my old friend", "I flew to Rome with my old friend", False),
+        ("i flew to rome with my old friend", "I flew to Rome with my old friend", True),
+        ("I flew to R\u043eme with my old friend", "I flew to Rome with my old friend", False),
+        ("Yes. We are all there now, friend", "Yes! we are all there now, friend", True),
     ],
 )
 def test_words_decide(prediction, gold, same):
@@ -35,3 +44,20 @@ def test_the_threshold_is_inclusive():
     # Three of four and of four words are shared: F1 = 0.75.
     assert same_free_text("a b c d", "a b c e", min_f1=0.75)
     assert not same_free_text("a b c d", "a b c e", min_f1=0.76)
+
+
+@pytest.mark.parametrize(
+    "prediction,gold,same",
+    [
+        ("All is done!", "all  is done", True),
+        ("all done is", "all is done", False),
+        ("all is done now", "all is done", False),
+        ("5", "-5", False),
+        ("\uff21ll is done", "All is done", True),
+        ("?", "!", False),
+        ("?", "?", True),
+        ("", "!", False),
+    ],
+)
+def test_normalised_texts_have_the_same_words_in_the_same_order(prediction, gold, same):
+    assert same_words(prediction, gold) is same

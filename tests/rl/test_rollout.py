@@ -17,6 +17,7 @@ from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rl
 from tl_jax.rl import sampler
+from tl_jax.rl.choice import SampleConfig
 from tl_jax.rl.sampler import Generation
 
 MODEL = ModelConfig(
@@ -79,7 +80,7 @@ def logprob_step():
 @pytest.fixture(scope="module")
 def sample():
     return sampler.make_sampler(
-        MODEL, sampler.SampleConfig(PPO.max_new_tokens, PPO.temperature, stop_ids=(EOS, 9, 30, 40))
+        MODEL, SampleConfig(PPO.max_new_tokens, PPO.temperature, stop_ids=(EOS, 9, 30, 40))
     )
 
 
@@ -205,13 +206,12 @@ def test_every_array_of_a_rollout_is_float32_and_zero_where_masked(result):
         assert np.isfinite(array).all(), field.name
 
 
-def score_one(ids, *, finished, mode="strict"):
+def score_one(ids, *, finished, mode="strict", golds=(GOLD,)):
     return rl.score_samples(
-        [PROMPTS[0]],
+        [dataclasses.replace(PROMPTS[0], golds=golds)],
         [Generation(ids, [0.0] * len(ids), finished)],
         tokenizer=LetterTokenizer(),
-        mode=mode,
-        free_text_tools=("finish",),
+        reward=RewardConfig(mode=mode),
         step=7,
     )
 
@@ -232,8 +232,7 @@ def test_replies_and_gold_calls_are_in_the_style_of_the_run():
             [PROMPTS[0]],
             [generation],
             tokenizer=Characters(),
-            mode="strict",
-            free_text_tools=(),
+            reward=RewardConfig(),
             step=0,
             call_style=style,
         )
@@ -249,8 +248,7 @@ def test_a_thought_before_a_marked_call_is_not_scored_but_logged():
         [PROMPTS[0]] * 2,
         [Generation([*map(ord, reply), 0], [0.0], True) for reply in written],
         tokenizer=Characters(),
-        mode="strict",
-        free_text_tools=(),
+        reward=RewardConfig(),
         step=0,
         call_style="hermes",
     )
@@ -296,26 +294,61 @@ def test_the_logged_advantage_is_that_of_the_last_sampled_token(result):
     assert len({record["advantage"] for record in result.records}) > 1
 
 
-def test_prompts_are_selected_by_length_and_by_their_number_of_gold_calls():
+def test_prompts_are_selected_by_length_and_by_what_the_reward_can_read():
     several = dataclasses.replace(PROMPTS[0], golds=(GOLD, GOLD))
     none = dataclasses.replace(PROMPTS[0], golds=())
-    kept, dropped = rl.select_prompts([several, *PROMPTS, none], max_length=len(PROMPTS[1].ids))
+    prompts = [several, *PROMPTS, none]
+    length = len(PROMPTS[1].ids)
+    kept, dropped = rl.select_prompts(prompts, max_length=length, mode="reference")
     assert kept == {2: 3}
     assert dropped == {"not exactly one gold call": 2, "longer than 3 tokens": 1}
+    for mode in ("strict", "graded"):
+        kept, dropped = rl.select_prompts(prompts, max_length=100, mode=mode)
+        assert list(kept) == [0, 1, 2, 3] and not dropped
 
 
 @pytest.mark.parametrize("golds", [(), (GOLD, GOLD)])
-def test_a_prompt_without_exactly_one_gold_call_is_refused(golds):
-    bad = dataclasses.replace(PROMPTS[0], golds=golds)
-    with pytest.raises(ValueError, match=f"prompt one has {len(golds)} gold calls"):
-        rl.score_samples(
-            [bad],
-            [Generation([1], [0.0], False)],
-            tokenizer=LetterTokenizer(),
-            mode="strict",
-            free_text_tools=(),
-            step=0,
-        )
+def test_the_published_reward_refuses_a_prompt_without_exactly_one_gold_call(golds):
+    with pytest.raises(ValueError, match=f"one call only, not of {len(golds)}"):
+        score_one(encode(" add(x = 'a')"), finished=False, mode="reference", golds=golds)
+
+
+OTHER = ToolCall("sub", {"x": "b"})
+
+
+@pytest.mark.parametrize(
+    "golds,reply,category",
+    [
+        ((GOLD, OTHER), " sub(x = 'b')?add(x = 'a')", "all_right"),
+        ((GOLD, OTHER), " add(x = 'a')", "missing_call"),
+        ((GOLD,), " add(x = 'a')?sub(x = 'b')", "extra_call"),
+        ((), " I need no call.", "all_right"),
+        ((), " add(x = 'a')", "extra_call"),
+    ],
+)
+def test_several_gold_calls_and_none_are_scored(golds, reply, category):
+    ids = [*map(ord, reply.replace("?", "\n")), 0]
+    _, (record,) = rl.score_samples(
+        [dataclasses.replace(PROMPTS[0], golds=golds)],
+        [Generation(ids, [0.0], True)],
+        tokenizer=Characters(),
+        reward=RewardConfig(),
+        step=0,
+    )
+    assert record["category"] == category
+    assert record["gold"].splitlines() == [
+        f"{gold.name}(x = '{gold.arguments['x']}')" for gold in golds
+    ]
+
+
+def test_reward_settings_reach_the_score():
+    one_wrong = encode(" add(x = 'a', y = 'b')") + [EOS]
+    golds = (ToolCall("add", {"x": "a", "y": "a"}),)
+    strict, graded = (
+        score_one(one_wrong, finished=True, mode=mode, golds=golds)[0][0]
+        for mode in ("strict", "graded")
+    )
+    assert (strict, graded) == (np.float32(-0.25), np.float32(0.375))
 
 
 def test_greedy_sampling_is_scored_at_temperature_one(params):

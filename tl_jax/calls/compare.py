@@ -16,7 +16,8 @@ def values_equal(left: Any, right: Any, type: str | Schema | None = None) -> boo
 
     A bool is no number. An int equals a float only where the declared type is ``number`` (then
     1 == 1.0). Strings are compared after Unicode normalisation (NFC), a tuple equals a list, and
-    lists and dictionaries are compared item by item, by the item's own declared type.
+    lists and dictionaries are compared item by item, by the item's own declared type. Where the
+    schema offers a choice (``anyOf``, ``oneOf``), being equal under one of them is enough.
 
     Args:
       left: A JSON-like value.
@@ -28,6 +29,9 @@ def values_equal(left: Any, right: Any, type: str | Schema | None = None) -> boo
     if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
         return left is right
     schema: Schema = type if isinstance(type, Mapping) else {"type": type}
+    choices = _choices(schema)
+    if choices:
+        return any(values_equal(left, right, choice) for choice in choices)
     if isinstance(left, (int, float)) and isinstance(right, (int, float)):
         return left == right and (left.__class__ is right.__class__ or _is_number(schema))
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
@@ -57,12 +61,19 @@ def declared_type(tool: ToolSpec | None, name: str) -> Schema | None:
     parameter = tool.parameter(name) if tool is not None else None
     if parameter is None:
         return None
-    return parameter.schema if "type" in parameter.schema else {"type": parameter.type}
+    schema = parameter.schema
+    return schema if "type" in schema else {**schema, "type": parameter.type}
 
 
 def _is_number(schema: Schema) -> bool:
     kind = schema.get("type")
     return kind == "number" or (isinstance(kind, (list, tuple)) and "number" in kind)
+
+
+def _choices(schema: Schema) -> list[Schema]:
+    found = schema.get("anyOf") or schema.get("oneOf") or ()
+    found = found if isinstance(found, (list, tuple)) else ()
+    return [choice for choice in found if isinstance(choice, Mapping)]
 
 
 def _schema(value: Any) -> Schema:

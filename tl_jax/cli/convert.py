@@ -1,7 +1,7 @@
 """convert: export the run's newest model, or convert between model formats.
 
 Without further flags: <run_dir>/export becomes a Hugging Face directory with the newest model of
-the run. With --source and --target it converts:
+the run and a model card. With --source and --target it converts:
 
   a GGUF file        -> Hugging Face directory   --source=model.gguf --target=DIR
   a Hugging Face dir -> Hugging Face directory   --source=DIR --target=DIR2 --dtype=bfloat16
@@ -10,13 +10,19 @@ the run. With --source and --target it converts:
   a run with LoRA    -> PEFT adapters            --config=... --adapter
 
 Adapters are merged into the model, unless --adapter writes them alone: then to <run_dir>/adapter.
-An existing target is refused unless --force is given.
+A source may also be the id of a model on the Hugging Face Hub: organisation/name, or
+organisation/name@revision. An existing target is refused unless --force is given. Every file is
+read back and compared with what was meant (SHA256SUMS); the target appears whole or not at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from rich.console import Console
@@ -24,12 +30,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
-from tl_jax.convert import from_hf, gguf, hf_directory, peft, to_hf
-from tl_jax.data.template_trial import FALLBACK, TEMPLATES, open_template
+from tl_jax.convert import from_hf, gguf, hf_directory, hub, peft, to_hf
+from tl_jax.data.template_trial import OWN, TEMPLATES, open_template
 from tl_jax.models import registry
 from tl_jax.parallel import processes
+from tl_jax.report.model_card import Exported, conversion_card, model_card
 from tl_jax.settings import ConfigError
 from tl_jax.train.checkpoint import Checkpoints
+from tl_jax.train.metrics import ProgressPrinter
+
+CARD = "README.md"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +56,14 @@ class Request:
 
 def main(workspace: Workspace | None, console: Console, request: Request) -> None:
     """Do what the flags of the command ask for."""
-    processes.require_one("converting a model")
     if workspace is None or request.source:
-        target = _convert(request)
+        processes.require_one("converting a model")
+        target = _convert(request, console)
     else:
-        target = export(workspace, request)
-    console.print(f"written: {target}", markup=False)
+        write = export_adapters if request.adapter else export
+        target = write(workspace, request, console)
+    if processes.is_first():
+        console.print(f"written: {target}", markup=False)
 
 
 def show_plan(workspace: Workspace | None, console: Console, request: Request) -> None:
@@ -82,6 +94,13 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
         if request.adapter:
             raise ConfigError("--adapter writes the adapters of a run; give --config")
         source, target = request.source, Path(request.target)
+        if not (Path(source).exists() or hub.is_id(source)):
+            raise ConfigError(
+                f"--source: {source} is no directory and no .gguf file here, and no id of the "
+                "Hugging Face Hub (organisation/name)"
+            )
+        if Path(source).resolve().is_relative_to(target.resolve()) and Path(source) != target:
+            raise ConfigError(f"--target: {target} holds the source and would be replaced")
     elif workspace is not None:
         if request.orbax:
             raise ConfigError(
@@ -100,62 +119,159 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
     return source, target
 
 
-def export(workspace: Workspace, request: Request) -> Path:
+def export(workspace: Workspace, request: Request, console: Console) -> Path:
     """Write the newest model of the run as a Hugging Face directory and return its path.
 
-    With ``request.adapter`` only its adapters are written, in PEFT's form.
-
-    A model trained with a chat template is told which tokens end its replies; where the template
-    is not its own, it takes it along.
+    A model trained with a chat template is told which tokens end its replies, and takes along the
+    template that it was trained with: none, if it was trained on another text form. With several
+    processes all must call this; the first writes.
     """
     _, target = _ends(workspace, request)
-    if request.adapter:
-        peft.save(
-            workspace.trained(workspace.newest_phase()),
-            target,
-            config=workspace.model,
-            base=str(workspace.model_dir),
-            dtype=request.dtype,
-            overwrite=request.force,
-        )
-        return target
-    name = workspace.config.data.template
+    name, phase = workspace.config.data.template, workspace.newest_phase()
     template = open_template(name, workspace.tokenizer) if name in TEMPLATES else None
-    with jax.set_mesh(workspace.mesh):
+    kept = name == OWN or (phase == "before" and template is None)
+    chat_template = None if kept else template.source if template else ""
+    with (
+        jax.set_mesh(workspace.mesh),
+        _ending_in_order(),
+        _progress("export", console) as on_tensor,
+    ):
         to_hf.save(
-            workspace.params(workspace.newest_phase()),
+            workspace.params(phase),
             target,
             config=workspace.model,
             source=workspace.model_dir,
             dtype=request.dtype,
             generation={"eos_token_id": list(template.stop_ids)} if template else None,
-            chat_template=template.source if template and name == FALLBACK else "",
+            chat_template=chat_template,
+            readme=_card(workspace, request.dtype),
             overwrite=request.force,
+            on_tensor=on_tensor,
         )
     return target
 
 
-def _convert(request: Request) -> Path:
-    _, target = _ends(None, request)
-    source = Path(request.source)
-    if source.suffix == ".gguf":
-        gguf.convert(source, target, request.dtype, overwrite=request.force)
-        return target
-    config = registry.read_config(source, param_dtype=request.dtype)
-    params = from_hf.load(source, param_dtype=request.dtype)
-    if not request.orbax:
-        to_hf.save(
-            params,
+def export_adapters(workspace: Workspace, request: Request, console: Console) -> Path:
+    """Write the newest adapters of the run as a directory for PEFT and return its path."""
+    processes.require_one("exporting adapters")
+    _, target = _ends(workspace, request)
+    base = workspace.hub_model
+    with _ending_in_order(), _progress("export", console) as on_tensor:
+        peft.save(
+            workspace.trained(workspace.newest_phase()),
             target,
-            config=config,
-            source=source,
+            config=workspace.model,
+            base=base.id if base else str(workspace.model_dir),
             dtype=request.dtype,
             overwrite=request.force,
+            on_tensor=on_tensor,
         )
-        return target
+    return target
+
+
+def renew_card(workspace: Workspace) -> None:
+    """Write the model card of the run's export anew if what it tells has changed."""
+    file = workspace.export_dir / CARD
+    text = _card(workspace, Request().dtype)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        draft = file.with_name(f".{CARD}.tmp")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+
+
+def _card(workspace: Workspace, dtype: str) -> str:
+    phase = workspace.newest_phase()
+    base = workspace.hub_model
+    return model_card(
+        workspace.config,
+        Exported(
+            name=workspace.run_dir.resolve().name,
+            phase=phase,
+            step=workspace.saved_step(phase) or 0,
+            dtype=dtype,
+            call_style=workspace.call_style,
+            base_id=base.id if base else "",
+            base_commit=base.commit if base else "",
+        ),
+    )
+
+
+def _convert(request: Request, console: Console) -> Path:
+    _, target = _ends(None, request)
+    with _ending_in_order(), _progress("convert", console) as on_tensor:
+        if request.source.endswith(".gguf"):
+            gguf.convert(
+                request.source,
+                target,
+                request.dtype,
+                overwrite=request.force,
+                on_tensor=on_tensor,
+            )
+            return target
+        base = hub.fetch(request.source) if hub.is_id(request.source) else None
+        source = base.directory if base else Path(request.source)
+        where = f"{base.id}@{base.commit}" if base else str(source)
+        if base:
+            console.print(f"source: {where}", markup=False)
+        if request.orbax:
+            _to_orbax(source, where, target, request, on_tensor)
+        else:
+            config = registry.read_config(source, param_dtype=request.dtype)
+            name, commit = (base.id, base.commit) if base else ("", "")
+            with from_hf.open_files(source) as files:
+                to_hf.save(
+                    from_hf.stored_params(files, config),
+                    target,
+                    config=config,
+                    source=source,
+                    dtype=request.dtype,
+                    readme=_source_card(source)
+                    or conversion_card(where, request.dtype, base_id=name, base_commit=commit),
+                    overwrite=request.force,
+                    on_tensor=on_tensor,
+                )
+    return target
+
+
+def _source_card(source: Path) -> str:
+    file = source / CARD
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _to_orbax(
+    source: Path, where: str, target: Path, request: Request, on_param: Callable[[int, int], None]
+) -> None:
+    params = from_hf.load(source, param_dtype=request.dtype, on_param=on_param)
     with (
         hf_directory.new_directory(target, overwrite=request.force) as draft,
         Checkpoints(draft, every_steps=1, keep=1) as checkpoints,
     ):
-        checkpoints.save(0, {"params": params}, None, {"source": str(source)}, force=True)
-    return target
+        checkpoints.save(0, {"params": params}, None, {"source": where}, force=True)
+
+
+@contextlib.contextmanager
+def _progress(title: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function ``(done, total)`` that shows a bar of tensors written."""
+    with contextlib.ExitStack() as stack:
+        bars: list[ProgressPrinter] = []
+
+        def show(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(ProgressPrinter(title, total, console=console)))
+            bars[0].update(done)
+
+        yield show
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that no half-written directory stays behind."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,10 @@ TS: the right tool; PI: also the right argument names; CF: also the right values
 finish and ask_to_user is not compared, as in RoTBench; the calls of other tools, all of whose
 values are compared, are therefore counted apart. RoTBench is scored twice, once by the rule of its
 released evaluator, for which a call without arguments is never right.
+
+With config.evaluate.constrained the model can only name offered tools and declared parameters; in
+call styles without a mark it begins every reply with a call. The host is then asked before every
+token, which is slower.
 """
 
 from __future__ import annotations
@@ -82,7 +86,8 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
             "config.evaluate.rotbench_path"
         )
     sets = list(task_sets(workspace))
-    sample = workspace.sampler(limits.max_new_tokens, 0.0, 1.0)
+    sample = workspace.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
+    guide = workspace.guide() if limits.constrained else None
     summaries: dict[str, Any] = {}
     replies = []
     with jax.set_mesh(workspace.mesh):
@@ -97,7 +102,8 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
                     tokenizer=workspace.tokenizer,
                     batch_size=limits.batch_size,
                     call_style=workspace.call_style,
-                    on_batch=bar.update,
+                    guide=guide,
+                    on_done=bar.update,
                 )
             summaries |= found
             replies.extend(records)

@@ -1,55 +1,137 @@
-"""generate: ask the newest model of the run for a call, with tools of your own.
+"""generate: chat with the newest model of a run, and show its calls and what is wrong with them.
 
---tools=FILE is a JSON list of OpenAI-style function objects, --prompt="..." the request; without
---prompt requests are read from the terminal, one a line. Prints the reply, the call it parses to
-and what is wrong with it, if anything, by the tools' schemas.
+The tools come from a JSON file, a list of OpenAI-style function objects (--tools). With --prompt
+one request is answered. Without it you chat at the terminal: type a request; if the model calls
+tools, type the output of each and the model goes on, or leave it empty to speak next yourself. An
+empty request ends the chat.
+
+The reply is greedy. config.evaluate.max_new_tokens and config.evaluate.stop_strings say where it
+ends at the latest; with config.evaluate.constrained the model can only name the tools of the file
+and their parameters.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import jax
 from rich.console import Console
 
 from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
+from tl_jax.calls.parse import CallSyntaxError, parse_calls, reply_call_text
 from tl_jax.cli.workspace import Workspace
 from tl_jax.data.encoding import prompt_ids
 from tl_jax.data.schema import Message
-from tl_jax.evaluate.runner import read_reply
-from tl_jax.rl.sampler import generate
+from tl_jax.data.static_checks import check_call
+from tl_jax.rl.sampler import generate, reply_text
 from tl_jax.settings import ConfigError
 
 
+class Reply(NamedTuple):
+    """What the model wrote.
+
+    Attributes:
+      text: Without what ended it, control tokens included.
+      thought: What stands before the calls, in call styles that mark their calls.
+      calls: Empty if the whole is not calls in the run's style.
+    """
+
+    text: str
+    thought: str
+    calls: tuple[ToolCall, ...]
+
+
 def main(workspace: Workspace, console: Console, *, tools_path: str, prompt: str) -> None:
-    """Answer one request, or those typed at the terminal."""
+    """Answer one request, or chat at the terminal."""
     tools = read_tools(tools_path)
-    sample = workspace.sampler(workspace.config.evaluate.max_new_tokens, 0.0, 1.0)
     with jax.set_mesh(workspace.mesh):
-        params = workspace.params(workspace.newest_phase())
-        for request in [prompt] if prompt else iter(lambda: console.input("request: "), ""):
-            ids = prompt_ids(
-                tools,
-                [Message("user", request)],
-                workspace.tokenizer,
-                template=workspace.config.data.template,
-                action=workspace.config.mae.action,
+        answer = make_answer(workspace, tools)
+        if prompt:
+            show(answer([Message("user", prompt)]), tools, console)
+            return
+        try:
+            chat(answer, tools, console)
+        except EOFError:
+            console.print()
+
+
+def make_answer(
+    workspace: Workspace, tools: tuple[ToolSpec, ...]
+) -> Callable[[list[Message]], Reply]:
+    """Return what asks the newest model of the run for the next turn of a dialogue.
+
+    Raises:
+      ConfigError: The settings do not fit the template; or, when it is asked, the dialogue is
+        longer than ``config.evaluate.max_prompt_length``.
+    """
+    config, limits = workspace.config, workspace.config.evaluate
+    sampler = workspace.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
+    guides = [workspace.guide()(tools)] if limits.constrained else []
+    params = workspace.params(workspace.newest_phase())
+
+    def answer(messages: list[Message]) -> Reply:
+        ids = prompt_ids(
+            tools,
+            messages,
+            workspace.tokenizer,
+            template=config.data.template,
+            action=config.mae.action,
+        )
+        if len(ids) > limits.max_prompt_length:
+            raise ConfigError(
+                f"the dialogue has {len(ids)} tokens, more than config.evaluate.max_prompt_length "
+                f"({limits.max_prompt_length}); raise it, or begin anew"
             )
-            keys = jax.random.split(jax.random.key(workspace.config.seed), 1)
-            [generation] = generate(sample, params, [ids], keys, batch_size=1)
-            reply = generation.ids[:-1] if generation.finished else generation.ids
-            # Without control tokens a damaged call could look like a right one.
-            text = workspace.tokenizer.decode(reply, keep_control=True).strip()
-            console.print(f"reply: {text}", markup=False)
-            call = read_reply(text, workspace.call_style)
-            if call is None:
-                console.print("not a call")
-                continue
-            console.print(f"call:  {call.name} {dict(call.arguments)}", markup=False)
-            problems = check(call, tools)
-            console.print("checks: " + ("; ".join(problems) or "fits its tool"), markup=False)
+        keys = jax.random.split(jax.random.key(config.seed), 1)
+        [made] = generate(sampler, params, [ids], keys, batch_size=1, guides=guides)
+        # Without control tokens a damaged call could look like a right one.
+        return read_reply(reply_text(made, workspace.tokenizer).strip(), workspace.call_style)
+
+    return answer
+
+
+def read_reply(text: str, style: str) -> Reply:
+    """Split a reply into its thought and its calls."""
+    marked = reply_call_text(text, style)
+    try:
+        calls = parse_calls(marked, style)
+    except CallSyntaxError:
+        return Reply(text, "", ())
+    return Reply(text, text[: len(text) - len(marked)].strip(), calls)
+
+
+def chat(
+    answer: Callable[[list[Message]], Reply], tools: tuple[ToolSpec, ...], console: Console
+) -> None:
+    """Answer what is typed until a request is empty."""
+    messages: list[Message] = []
+    while request := console.input("request: "):
+        messages.append(Message("user", request))
+        reading = True
+        while reading:
+            reply = answer(messages)
+            show(reply, tools, console)
+            content = reply.thought if reply.calls else reply.text
+            messages.append(Message("assistant", content, reply.calls))
+            asked = [f"output of {call.name}: " for call in reply.calls]
+            outputs = [console.input(question, markup=False) for question in asked]
+            messages += [Message("tool", output) for output in outputs if output]
+            # With an output to read it is the model's turn again.
+            reading = any(outputs)
+
+
+def show(reply: Reply, tools: tuple[ToolSpec, ...], console: Console) -> None:
+    """Print a reply, its calls and what is wrong with them."""
+    console.print(f"reply: {reply.text}", markup=False)
+    if not reply.calls:
+        console.print("not a call")
+    for call in reply.calls:
+        console.print(f"call:  {call.name} {dict(call.arguments)}", markup=False)
+        problems = check(call, tools)
+        console.print("checks: " + ("; ".join(problems) or "fits its tool"), markup=False)
 
 
 def read_tools(path: str) -> tuple[ToolSpec, ...]:
@@ -77,38 +159,20 @@ def read_tools(path: str) -> tuple[ToolSpec, ...]:
     return tuple(tools)
 
 
-# JSON-schema type -> Python types; a type that is not here is not checked.
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list, tuple),
-    "object": (dict,),
-}
-
-
 def check(call: ToolCall, tools: tuple[ToolSpec, ...]) -> list[str]:
-    """Return what is wrong with a call by the schema of its tool, in words."""
+    """Return all that is wrong with a call by the schema of its tool, in words."""
     tool = next((tool for tool in tools if tool.name == call.name), None)
     if tool is None:
         return [f"no tool {call.name} is offered"]
-    declared = {parameter.name: parameter for parameter in tool.parameters}
-    problems = [f"{name} is no parameter" for name in call.arguments if name not in declared]
-    problems += [
-        f"{name} should be {declared[name].type}"
-        for name, value in call.arguments.items()
-        if name in declared and not _fits(value, declared[name].type)
-    ]
-    problems += [
-        f"{name} is missing"
-        for name, parameter in declared.items()
-        if parameter.required and name not in call.arguments
-    ]
-    return problems
-
-
-def _fits(value: Any, kind: str) -> bool:
-    if isinstance(value, bool) and kind in _TYPES:
-        return kind == "boolean"
-    return isinstance(value, _TYPES.get(kind, object))
+    problems = []
+    for name, value in call.arguments.items():
+        parameter = tool.parameter(name)
+        if parameter is None:
+            problems.append(f"{name} is no parameter")
+        # Held against this parameter alone, so that every fault is told.
+        elif fault := check_call(
+            ToolCall(tool.name, {name: value}), [ToolSpec(tool.name, "", (parameter,))]
+        ):
+            problems.append(f"{name}: {fault.about}")
+    missing = [p.name for p in tool.parameters if p.required and p.name not in call.arguments]
+    return problems + [f"{name} is missing" for name in missing]

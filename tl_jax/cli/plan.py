@@ -14,7 +14,7 @@ from rich.table import Table
 from tl_jax.cli import evaluate, prepare, train
 from tl_jax.cli.workspace import PHASES, Workspace
 from tl_jax.config import ModelConfig
-from tl_jax.convert import gguf
+from tl_jax.convert import gguf, hub
 from tl_jax.data.prepared_files import FINGERPRINT
 from tl_jax.models import functional, lora, registry
 from tl_jax.train import checkpoint
@@ -50,7 +50,7 @@ def show(workspace: Workspace, stage: str, console: Console) -> None:
     model = planned_model(workspace)
     registry.check_lengths(config, model)
     if not (workspace.model_dir / "config.json").exists():
-        table.add_row("", "an estimate; prepare makes the model")
+        table.add_row("", "an estimate; prepare makes the model or fetches it")
     for name, value in memory(workspace, model).items():
         table.add_row(name, value)
     console.print(table)
@@ -98,6 +98,8 @@ def planned_model(workspace: Workspace) -> ModelConfig:
         model = prepare.scratch_config(workspace.config, source.scratch_vocab_size)
     elif source.path.endswith(".gguf"):
         model = gguf.read_config(source.path)
+    elif hub.is_id(source.path):
+        model = registry.read_config(hub.fetch(source.path, ("config.json",)).directory)
     else:
         return workspace.model
     return dataclasses.replace(

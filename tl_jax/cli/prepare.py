@@ -24,7 +24,7 @@ from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import DataConfig, ModelConfig, RunConfig
-from tl_jax.convert import gguf, to_hf
+from tl_jax.convert import gguf, hub, to_hf
 from tl_jax.data import dataset
 from tl_jax.data.contamination import EvaluationSets, check_files
 from tl_jax.data.importers import BadRow
@@ -56,7 +56,7 @@ def main(workspace: Workspace, console: Console) -> None:
 
 
 def make_model(workspace: Workspace, console: Console) -> None:
-    """Turn a GGUF file or the sizes of a model from scratch into ``<run_dir>/model``, once."""
+    """Fetch a model of the Hub, or turn a GGUF file or sizes into ``<run_dir>/model``, once."""
     source = workspace.config.model
     if (workspace.model_dir / "config.json").exists():
         return
@@ -82,6 +82,10 @@ def make_model(workspace: Workspace, console: Console) -> None:
             generation={"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id},
             overwrite=True,
         )
+    elif hub.is_id(source.path):
+        console.print(f"fetching {source.path} from the Hugging Face Hub", markup=False)
+        model = hub.pin(source.path, workspace.run_dir)
+        console.print(f"this run uses {model.id} at commit {model.commit}", markup=False)
     else:
         raise ConfigError(f"config.model.path: {source.path} has no config.json")
 

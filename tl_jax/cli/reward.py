@@ -26,9 +26,9 @@ from tl_jax.models import lora
 from tl_jax.parallel import processes, sharding
 from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
+from tl_jax.rl.choice import scoring_temperature
 from tl_jax.rl.gold import with_gold
 from tl_jax.rl.prompts import StoredPrompts, choose_prompts, minibatches
-from tl_jax.rl.sampler import scoring_temperature
 from tl_jax.settings import ConfigError
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
@@ -205,7 +205,7 @@ def make_advance(
     temperature = scoring_temperature(ppo.temperature)
     prompts = usable_prompts(workspace)
     prompt_length = -(-prompts.longest // 64) * 64
-    sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p)
+    sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k)
     logprob_step = rollout_lib.make_logprob_step(
         model, temperature=temperature, chunk=config.train.ce_chunk
     )
@@ -337,7 +337,9 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
     """
     ppo = workspace.config.ppo
     path = workspace.data_dir / PROMPTS
-    kept, dropped = rollout_lib.select_prompts(read_prompts(path), max_length=ppo.max_prompt_length)
+    kept, dropped = rollout_lib.select_prompts(
+        read_prompts(path), max_length=ppo.max_prompt_length, mode=workspace.config.reward.mode
+    )
     workspace.results_dir.mkdir(parents=True, exist_ok=True)
     counts = {"used": len(kept), "left_out": dropped}
     (workspace.results_dir / "prompts.json").write_text(json.dumps(counts, indent=1) + "\n")

@@ -35,19 +35,23 @@ def main(workspace: Workspace, console: Console) -> None:
             train.train_phase(workspace, phase)
         if scored and not evaluate.is_current(workspace, phase):
             evaluate.run(workspace, phase)
-    export(workspace)
+    export(workspace, console)
     if scored:
         evaluate.show(workspace, console)
     report.main(workspace, console)
     console.print(f"model:  {workspace.export_dir}", markup=False)
 
 
-def export(workspace: Workspace) -> None:
-    """Export the newest model unless ``export.json`` says that it is exported already."""
+def export(workspace: Workspace, console: Console) -> None:
+    """Export the newest model unless ``export.json`` says that it is exported already.
+
+    The model card of an export that stays is brought up to date with new scores.
+    """
     phase = workspace.newest_phase()
     wanted = {"phase": phase, "step": workspace.saved_step(phase)}
     record = workspace.run_dir / "export.json"
     if read_json(record) == wanted and (workspace.export_dir / "config.json").exists():
+        convert.renew_card(workspace)
         return
-    convert.export(workspace, convert.Request(force=True))
+    convert.export(workspace, convert.Request(force=True), console)
     record.write_text(json.dumps(wanted) + "\n", encoding="utf-8")

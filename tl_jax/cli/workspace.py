@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.convert import from_hf, peft
+from tl_jax.convert import from_hf, hub, peft
 from tl_jax.data import template_trial
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.models import functional, lora, registry
 from tl_jax.parallel import processes, sharding
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.rl.sampler import SampleConfig, Sampler, make_sampler
+from tl_jax.rl import constraints
+from tl_jax.rl.choice import SampleConfig
+from tl_jax.rl.sampler import Guide, Sampler, make_sampler
 from tl_jax.settings import ConfigError
 from tl_jax.train import checkpoint
 from tl_jax.types import Params
@@ -58,19 +62,30 @@ class Workspace:
         """The initial model as a Hugging Face directory.
 
         A GGUF file and a model from scratch become ``model/`` in the run directory when the data
-        are prepared.
+        are prepared. A model of the Hugging Face Hub lies in its cache on this machine; before the
+        data are prepared, there is no such directory.
         """
         path = self.config.model.path
         if path == "embedded":
             return Path(str(importlib.resources.files("tl_jax") / "assets" / "base"))
         if path == "scratch" or path.endswith(".gguf"):
             return self.run_dir / "model"
+        if hub.is_id(path):
+            pinned = self.hub_model
+            return self.run_dir / "model" if pinned is None else pinned.directory
         if not Path(path).is_dir():
             raise ConfigError(
                 f"config.model.path: {path} is no directory; give a Hugging Face model directory, "
+                "the id of a model on the Hub (organisation/name, or organisation/name@revision), "
                 "a .gguf file, 'embedded' or 'scratch'"
             )
         return Path(path)
+
+    @property
+    def hub_model(self) -> hub.HubModel | None:
+        """The initial model on the Hugging Face Hub at the commit of this run, if it is one."""
+        path = self.config.model.path
+        return hub.pinned(path, self.run_dir) if hub.is_id(path) else None
 
     @functools.cached_property
     def model(self) -> ModelConfig:
@@ -177,19 +192,57 @@ class Workspace:
             is_leaf=lambda x: hasattr(x, "axes"),
         )
 
-    def sampler(self, max_new_tokens: int, temperature: float, top_p: float) -> Sampler:
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a reply in the run's template."""
+        return template_trial.stop_ids(self.config.data.template, self.tokenizer)
+
+    def sampler(
+        self,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        *,
+        top_k: int = 0,
+        stop_strings: tuple[str, ...] = (),
+    ) -> Sampler:
         """Return the compiled sampler with the stop tokens of the run's template.
 
         Raises:
           ConfigError: A limit that cannot be, or several processes.
         """
         processes.require_one("generating text")
-        stops = template_trial.stop_ids(self.config.data.template, self.tokenizer)
         try:
-            settings = SampleConfig(max_new_tokens, temperature, top_p, stops)
+            settings = SampleConfig(
+                max_new_tokens, temperature, top_k, top_p, self.stop_ids, stop_strings
+            )
         except ValueError as error:
             raise ConfigError(f"config.ppo or config.evaluate: {error}") from error
-        return _sampler(self.model, settings)
+        return _sampler(self.model, settings, self.tokenizer)
+
+    def guide(self) -> Callable[[Sequence[ToolSpec]], Guide]:
+        """Return what makes, of the tools of a prompt, the guide that holds a reply to them.
+
+        Raises:
+          ConfigError: The template's call style cannot be followed; or, when the guide is made,
+            no call of a tool can be written.
+        """
+        style = self.call_style
+        if style not in constraints.STYLES:
+            raise ConfigError(
+                f"config.evaluate.constrained holds {', '.join(constraints.STYLES)} calls to their "
+                f"tools; config.data.template {self.config.data.template!r} writes {style} calls, "
+                "so set it to False"
+            )
+        vocabulary = constraints.read_vocabulary(self.tokenizer, self.model.vocab_size)
+
+        def make(tools: Sequence[ToolSpec]) -> Guide:
+            try:
+                return constraints.make_guide(vocabulary, tools, self.stop_ids, style)
+            except ValueError as error:
+                raise ConfigError(f"config.evaluate.constrained: {error}") from error
+
+        return make
 
 
 def check_reward(config: RunConfig) -> None:
@@ -202,12 +255,12 @@ def check_reward(config: RunConfig) -> None:
     if config.ppo.steps and config.reward.mode == "reference" and template != "released":
         raise ConfigError(
             "config.reward.mode 'reference' sees single-quoted arguments of Python calls only, "
-            f"which config.data.template {template!r} does not write; take mode 'strict', or "
-            "template 'released'"
+            f"which config.data.template {template!r} does not write; take mode 'strict' or "
+            "'graded', or template 'released'"
         )
 
 
 @functools.lru_cache(maxsize=8)
-def _sampler(model: ModelConfig, sample: SampleConfig) -> Sampler:
+def _sampler(model: ModelConfig, sample: SampleConfig, tokenizer: Tokenizer) -> Sampler:
     """Keep compiled samplers, so that the evaluations of a run compile once."""
-    return make_sampler(model, sample)
+    return make_sampler(model, sample, functools.partial(tokenizer.decode, keep_control=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tl_jax.config import ModelConfig
 from tl_jax.convert import names
 from tl_jax.convert.hf_directory import CheckpointError, TensorFiles, dtype_of
 from tl_jax.models import functional, registry
@@ -21,7 +23,11 @@ Index = tuple[slice, ...]
 
 
 def load(
-    path: str | Path, mesh: jax.sharding.Mesh | None = None, *, param_dtype: str = "float32"
+    path: str | Path,
+    mesh: jax.sharding.Mesh | None = None,
+    *,
+    param_dtype: str = "float32",
+    on_param: Callable[[int, int], None] | None = None,
 ) -> Params:
     """Load the parameters of a checkpoint in safetensors form.
 
@@ -31,6 +37,7 @@ def load(
       path: Directory with ``config.json`` and (sharded) safetensors files.
       mesh: Devices to place the parameters on; None puts them on the default device.
       param_dtype: Type of the parameters, ``"float32"`` or ``"bfloat16"``.
+      on_param: Told how many parameters are loaded, and of how many.
 
     Returns:
       Nested dict of arrays, as ``functional.init`` returns it.
@@ -41,25 +48,82 @@ def load(
         are not safetensors; the message names the file and the tensor.
     """
     dtype = dtype_of(param_dtype)
-    config = registry.read_config(path, param_dtype=param_dtype)
-    abstract = functional.abstract_params(config)
-    shapes = {leaf_path: info.shape for leaf_path, info in names.flatten(abstract)}
+    abstract = functional.abstract_params(registry.read_config(path, param_dtype=param_dtype))
     shardings = {}
     if mesh is not None:
         shardings = dict(names.flatten(sharding_lib.param_shardings(abstract, mesh)))
     params = {}
-    with TensorFiles(path) as files:
-        _check(Path(path), files, names.tensors(shapes), config.tie_embeddings)
-        for leaf_path, shape in shapes.items():
+    declared = list(names.flatten(abstract))
+    with open_files(path) as files:
+        for leaf_path, info in declared:
+            shape = info.shape
             read = functools.partial(_read, files, names.TABLE[leaf_path], shape, dtype)
             if mesh is None:
-                params[leaf_path] = jnp.asarray(read((slice(None),) * len(shape)))
+                params[leaf_path] = jnp.asarray(read(_whole(shape)))
             else:
                 # Devices that hold the same shard share one reading of it.
                 params[leaf_path] = jax.make_array_from_callback(
                     shape, shardings[leaf_path], _once(read)
                 )
+            files.release()
+            if on_param is not None:
+                on_param(len(params), len(declared))
     return names.unflatten(params)
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredParam:
+    """A parameter that stays on disk: one layer is read by its index, all by ``np.asarray``."""
+
+    files: TensorFiles
+    entry: names.Entry
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, layer: int) -> np.ndarray:
+        name, index = self.entry.layer_name(layer), _whole(self.shape[1:])
+        block = _block(self.files, name, self.entry.transpose, index)
+        self.files.release()
+        return block.astype(self.dtype, copy=False)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        block = _read(self.files, self.entry, self.shape, self.dtype, _whole(self.shape))
+        self.files.release()
+        return block.astype(dtype or self.dtype, copy=False)
+
+
+def stored_params(files: TensorFiles, config: ModelConfig) -> Params:
+    """Return the parameters of an opened checkpoint without reading them.
+
+    Args:
+      files: What ``open_files`` returned, open as long as the parameters are used.
+      config: Architecture of the checkpoint; its ``param_dtype`` is the type of what is read.
+
+    Returns:
+      Nested dict of ``StoredParam``, which ``to_hf.save`` takes as it takes arrays.
+    """
+    declared = names.flatten(functional.abstract_params(config))
+    return names.unflatten(
+        {
+            path: StoredParam(files, names.TABLE[path], info.shape, np.dtype(info.dtype))
+            for path, info in declared
+        }
+    )
+
+
+def open_files(path: str | Path) -> TensorFiles:
+    """Open a checkpoint whose tensors are those that its ``config.json`` calls for.
+
+    Raises:
+      ConfigError: The architecture is not supported.
+      CheckpointError: As for ``load``.
+    """
+    config = registry.read_config(path)
+    declared = names.flatten(functional.abstract_params(config))
+    files = TensorFiles(path)
+    expected = names.tensors({leaf_path: info.shape for leaf_path, info in declared})
+    _check(Path(path), files, expected, config.tie_embeddings)
+    return files
 
 
 def _check(path: Path, files: TensorFiles, expected: dict[str, names.Tensor], tied: bool) -> None:
@@ -94,6 +158,10 @@ def _read(
     for row, layer in enumerate(ranges[0]):
         out[row] = _block(files, entry.layer_name(layer), entry.transpose, index[1:])
     return out
+
+
+def _whole(shape: tuple[int, ...]) -> Index:
+    return (slice(None),) * len(shape)
 
 
 def _block(files: TensorFiles, name: str, transpose: bool, index: Index) -> np.ndarray:

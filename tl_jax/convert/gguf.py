@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ def convert(
     *,
     max_shard_bytes: int = hf_directory.SHARD_BYTES,
     overwrite: bool = False,
+    on_tensor: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the dequantised model, its configuration and its tokenizer as a model directory.
 
-    Tensors are dequantised one after another; host memory holds one safetensors file at a time.
+    Tensors are dequantised one after another; host memory holds one at a time.
 
     Args:
       gguf_path: A GGUF file whose ``general.architecture`` is ``llama``.
@@ -60,10 +62,11 @@ def convert(
       dtype: Type of the tensors, ``"float32"`` or ``"bfloat16"``.
       max_shard_bytes: Size limit of one safetensors file.
       overwrite: Replace ``out_dir`` if it exists.
+      on_tensor: Told how many tensors are written, and of how many.
 
     Raises:
       CheckpointError: Not a GGUF file, or a model, tensor or tokenizer that is not supported; the
-        message names the file and the key.
+        message names the file and the key. Nothing is written then.
 
     Source: ``convert_hf_to_gguf.py`` of llama.cpp (class ``LlamaModel``), whose row permutation of
     the query and key projections is undone here.
@@ -78,7 +81,13 @@ def convert(
     }
     tokenizer = gguf_tokenizer.build(file, reader)
     with hf_directory.new_directory(out_dir, overwrite=overwrite) as directory:
-        hf_directory.write_tensors(directory, tensors, dtype=dtype, max_shard_bytes=max_shard_bytes)
+        hf_directory.write_tensors(
+            directory,
+            tensors,
+            dtype=dtype,
+            max_shard_bytes=max_shard_bytes,
+            on_tensor=on_tensor,
+        )
         gguf_tokenizer.save(directory, tokenizer, reader, config.max_position)
         hf_directory.write_json(directory / "generation_config.json", token_ids)
         hf_config = registry.to_hf_config(config) | token_ids | {"torch_dtype": dtype}
@@ -171,8 +180,9 @@ def _tensors(file: Path, reader: gguf.GGUFReader, config: ModelConfig) -> dict[s
                 f"{file}: tensor {tensor.name} has shape {shape}, the metadata call for "
                 f"{wanted[name].shape}"
             )
+        _check_type(file, tensor)
         heads = _ROTARY_HEADS[pattern](config) if pattern in _ROTARY_HEADS else None
-        read = functools.partial(_dequantise, file, tensor, shape, heads)
+        read = functools.partial(_dequantise, tensor, shape, heads)
         found[name] = Writable(shape, read)
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -180,16 +190,19 @@ def _tensors(file: Path, reader: gguf.GGUFReader, config: ModelConfig) -> dict[s
     return {name: found[name] for name in wanted}
 
 
-def _dequantise(
-    file: Path, tensor: gguf.ReaderTensor, shape: tuple[int, ...], heads: int | None
-) -> np.ndarray:
+def _check_type(file: Path, tensor: gguf.ReaderTensor) -> None:
+    """Refuse a type that cannot be dequantised, by trying the first row."""
     try:
-        block = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        gguf.quants.dequantize(tensor.data[:1], tensor.tensor_type)
     except NotImplementedError as error:
         raise CheckpointError(
             f"{file}: tensor {tensor.name} has type {tensor.tensor_type.name}, which the gguf "
             "package cannot dequantise"
         ) from error
+
+
+def _dequantise(tensor: gguf.ReaderTensor, shape: tuple[int, ...], heads: int | None) -> np.ndarray:
+    block = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     block = block.reshape(shape)
     if heads is None:
         return block

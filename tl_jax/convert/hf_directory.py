@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -12,22 +11,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-DTYPES: dict[str, np.dtype] = {
-    "float32": np.dtype(np.float32),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-}
-"""Types that tensors can be loaded as or written in."""
+from tl_jax.convert import safetensors_file
+from tl_jax.convert.safetensors_file import DTYPES, Writable
+
+CHECKSUMS = "SHA256SUMS"
+"""File with a digest of every safetensors file, as ``sha256sum --check`` reads it."""
 
 SHARD_BYTES = 2 * 1024**3
 """Default size limit of one safetensors file."""
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -36,8 +34,7 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
+    *_TEMPLATE_FILES,
 )
 
 
@@ -56,7 +53,7 @@ def dtype_of(name: str) -> np.dtype:
     return DTYPES[name]
 
 
-class TensorFiles(contextlib.ExitStack):
+class TensorFiles:
     """The safetensors files of a model directory, opened lazily; use as a context manager.
 
     Attributes:
@@ -64,99 +61,119 @@ class TensorFiles(contextlib.ExitStack):
     """
 
     def __init__(self, directory: str | Path) -> None:
-        """Open the files' headers; no tensor is read.
+        """Read the files' headers; no tensor is read.
 
         Raises:
           CheckpointError: No safetensors files, a damaged one, or one that the index names is
             absent.
         """
-        super().__init__()
         self.files: dict[str, Path] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._handles: dict[Path, Any] = {}
         for file in _weight_files(Path(directory)):
             try:
-                handle = self.enter_context(safe_open(file, framework="numpy"))
+                with safe_open(file, framework="numpy") as handle:
+                    for name in handle.keys():
+                        self.files[name] = file
+                        self._shapes[name] = tuple(handle.get_slice(name).get_shape())
             except (SafetensorError, OSError) as error:
-                self.close()
                 raise CheckpointError(f"{file}: cannot be read as safetensors: {error}") from error
-            self._handles[file] = handle
-            self.files |= dict.fromkeys(handle.keys(), file)
+
+    def __enter__(self) -> TensorFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor from its header."""
-        return tuple(self._slice(name).get_shape())
+        return self._shapes[name]
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """Read only the part ``index`` of a tensor (as stored: no transpose, no cast)."""
-        return self._slice(name)[index]
+        file = self.files[name]
+        if file not in self._handles:
+            self._handles[file] = safe_open(file, framework="numpy").__enter__()
+        return self._handles[file].get_slice(name)[index]
 
-    def _slice(self, name: str) -> Any:
-        return self._handles[self.files[name]].get_slice(name)
+    def release(self) -> None:
+        """Close the files until they are read again.
 
-
-@dataclasses.dataclass(frozen=True)
-class Writable:
-    """A tensor to be written: its shape, and how to get its values when their turn has come."""
-
-    shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
+        They are mapped into memory: what was read of an open file counts as memory of the process.
+        """
+        while self._handles:
+            self._handles.popitem()[1].__exit__(None, None, None)
 
 
 def write_tensors(
-    directory: Path,
+    directory: Path | None,
     tensors: Mapping[str, Writable],
     *,
     dtype: str,
     max_shard_bytes: int = SHARD_BYTES,
+    on_tensor: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write tensors as safetensors files of at most ``max_shard_bytes``, one in memory at a time.
 
     A tensor larger than the limit gets a file of its own. More than one file come with the index
-    that ``transformers`` reads.
+    that ``transformers`` reads. Every file is read back and compared with what was meant; the
+    digests are left in ``SHA256SUMS``.
+
+    Args:
+      directory: Where to write; None only reads, for a process that takes part but does not write.
+      tensors: What to write, by name.
+      dtype: Type of the tensors, one of ``DTYPES``.
+      max_shard_bytes: Size limit of one file.
+      on_tensor: Told how many tensors are written, and of how many.
 
     Raises:
-      CheckpointError: An unknown ``dtype``.
+      CheckpointError: An unknown ``dtype``, or a file does not hold what was written to it.
     """
-    kind = dtype_of(dtype)
-    sizes = {name: int(np.prod(t.shape)) * kind.itemsize for name, t in tensors.items()}
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for name, size in sizes.items():
-        if shards[-1] and filled + size > max_shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += size
+    dtype_of(dtype)
+    if directory is None:
+        for tensor in tensors.values():
+            tensor.read()
+        return
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if on_tensor is not None:
+            on_tensor(done, len(tensors))
+
+    sizes = {name: safetensors_file.size_of(tensor, dtype) for name, tensor in tensors.items()}
+    shards = _shards(sizes, max_shard_bytes)
     files: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         file = _WEIGHTS if len(shards) == 1 else file
-        write_file(directory / file, {n: _stored(tensors[n].read(), kind) for n in names})
+        part = {name: tensors[name] for name in names}
+        digests[file] = safetensors_file.write(directory / file, part, dtype=dtype, on_tensor=count)
+        if safetensors_file.sha256(directory / file) != digests[file]:
+            raise CheckpointError(
+                f"{directory / file}: reads back other bytes than were written; check the disk"
+            )
         files |= dict.fromkeys(names, file)
     if len(shards) > 1:
         metadata = {"total_size": sum(sizes.values())}
         write_json(directory / _INDEX, {"metadata": metadata, "weight_map": files})
+    lines = [f"{digest}  {file}\n" for file, digest in digests.items()]
+    (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def write_file(file: Path, blocks: Mapping[str, np.ndarray]) -> None:
-    """Write contiguous arrays as one safetensors file."""
-    # The format entry is what transformers insists on to load the file with torch.
-    save_file(dict(blocks), file, metadata={"format": "pt"})
-    # safetensors makes files that only their owner can read; take the directory's bits.
-    file.chmod(file.parent.stat().st_mode & 0o666)
-
-
-def read_file(file: Path) -> dict[str, np.ndarray]:
-    """Return all tensors of one safetensors file.
+def check_free(path: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a path that ``new_directory`` would not write to.
 
     Raises:
-      CheckpointError: It cannot be read as safetensors.
+      CheckpointError: ``path`` is a file, or a directory with content and ``overwrite`` is false.
     """
-    try:
-        with safe_open(file, framework="numpy") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: cannot be read as safetensors: {error}") from error
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"{path}: is a file; give a directory")
+    if not overwrite and _occupied(path):
+        raise CheckpointError(f"{path}: already exists; choose another path or allow overwriting")
 
 
 @contextlib.contextmanager
@@ -171,11 +188,8 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
       CheckpointError: ``path`` exists (and is not an empty directory) and ``overwrite`` is false.
     """
     path = Path(path).absolute()
-    if path.exists() and not path.is_dir():
-        raise CheckpointError(f"{path}: is a file; give a directory")
-    occupied = path.is_dir() and any(path.iterdir())
-    if occupied and not overwrite:
-        raise CheckpointError(f"{path}: already exists; choose another path or allow overwriting")
+    check_free(path, overwrite=overwrite)
+    occupied = _occupied(path)
     token = uuid.uuid4().hex[:8]
     fresh = path.with_name(f".{path.name}.new-{token}")
     stale = path.with_name(f".{path.name}.old-{token}")
@@ -186,7 +200,7 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
             os.replace(path, stale)
         try:
             os.replace(fresh, path)
-        except OSError:
+        except BaseException:
             if occupied:
                 os.replace(stale, path)
             raise
@@ -196,12 +210,26 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         shutil.rmtree(stale)
 
 
-def copy_tokenizer(source: str | Path, target: Path) -> None:
-    """Copy the tokenizer and chat template files that ``source`` has."""
+def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | None = None) -> None:
+    """Copy the tokenizer files that ``source`` has.
+
+    Args:
+      source: Directory to copy from.
+      target: Directory to copy to.
+      chat_template: Takes the place of the chat template of ``source``, wherever that stands;
+        empty leaves it out, None keeps it.
+    """
     for name in _TOKENIZER_FILES:
         file = Path(source) / name
-        if file.is_file():
+        if file.is_file() and (chat_template is None or name not in _TEMPLATE_FILES):
             shutil.copyfile(file, target / name)
+    settings_file = target / "tokenizer_config.json"
+    if chat_template is not None and settings_file.is_file():
+        settings = read_json(settings_file)
+        if settings.pop("chat_template", None) is not None:
+            write_json(settings_file, settings)
+    if chat_template:
+        (target / _TEMPLATE_FILES[0]).write_text(chat_template, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -225,8 +253,21 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _stored(block: np.ndarray, kind: np.dtype) -> np.ndarray:
-    return np.ascontiguousarray(block, dtype=kind)
+def _occupied(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
+
+
+def _shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """Divide tensors among files in order; ``sizes`` and ``limit`` in bytes."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, size in sizes.items():
+        if shards[-1] and filled + size > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
 
 
 def _indexed(index: Path) -> list[str]:

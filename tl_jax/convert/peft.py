@@ -5,18 +5,22 @@ Source: ``peft/utils/save_and_load.py`` and ``peft/tuners/lora/config.py`` of PE
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from tl_jax.config import LoraConfig, ModelConfig
-from tl_jax.convert import hf_directory, names
+from tl_jax.convert import hf_directory, names, safetensors_file
 from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.convert.safetensors_file import Writable
 from tl_jax.models import functional, lora
 from tl_jax.parallel import sharding as sharding_lib
 from tl_jax.settings import ConfigError
@@ -52,6 +56,7 @@ def save(
     base: str,
     dtype: str = "float32",
     overwrite: bool = False,
+    on_tensor: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the adapters among ``params`` as a directory that ``peft`` loads.
 
@@ -62,18 +67,20 @@ def save(
       base: Path or name of the model that the adapters belong to, kept for PEFT.
       dtype: Type of the tensors, ``"float32"`` or ``"bfloat16"``.
       overwrite: Replace ``path`` if it exists.
+      on_tensor: Told how many tensors are written, and of how many.
 
     Raises:
       CheckpointError: ``path`` exists, or there are no adapters.
     """
-    kind = hf_directory.dtype_of(dtype)
+    hf_directory.dtype_of(dtype)
     leaves = dict(_adapters(params))
     if not leaves:
         raise CheckpointError("the model has no adapters; train it with config.lora.rank above 0")
     tensors = {}
     for leaf_path, leaf in leaves.items():
         for layer, name in enumerate(_tensor_names(leaf_path, config.num_layers)):
-            tensors[name] = np.ascontiguousarray(np.asarray(leaf[layer]).T, dtype=kind)
+            read = functools.partial(_transposed, leaf, layer)
+            tensors[name] = Writable(leaf.shape[:0:-1], read)
     alpha = config.lora.alpha
     settings = {
         "peft_type": "LORA",
@@ -89,7 +96,9 @@ def save(
         "inference_mode": True,
     }
     with hf_directory.new_directory(path, overwrite=overwrite) as directory:
-        hf_directory.write_file(directory / _WEIGHTS, tensors)
+        done = itertools.count(1)
+        count = lambda: on_tensor and on_tensor(next(done), len(tensors))  # noqa: E731
+        safetensors_file.write(directory / _WEIGHTS, tensors, dtype=dtype, on_tensor=count)
         hf_directory.write_json(directory / _CONFIG, settings)
 
 
@@ -116,7 +125,7 @@ def load(path: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh) -> Para
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name}: no such file; give a directory that PEFT wrote")
     _check_settings(path, hf_directory.read_json(path / _CONFIG), config.lora)
-    tensors = hf_directory.read_file(path / _WEIGHTS)
+    tensors = _read(path / _WEIGHTS)
     declared = lora.split(functional.abstract_params(config), config.lora)[0]
     placed = dict(names.flatten(sharding_lib.param_shardings(declared, mesh)))
     infos = dict(names.flatten(declared))
@@ -141,6 +150,18 @@ def _adapters(params: Params) -> Iterator[tuple[names.Path, Any]]:
     for path, leaf in names.flatten(params):
         if path[-1] in _FACTORS and path[0] not in names.LOCAL_ROOTS:
             yield path, leaf
+
+
+def _transposed(leaf: Any, layer: int) -> np.ndarray:
+    return np.asarray(leaf[layer]).T
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(file, framework="numpy") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: cannot be read as safetensors: {error}") from error
 
 
 def _tensor_names(path: names.Path, layers: int) -> list[str]:

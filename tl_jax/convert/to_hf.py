@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from tl_jax.config import ModelConfig
 from tl_jax.convert import hf_directory, names
 from tl_jax.convert.hf_directory import CheckpointError, Writable
 from tl_jax.models import functional, lora, registry
+from tl_jax.parallel import processes
 from tl_jax.types import Params
 
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -28,16 +29,19 @@ def save(
     dtype: str = "float32",
     max_shard_bytes: int = hf_directory.SHARD_BYTES,
     generation: Mapping[str, Any] | None = None,
-    chat_template: str = "",
+    chat_template: str | None = None,
+    readme: str = "",
     overwrite: bool = False,
+    on_tensor: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a model directory that ``transformers`` loads; it appears whole or not at all.
 
-    Host memory holds one safetensors file at a time.
+    Host memory holds one tensor at a time, on every host if the parameters are spread over
+    several: then every process must call this, and the first one writes.
 
     Args:
-      params: Nested dict of arrays; a critic is left out. Adapters are merged into their
-        kernels, one matrix at a time, in float32.
+      params: Nested dict of arrays, or of what ``from_hf.stored_params`` left on disk; a critic is
+        left out. Adapters are merged into their kernels, one matrix at a time, in float32.
       path: Directory to make.
       config: Architecture of ``params``; None takes the one of ``source``.
       source: Directory the model or its tokenizer came from. Its tokenizer files, chat template
@@ -48,12 +52,15 @@ def save(
       max_shard_bytes: Size limit of one safetensors file.
       generation: Entries for ``generation_config.json``, over those of ``source``. The token ids
         among them also go into a ``config.json`` that does not come from ``source``.
-      chat_template: Chat template to write in place of that of ``source``.
+      chat_template: Chat template to write in place of that of ``source``; empty leaves it out,
+        None keeps it.
+      readme: Model card to write as ``README.md``.
       overwrite: Replace ``path`` if it exists.
+      on_tensor: Told how many tensors are written, and of how many.
 
     Raises:
       CheckpointError: Neither ``config`` nor a ``source`` with ``config.json``, ``path`` exists,
-        or ``params`` do not fit the configuration.
+        ``params`` do not fit the configuration, or the files do not hold what was written.
     """
     hf_directory.dtype_of(dtype)
     if config is None and source is None and (Path(path) / "config.json").is_file():
@@ -75,18 +82,42 @@ def save(
             "the directory the model was loaded from (with config.json), or config=ModelConfig(...)"
         )
     _check(params, config)
-    with hf_directory.new_directory(path, overwrite=overwrite) as directory:
+    with _first_alone(path, overwrite) as directory:
         hf_directory.write_tensors(
-            directory, _writable(params, config), dtype=dtype, max_shard_bytes=max_shard_bytes
+            directory,
+            _writable(params, config),
+            dtype=dtype,
+            max_shard_bytes=max_shard_bytes,
+            on_tensor=on_tensor,
         )
-        if source is not None:
-            hf_directory.copy_tokenizer(source, directory)
-        if chat_template:
-            (directory / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
-        if settings:
-            hf_directory.write_json(directory / "generation_config.json", settings)
-        # Last, so that a directory without it is known to be unfinished.
-        hf_directory.write_json(directory / "config.json", hf_config)
+        if directory is not None:
+            if source is not None:
+                hf_directory.copy_tokenizer(source, directory, chat_template=chat_template)
+            if readme:
+                (directory / "README.md").write_text(readme, encoding="utf-8")
+            if settings:
+                hf_directory.write_json(directory / "generation_config.json", settings)
+            # Last, so that a directory without it is known to be unfinished.
+            hf_directory.write_json(directory / "config.json", hf_config)
+    processes.wait_for_all("export")
+
+
+@contextlib.contextmanager
+def _first_alone(path: str | Path, overwrite: bool) -> Iterator[Path | None]:
+    """Yield a draft of ``path`` on the first process and None on others, or fail on all."""
+    problem = None
+    if processes.is_first():
+        try:
+            hf_directory.check_free(path, overwrite=overwrite)
+        except CheckpointError as error:
+            problem = error
+    if not processes.agree(problem is None):
+        raise problem or CheckpointError(f"{path}: the first process cannot write there")
+    if processes.is_first():
+        with hf_directory.new_directory(path, overwrite=overwrite) as directory:
+            yield directory
+    else:
+        yield None
 
 
 def _exported(params: Params) -> dict[names.Path, Any]:
@@ -103,12 +134,6 @@ def _check(params: Params, config: ModelConfig) -> None:
                 f"parameter {'/'.join(path)} has shape {found.get(path)}, the configuration calls "
                 f"for {wanted.get(path)} (None: absent)"
             )
-    for path, leaf in _exported(params).items():
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            raise CheckpointError(
-                f"parameter {'/'.join(path)} lies partly on other hosts; restore the checkpoint on "
-                "one host to export it"
-            )
 
 
 def _writable(params: Params, config: ModelConfig) -> dict[str, Writable]:
@@ -124,7 +149,9 @@ def _writable(params: Params, config: ModelConfig) -> dict[str, Writable]:
 
 def _fetch(leaves: dict[names.Path, Any], tensor: names.Tensor, config: ModelConfig) -> np.ndarray:
     def block_of(path: names.Path) -> np.ndarray:
-        return np.asarray(leaves[path] if tensor.layer is None else leaves[path][tensor.layer])
+        return processes.gather(
+            leaves[path] if tensor.layer is None else leaves[path][tensor.layer]
+        )
 
     block = block_of(tensor.path)
     *module, name = tensor.path

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from tl_jax.calls.call import ToolCall
+from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.parse import CallSyntaxError, parse_call, reply_call_text
 from tl_jax.calls.render import render_call
 from tl_jax.data.examples import Prompt
 from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.evaluate.scores import TurnScore, summarise, summarise_groups
-from tl_jax.rl.sampler import Sampler, generate
+from tl_jax.rl.sampler import Guide, Sampler, generate, reply_text
 from tl_jax.types import Params
 
 Scorer = Callable[[ToolCall | None, Prompt], TurnScore]
@@ -61,7 +61,8 @@ def evaluate(
     tokenizer: Tokenizer,
     batch_size: int,
     call_style: str = "python",
-    on_batch: Callable[[int], None] = lambda done: None,
+    guide: Callable[[Sequence[ToolSpec]], Guide] | None = None,
+    on_done: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Generate one reply per prompt and score it.
 
@@ -70,9 +71,10 @@ def evaluate(
       params: Model parameters.
       sample: Greedy sampler.
       tokenizer: Turns ids into text.
-      batch_size: Rows per call of the sampler.
+      batch_size: Rows of the sampler.
       call_style: Style of the calls, one of ``calls.parse.STYLES``.
-      on_batch: Told the number of prompts done after each batch.
+      guide: Makes the guide of a prompt from its tools; None lets the model write what it likes.
+      on_done: Told how many prompts are done, whenever some are.
 
     Returns:
       ``(summaries, records)``. Summaries by name, those of ``scores.summarise``; that of the set
@@ -82,32 +84,31 @@ def evaluate(
     began = time.monotonic()
     records: list[dict[str, Any]] = []
     answers: list[tuple[ToolCall | None, Prompt]] = [(None, p) for p in task_set.skipped]
-    tokens = 0
-    # Prompts of similar length share a batch; many batches a chunk keeps that and shows progress.
-    order = sorted(range(len(task_set.prompts)), key=lambda i: len(task_set.prompts[i].ids))
-    for start in range(0, len(order), batch_size):
-        prompts = [task_set.prompts[i] for i in order[start : start + batch_size]]
-        keys = jax.random.split(jax.random.key(0), len(prompts))
-        ids = [prompt.ids for prompt in prompts]
-        generations = generate(sample, params, ids, keys, batch_size=batch_size)
-        for prompt, generation in zip(prompts, generations, strict=True):
-            reply = generation.ids[:-1] if generation.finished else generation.ids
-            # A control token inside a reply makes it no call, but for those of its style.
-            text = tokenizer.decode(reply, keep_control=True)
-            call = read_reply(text, call_style) if generation.finished else None
-            tokens += len(generation.ids)
-            answers.append((call, prompt))
-            records.append(
-                {
-                    "set": task_set.name,
-                    "prompt_id": prompt.id,
-                    "reply": text,
-                    "gold": [render_call(gold, call_style) for gold in prompt.golds],
-                    "parsed": call is not None,
-                    **dataclasses.asdict(task_set.score(call, prompt)),
-                }
-            )
-        on_batch(start + len(prompts))
+    generations = generate(
+        sample,
+        params,
+        [prompt.ids for prompt in task_set.prompts],
+        jax.random.split(jax.random.key(0), len(task_set.prompts)),
+        batch_size=batch_size,
+        guides=[guide(prompt.tools) for prompt in task_set.prompts] if guide else (),
+        on_done=on_done,
+    )
+    for prompt, generation in zip(task_set.prompts, generations, strict=True):
+        # A control token inside a reply makes it no call, but for those of its style.
+        text = reply_text(generation, tokenizer)
+        call = read_reply(text, call_style) if generation.finished else None
+        answers.append((call, prompt))
+        records.append(
+            {
+                "set": task_set.name,
+                "prompt_id": prompt.id,
+                "reply": text,
+                "gold": [render_call(gold, call_style) for gold in prompt.golds],
+                "parsed": call is not None,
+                **dataclasses.asdict(task_set.score(call, prompt)),
+            }
+        )
+    tokens = sum(len(generation.ids) for generation in generations)
     seconds = time.monotonic() - began
     scores = [task_set.score(*answer) for answer in answers]
     summary = summarise(scores)

@@ -1,4 +1,4 @@
-"""The LLaMA decoder: embedding, stacked layers, final norm, output projection."""
+"""The decoder of all families: embedding, stacked layers, final norm, output projection."""
 
 from __future__ import annotations
 

@@ -29,14 +29,14 @@ class TokenRows(Protocol):
 
 @flax.struct.dataclass
 class Cache:
-    """Keys and values of earlier tokens; every row uses the same slot for its next token.
+    """Keys and values of earlier tokens; every row has its own next slot.
 
     Attributes:
       keys: One ``[B, K, S, H]`` array per layer.
       values: The same for values.
       positions: ``[B, S]`` int32 position of the token in each slot.
       valid: ``[B, S]`` bool, whether a slot may be attended.
-      index: int32 scalar, the next free slot.
+      index: ``[B]`` int32, the next free slot of each row.
     """
 
     keys: tuple[jax.Array, ...]
@@ -75,15 +75,14 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
     Args:
       params: Parameters as from ``init`` or ``convert.from_hf.load``.
       batch: ``tokens``, ``positions``, ``segment_ids``, each ``[B, T]`` int32. A token sees the
-        earlier tokens of its segment.
+        earlier tokens of its segment, in layers with a sliding window the last of them.
       config: The architecture.
     """
     positions_BT, segments_BT = jnp.asarray(batch.positions), jnp.asarray(batch.segment_ids)
     block_graph = _graph(Block, config)
     angles = rotary.angles(positions_BT, config)
 
-    window = windows.scanned(config)
-    limits_L = None if isinstance(window, int) else window
+    shared_window, limits_L = windows.scanned(config)
 
     def layer(x_BTD: jax.Array, xs: tuple[Params, Any]) -> tuple[jax.Array, None]:
         layer_params, limit = xs
@@ -99,7 +98,7 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
             q_segments_BT=segments_BT,
             k_segments_BS=segments_BT,
             same_tokens=True,
-            window=window if limits_L is None else limit,
+            window=shared_window if limit is None else limit,
         )
         return x_BTD, None
 
@@ -157,7 +156,7 @@ def init_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
         values=empty,
         positions=jnp.zeros((batch_size, length), jnp.int32),
         valid=jnp.zeros((batch_size, length), bool),
-        index=jnp.int32(0),
+        index=jnp.zeros(batch_size, jnp.int32),
     )
 
 
@@ -173,7 +172,7 @@ def apply_with_cache(
 
     Args:
       params: Parameters whose layers are unstacked (``unstack_layers``).
-      tokens_BT: New tokens; they take slots ``cache.index`` to ``cache.index + T - 1``.
+      tokens_BT: New tokens; a row's take its slots ``cache.index`` to ``cache.index + T - 1``.
       positions_BT: Position of each new token in its row's text.
       valid_BT: Whether the token is real; others are never attended by real tokens.
       cache: Earlier tokens.
@@ -182,9 +181,8 @@ def apply_with_cache(
     Returns:
       ``(hidden_BTD, cache)``.
     """
-    start = cache.index
-    all_positions = jax.lax.dynamic_update_slice(cache.positions, positions_BT, (0, start))
-    all_valid = jax.lax.dynamic_update_slice(cache.valid, valid_BT, (0, start))
+    all_positions = _write(cache.positions, positions_BT, cache.index, axis=0)
+    all_valid = _write(cache.valid, valid_BT, cache.index, axis=0)
     where = {
         "q_positions_BT": positions_BT,
         "k_positions_BS": all_positions,
@@ -200,12 +198,21 @@ def apply_with_cache(
     for i, layer_params in enumerate(params["layers"]):
         block = nnx.merge(block_graph, layer_params)
         q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)
-        keys[i] = jax.lax.dynamic_update_slice(keys[i], k_BKTH, (0, 0, start, 0))
-        vals[i] = jax.lax.dynamic_update_slice(vals[i], v_BKTH, (0, 0, start, 0))
+        keys[i] = _write(keys[i], k_BKTH, cache.index, axis=1)
+        vals[i] = _write(vals[i], v_BKTH, cache.index, axis=1)
         x_BTD = block.finish(x_BTD, q_BNTH, keys[i], vals[i], window=layer_windows[i], **where)
     hidden_BTD = nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
-    new = Cache(tuple(keys), tuple(vals), all_positions, all_valid, start + tokens_BT.shape[1])
-    return hidden_BTD, new
+    index = cache.index + tokens_BT.shape[1]
+    return hidden_BTD, Cache(tuple(keys), tuple(vals), all_positions, all_valid, index)
+
+
+def _write(slots: jax.Array, new: jax.Array, index_B: jax.Array, *, axis: int) -> jax.Array:
+    """Put each row's new tokens into its slots, which lie along ``axis`` of the row."""
+
+    def one(row: jax.Array, tokens: jax.Array, start: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(row, tokens, start, axis)
+
+    return jax.vmap(one)(slots, new, index_B)
 
 
 def _embed(params: Params, tokens_BT: jax.Array, config: ModelConfig) -> jax.Array:

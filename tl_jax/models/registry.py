@@ -106,11 +106,12 @@ _FIELDS = {
 _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 _REQUIRED += ("intermediate_size",)
 
+# Fields in which null says something of its own; elsewhere it counts as absent.
+_NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window")
+
 # Defaults and only implemented values that all families share.
 _DEFAULTS = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}
 _DEFAULT_ROPE_THETA = 10000.0
-# Fields in which null says something of its own; elsewhere it counts as absent.
-_NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window")
 _ONLY = {
     "hidden_act": "silu",
     "attention_dropout": 0.0,
@@ -301,7 +302,7 @@ def _values(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _family(raw: Mapping[str, Any]) -> Family:
     model_type = raw.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(f"model_type is {model_type!r}; supported: {', '.join(FAMILIES)}")
     family = FAMILIES[model_type]
     if (raw.get("architectures") or [family.architecture]) != [family.architecture]:

@@ -12,7 +12,8 @@ from tl_jax.settings import ConfigError, from_dict
 _SECTIONS = ("rope_scaling", "rope_parameters")
 
 # Field of a section -> field of RopeScaling, by kind.
-_STRETCHED = {"factor": "factor", "original_max_position_embeddings": "original_max_position"}
+_ORIGINAL = "original_max_position_embeddings"
+_STRETCHED = {"factor": "factor", _ORIGINAL: "original_max_position"}
 _FIELDS = {
     "default": {},
     # Only texts longer than max_position_embeddings change dynamic frequencies, and those are
@@ -34,7 +35,7 @@ _REQUIRED = ("factor", "low_freq_factor", "high_freq_factor")
 # Fields that a section may have beside those: what they say is read elsewhere or has no effect.
 _BESIDE = {"type", "rope_type", "rope_theta", "partial_rotary_factor"}
 _BESIDE_KIND = {
-    "dynamic": {"factor", "original_max_position_embeddings"},
+    "dynamic": {"factor", _ORIGINAL},
     "yarn": {"mscale", "mscale_all_dim"},
 }
 
@@ -105,14 +106,14 @@ def _section(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _scaling(raw: Mapping[str, Any], name: str, max_position: int) -> RopeScaling:
     section = {key: value for key, value in _section(raw, name).items() if value is not None}
     kind = section.get("rope_type", section.get("type", "default"))
-    if kind not in _FIELDS:
+    if not isinstance(kind, str) or kind not in _FIELDS:
         raise ConfigError(f"{name}.rope_type is {kind!r}; implemented: {', '.join(_FIELDS)}")
     if section.get("type", kind) != kind:
         raise ConfigError(f"{name}.type {section['type']!r} and {name}.rope_type {kind!r} disagree")
     if section.get("partial_rotary_factor", 1.0) != 1.0:
         raise ConfigError(f"{name}.partial_rotary_factor must be 1.0")
     fields = _FIELDS[kind]
-    for key in section.keys() - fields.keys() - _BESIDE - _BESIDE_KIND.get(kind, set()):
+    for key in sorted(section.keys() - fields.keys() - _BESIDE - _BESIDE_KIND.get(kind, set())):
         raise ConfigError(f"{name}.{key} is not implemented for rope_type {kind!r}")
     missing = [field for field in _REQUIRED if field in fields and field not in section]
     if missing:
@@ -120,10 +121,14 @@ def _scaling(raw: Mapping[str, Any], name: str, max_position: int) -> RopeScalin
     if not fields:
         return RopeScaling()
     values = {ours: section[field] for field, ours in fields.items() if field in section}
-    if "original_max_position_embeddings" in fields:
-        outer = raw.get("original_max_position_embeddings")
-        values.setdefault("original_max_position", max_position)
-        values["original_max_position"] = outer or values["original_max_position"]
+    if _ORIGINAL in fields:
+        # It may also stand at the top level.
+        lengths = [place[_ORIGINAL] for place in (raw, section) if place.get(_ORIGINAL) is not None]
+        if len(lengths) > 1 and lengths[0] != lengths[1]:
+            raise ConfigError(
+                f"{_ORIGINAL} {lengths[0]} and {name}.{_ORIGINAL} {lengths[1]} disagree"
+            )
+        values["original_max_position"] = lengths[0] if lengths else max_position
     scaling = from_dict(RopeScaling, {"kind": kind, **values}, path=name)
     if kind == "yarn" and "attention_factor" not in section:
         factor = _yarn_magnitude(section, scaling.factor)
@@ -144,7 +149,7 @@ def _yarn_magnitude(section: Mapping[str, Any], factor: float) -> float:
     weights = [section.get(field) for field in ("mscale", "mscale_all_dim")]
     for field, weight in zip(("mscale", "mscale_all_dim"), weights, strict=True):
         if isinstance(weight, bool) or not isinstance(weight, (int, float, type(None))):
-            raise ConfigError(f"{field} must be a number, got {weight!r}")
+            raise ConfigError(f"rotary {field} must be a number, got {weight!r}")
     if all(weights):
         return magnitude(weights[0]) / magnitude(weights[1])
     return magnitude(1.0)

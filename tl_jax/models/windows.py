@@ -12,8 +12,8 @@ from tl_jax.settings import ConfigError
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
-NO_LIMIT = 2**31 - 1
-"""A window that no position leaves, for layers without one beside layers with one."""
+# A window that no position leaves, for layers without one beside layers with one.
+_NO_LIMIT = 2**31 - 1
 
 
 def per_layer(config: ModelConfig) -> tuple[int, ...]:
@@ -21,12 +21,17 @@ def per_layer(config: ModelConfig) -> tuple[int, ...]:
     return config.sliding_windows or (0,) * config.num_layers
 
 
-def scanned(config: ModelConfig) -> int | np.ndarray:
-    """Return the window that all layers share, or where they differ ``[L]`` int32 limits."""
+def scanned(config: ModelConfig) -> tuple[int, np.ndarray | None]:
+    """Return the windows as a scan over layers needs them.
+
+    Returns:
+      ``(window, None)`` with the window that all layers share, or where they differ
+      ``(0, limits_L)`` with an int32 limit for each.
+    """
     windows = per_layer(config)
     if len(set(windows)) == 1:
-        return windows[0]
-    return np.array([window or NO_LIMIT for window in windows], np.int32)
+        return windows[0], None
+    return 0, np.array([window or _NO_LIMIT for window in windows], np.int32)
 
 
 def read_none(raw: Mapping[str, Any], num_layers: int) -> tuple[int, ...]:

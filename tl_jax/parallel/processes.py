@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from tl_jax.settings import ConfigError
@@ -25,6 +26,20 @@ def wait_for_all(name: str) -> None:
     """Wait until every process has come to the point called ``name``."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def agree(good: bool) -> bool:
+    """Return the first process's verdict on every process."""
+    if jax.process_count() == 1:
+        return good
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(good)))
+
+
+def gather(array: Any) -> np.ndarray:
+    """Return the whole of an array in the memory of every process; all of them must call it."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
 
 
 def require_one(what: str) -> None:

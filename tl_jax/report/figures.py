@@ -23,6 +23,8 @@ ORANGE = "#d98324"
 
 _CATEGORY_COLOURS: Mapping[str, str] = {
     taxonomy.FORMAT_ERROR: "#6d1a36",
+    taxonomy.EXTRA_CALL: "#7d3c66",
+    taxonomy.MISSING_CALL: "#a0628c",
     taxonomy.TOOL_HALLUCINATION: "#a23048",
     taxonomy.WRONG_TOOL: "#cf4d50",
     taxonomy.PARAMETER_HALLUCINATION: "#e2714f",

@@ -1,202 +1,271 @@
-"""Reward of a predicted call against the gold call: findings, then a table of penalties."""
+"""Reward of a predicted answer against the gold answer."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.calls.compare import declared_type, values_equal
-from tl_jax.calls.parse import CallSyntaxError, parse_call
+from tl_jax.calls.parse import CallSyntaxError, parse_call, parse_calls
 from tl_jax.calls.render import render_call
-from tl_jax.rewards import reference, taxonomy
-from tl_jax.rewards.free_text import same_free_text
+from tl_jax.rewards import reference, strict, taxonomy
+from tl_jax.rewards.answers import (
+    Answer,
+    Gold,
+    Parallel,
+    as_calls,
+    is_answer,
+    read_call_after,
+    read_golds,
+)
+from tl_jax.rewards.assignment import best_assignment
+from tl_jax.rewards.free_text import MATCHES, FreeText, free_text
+from tl_jax.rewards.ladder import PENALTIES, RIGHT, Reward, graded, ladder
+from tl_jax.rewards.no_call import holds_call
 from tl_jax.rewards.taxonomy import Finding
 
+__all__ = [
+    "MODES",
+    "PENALTIES",
+    "RIGHT",
+    "Answer",
+    "Gold",
+    "Parallel",
+    "Reward",
+    "Tools",
+    "format_error",
+    "score",
+    "score_batch",
+]
+
 Tools = Sequence[ToolSpec] | Mapping[str, Collection[str]]
-Call = str | ToolCall
 
-MODES = ("strict", "reference")
+MODES = ("strict", "reference", "graded")
 
-PENALTIES: Mapping[str, float] = {
-    taxonomy.FORMAT_ERROR: -2.0,
-    taxonomy.TOOL_HALLUCINATION: -2.0,
-    taxonomy.WRONG_TOOL: -1.5,
-    taxonomy.PARAMETER_HALLUCINATION: -0.8,
-    taxonomy.PARAMETER_REDUNDANCY: -0.5,
-    taxonomy.PARAMETER_MISSING: -0.5,
-    taxonomy.CONTENT_FILLING: -0.25,
-}
-"""Penalty of each category; a category counts once, and only parameter categories add up.
-
-Source: TL-Training (arXiv 2412.15495), inverse reward matching.
-"""
-RIGHT = 1.0
-"""Reward of a call without findings."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Reward:
-    """A reward and its explanation.
-
-    Attributes:
-      value: The reward; always a float.
-      category: The worst category found, or ``taxonomy.ALL_RIGHT``.
-      details: One ``"category: what"`` line per finding; empty if all is right.
-    """
-
-    value: float
-    category: str
-    details: tuple[str, ...] = ()
+_RANK = {category: number for number, category in enumerate(taxonomy.CATEGORIES)}
+_Scorer = Callable[[Answer, Gold, Tools], Reward]
 
 
 def score(
-    prediction: Call,
-    gold: Call,
+    prediction: Answer,
+    gold: Gold,
     tools: Tools,
     *,
     mode: str = "strict",
     style: str = "python",
     given_tool: str | None = None,
     free_text_tools: Collection[str] = ("finish", "ask_to_user"),
+    free_text_match: str = MATCHES[0],
     free_text_min_f1: float = 0.85,
 ) -> Reward:
     """Score ``prediction`` against ``gold``.
 
     Strict mode parses both sides fully (``calls.parse``), compares values by declared type
-    (``calls.compare``) and accepts the texts of ``free_text_tools`` by token overlap
-    (``free_text.same_free_text``). An optional argument that the gold call leaves out is no error
-    if it equals the default in the tool's schema. A tool that was not offered can only be right if
-    it is the gold tool. A gold text that is no call gives a format error, as in the published
-    code. Reference mode reproduces the published reward, blind spots included (``reference``); it
-    ignores the free-text settings.
+    (``calls.compare``) and free texts by a policy (``free_text``). An optional argument that
+    equals the default in the tool's schema may be there or not. A gold text that is no call gives
+    a format error, as in the published code. Penalties: ``PENALTIES``.
+
+    Graded mode finds the same errors and takes off a share of the penalty for each: with ``n``
+    gold arguments, an error of category ``c`` costs ``(RIGHT - PENALTIES[c]) / n``. A call of the
+    right tool never scores below the strict mode, nor below a wrong tool; one error more never
+    scores better.
+
+    Of several accepted answers the best counts. Calls of one turn are matched with the gold calls
+    such that the sum of their rewards is greatest; the reward is the mean over the gold calls, a
+    missing one counts with its penalty, and one call too many spoils the answer, as a call cannot
+    be taken back. Where no call is right, words without one are (``no_call.holds_call``).
+
+    Reference mode reproduces the published reward of one call, blind spots included
+    (``reference``); it ignores the free-text settings.
 
     Args:
-      prediction: Text the model wrote, or a call.
-      gold: Text of the gold call, or the call.
+      prediction: Text the model wrote, or an answer as data.
+      gold: The right answer (a text, a call, ``Parallel`` calls, None for no call), or a sequence
+        of answers that are each right.
       tools: The tools offered in the prompt, or a mapping from tool name to parameter names.
-      mode: ``"strict"`` or ``"reference"``.
+      mode: One of ``MODES``.
       style: Call style that texts are read in, one of ``calls.parse.STYLES``.
       given_tool: Name of the tool the prompt already ends with; the model then writes, and a gold
         text holds, only ``"(arguments)"``.
-      free_text_tools: Tools whose string arguments are free text.
-      free_text_min_f1: Least token F1 of equal free texts.
+      free_text_tools: Tools whose string arguments are free text, and single arguments as
+        ``"tool.parameter"``.
+      free_text_match: How free texts are compared, one of ``free_text.MATCHES``.
+      free_text_min_f1: Least token F1 of equal free texts, for ``"token_f1"``.
 
     Raises:
-      ValueError: ``mode`` or ``style`` is unknown, or another style than Python's is asked for in
-        reference mode or with ``given_tool``.
+      ValueError: A setting is unknown; or another style than Python's is asked for in reference
+        mode or with ``given_tool``, or anything but one call.
+
+    Source: TL-Training (arXiv 2412.15495), inverse reward matching.
     """
+    policy = free_text(free_text_tools, free_text_match, free_text_min_f1)
+    return _scorer(mode, style, given_tool, policy)(prediction, gold, tools)
+
+
+def score_batch(
+    predictions: Iterable[Answer],
+    golds: Iterable[Gold],
+    tools: Iterable[Tools],
+    *,
+    mode: str = "strict",
+    style: str = "python",
+    free_text_tools: Collection[str] = ("finish", "ask_to_user"),
+    free_text_match: str = MATCHES[0],
+    free_text_min_f1: float = 0.85,
+) -> list[Reward]:
+    """Score predictions each against its own gold answer and tools; see ``score``.
+
+    Raises:
+      ValueError: As in ``score``, or the three are of different lengths.
+    """
+    policy = free_text(free_text_tools, free_text_match, free_text_min_f1)
+    return list(map(_scorer(mode, style, None, policy), *_aligned(predictions, golds, tools)))
+
+
+def format_error(why: str) -> Reward:
+    """Return the reward of an answer that cannot be read, for a reason outside its text."""
+    return ladder([Finding(taxonomy.FORMAT_ERROR, why)])
+
+
+def _aligned(*columns: Iterable[object]) -> list[list[object]]:
+    lists = [list(column) for column in columns]
+    if len({len(values) for values in lists}) > 1:
+        lengths = ", ".join(str(len(values)) for values in lists)
+        raise ValueError(f"predictions, golds and tools differ in number: {lengths}")
+    return lists
+
+
+def _scorer(mode: str, style: str, given_tool: str | None, policy: FreeText) -> _Scorer:
+    """Return the function that scores with these settings."""
+    if mode not in MODES:
+        raise ValueError(f"unknown reward mode {mode!r}; known: {', '.join(MODES)}")
     if style != "python" and (mode == "reference" or given_tool):
         raise ValueError(
             f"call style {style!r}: reference mode and a given tool are defined for Python calls "
-            "only; take mode 'strict' and whole calls"
+            "only; take mode 'strict' or 'graded' and whole calls"
         )
-    if mode == "strict":
-        free = frozenset(free_text_tools)
-        findings = _judge(prediction, gold, tools, style, given_tool, free, free_text_min_f1)
-    elif mode == "reference":
-        findings = reference.judge(
-            _text(prediction), _text(gold), _parameter_names(tools), given_tool=given_tool
+    given = (given_tool or "").strip()
+
+    def published(prediction: Answer, gold: Gold, tools: Tools) -> Reward:
+        text, names = _text(prediction), _parameter_names(tools)
+        answers = (gold,) if is_answer(gold) else gold
+        return _best(
+            ladder(reference.judge(text, _text(answer), names, given_tool=given_tool))
+            for answer in answers
         )
-    else:
-        raise ValueError(f"unknown reward mode {mode!r}; known: {', '.join(MODES)}")
-    return _reward(findings)
+
+    def strictly(prediction: Answer, gold: Gold, tools: Tools) -> Reward:
+        try:
+            golds = read_golds(gold, style, given)
+        except CallSyntaxError as error:
+            return format_error(f"the gold text is no call, {error}")
+        return _score(prediction, golds, tools, style, given, policy, mode == "graded")
+
+    return published if mode == "reference" else strictly
 
 
-def _reward(findings: Sequence[Finding]) -> Reward:
-    if not findings:
-        return Reward(RIGHT, taxonomy.ALL_RIGHT)
-    # Each category counts once; rounding makes -0.8 - 0.5 - 0.5 the literal -1.8.
-    value = round(sum(PENALTIES[category] for category in {f.category for f in findings}), 6)
-    return Reward(value, findings[0].category, tuple(f"{f.category}: {f.about}" for f in findings))
-
-
-def _judge(
-    prediction: Call,
-    gold: Call,
+def _score(
+    prediction: Answer,
+    golds: Sequence[Sequence[ToolCall]],
     tools: Tools,
     style: str,
-    given_tool: str | None,
-    free_text_tools: frozenset[str],
-    min_f1: float,
-) -> list[Finding]:
-    """Return the errors of a call, strictly; a tool error hides those of the parameters."""
+    given_tool: str,
+    policy: FreeText,
+    partial: bool,
+) -> Reward:
+    """Score in strict or, with ``partial`` credit, in graded mode."""
+    most = max(map(len, golds))
+    if () in golds and _is_silent(prediction, tools, style):
+        return Reward(RIGHT, taxonomy.ALL_RIGHT)
     try:
-        expected, _ = _read(gold, style, given_tool)
+        calls, continues = _read(prediction, style, given_tool, most)
     except CallSyntaxError as error:
-        return [Finding(taxonomy.FORMAT_ERROR, f"the gold text is no call, {error}")]
-    try:
-        called, continues = _read(prediction, style, given_tool)
-    except CallSyntaxError as error:
-        return [Finding(taxonomy.FORMAT_ERROR, f"{error.reason}, {error}")]
+        return format_error(f"{error.reason}, {error}")
     if not continues:
-        return [Finding(taxonomy.WRONG_TOOL, f"a full call where only arguments of {given_tool}")]
-    tool = _find(tools, called.name)
-    if called.name != expected.name:
-        offered = tool is not None
-        category = taxonomy.WRONG_TOOL if offered else taxonomy.TOOL_HALLUCINATION
-        return [Finding(category, f"{called.name} instead of {expected.name}")]
-    findings = _parameter_findings(called.arguments, expected.arguments, tool)
-    if findings:
-        return findings
-    free = min_f1 if called.name in free_text_tools else None
-    return _content_findings(called.arguments, expected.arguments, tool, free)
+        finding = Finding(taxonomy.WRONG_TOOL, f"a full call where only arguments of {given_tool}")
+        return ladder([finding])
+    if len(golds) == 1:
+        return _against(calls, golds[0], tools, policy, partial)
+    return _best(_against(calls, gold, tools, policy, partial) for gold in golds)
 
 
-def _parameter_findings(
-    called: Mapping[str, Any], expected: Mapping[str, Any], tool: ToolSpec | None
-) -> list[Finding]:
-    invented, redundant = [], []
-    for name, value in called.items():
-        if name in expected:
-            continue
-        parameter = tool.parameter(name) if tool is not None else None
-        if parameter is None:
-            invented.append(Finding(taxonomy.PARAMETER_HALLUCINATION, name))
-        elif not _is_default(parameter, value):
-            redundant.append(Finding(taxonomy.PARAMETER_REDUNDANCY, name))
-    missing = [Finding(taxonomy.PARAMETER_MISSING, name) for name in expected if name not in called]
-    return [*invented, *redundant, *missing]
-
-
-def _content_findings(
-    called: Mapping[str, Any],
-    expected: Mapping[str, Any],
-    tool: ToolSpec | None,
-    free_text_min_f1: float | None,
-) -> list[Finding]:
-    findings = []
-    for name, value in expected.items():
-        if values_equal(called[name], value, declared_type(tool, name)):
-            continue
-        texts = isinstance(value, str) and isinstance(called[name], str)
-        if texts and free_text_min_f1 is not None:
-            if same_free_text(called[name], value, min_f1=free_text_min_f1):
-                continue
-        findings.append(Finding(taxonomy.CONTENT_FILLING, name))
-    return findings
-
-
-def _is_default(parameter: Parameter, value: Any) -> bool:
-    schema = parameter.schema
-    return (
-        not parameter.required
-        and "default" in schema
-        and values_equal(value, schema["default"], schema)
+def _against(
+    calls: Sequence[ToolCall],
+    gold: Sequence[ToolCall],
+    tools: Tools,
+    policy: FreeText,
+    partial: bool,
+) -> Reward:
+    """Score calls against one accepted answer."""
+    if len(calls) == len(gold) == 1:
+        return _pair(calls[0], gold[0], tools, policy, partial)
+    if len(calls) > len(gold):
+        about = f"{len(calls)} where {len(gold)} {'is' if len(gold) == 1 else 'are'} right"
+        return ladder([Finding(taxonomy.EXTRA_CALL, about)])
+    pairs = [[_pair(call, due, tools, policy, partial) for due in gold] for call in calls]
+    columns = best_assignment([[reward.value for reward in row] for row in pairs])
+    rewards = [row[column] for row, column in zip(pairs, columns, strict=True)]
+    for at, due in enumerate(gold):
+        if at not in columns:
+            rewards.append(ladder([Finding(taxonomy.MISSING_CALL, due.name)]))
+    lines = [
+        f"{line} (call {number})" if number <= len(calls) else line
+        for number, reward in enumerate(rewards, 1)
+        for line in reward.details
+    ]
+    return Reward(
+        round(sum(reward.value for reward in rewards) / len(gold), 6),
+        min((reward.category for reward in rewards), key=_RANK.__getitem__),
+        tuple(sorted(lines, key=lambda line: _RANK[line.partition(":")[0]])),
     )
 
 
-def _read(call: Call, style: str, given_tool: str | None) -> tuple[ToolCall, bool]:
-    """Return the call, and whether it continues the given tool's name as it should."""
-    if isinstance(call, ToolCall):
-        return call, True
-    if not given_tool:
-        return parse_call(call, style), True
-    arguments = call.lstrip()
-    if arguments.startswith("("):
-        return parse_call(given_tool.strip() + arguments), True
-    return parse_call(call), False
+def _pair(call: ToolCall, due: ToolCall, tools: Tools, policy: FreeText, partial: bool) -> Reward:
+    findings = strict.judge(call, due, _find(tools, call.name), policy)
+    return graded(findings, due) if partial else ladder(findings)
+
+
+def _best(rewards: Iterable[Reward]) -> Reward:
+    return max(rewards, key=lambda reward: reward.value)
+
+
+def _read(
+    prediction: Answer, style: str, given_tool: str, most: int
+) -> tuple[Sequence[ToolCall], bool]:
+    """Return the calls, and whether they continue the given tool's name as they should.
+
+    Where at most one call is right, the text must be one call by itself; if it is several, they
+    are returned all the same, so that the error has its right name.
+    """
+    if not isinstance(prediction, str):
+        return as_calls(prediction), True
+    if given_tool:
+        call, continues = read_call_after(given_tool, prediction)
+        return (call,), continues
+    if most > 1:
+        return parse_calls(prediction, style), True
+    try:
+        return (parse_call(prediction, style),), True
+    except CallSyntaxError as error:
+        if error.reason == "trailing_text":
+            calls = _several_calls(prediction, style)
+            if len(calls) > 1:
+                return calls, True
+        raise
+
+
+def _several_calls(text: str, style: str) -> Sequence[ToolCall]:
+    try:
+        return parse_calls(text, style)
+    except CallSyntaxError:
+        return ()
+
+
+def _is_silent(prediction: Answer, tools: Tools, style: str) -> bool:
+    if not isinstance(prediction, str):
+        return not as_calls(prediction)
+    names = tools if isinstance(tools, Mapping) else [tool.name for tool in tools]
+    # A reply without a word answers nothing.
+    return bool(prediction.strip()) and not holds_call(prediction, names, style)
 
 
 def _find(tools: Tools, name: str) -> ToolSpec | None:
@@ -204,7 +273,10 @@ def _find(tools: Tools, name: str) -> ToolSpec | None:
         if name not in tools:
             return None
         return ToolSpec(name, parameters=tuple(Parameter(key) for key in tools[name]))
-    return next((tool for tool in tools if tool.name == name), None)
+    for tool in tools:
+        if tool.name == name:
+            return tool
+    return None
 
 
 def _parameter_names(tools: Tools) -> Mapping[str, Collection[str]]:
@@ -213,5 +285,14 @@ def _parameter_names(tools: Tools) -> Mapping[str, Collection[str]]:
     return {tool.name: [p.name for p in tool.parameters] for tool in tools}
 
 
-def _text(call: Call) -> str:
-    return call if isinstance(call, str) else render_call(call)
+def _text(answer: Answer) -> str:
+    """Return the text of one call, as the published reward reads it."""
+    if isinstance(answer, str):
+        return answer
+    calls = as_calls(answer)
+    if len(calls) != 1:
+        raise ValueError(
+            f"the published reward knows answers of one call only, not of {len(calls)}; take mode "
+            "'strict' or 'graded'"
+        )
+    return render_call(calls[0])

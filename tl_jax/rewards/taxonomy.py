@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 FORMAT_ERROR = "format_error"
+EXTRA_CALL = "extra_call"
+MISSING_CALL = "missing_call"
 TOOL_HALLUCINATION = "tool_hallucination"
 WRONG_TOOL = "wrong_tool"
 PARAMETER_HALLUCINATION = "parameter_hallucination"
@@ -15,7 +17,9 @@ CONTENT_FILLING = "content_filling"
 ALL_RIGHT = "all_right"
 
 DEFINITIONS: Mapping[str, str] = {
-    FORMAT_ERROR: "the text is not exactly one call",
+    FORMAT_ERROR: "the text is not exactly one call; or not calls only, where several are due",
+    EXTRA_CALL: "a call beyond those of the right answer; any call where none is right",
+    MISSING_CALL: "a call of the right answer is absent",
     TOOL_HALLUCINATION: "the called name is not among the offered tools",
     WRONG_TOOL: "the called tool is offered but is not the gold tool",
     PARAMETER_HALLUCINATION: "an argument name that the tool does not declare",
@@ -26,7 +30,8 @@ DEFINITIONS: Mapping[str, str] = {
 }
 """Category -> definition, from the worst to the best.
 
-Source: TL-Training (arXiv 2412.15495), error types of the preliminary study.
+Source: TL-Training (arXiv 2412.15495), error types of the preliminary study; those of whole calls
+that are missing or too many are added here.
 """
 
 CATEGORIES = tuple(DEFINITIONS)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax.calls.parse import reply_call_text
-from tl_jax.calls.render import render_call
+from tl_jax.calls.render import render_calls
 from tl_jax.config import ModelConfig, PpoConfig, RewardConfig
 from tl_jax.data.examples import Prompt
 from tl_jax.data.tokenizer import Tokenizer
@@ -21,17 +21,14 @@ from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import kl_estimates
 from tl_jax.rewards import rules, taxonomy
 from tl_jax.rl import advantages
-from tl_jax.rl.sampler import Generation, Sampler, bucket_length, generate, scoring_temperature
+from tl_jax.rl.choice import scoring_temperature
+from tl_jax.rl.sampler import Generation, Sampler, bucket_length, generate, reply_text
 from tl_jax.types import Batch, Params
 
 LogprobStep = Callable[[Params, Batch], tuple[jax.Array, jax.Array, jax.Array]]
 Record = dict[str, Any]
 
-_NOT_ENDED = rules.Reward(
-    rules.PENALTIES[taxonomy.FORMAT_ERROR],
-    taxonomy.FORMAT_ERROR,
-    (f"{taxonomy.FORMAT_ERROR}: not ended",),
-)
+_NOT_ENDED = rules.format_error("not ended")
 
 
 class RolloutResult(NamedTuple):
@@ -87,8 +84,8 @@ def rollout(
       call_style: Style of the calls, one of ``calls.parse.STYLES``.
 
     Raises:
-      ValueError: A prompt without tokens or longer than ``prompt_length``, without a gold call,
-        or with several.
+      ValueError: A prompt without tokens or longer than ``prompt_length``, or one whose gold calls
+        the published reward cannot read.
     """
     repeated = [prompt for prompt in prompts for _ in range(ppo.samples_per_prompt)]
     numbers = list(range(ppo.samples_per_prompt)) * len(prompts)
@@ -101,8 +98,7 @@ def rollout(
         repeated,
         generations,
         tokenizer=tokenizer,
-        mode=reward.mode,
-        free_text_tools=reward.free_text_tools,
+        reward=reward,
         step=step,
         call_style=call_style,
     )
@@ -143,13 +139,14 @@ def rollout(
 
 
 def select_prompts(
-    prompts: Iterable[Prompt], *, max_length: int
+    prompts: Iterable[Prompt], *, max_length: int, mode: str
 ) -> tuple[dict[int, int], dict[str, int]]:
     """Find the prompts that reward training can use, without keeping any.
 
     Args:
       prompts: As prepared.
       max_length: Most tokens of a prompt.
+      mode: Of the reward; the published one needs prompts with exactly one gold call.
 
     Returns:
       ``(kept, dropped)``: numbers of the usable prompts, from 0, with their tokens; and counts of
@@ -158,7 +155,7 @@ def select_prompts(
     kept: dict[int, int] = {}
     dropped: collections.Counter[str] = collections.Counter()
     for number, prompt in enumerate(prompts):
-        if len(prompt.golds) != 1:
+        if mode == "reference" and len(prompt.golds) != 1:
             dropped["not exactly one gold call"] += 1
         elif len(prompt.ids) > max_length:
             dropped[f"longer than {max_length} tokens"] += 1
@@ -194,23 +191,22 @@ def score_samples(
     generations: Sequence[Generation],
     *,
     tokenizer: Tokenizer,
-    mode: str,
-    free_text_tools: tuple[str, ...],
+    reward: RewardConfig,
     step: int,
     call_style: str = "python",
 ) -> tuple[np.ndarray, list[Record]]:
-    """Reward each sampled reply against the gold call of its prompt.
+    """Reward each sampled reply against the gold calls of its prompt.
 
-    In strict mode a reply that was cut off before its stop token is a format error, whatever it
-    says so far; the published reward does not look at the end. Control tokens inside a reply
-    are part of its text. A thought before a call that its style marks is not scored.
+    A reply that was cut off before its stop token is a format error, whatever it says so far; the
+    published reward alone does not look at the end. Where the prompt has no gold call, a reply in
+    words is right. Control tokens inside a reply are part of its text. A thought before a call
+    that its style marks is not scored.
 
     Args:
       prompts: One per generation.
       generations: Sampled replies; their stop token is no part of the text.
       tokenizer: Turns ids into text.
-      mode: ``"reference"`` or ``"strict"`` (see ``rewards.rules``).
-      free_text_tools: Tools whose arguments are free text.
+      reward: How replies are scored (see ``rewards.rules``).
       step: Written to the records.
       call_style: Style of the calls, one of ``calls.parse.STYLES``.
 
@@ -219,37 +215,34 @@ def score_samples(
       sample, ``step, prompt_id, sampled, gold, category, reward, details``.
 
     Raises:
-      ValueError: A prompt without a gold call, or with several.
+      ValueError: A prompt without exactly one gold call, by the published reward.
     """
+    replies = [reply_text(generation, tokenizer) for generation in generations]
+    rewards = rules.score_batch(
+        [reply_call_text(reply, call_style) for reply in replies],
+        [rules.Parallel(prompt.golds) for prompt in prompts],
+        [prompt.tools for prompt in prompts],
+        mode=reward.mode,
+        style=call_style,
+        free_text_tools=reward.free_text_tools,
+        free_text_match=reward.free_text_match,
+        free_text_min_f1=reward.free_text_min_f1,
+    )
     records: list[Record] = []
-    for prompt, generation in zip(prompts, generations, strict=True):
-        if len(prompt.golds) != 1:
-            raise ValueError(
-                f"prompt {prompt.id} has {len(prompt.golds)} gold calls, a reward needs exactly "
-                "one; take the prompts through select_prompts"
-            )
-        reply = generation.ids[:-1] if generation.finished else generation.ids
-        sampled = tokenizer.decode(reply, keep_control=True)
-        if mode == "strict" and not generation.finished:
-            reward = _NOT_ENDED
-        else:
-            reward = rules.score(
-                reply_call_text(sampled, call_style),
-                prompt.golds[0],
-                prompt.tools,
-                mode=mode,
-                style=call_style,
-                free_text_tools=free_text_tools,
-            )
+    for prompt, generation, reply, found in zip(
+        prompts, generations, replies, rewards, strict=True
+    ):
+        if reward.mode != "reference" and not generation.finished:
+            found = _NOT_ENDED
         records.append(
             {
                 "step": step,
                 "prompt_id": prompt.id,
-                "sampled": sampled,
-                "gold": render_call(prompt.golds[0], call_style),
-                "category": reward.category,
-                "reward": reward.value,
-                "details": list(reward.details),
+                "sampled": reply,
+                "gold": render_calls(prompt.golds, call_style) if prompt.golds else "",
+                "category": found.category,
+                "reward": found.value,
+                "details": list(found.details),
             }
         )
     return np.array([record["reward"] for record in records], np.float32), records

@@ -1,157 +1,124 @@
-"""Autoregressive sampling: one prefill and one decode loop in a single compiled function."""
+"""Autoregressive sampling: prompts of any lengths through a fixed number of rows.
+
+A row whose text has ended is given the next prompt while the others go on, so that long and short
+replies do not wait for each other. The compiled programs of ``decoding`` do the work; between them
+the host looks at what was made.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tl_jax.config import ModelConfig
-from tl_jax.models import functional
+from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.rl.choice import SampleConfig
+from tl_jax.rl.decoding import Programs, Rows, make_programs
 from tl_jax.types import Params
+
+_STEPS_PER_LOOK = 8  # tokens between two looks for stop strings; what follows one is thrown away
+_REFILL_SHARE = 8  # once one row of this many has ended, new prompts are read
 
 
 @dataclasses.dataclass(frozen=True)
-class SampleConfig:
-    """How new tokens are chosen.
+class Sampler:
+    """Everything that continues prompts with one model and one way to choose tokens.
 
     Attributes:
-      max_new_tokens: Most tokens sampled per row, the stop token included.
-      temperature: Divides the logits; 0 takes the most likely token.
-      top_p: Sample from the smallest set of tokens with at least this probability; 1 is all.
-      stop_ids: A row ends with the first of these tokens.
+      config: How tokens are chosen.
+      vocab_size: Of the model.
+      text_of: Text of token ids; needed for stop strings only.
+      programs: What is compiled.
     """
 
-    max_new_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    stop_ids: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+    config: SampleConfig
+    vocab_size: int
+    text_of: Callable[[Sequence[int]], str] | None
+    programs: Programs
 
 
-@flax.struct.dataclass
-class Samples:
-    """New tokens of a batch of prompts; N is ``max_new_tokens``.
+class Guide(Protocol):
+    """Says which tokens may come next in a row; its states are whatever it likes."""
 
-    Attributes:
-      tokens: ``[B, N]`` int32; 0 after the end of a row.
-      lengths: ``[B]`` int32 sampled tokens per row, the stop token included.
-      logprobs: ``[B, N]`` float32 under the whole distribution (before top-p) at the sampling
-        temperature, at temperature 1 when greedy; 0 after the end of a row.
-      finished: ``[B]`` bool, whether the row ended with a stop token.
-    """
+    @property
+    def start(self) -> Any:
+        """State before the first new token."""
 
-    tokens: jax.Array
-    lengths: jax.Array
-    logprobs: jax.Array
-    finished: jax.Array
+    def advance(self, state: Any, token: int) -> Any:
+        """Return the state after a token that was allowed."""
+
+    def allowed(self, state: Any) -> np.ndarray | None:
+        """Return ``[V]`` bool with at least one token allowed, or None if all are."""
 
 
 class Generation(NamedTuple):
-    """The sampled tokens of one prompt, the stop token included, on the host."""
+    """The new tokens of one prompt, on the host.
+
+    Attributes:
+      ids: With the stop token, or with the token that completes the stop string.
+      logprobs: One per token.
+      finished: Whether a stop token or a stop string ended it.
+      stop_string: The one that ended it, or ``""``.
+    """
 
     ids: list[int]
     logprobs: list[float]
     finished: bool
+    stop_string: str = ""
 
 
-Carry = tuple[jax.Array, Samples, functional.Cache]
-Sampler = Callable[[Params, jax.Array, jax.Array, jax.Array], Samples]
-
-
-def make_sampler(model_config: ModelConfig, sample_config: SampleConfig) -> Sampler:
-    """Build the compiled function that continues a batch of prompts.
+def make_sampler(
+    model_config: ModelConfig,
+    config: SampleConfig,
+    text_of: Callable[[Sequence[int]], str] | None = None,
+) -> Sampler:
+    """Build the sampler of a model; nothing is compiled before it is used.
 
     Args:
       model_config: The architecture.
-      sample_config: How tokens are chosen.
+      config: How tokens are chosen.
+      text_of: Text of token ids; needed for stop strings only.
 
-    Returns:
-      ``sample(params, prompt_BP, prompt_lengths_B, row_keys_B) -> Samples``. Prompts are
-      right-padded int32; only the first ``prompt_lengths_B`` (at least 1) tokens of a row count.
-      ``row_keys_B`` are typed PRNG keys: what a row samples depends on its prompt and its key,
-      not on the other rows. One compilation per shape of ``prompt_BP``.
+    Raises:
+      ValueError: Stop strings without ``text_of``.
     """
-    new_tokens = sample_config.max_new_tokens
-    stop_ids = np.array(sample_config.stop_ids, np.int32)
-
-    @jax.jit
-    def sample(
-        params: Params, prompt_BP: jax.Array, prompt_lengths_B: jax.Array, row_keys_B: jax.Array
-    ) -> Samples:
-        rows, prompt_slots = prompt_BP.shape
-        params = functional.unstack_layers(params)
-
-        def extend(samples: Samples, step: jax.Array | int, hidden_BD: jax.Array) -> Samples:
-            logits_BV = functional.logits(params, hidden_BD, model_config)
-            keys_B = jax.vmap(jax.random.fold_in, (0, None))(row_keys_B, step)
-            return _append(samples, step, *_choose(logits_BV, keys_B, sample_config), stop_ids)
-
-        def decode(carry: Carry) -> Carry:
-            step, samples, cache = carry
-            hidden_B1D, cache = functional.apply_with_cache(
-                params,
-                jax.lax.dynamic_slice_in_dim(samples.tokens, step - 1, 1, axis=1),
-                (prompt_lengths_B + step - 1)[:, None],
-                jnp.ones((rows, 1), bool),
-                cache,
-                model_config,
-            )
-            return step + 1, extend(samples, step, hidden_B1D[:, 0]), cache
-
-        def unfinished(carry: Carry) -> jax.Array:
-            step, samples, _ = carry
-            return (step < new_tokens) & ~jnp.all(samples.finished)
-
-        position_BP = jnp.broadcast_to(jnp.arange(prompt_slots, dtype=jnp.int32), prompt_BP.shape)
-        hidden_BPD, cache = functional.apply_with_cache(
-            params,
-            prompt_BP,
-            position_BP,
-            position_BP < prompt_lengths_B[:, None],
-            # The last sampled token is never fed back.
-            functional.init_cache(model_config, rows, prompt_slots + new_tokens - 1),
-            model_config,
-        )
-        last_B11 = (prompt_lengths_B - 1)[:, None, None]
-        hidden_BD = jnp.take_along_axis(hidden_BPD, last_B11, axis=1)[:, 0]
-        samples = extend(_empty(rows, new_tokens), 0, hidden_BD)
-        return jax.lax.while_loop(unfinished, decode, (jnp.int32(1), samples, cache))[1]
-
-    return sample
+    if config.stop_strings and text_of is None:
+        raise ValueError("stop_strings are looked for in the text of the tokens; give text_of")
+    programs = make_programs(model_config, config)
+    return Sampler(config, model_config.vocab_size, text_of, programs)
 
 
 def generate(
-    sample: Sampler,
+    sampler: Sampler,
     params: Params,
     prompts: Sequence[Sequence[int]],
     row_keys: jax.Array,
     *,
     batch_size: int,
     length: int = 0,
+    guides: Sequence[Guide] = (),
+    on_done: Callable[[int], None] = lambda done: None,
 ) -> list[Generation]:
-    """Continue prompts of any length in batches of similar length.
+    """Continue prompts of any length, the short ones first.
+
+    Programs are compiled for two numbers of prompts that are read at once and for every bucket of
+    prompt lengths that occurs.
 
     Args:
-      sample: From ``make_sampler``.
+      sampler: From ``make_sampler``.
       params: Model parameters.
       prompts: Token ids, at least one per prompt.
       row_keys: ``[len(prompts)]`` typed PRNG keys; they belong to the prompts, so results do not
-        depend on how prompts fall into batches.
-      batch_size: Rows per compiled call; a shorter last batch is filled with repeated rows.
-      length: Padded length of every batch; 0 takes the bucket of its longest prompt.
+        depend on which prompts share the rows, nor on when they come.
+      batch_size: Rows.
+      length: Padded length of all prompts; 0 takes the bucket of those that are read together.
+      guides: One per prompt, or none. With guides the host is asked before every token.
+      on_done: Told how many prompts are done, whenever some are.
 
     Returns:
       One ``Generation`` per prompt, in the order given.
@@ -165,23 +132,22 @@ def generate(
         if length and len(prompt) > length:
             raise ValueError(f"prompt {index} has {len(prompt)} tokens, more than {length}")
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    generations: dict[int, Generation] = {}
-    for start in range(0, len(order), batch_size):
-        members = order[start : start + batch_size]
-        rows = members + members[-1:] * (batch_size - len(members))
-        lengths = np.array([len(prompts[index]) for index in rows], np.int32)
-        tokens = np.zeros((batch_size, length or bucket_length(int(lengths.max()))), np.int32)
-        for row, index in enumerate(rows):
-            tokens[row, : lengths[row]] = prompts[index]
-        samples = jax.device_get(sample(params, tokens, lengths, row_keys[np.array(rows)]))
-        for row, index in enumerate(members):
-            size = int(samples.lengths[row])
-            generations[index] = Generation(
-                ids=samples.tokens[row, :size].tolist(),
-                logprobs=samples.logprobs[row, :size].tolist(),
-                finished=bool(samples.finished[row]),
-            )
-    return [generations[index] for index in range(len(prompts))]
+    desk = _Desk(sampler, prompts, row_keys, batch_size, length, guides, collections.deque(order))
+    params = sampler.programs.unstack(params)
+    while desk.waiting or desk.holders:
+        desk.fill(params)
+        desk.extend(params)
+        if desk.collect():
+            on_done(len(desk.done))
+    return [desk.done[index] for index in range(len(prompts))]
+
+
+def reply_text(generation: Generation, tokenizer: Tokenizer) -> str:
+    """Return the text of the new tokens, control tokens included, without what ended it."""
+    ids = generation.ids
+    if generation.stop_string:
+        return tokenizer.decode(ids, keep_control=True).partition(generation.stop_string)[0]
+    return tokenizer.decode(ids[:-1] if generation.finished else ids, keep_control=True)
 
 
 def bucket_length(length: int) -> int:
@@ -197,54 +163,129 @@ def bucket_length(length: int) -> int:
     return power
 
 
-def scoring_temperature(temperature: float) -> float:
-    """Return the temperature at which log-probabilities are taken: 1 when sampling is greedy."""
-    return temperature if temperature > 0 else 1.0
+@dataclasses.dataclass
+class _Desk:
+    """What the host knows of the rows.
 
+    Attributes:
+      waiting: Prompts that no row holds yet.
+      holders: Prompt of each row that holds one.
+      states: State of the guide of each such row.
+      seen: Tokens of each such row that were looked at.
+      done: What came of the prompts that are done.
+      rows: What the device holds.
+    """
 
-def _empty(rows: int, new_tokens: int) -> Samples:
-    return Samples(
-        tokens=jnp.zeros((rows, new_tokens), jnp.int32),
-        lengths=jnp.zeros(rows, jnp.int32),
-        logprobs=jnp.zeros((rows, new_tokens), jnp.float32),
-        finished=jnp.zeros(rows, bool),
-    )
+    sampler: Sampler
+    prompts: Sequence[Sequence[int]]
+    row_keys: jax.Array
+    batch_size: int
+    length: int
+    guides: Sequence[Guide]
+    waiting: collections.deque[int]
+    holders: dict[int, int] = dataclasses.field(default_factory=dict)
+    states: dict[int, Any] = dataclasses.field(default_factory=dict)
+    seen: dict[int, int] = dataclasses.field(default_factory=dict)
+    done: dict[int, Generation] = dataclasses.field(default_factory=dict)
+    rows: Rows | None = None
 
+    @property
+    def group(self) -> int:
+        """Prompts that are read at once: as many as rows at first, later a share of them."""
+        return self.batch_size if self.rows is None else -(-self.batch_size // _REFILL_SHARE)
 
-def _append(
-    samples: Samples,
-    step: jax.Array | int,
-    token_B: jax.Array,
-    logprob_B: jax.Array,
-    stop_ids: np.ndarray,
-) -> Samples:
-    live_B = ~samples.finished
-    return Samples(
-        tokens=samples.tokens.at[:, step].set(jnp.where(live_B, token_B, 0)),
-        lengths=samples.lengths + live_B,
-        logprobs=samples.logprobs.at[:, step].set(jnp.where(live_B, logprob_B, 0.0)),
-        finished=samples.finished | jnp.isin(token_B, stop_ids),
-    )
+    def fill(self, params: Params) -> None:
+        """Give waiting prompts to rows that hold none, a group at a time."""
+        free = [row for row in range(self.batch_size) if row not in self.holders]
+        while self.waiting and len(free) >= (group := self.group):
+            members = [self.waiting.popleft() for _ in range(min(group, len(self.waiting)))]
+            places, free = free[: len(members)], free[group:]
+            self._read(params, members, places, group)
 
+    def _read(self, params: Params, members: list[int], places: list[int], group: int) -> None:
+        programs = self.sampler.programs
+        for place, index in zip(places, members, strict=True):
+            self.holders[place], self.seen[place] = index, 0
+            if self.guides:
+                self.states[place] = self.guides[index].start
+        # A short group is filled with its last prompt, again and again into the same row.
+        lacking = group - len(members)
+        members, places = members + members[-1:] * lacking, places + places[-1:] * lacking
+        lengths = np.array([len(self.prompts[index]) for index in members], np.int32)
+        width = self.length or bucket_length(int(lengths.max()))
+        tokens = np.zeros((group, width), np.int32)
+        for number, index in enumerate(members):
+            tokens[number, : lengths[number]] = self.prompts[index]
+        # The last sampled token is never fed back.
+        slots = width + self.sampler.config.max_new_tokens - 1
+        if self.rows is None:
+            self.rows = programs.begin(self.batch_size, slots, self.row_keys[0])
+        elif slots > self.rows.cache.valid.shape[1]:
+            self.rows = programs.lengthen(self.rows, slots)
+        self.rows = programs.read(
+            params,
+            self.rows,
+            tokens,
+            lengths,
+            np.array(places, np.int32),
+            self.row_keys[np.array(members)],
+            self._allowed(places),
+        )
+        if self.guides:
+            self.collect()
 
-def _choose(
-    logits_BV: jax.Array, keys_B: jax.Array, config: SampleConfig
-) -> tuple[jax.Array, jax.Array]:
-    logits_BV = logits_BV.astype(jnp.float32) / scoring_temperature(config.temperature)
-    if config.temperature == 0:
-        token_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    else:
-        allowed_BV = logits_BV if config.top_p == 1 else _nucleus(logits_BV, config.top_p)
-        token_B = jax.vmap(jax.random.categorical)(keys_B, allowed_BV).astype(jnp.int32)
-    logprobs_BV = jax.nn.log_softmax(logits_BV)
-    return token_B, jnp.take_along_axis(logprobs_BV, token_B[:, None], axis=-1)[:, 0]
+    def extend(self, params: Params) -> None:
+        """Sample until enough rows have ended, or until the host has to look."""
+        config = self.sampler.config
+        steps = 1 if self.guides else config.max_new_tokens
+        if config.stop_strings:
+            steps = min(steps, _STEPS_PER_LOOK)
+        ended = np.array([row not in self.holders for row in range(self.batch_size)])
+        due = self.group if self.waiting else self.batch_size
+        allowed = self._allowed(range(self.batch_size))
+        self.rows = self.sampler.programs.extend(
+            params, self.rows, ended, allowed, np.int32(steps), np.int32(due)
+        )
 
+    def collect(self) -> bool:
+        """Look at the new tokens, take out the prompts that are done; return whether any are."""
+        assert self.rows is not None
+        samples = jax.device_get(self.rows.samples)
+        before = len(self.done)
+        for place, index in list(self.holders.items()):
+            ids = samples.tokens[place, : samples.lengths[place]].tolist()
+            finished = bool(samples.finished[place])
+            size, stop = self._stop(ids[:-1] if finished else ids, self.seen[place])
+            if stop or finished or len(ids) == self.sampler.config.max_new_tokens:
+                kept = ids[:size] if stop else ids
+                logprobs = samples.logprobs[place, : len(kept)].tolist()
+                self.done[index] = Generation(kept, logprobs, finished or bool(stop), stop)
+                del self.holders[place]
+            elif self.guides:
+                for token in ids[self.seen[place] :]:
+                    self.states[place] = self.guides[index].advance(self.states[place], token)
+            self.seen[place] = len(ids)
+        return len(self.done) > before
 
-def _nucleus(logits_BV: jax.Array, top_p: float) -> jax.Array:
-    """Set logits outside the smallest set with probability ``top_p`` to minus infinity."""
-    sorted_BV = jnp.sort(logits_BV, axis=-1, descending=True)
-    probs_BV = jax.nn.softmax(sorted_BV)
-    # The mass before a token decides, so the most likely token always stays.
-    kept_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV < top_p
-    least_B1 = jnp.min(jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
+    def _allowed(self, places: Sequence[int]) -> np.ndarray | None:
+        """Return ``[len(places), V]`` bool of the tokens that may come next, or None if all may."""
+        if not self.guides:
+            return None
+        allowed = np.ones((len(places), self.sampler.vocab_size), bool)
+        for number, place in enumerate(places):
+            if place in self.holders:
+                found = self.guides[self.holders[place]].allowed(self.states[place])
+                allowed[number] = True if found is None else found
+        return allowed
+
+    def _stop(self, ids: list[int], seen: int) -> tuple[int, str]:
+        """Return up to which token the ids go, and the stop string that this token completes."""
+        strings, text_of = self.sampler.config.stop_strings, self.sampler.text_of
+        if strings and text_of is not None and any(x in text_of(ids) for x in strings):
+            # A string may be spelt by many sequences of tokens, so the text decides, not the ids.
+            for size in range(seen + 1, len(ids) + 1):
+                text = text_of(ids[:size])
+                found = [(text.find(x), x) for x in strings if x in text]
+                if found:
+                    return size, min(found)[1]
+        return len(ids), ""

@@ -17,8 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
+
+from tl_jax.parallel import processes
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Checkpoints:
         for step in reversed(_committed(self.directory)):
             path = self.directory / str(step)
             problem = find_damage(path) if jax.process_index() == 0 else None
-            if _agree(problem is None):
+            if processes.agree(problem is None):
                 sealed = (path / MANIFEST).exists()
                 if not sealed:
                     logger.warning("%s has no %s; it is loaded unverified", path, MANIFEST)
@@ -293,13 +294,6 @@ def _steps(directory: epath.Path) -> list[int]:
 
 def _committed(directory: epath.Path) -> list[int]:
     return [step for step in _steps(directory) if (directory / str(step) / _COMMIT).exists()]
-
-
-def _agree(good: bool) -> bool:
-    """Return the first process's verdict on every process."""
-    if jax.process_count() == 1:
-        return good
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(good)))
 
 
 def _require_shardings(abstract: Any) -> None:

@@ -1,0 +1,92 @@
+"""The right answers of a prompt: one call, several at once, none, or a choice of these."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+from tl_jax.calls.call import ToolCall
+from tl_jax.calls.parse import CallSyntaxError, parse_call, parse_calls
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """The calls of one turn, in any order; without any, no call is right."""
+
+    calls: tuple[ToolCall, ...] = ()
+
+
+Answer = str | ToolCall | Parallel | None
+"""A text, a call, the calls of one turn, or None for no call."""
+Gold = Answer | Sequence[Answer]
+"""A right answer, or several of which each is right."""
+
+
+def read_golds(gold: Gold, style: str, given_tool: str) -> tuple[tuple[ToolCall, ...], ...]:
+    """Return the calls of every accepted answer.
+
+    Args:
+      gold: A text may hold several calls (``parse.parse_calls``); an empty sequence is refused.
+      style: Call style of texts.
+      given_tool: As in ``rules.score``; such a text holds only the arguments of one call.
+
+    Raises:
+      CallSyntaxError: A text is no call.
+      ValueError: There is no answer, or the given tool leaves no place for an answer that is not
+        one call.
+    """
+    alternatives: Sequence[Answer] = (gold,) if is_answer(gold) else gold  # type: ignore[assignment]
+    if not alternatives:
+        raise ValueError("there is no gold answer; where no call is right, say so with None")
+    golds = tuple(_read(answer, style, given_tool) for answer in alternatives)
+    if given_tool and any(len(calls) != 1 for calls in golds):
+        raise ValueError(f"only one call can begin with the given tool {given_tool!r}")
+    return golds
+
+
+def is_answer(gold: Gold) -> bool:
+    """Tell one answer from a sequence of several."""
+    return gold is None or isinstance(gold, (str, ToolCall, Parallel))
+
+
+def read_call_after(given_tool: str, text: str) -> tuple[ToolCall, bool]:
+    """Return the call of a text after a prompt that may end with a tool's name.
+
+    Returns:
+      The call, and whether the text continues the given tool's name, as it should.
+
+    Raises:
+      CallSyntaxError: There is no such call.
+    """
+    arguments = text.lstrip()
+    if given_tool and arguments.startswith("("):
+        return parse_call(given_tool + arguments), True
+    return parse_call(text), not given_tool
+
+
+def as_calls(answer: ToolCall | Parallel | None) -> tuple[ToolCall, ...]:
+    """Return the calls of an answer that is no text."""
+    if answer is None:
+        return ()
+    return answer.calls if isinstance(answer, Parallel) else (answer,)
+
+
+def _read(answer: Answer, style: str, given_tool: str) -> tuple[ToolCall, ...]:
+    if not isinstance(answer, str):
+        return as_calls(answer)
+    found = _read_text(answer, style, given_tool)
+    if isinstance(found, CallSyntaxError):
+        raise CallSyntaxError(found.reason, found.position)
+    return found
+
+
+# The samples of a prompt are scored one after another against the same gold text.
+@functools.lru_cache(maxsize=4096)
+def _read_text(text: str, style: str, given_tool: str) -> tuple[ToolCall, ...] | CallSyntaxError:
+    try:
+        if given_tool:
+            return (read_call_after(given_tool, text)[0],)
+        return parse_calls(text, style)
+    except CallSyntaxError as error:
+        return error.with_traceback(None)  # it would keep the frames of the parser alive
