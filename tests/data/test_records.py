@@ -29,8 +29,9 @@ def test_zeros_are_written_alike():
 
 
 def test_prompt_lines_are_compact_json_and_read_back(trajectory):
+    calls = trajectory.messages[1].calls
     prompts = [
-        Prompt("Turn 1: é", [3, 1], 'say "hi"\n', tools, trajectory.messages[1].calls, {"b": "c"})
+        Prompt("Turn 1: é", [3, 1], 'say "hi"\n', tools, calls, {"b": "c"}, 7)
         for tools in (trajectory.tools, trajectory.tools, trajectory.tools[:1])
     ]
     lines = list(prompt_lines(prompts))
@@ -43,6 +44,7 @@ def test_prompt_lines_are_compact_json_and_read_back(trajectory):
                 "tools": [tool_to_schema(tool) for tool in prompt.tools],
                 "golds": [{"name": c.name, "arguments": c.arguments} for c in prompt.golds],
                 "tags": prompt.tags,
+                "reply_tokens": prompt.reply_tokens,
             }
         )
         again = prompt_from_json(json.loads(line))

@@ -299,11 +299,11 @@ def test_prompts_are_selected_by_length_and_by_what_the_reward_can_read():
     none = dataclasses.replace(PROMPTS[0], golds=())
     prompts = [several, *PROMPTS, none]
     length = len(PROMPTS[1].ids)
-    kept, dropped = rl.select_prompts(prompts, max_length=length, mode="reference")
+    kept, dropped = rl.select_prompts(prompts, max_length=length, max_reply=9, mode="reference")
     assert kept == {2: 3}
     assert dropped == {"not exactly one gold call": 2, "longer than 3 tokens": 1}
     for mode in ("strict", "graded"):
-        kept, dropped = rl.select_prompts(prompts, max_length=100, mode=mode)
+        kept, dropped = rl.select_prompts(prompts, max_length=100, max_reply=9, mode=mode)
         assert list(kept) == [0, 1, 2, 3] and not dropped
 
 

@@ -39,7 +39,7 @@ def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
         yield (
             f'{{"id":{_json(prompt.id)},"ids":[{_integers(prompt.ids)}],'
             f'"text":{_json(prompt.text)},"tools":{written},"golds":{_json(golds)},'
-            f'"tags":{_json(dict(prompt.tags))}}}\n'
+            f'"tags":{_json(dict(prompt.tags))},"reply_tokens":{prompt.reply_tokens}}}\n'
         )
 
 
@@ -52,6 +52,7 @@ def prompt_from_json(row: dict[str, Any]) -> Prompt:
         tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
         golds=tuple(ToolCall(call["name"], call["arguments"]) for call in row["golds"]),
         tags=row["tags"],
+        reply_tokens=row["reply_tokens"],
     )
 
 

@@ -139,13 +139,15 @@ def rollout(
 
 
 def select_prompts(
-    prompts: Iterable[Prompt], *, max_length: int, mode: str
+    prompts: Iterable[Prompt], *, max_length: int, max_reply: int, mode: str
 ) -> tuple[dict[int, int], dict[str, int]]:
     """Find the prompts that reward training can use, without keeping any.
 
     Args:
       prompts: As prepared.
       max_length: Most tokens of a prompt.
+      max_reply: Most tokens that are sampled. Where the right answer is longer, no sample could be
+        right, and training would learn to shorten what must be long.
       mode: Of the reward; the published one needs prompts with exactly one gold call.
 
     Returns:
@@ -159,6 +161,8 @@ def select_prompts(
             dropped["not exactly one gold call"] += 1
         elif len(prompt.ids) > max_length:
             dropped[f"longer than {max_length} tokens"] += 1
+        elif prompt.reply_tokens > max_reply:
+            dropped[f"right answer longer than {max_reply} tokens"] += 1
         else:
             kept[number] = len(prompt.ids)
     return kept, dict(dropped)
