@@ -19,7 +19,7 @@ from tl_jax.rewards.answers import (
 )
 from tl_jax.rewards.assignment import best_assignment
 from tl_jax.rewards.free_text import MATCHES, FreeText, free_text
-from tl_jax.rewards.ladder import PENALTIES, RIGHT, Reward, graded, ladder
+from tl_jax.rewards.ladder import ALL_RIGHT, PENALTIES, RIGHT, Reward, graded, ladder
 from tl_jax.rewards.no_call import holds_call
 from tl_jax.rewards.taxonomy import Finding
 
@@ -175,7 +175,7 @@ def _score(
     """Score in strict or, with ``partial`` credit, in graded mode."""
     most = max(map(len, golds))
     if () in golds and _is_silent(prediction, tools, style):
-        return Reward(RIGHT, taxonomy.ALL_RIGHT)
+        return ALL_RIGHT
     try:
         calls, continues = _read(prediction, style, given_tool, most)
     except CallSyntaxError as error:
