@@ -12,8 +12,8 @@ from tl_jax.rewards.answers import (
     Answer,
     Gold,
     Parallel,
+    alternatives,
     as_calls,
-    is_answer,
     read_call_after,
     read_golds,
 )
@@ -147,10 +147,9 @@ def _scorer(mode: str, style: str, given_tool: str | None, policy: FreeText) -> 
 
     def published(prediction: Answer, gold: Gold, tools: Tools) -> Reward:
         text, names = _text(prediction), _parameter_names(tools)
-        answers = (gold,) if is_answer(gold) else gold
         return _best(
             ladder(reference.judge(text, _text(answer), names, given_tool=given_tool))
-            for answer in answers
+            for answer in alternatives(gold)
         )
 
     def strictly(prediction: Answer, gold: Gold, tools: Tools) -> Reward:
