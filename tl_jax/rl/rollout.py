@@ -105,8 +105,10 @@ def rollout(
     replies = [generation.ids for generation in generations]
     length = prompt_length + ppo.max_new_tokens
     batch, mask_BT = build_batch(prompt_ids, replies, length=length)
+    trained_BT = mask_BT
     if ppo.truncated == "mask":
-        mask_BT[[not generation.finished for generation in generations]] = 0
+        finished_B = np.array([generation.finished for generation in generations], np.float32)
+        trained_BT = mask_BT * finished_B[:, None]
     logprobs_BT, values_BT, entropy_BT = logprob_step(params, batch)
     ref_logprobs_BT, _, _ = logprob_step(ref_params, batch)
     filled = advantages.estimate(
@@ -114,7 +116,7 @@ def rollout(
         logprobs_BT,
         ref_logprobs_BT,
         values_BT,
-        mask_BT,
+        trained_BT,
         kl_coef=ppo.kl_coef,
         reward_clip=reward.clip,
         gamma=ppo.gamma,
