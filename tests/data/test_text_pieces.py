@@ -28,6 +28,7 @@ OTHER_STEPS = {
     "no cut": [BYTE_LEVEL],
     "prefix": [pre_tokenizers.ByteLevel(add_prefix_space=True)],
     "pattern over blanks": [split(r"\w+ \w+"), pre_tokenizers.ByteLevel(add_prefix_space=False)],
+    "blanks as letters": [BYTE_LEVEL, split(r"\s+")],
     "merged": [pre_tokenizers.Split(tokenizers.Regex(r"\s+"), "merged_with_previous"), BYTE_LEVEL],
 }
 

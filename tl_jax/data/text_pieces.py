@@ -12,6 +12,7 @@ import tokenizers
 
 Tokens = tuple[list[int], list[tuple[int, int]]]
 """Ids, and for each its ``(start, end)`` in characters."""
+_Known = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 
 _BLANK = re.compile(r" (?=[!-~])(?<=[!-~] )")
 """A blank between two printable characters of ASCII."""
@@ -46,7 +47,7 @@ class TextPieces:
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
         self._usable = _pieces_are_independent(backend)
-        self._known: dict[str, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {}
+        self._known: dict[str, _Known] = {}
         self._same: dict[Any, Any] = {}  # equal numbers and pairs are kept once
         self._room = _REMEMBERED
 
@@ -58,32 +59,35 @@ class TextPieces:
             return encoding.ids, [(a + shift, b + shift) for a, b in offsets] if shift else offsets
         first, *rest = _BLANK.split(text)
         pieces = [first, *[" " + piece for piece in rest]]
-        found = list(map(self._known.get, pieces))
-        if None in found:
-            self._learn(pieces)
-            found = list(map(self._known.get, pieces))
+        found = self._found(pieces)
         starts = itertools.accumulate(map(len, pieces), initial=shift)
-        ids = [i for known, _ in found for i in known]  # type: ignore[misc]
+        ids = [i for known, _ in found for i in known]
         offsets = [
             (a + start, b + start)
-            for start, (_, ranges) in zip(starts, found, strict=False)  # type: ignore[misc]
+            for start, (_, ranges) in zip(starts, found, strict=False)
             for a, b in ranges
         ]
         return ids, offsets
 
-    def _learn(self, pieces: list[str]) -> None:
-        new = [piece for piece in dict.fromkeys(pieces) if piece not in self._known]
-        self._room -= sum(map(len, new))
-        if self._room < 0:
+    def _found(self, pieces: list[str]) -> list[_Known]:
+        found = list(map(self._known.get, pieces))
+        if all(found):
+            return found  # type: ignore[return-value]
+        new = dict.fromkeys(p for p, known in zip(pieces, found, strict=True) if known is None)
+        size = sum(map(len, new))
+        if size > self._room:
             self._known.clear()
             self._same.clear()
-            new = list(dict.fromkeys(pieces))
-            self._room = _REMEMBERED - sum(map(len, new))
+            self._room = _REMEMBERED
+        self._room -= size
         keep = self._same.setdefault
-        encodings = self._backend.encode_batch(new, add_special_tokens=False)
+        learned = {}
+        encodings = self._backend.encode_batch(list(new), add_special_tokens=False)
         for piece, encoding in zip(new, encodings, strict=True):
             ids, offsets = encoding.ids, encoding.offsets
-            self._known[piece] = tuple(map(keep, ids, ids)), tuple(map(keep, offsets, offsets))
+            learned[piece] = tuple(map(keep, ids, ids)), tuple(map(keep, offsets, offsets))
+        self._known.update(learned)
+        return [known or learned[piece] for piece, known in zip(pieces, found, strict=True)]
 
 
 def _pieces_are_independent(backend: tokenizers.Tokenizer) -> bool:
@@ -102,6 +106,8 @@ def _pieces_are_independent(backend: tokenizers.Tokenizer) -> bool:
         return False
     step = json.loads(backend.pre_tokenizer.__getstate__())
     steps = step["pretokenizers"] if step["type"] == "Sequence" else [step]
+    if any(step["type"] == "ByteLevel" for step in steps[:-1]):
+        return False  # it writes blanks as letters, which later steps do not know
     roles = list(map(_role, steps))
     return "unknown" not in roles and "cuts" in roles
 

@@ -196,7 +196,7 @@ def against_reference(
     tokenizer = load_tokenizer_again(tokenizer)
     policy = policy_of(MaeConfig())
     limits: dict[str, Any] = dict(template="released", action="drop")
-    labels = [label_turns(row, policy) for row in rows]
+    judged, _, labels = timed(lambda: [label_turns(row, policy) for row in rows])
     encoded_s, _, encoded = timed(lambda: [encode_trajectory(r, tokenizer, **limits) for r in rows])
     limits["max_length"] = 1 << 20
     spent: list[float] = []
@@ -225,7 +225,7 @@ def against_reference(
     tokens = sum(len(x) for x in ids)
     ours_tokens = sum(len(example.ids) for example in examples)
     step = tokens / loader_tokens_per_s
-    once = encoded_s + building
+    once = judged + encoded_s + building
     return {
         "trajectories": len(rows),
         "samples": {"published": len(texts), "here": len(examples)},
@@ -236,6 +236,7 @@ def against_reference(
             "weights_searched_in_one_epoch": round(searched, 3),
         },
         "here_cpu_s": {
+            "mae": round(judged, 3),
             "render_and_tokenise": round(encoded_s, 3),
             "cut_and_weights": round(building, 3),
             "of_that_weights": round(weighting, 3),
