@@ -28,14 +28,14 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                         prompts_per_step=16,
                         samples_per_prompt=2,
                         max_prompt_length=512,
-                        max_new_tokens=48,
+                        max_new_tokens=64,
                         kl_coef=0.05,
                     ),
                     ppo_optim=c.OptimConfig(
-                        learning_rate=1e-4, warmup_steps=2, schedule="constant", weight_decay=0.0
+                        learning_rate=3e-5, warmup_steps=2, schedule="constant", weight_decay=0.0
                     ),
                     evaluate=c.EvaluateConfig(
-                        batch_size=64, max_new_tokens=64, synthetic_trajectories=48
+                        batch_size=64, max_new_tokens=96, synthetic_trajectories=64
                     ),
                 ),
                 irm,

@@ -83,7 +83,7 @@ CHAINS = {
         ("ngrams", "contamination"),
         ("examples", "tally", "dataset"),
         ("schema", "split", "dataset"),
-        ("text_starts", "tokenizer"),
+        ("text_pieces", "text_starts", "tokenizer"),
         ("packing", "pipeline"),
     ],
     "rewards": [

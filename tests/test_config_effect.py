@@ -546,7 +546,7 @@ EFFECTS = {
     "ppo.kl_target": Effect(reward_phase, 0.1),
     "ppo.advantage": Effect(reward_phase, "rloo", COMPARED),
     "ppo.group_std": Effect(reward_phase, True, COMPARED),
-    "ppo.truncated": Effect(reward_phase, "mask", (("ppo.max_new_tokens", 5),)),
+    "ppo.truncated": Effect(reward_phase, "mask", (("ppo.max_new_tokens", 40),)),
     "ppo.aggregation": Effect(reward_phase, "sequence_mean"),
     "ppo.clip_low": Effect(reward_phase, 0.1),
     "ppo.clip_high": Effect(reward_phase, 0.1),

@@ -116,8 +116,10 @@ def test_rows_that_fit_are_accepted():
 def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
     call = ToolCall("f")
     prompts = [
-        Prompt(str(n), [1] * length, "", (), (call,) * golds, {})
-        for n, (length, golds) in enumerate([(9, 1), (4, 1), (4, 2), (5, 1)])
+        Prompt(str(n), [1] * length, "", (), (call,) * golds, {}, reply)
+        for n, (length, golds, reply) in enumerate(
+            [(9, 1, 2), (4, 1, 64), (4, 2, 2), (5, 1, 0), (5, 1, 65)]
+        )
     ]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / PROMPTS).write_text("".join(prompt_lines(prompts)))
@@ -127,11 +129,15 @@ def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
     assert list(usable) == [prompts[1], prompts[3]] and usable.longest == 5
     assert json.loads((tmp_path / "results" / "prompts.json").read_text()) == {
         "used": 2,
-        "left_out": {"longer than 8 tokens": 1, "not exactly one gold call": 1},
+        "left_out": {
+            "longer than 8 tokens": 1,
+            "not exactly one gold call": 1,
+            "right answer longer than 64 tokens": 1,
+        },
     }
     assert "uses 2 prompts; left out: 1 longer than 8 tokens" in capsys.readouterr().out
     strict = Workspace(RunConfig(run_dir=str(tmp_path), ppo=limits))
-    assert list(reward.usable_prompts(strict)) == prompts[1:]
+    assert list(reward.usable_prompts(strict)) == prompts[1:4]
     with pytest.raises(ConfigError, match="no prompt can be used"):
         ppo = PpoConfig(max_prompt_length=3)
         reward.usable_prompts(Workspace(RunConfig(run_dir=str(tmp_path), ppo=ppo)))

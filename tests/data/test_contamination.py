@@ -102,6 +102,13 @@ def test_a_set_that_cannot_be_compared_with_is_refused(tmp_path, write):
         EvaluationSets([str(tmp_path / "bad.jsonl")])
 
 
+def test_a_damaged_compressed_set_is_named(tmp_path):
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"query": "is it cold"}\n')[:-12])
+    with pytest.raises(DataError, match=r"cut\.jsonl\.gz: damaged gzip file"):
+        EvaluationSets([str(path)])
+
+
 def test_sets_may_hold_the_same_queries(trajectory, write):
     first = write({"query": "is it warm"}, {"query": "is it cold"})
     second = write({"query": "Is it cold?"}, {"query": "is it cold"}, name="again.jsonl")

@@ -8,7 +8,7 @@ import pytest
 
 from tl_jax.calls.call import tool_to_schema
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
-from tl_jax.data import dataset, synthetic
+from tl_jax.data import dataset, synthetic, text_pieces
 from tl_jax.data.dataset import prepare
 from tl_jax.data.importers import BadRow, read
 from tl_jax.data.prepared_files import source_hash
@@ -463,7 +463,7 @@ def test_remembered_tool_lists_change_no_byte(tokenizer, tmp_path, monkeypatch):
             assert files(f"slow {template}", template=template) == fast
 
 
-def test_real_trajectories_are_the_same_with_remembered_tool_lists(rotllama, tmp_path, monkeypatch):
+def test_real_trajectories_are_the_same_with_remembered_tokens(rotllama, tmp_path, monkeypatch):
     rows = list(itertools.islice(read(rotllama), 0, 240, 3))
     texts = [message.content[:400] for row in rows for message in row.messages]
     real = train_byte_bpe(texts, 2000, tmp_path / "tokenizer")
@@ -475,7 +475,10 @@ def test_real_trajectories_are_the_same_with_remembered_tool_lists(rotllama, tmp
     prepared([WeightedSource("real", rows)], real, tmp_path / "fast")
     whole = lambda self, text, shared: self._whole(text)[0]  # noqa: E731
     monkeypatch.setattr(TextStarts, "encode", whole)
-    prepared([WeightedSource("real", rows)], real, tmp_path / "slow")
+    monkeypatch.setattr(text_pieces, "_pieces_are_independent", lambda backend: False)
+    forgetful = dataclasses.replace(real)
+    prepared([WeightedSource("real", rows)], forgetful, tmp_path / "slow")
+    assert real._pieces._usable and not forgetful._pieces._usable
     assert len(used) > len(rows) / 2
     for path in (tmp_path / "fast").iterdir():
         assert path.read_bytes() == (tmp_path / "slow" / path.name).read_bytes()

@@ -86,6 +86,8 @@ def test_prompt_and_reply_make_the_example(trajectory, tokenizer, action):
         size = len(prompt.ids)
         assert example.ids[:size] == prompt.ids
         assert example.weights[size] == 1 and example.weights[size - 1] == 0
+        reply = example.weights[size : size + prompt.reply_tokens]
+        assert all(reply) and example.ids[size + len(reply) - 1] == tokenizer.eos_id
         assert prompt.text.endswith("\nAssistant:")
 
 

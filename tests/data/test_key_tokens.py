@@ -328,6 +328,12 @@ class CountingBackend:
         self.characters += len(text)
         return self.backend.encode(text, **options)
 
+    def encode_batch(self, texts, **options):
+        return [self.encode(text, **options) for text in texts]
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
 
 @pytest.mark.parametrize("marks_start", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)

@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tl_jax.calls.call import tool_to_schema
@@ -17,10 +17,17 @@ def dumped(row):
 weights = st.lists(st.one_of(st.just(0), st.floats(0.001, 9)), min_size=1, max_size=30)
 
 
+@settings(deadline=None)  # ids that come for the first time are written one by one
 @given(st.text(), st.lists(st.integers(0, 300_000), min_size=1, max_size=30), weights, st.text())
 def test_example_lines_are_compact_json(identity, ids, weights, tag):
     row = {"id": identity, "ids": ids, "weights": weights, "tags": {"a": tag}}
     assert example_line(Example(**row)) == dumped(row)
+
+
+def test_ids_that_are_like_the_last_in_parts_are_written_in_full():
+    for ids in ([*range(400)], [*range(130)], [*range(128), 9, *range(300)], [*range(400)], [5]):
+        row = {"id": "a", "ids": ids, "weights": [0] * len(ids), "tags": {}}
+        assert example_line(Example(**row)) == dumped(row)
 
 
 def test_zeros_are_written_alike():
@@ -29,8 +36,9 @@ def test_zeros_are_written_alike():
 
 
 def test_prompt_lines_are_compact_json_and_read_back(trajectory):
+    calls = trajectory.messages[1].calls
     prompts = [
-        Prompt("Turn 1: é", [3, 1], 'say "hi"\n', tools, trajectory.messages[1].calls, {"b": "c"})
+        Prompt("Turn 1: é", [3, 1], 'say "hi"\n', tools, calls, {"b": "c"}, 7)
         for tools in (trajectory.tools, trajectory.tools, trajectory.tools[:1])
     ]
     lines = list(prompt_lines(prompts))
@@ -43,6 +51,7 @@ def test_prompt_lines_are_compact_json_and_read_back(trajectory):
                 "tools": [tool_to_schema(tool) for tool in prompt.tools],
                 "golds": [{"name": c.name, "arguments": c.arguments} for c in prompt.golds],
                 "tags": prompt.tags,
+                "reply_tokens": prompt.reply_tokens,
             }
         )
         again = prompt_from_json(json.loads(line))

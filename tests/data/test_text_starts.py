@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tl_jax.data import text_starts
 from tl_jax.data.templates import render_sample
+from tl_jax.data.text_pieces import TextPieces
 from tl_jax.data.text_starts import TextStarts
 from tl_jax.data.tokenizer import from_fast
 
@@ -21,12 +22,19 @@ class Counting:
     def __init__(self, backend):
         self.backend, self.encoded = backend, 0
 
-    def to_str(self):
-        return self.backend.to_str()
-
     def encode(self, text, **options):
         self.encoded += len(text)
         return self.backend.encode(text, **options)
+
+    def encode_batch(self, texts, **options):
+        return [self.encode(text, **options) for text in texts]
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+
+def remembering(backend):
+    return TextStarts(backend, TextPieces(backend))
 
 
 def gpt2_like(pre_tokenizer):
@@ -71,7 +79,7 @@ def tokens_of(encoding):
 
 
 def test_every_text_gets_the_tokens_of_the_whole(backend):
-    starts = TextStarts(backend)
+    starts = remembering(backend)
     for _ in range(3):
         for end in ENDS:
             assert starts.encode(START + end, len(START)) == tokens_of(backend.encode(START + end))
@@ -79,7 +87,7 @@ def test_every_text_gets_the_tokens_of_the_whole(backend):
 
 def test_from_the_third_time_on_only_the_rest_is_encoded(backend):
     counting = Counting(backend)
-    starts = TextStarts(counting)
+    starts = remembering(counting)
     for end in ENDS[:2]:
         starts.encode(START + end, len(START))
     counting.encoded = 0
@@ -89,13 +97,13 @@ def test_from_the_third_time_on_only_the_rest_is_encoded(backend):
 
 def test_a_start_that_comes_once_costs_nothing_more(backend):
     counting = Counting(backend)
-    TextStarts(counting).encode(START, len(START) - 3)
+    remembering(counting).encode(START, len(START) - 3)
     assert counting.encoded == len(START)
 
 
 def test_the_oldest_start_is_forgotten(backend, monkeypatch):
     monkeypatch.setattr(text_starts, "_REMEMBERED", 2)
-    starts = TextStarts(backend)
+    starts = remembering(backend)
     for name in "abc":
         starts.encode(name + START, len(START))
     assert len(starts._known) == 2 and "a" + START[:-1] not in starts._known
@@ -114,7 +122,7 @@ def test_the_oldest_start_is_forgotten(backend, monkeypatch):
 def test_tokenizers_that_look_back_always_encode_the_whole(step):
     core = gpt2_like(step)
     counting = Counting(core)
-    starts = TextStarts(counting)
+    starts = remembering(counting)
     for number, end in enumerate(ENDS * 3):
         counting.encoded = 0
         assert starts.encode(START + end, len(START)) == tokens_of(core.encode(START + end)), number
@@ -129,7 +137,7 @@ def test_a_tokenizer_whose_parts_differ_from_the_whole_is_not_trusted(backend):
                 return found
             return dataclasses.make_dataclass("E", ["ids", "offsets"])([0], [(0, 1)])
 
-    starts = TextStarts(Contextual(backend))
+    starts = remembering(Contextual(backend))
     for end in ENDS * 2:
         assert starts.encode(START + end, len(START)) == tokens_of(backend.encode(START + end))
 

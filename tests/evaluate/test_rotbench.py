@@ -10,7 +10,7 @@ import pytest
 from tl_jax.calls.call import Parameter, ToolCall
 from tl_jax.calls.parse import parse_call
 from tl_jax.calls.render import PYTHON_STYLES, render_call
-from tl_jax.data.schema import RowError
+from tl_jax.data.schema import DataError, RowError
 from tl_jax.evaluate.rotbench import NOISES, read_items, score_item, score_react
 from tl_jax.evaluate.scores import MISS, TurnScore, summarise
 
@@ -111,6 +111,13 @@ def test_a_compressed_file_reads_the_same(item, tmp_path):
 def test_a_bad_line_is_named(bad, tmp_path):
     with pytest.raises(RowError, match=r"a\.jsonl:2: no RoTBench item"):
         read_items(write(tmp_path / "a.jsonl", [row(), bad]))
+
+
+def test_a_damaged_compressed_file_is_named(tmp_path):
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(row()).encode())[:-12])
+    with pytest.raises(DataError, match=r"cut\.jsonl\.gz: damaged gzip file"):
+        read_items(path)
 
 
 def test_an_unknown_noise_is_named(tmp_path):

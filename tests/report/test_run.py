@@ -58,7 +58,7 @@ def make_run(path, word="call"):
         rows.append(row)
     for step in range(1, 31):
         wrong = 0.5 / (1 + step / 9)
-        shares = [wrong * share for share in (0.1, 0.12, 0.2, 0.08, 0.1, 0.1, 0.3)]
+        shares = [wrong * share for share in (0.05, 0.03, 0.02, 0.12, 0.2, 0.08, 0.1, 0.1, 0.3)]
         shares.append(1 - sum(shares))
         row = {"stage": "reward", "step": step, "time_s": 2e9 + 3 * step}
         row |= {"reward_mean": 1 - 1.6 * wrong + rng.gauss(0, 0.05), "kl_k3": step / 900}

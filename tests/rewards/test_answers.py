@@ -66,8 +66,9 @@ def test_the_published_reward_takes_the_best_answer_too_but_only_single_calls():
 
 
 def test_an_empty_list_of_answers_is_refused():
-    with pytest.raises(ValueError, match="say so with None"):
-        score("now()", [], TOOLS)
+    for mode in ("strict", "reference"):
+        with pytest.raises(ValueError, match="say so with None"):
+            score("now()", [], TOOLS, mode=mode)
 
 
 def test_a_given_tool_begins_one_call_only():

@@ -30,7 +30,7 @@ def rollout_batch(length):
     plain = rows(0, 3, length)
     plain["weights"][:] = 0
     rng = np.random.default_rng(1)
-    noise = [rng.normal(size=(3, length)).astype(np.float32) for _ in range(4)]
+    noise = [rng.normal(size=(3, length)).astype(np.float32) for _ in range(5)]
     mask = np.zeros((3, length), np.float32)
     mask[:, 4:] = 1
     return Batch(**plain, rollout=Rollout(mask, noise[0] * 0.1 - 3, *noise[1:]))

@@ -138,6 +138,29 @@ def test_a_truncated_row_trains_its_last_token_and_no_stop_token(result):
     )
 
 
+def test_samples_cut_off_can_be_left_out_of_the_losses_but_not_of_the_log(collect, result):
+    left_out = collect(ppo=dataclasses.replace(PPO, truncated="mask"))
+    ended = np.array(["not ended" not in str(record["details"]) for record in result.records])
+    assert 0 < ended.sum() < 6
+    np.testing.assert_array_equal(left_out.batch.rollout.mask.any(axis=1), ended)
+    assert [r["category"] for r in left_out.records] == [r["category"] for r in result.records]
+    assert left_out.metrics["entropy"] == result.metrics["entropy"]
+    assert [r["advantage"] == 0 for r in left_out.records] == list(~ended)
+
+
+@pytest.mark.parametrize("advantage", ["grpo", "rloo"])
+def test_a_comparison_within_the_group_gives_a_sample_one_advantage(collect, advantage):
+    compared = collect(ppo=dataclasses.replace(PPO, advantage=advantage, whiten_advantages=False))
+    rollout = compared.batch.rollout
+    rewards = np.array([record["reward"] for record in compared.records]).reshape(2, 3)
+    due = rewards - rewards.mean(axis=1, keepdims=True)  # the reference is the policy: no price
+    due *= 1.5 if advantage == "rloo" else 1.0
+    for row, value in enumerate(due.ravel()):
+        found = np.asarray(rollout.advantages[row])[np.asarray(rollout.mask[row]) > 0]
+        np.testing.assert_allclose(found, value, atol=1e-5)
+    assert compared.metrics["equal_groups_share"] == np.mean(np.ptp(rewards, axis=1) == 0)
+
+
 @pytest.mark.parametrize("with_head", [True, False])
 def test_divergence_from_itself_is_exactly_zero(collect, params, with_head):
     metrics = collect(ref_params=params if with_head else without_head(params)).metrics
@@ -299,11 +322,11 @@ def test_prompts_are_selected_by_length_and_by_what_the_reward_can_read():
     none = dataclasses.replace(PROMPTS[0], golds=())
     prompts = [several, *PROMPTS, none]
     length = len(PROMPTS[1].ids)
-    kept, dropped = rl.select_prompts(prompts, max_length=length, mode="reference")
+    kept, dropped = rl.select_prompts(prompts, max_length=length, max_reply=9, mode="reference")
     assert kept == {2: 3}
     assert dropped == {"not exactly one gold call": 2, "longer than 3 tokens": 1}
     for mode in ("strict", "graded"):
-        kept, dropped = rl.select_prompts(prompts, max_length=100, mode=mode)
+        kept, dropped = rl.select_prompts(prompts, max_length=100, max_reply=9, mode=mode)
         assert list(kept) == [0, 1, 2, 3] and not dropped
 
 

@@ -100,20 +100,22 @@ def test_the_gradient_is_that_of_the_merged_model(params, batch):
 def test_no_gradient_and_no_moment_of_a_frozen_parameter_exists(params, batch):
     trained, frozen = lora.split(params, LORA)
     optimizer = optim.make_optimizer(OptimConfig(), 20, value_learning_rate=1e-2)
-    state = step_lib.init_state(trained, optimizer)
+    state = step_lib.init_state(trained, optimizer, kl_coef=KL_COEF)
     held = {leaf.shape for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim}
     assert held == {leaf.shape for leaf in jax.tree.leaves(trained)}
     moments = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
     assert moments == 2 * sum(leaf.size for leaf in jax.tree.leaves(trained))
 
-    kernels = {leaf.shape[1:] for path, leaf in names.flatten(frozen) if path[-1] == "kernel"} | {
+    kernels = {leaf.shape[-2:] for path, leaf in names.flatten(frozen) if path[-1] == "kernel"} | {
         frozen["embed"]["embedding"].shape
     }
     step = step_lib.make_train_step(MODEL, LOSS, optimizer)
     assert not kernels & products(jax.make_jaxpr(step)(state, batch, frozen).jaxpr)
     whole_model = step_lib.make_train_step(BASE, LOSS, optimizer)
     plain = {**frozen, "value_head": trained["value_head"]}
-    whole = jax.make_jaxpr(whole_model)(step_lib.init_state(plain, optimizer), batch)
+    whole = jax.make_jaxpr(whole_model)(
+        step_lib.init_state(plain, optimizer, kl_coef=KL_COEF), batch
+    )
     assert len(kernels & products(whole.jaxpr)) == len(kernels)
 
 

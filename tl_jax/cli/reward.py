@@ -338,7 +338,10 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
     ppo = workspace.config.ppo
     path = workspace.data_dir / PROMPTS
     kept, dropped = rollout_lib.select_prompts(
-        read_prompts(path), max_length=ppo.max_prompt_length, mode=workspace.config.reward.mode
+        read_prompts(path),
+        max_length=ppo.max_prompt_length,
+        max_reply=ppo.max_new_tokens,
+        mode=workspace.config.reward.mode,
     )
     workspace.results_dir.mkdir(parents=True, exist_ok=True)
     counts = {"used": len(kept), "left_out": dropped}
@@ -350,7 +353,7 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
     if not kept:
         raise ConfigError(
             f"no prompt can be used for reward training ({dropped}); raise "
-            "config.ppo.max_prompt_length or look at mae_report.json"
+            "config.ppo.max_prompt_length or max_new_tokens, or look at mae_report.json"
         )
     return StoredPrompts(JsonlSource(path), kept)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import gzip
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tl_jax.calls.call import ToolSpec
+from tl_jax.data.importers.opened import opened
 from tl_jax.data.importers.schemas import normalised_tools
 from tl_jax.data.ngrams import digest, ngrams, tool_set, words
 from tl_jax.data.schema import DataError, RowError, Trajectory
@@ -159,8 +159,7 @@ def _rare(runs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(path: str) -> Iterator[tuple[int, Any]]:
-    opener = gzip.open if path.endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8-sig") as stream:
+    with opened(path, "rt", encoding="utf-8-sig") as stream:
         try:
             if path.removesuffix(".gz").endswith(".json"):
                 rows = json.load(stream)

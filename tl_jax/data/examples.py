@@ -56,6 +56,7 @@ class Prompt:
       tools: Tools of the prompt.
       golds: Calls of the right answer.
       tags: As in ``Example``.
+      reply_tokens: Tokens of the right answer, its stop token included; 0 if they are not known.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Prompt:
     tools: tuple[ToolSpec, ...]
     golds: tuple[ToolCall, ...]
     tags: Mapping[str, str]
+    reply_tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +192,7 @@ def build_prompts(
         if sample is None:
             skipped.append(_too_long(trajectory, label, max_length))
             continue
-        cut = _border(sample, label)[0]
+        cut, end = _border(sample, label)
         reply = next(r for r in sample.rendered.replies if r.message == label.message)
         prompts.append(
             Prompt(
@@ -200,6 +202,7 @@ def build_prompts(
                 trajectory.tools,
                 calls,
                 _tags(trajectory, [label], fitted),
+                end - cut,
             )
         )
     return prompts, skipped

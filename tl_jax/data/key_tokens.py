@@ -102,10 +102,9 @@ def weights_at(
     if mode == "off" or not key:
         return weights
     if mode != "code":
-        other = sum(p not in key for p in range(length - 1))
+        other = length - 1 - len(key - {length - 1})
     else:
-        closers = set(closer_positions)
-        other = sum(p not in key and p not in closers for p in range(length))
+        other = length - len(key.union(p for p in closer_positions if p < length))
     weight = key_weight(len(key), other, w_max=w_max)
     for position in key:
         weights[position] = weight

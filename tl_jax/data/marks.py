@@ -84,7 +84,7 @@ def mark_turns(
 
 def to_tags(keys: Sequence[int], marks: Sequence[TurnMark]) -> dict[str, str]:
     """Return the tags that ``read_keys`` and ``read_turns`` read."""
-    rows = [list(dataclasses.astuple(mark)) for mark in marks]
+    rows = [list(vars(mark).values()) for mark in marks]
     return {
         KEYS_TAG: ",".join(map(str, keys)),
         TURNS_TAG: json.dumps(rows, ensure_ascii=False, separators=(",", ":")),

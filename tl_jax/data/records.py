@@ -15,9 +15,9 @@ _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _WRITTEN: list[str] = []
 """Every id met so far as text; looking it up is twice as fast as writing it."""
-_LAST: list[list[Any]] = [[], []]
-"""The ids written last and their texts; samples of one trajectory begin alike."""
 _BLOCK = 128
+_BLOCKS: list[tuple[Sequence[int], str]] = []
+"""The ids written last, in blocks, and their texts; samples of one trajectory begin alike."""
 
 
 def example_line(example: Example) -> str:
@@ -39,7 +39,7 @@ def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
         yield (
             f'{{"id":{_json(prompt.id)},"ids":[{_integers(prompt.ids)}],'
             f'"text":{_json(prompt.text)},"tools":{written},"golds":{_json(golds)},'
-            f'"tags":{_json(dict(prompt.tags))}}}\n'
+            f'"tags":{_json(dict(prompt.tags))},"reply_tokens":{prompt.reply_tokens}}}\n'
         )
 
 
@@ -52,6 +52,7 @@ def prompt_from_json(row: dict[str, Any]) -> Prompt:
         tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
         golds=tuple(ToolCall(call["name"], call["arguments"]) for call in row["golds"]),
         tags=row["tags"],
+        reply_tokens=row["reply_tokens"],
     )
 
 
@@ -63,18 +64,24 @@ def read_prompts(path: str | os.PathLike[str]) -> Iterator[Prompt]:
 
 
 def _integers(ids: Sequence[int]) -> str:
-    """Return ids as text; what they have in common with the last ids is not looked up again."""
-    last, parts = _LAST
-    same = 0
-    while same < len(ids) and ids[same : same + _BLOCK] == last[same : same + _BLOCK]:
-        same += _BLOCK
+    """Return ids as text; a block that was written last in the same place is not written again."""
+    texts = []
+    for number, at in enumerate(range(0, len(ids), _BLOCK)):
+        block = ids[at : at + _BLOCK]
+        if number == len(_BLOCKS):
+            _BLOCKS.append((block, _block(block)))
+        elif _BLOCKS[number][0] != block:
+            _BLOCKS[number] = block, _block(block)
+        texts.append(_BLOCKS[number][1])
+    return ",".join(texts)
+
+
+def _block(ids: Sequence[int]) -> str:
     try:
-        parts = [*parts[:same], *[_WRITTEN[i] for i in ids[same:]]]
+        return ",".join([_WRITTEN[i] for i in ids])
     except IndexError:
         _WRITTEN.extend(map(str, range(len(_WRITTEN), max(ids) + 1)))
-        return _integers(ids)
-    _LAST[:] = [list(ids), parts]
-    return ",".join(parts)
+        return _block(ids)
 
 
 def _weights(weights: Sequence[float]) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 
 import tokenizers
 
-Tokens = tuple[list[int], list[tuple[int, int]]]
-"""Ids, and for each its ``(start, end)`` in characters."""
+from tl_jax.data.text_pieces import TextPieces, Tokens
 
 _REMEMBERED = 256
 """Starts kept; the one not used for the longest time goes first."""
@@ -29,10 +28,12 @@ class TextStarts:
 
     Args:
       backend: The tokenizer; control tokens in the text are plain text to it.
+      pieces: What encodes the rest of a text.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer):
+    def __init__(self, backend: tokenizers.Tokenizer, pieces: TextPieces):
         self._backend = backend
+        self._pieces = pieces
         declared = json.loads(backend.to_str())
         self._usable = (
             declared["normalizer"] is None
@@ -71,9 +72,9 @@ class TextStarts:
         return (encoding.ids, encoding.offsets), encoding
 
     def _continued(self, text: str, at: int, tokens: Tokens) -> Tokens:
-        rest = self._backend.encode(text[at:], add_special_tokens=False)
         ids, offsets = tokens
-        return ids + rest.ids, offsets + [(a + at, b + at) for a, b in rest.offsets]
+        more_ids, more_offsets = self._pieces.encode(text[at:], at)
+        return ids + more_ids, offsets + more_offsets
 
     def _border(
         self, start: str, tokens: Tokens, encoding: tokenizers.Encoding

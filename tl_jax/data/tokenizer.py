@@ -12,6 +12,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from tl_jax.data.text_pieces import TextPieces
 from tl_jax.data.text_starts import TextStarts
 
 Offsets = list[tuple[int, int]]
@@ -98,8 +99,7 @@ class Tokenizer:
         if shared:
             ids, offsets = self._starts.encode(text, shared)
         else:
-            encoding = self.backend.encode(text, add_special_tokens=False)
-            ids, offsets = encoding.ids, encoding.offsets
+            ids, offsets = self._pieces.encode(text)
         if add_bos and self.bos_id is not None:
             return [self.bos_id, *ids], [(0, 0), *offsets]
         return ids, offsets
@@ -149,8 +149,12 @@ class Tokenizer:
         self.fast.save_pretrained(str(directory))
 
     @functools.cached_property
+    def _pieces(self) -> TextPieces:
+        return TextPieces(self.backend)
+
+    @functools.cached_property
     def _starts(self) -> TextStarts:
-        return TextStarts(self.backend)
+        return TextStarts(self.backend, self._pieces)
 
     @functools.cached_property
     def _marks_start(self) -> bool:

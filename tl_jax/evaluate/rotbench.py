@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import os
 from collections import Counter
@@ -11,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.data.importers.opened import opened
 from tl_jax.data.importers.schemas import normalised_tool
 from tl_jax.data.schema import Message, RowError
 from tl_jax.evaluate.scores import MISS, Policy, TurnScore, score_call
@@ -52,13 +52,13 @@ def read_items(path: str | os.PathLike[str], *, noise: str = "clean") -> list[It
 
     Raises:
       RowError: A line that is no item; the message names file and line.
+      DataError: A ``.gz`` file that is damaged or cut off.
       ValueError: ``noise`` is unknown.
     """
     if noise not in NOISES:
         raise ValueError(f"unknown RoTBench noise {noise!r}; known: {', '.join(NOISES)}")
-    opener = gzip.open if str(path).endswith(".gz") else open
     items = []
-    with opener(path, "rt", encoding="utf-8") as lines:
+    with opened(str(path), "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.parse import CallSyntaxError, parse_call, parse_calls
@@ -36,18 +37,26 @@ def read_golds(gold: Gold, style: str, given_tool: str) -> tuple[tuple[ToolCall,
       ValueError: There is no answer, or the given tool leaves no place for an answer that is not
         one call.
     """
-    alternatives: Sequence[Answer] = (gold,) if is_answer(gold) else gold  # type: ignore[assignment]
-    if not alternatives:
-        raise ValueError("there is no gold answer; where no call is right, say so with None")
-    golds = tuple(_read(answer, style, given_tool) for answer in alternatives)
+    if _is_answer(gold):
+        golds: tuple[tuple[ToolCall, ...], ...] = (_read(gold, style, given_tool),)
+    else:
+        golds = tuple(_read(answer, style, given_tool) for answer in alternatives(gold))
     if given_tool and any(len(calls) != 1 for calls in golds):
         raise ValueError(f"only one call can begin with the given tool {given_tool!r}")
     return golds
 
 
-def is_answer(gold: Gold) -> bool:
-    """Tell one answer from a sequence of several."""
-    return gold is None or isinstance(gold, (str, ToolCall, Parallel))
+def alternatives(gold: Gold) -> Sequence[Answer]:
+    """Return every accepted answer.
+
+    Raises:
+      ValueError: There is none.
+    """
+    if _is_answer(gold):
+        return (gold,)
+    if not gold:
+        raise ValueError("there is no gold answer; where no call is right, say so with None")
+    return gold
 
 
 def read_call_after(given_tool: str, text: str) -> tuple[ToolCall, bool]:
@@ -70,6 +79,11 @@ def as_calls(answer: ToolCall | Parallel | None) -> tuple[ToolCall, ...]:
     if answer is None:
         return ()
     return answer.calls if isinstance(answer, Parallel) else (answer,)
+
+
+def _is_answer(gold: Gold) -> TypeGuard[Answer]:
+    """Tell one answer from a sequence of several."""
+    return isinstance(gold, (str, ToolCall, Parallel)) or gold is None
 
 
 def _read(answer: Answer, style: str, given_tool: str) -> tuple[ToolCall, ...]:

@@ -48,13 +48,17 @@ class Reward:
     details: tuple[str, ...] = ()
 
 
+ALL_RIGHT = Reward(RIGHT, taxonomy.ALL_RIGHT)
+"""The reward of an answer without findings, with its category."""
+
+
 def ladder(findings: Sequence[Finding]) -> Reward:
     """Return the reward of findings, of which the first is the worst.
 
     Each category counts once; a tool error stands alone, and wrong parameters hide wrong values.
     """
     if not findings:
-        return Reward(RIGHT, taxonomy.ALL_RIGHT)
+        return ALL_RIGHT
     categories = {finding.category for finding in findings}
     counted = categories & _PARAMETERS or categories
     # Rounding makes -0.8 - 0.5 - 0.5 the literal -1.8.

@@ -12,14 +12,14 @@ from tl_jax.rewards.answers import (
     Answer,
     Gold,
     Parallel,
+    alternatives,
     as_calls,
-    is_answer,
     read_call_after,
     read_golds,
 )
 from tl_jax.rewards.assignment import best_assignment
 from tl_jax.rewards.free_text import MATCHES, FreeText, free_text
-from tl_jax.rewards.ladder import PENALTIES, RIGHT, Reward, graded, ladder
+from tl_jax.rewards.ladder import ALL_RIGHT, PENALTIES, RIGHT, Reward, graded, ladder
 from tl_jax.rewards.no_call import holds_call
 from tl_jax.rewards.taxonomy import Finding
 
@@ -147,10 +147,9 @@ def _scorer(mode: str, style: str, given_tool: str | None, policy: FreeText) -> 
 
     def published(prediction: Answer, gold: Gold, tools: Tools) -> Reward:
         text, names = _text(prediction), _parameter_names(tools)
-        answers = (gold,) if is_answer(gold) else gold
         return _best(
             ladder(reference.judge(text, _text(answer), names, given_tool=given_tool))
-            for answer in answers
+            for answer in alternatives(gold)
         )
 
     def strictly(prediction: Answer, gold: Gold, tools: Tools) -> Reward:
@@ -175,7 +174,7 @@ def _score(
     """Score in strict or, with ``partial`` credit, in graded mode."""
     most = max(map(len, golds))
     if () in golds and _is_silent(prediction, tools, style):
-        return Reward(RIGHT, taxonomy.ALL_RIGHT)
+        return ALL_RIGHT
     try:
         calls, continues = _read(prediction, style, given_tool, most)
     except CallSyntaxError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
@@ -30,7 +31,17 @@ def judge(
         category = taxonomy.TOOL_HALLUCINATION if tool is None else taxonomy.WRONG_TOOL
         return [Finding(category, f"{called.name} instead of {expected.name}")]
     given, due = called.arguments, expected.arguments
-    invented, redundant, missing, differing = [], [], [], []
+    findings = [] if given.keys() == due.keys() else _parameter_findings(given, due, tool)
+    for name, value in due.items():
+        if name in given and not _same(given[name], value, name, called.name, tool, free_text):
+            findings.append(Finding(taxonomy.CONTENT_FILLING, name))
+    return findings
+
+
+def _parameter_findings(
+    given: Mapping[str, Any], due: Mapping[str, Any], tool: ToolSpec | None
+) -> list[Finding]:
+    invented, redundant, missing = [], [], []
     for name, value in given.items():
         if name in due:
             continue
@@ -41,13 +52,11 @@ def judge(
             redundant.append(Finding(taxonomy.PARAMETER_REDUNDANCY, name))
     for name, value in due.items():
         if name in given:
-            if not _same(given[name], value, name, called.name, tool, free_text):
-                differing.append(Finding(taxonomy.CONTENT_FILLING, name))
             continue
         parameter = tool.parameter(name) if tool is not None else None
         if parameter is None or not _is_default(parameter, value):
             missing.append(Finding(taxonomy.PARAMETER_MISSING, name))
-    return [*invented, *redundant, *missing, *differing]
+    return [*invented, *redundant, *missing]
 
 
 def _same(

@@ -105,8 +105,10 @@ def rollout(
     replies = [generation.ids for generation in generations]
     length = prompt_length + ppo.max_new_tokens
     batch, mask_BT = build_batch(prompt_ids, replies, length=length)
+    trained_BT = mask_BT
     if ppo.truncated == "mask":
-        mask_BT[[not generation.finished for generation in generations]] = 0
+        finished_B = np.array([generation.finished for generation in generations], np.float32)
+        trained_BT = mask_BT * finished_B[:, None]
     logprobs_BT, values_BT, entropy_BT = logprob_step(params, batch)
     ref_logprobs_BT, _, _ = logprob_step(ref_params, batch)
     filled = advantages.estimate(
@@ -114,7 +116,7 @@ def rollout(
         logprobs_BT,
         ref_logprobs_BT,
         values_BT,
-        mask_BT,
+        trained_BT,
         kl_coef=ppo.kl_coef,
         reward_clip=reward.clip,
         gamma=ppo.gamma,
@@ -139,13 +141,15 @@ def rollout(
 
 
 def select_prompts(
-    prompts: Iterable[Prompt], *, max_length: int, mode: str
+    prompts: Iterable[Prompt], *, max_length: int, max_reply: int, mode: str
 ) -> tuple[dict[int, int], dict[str, int]]:
     """Find the prompts that reward training can use, without keeping any.
 
     Args:
       prompts: As prepared.
       max_length: Most tokens of a prompt.
+      max_reply: Most tokens that are sampled. Where the right answer is longer, no sample could be
+        right, and training would learn to shorten what must be long.
       mode: Of the reward; the published one needs prompts with exactly one gold call.
 
     Returns:
@@ -159,6 +163,8 @@ def select_prompts(
             dropped["not exactly one gold call"] += 1
         elif len(prompt.ids) > max_length:
             dropped[f"longer than {max_length} tokens"] += 1
+        elif prompt.reply_tokens > max_reply:
+            dropped[f"right answer longer than {max_reply} tokens"] += 1
         else:
             kept[number] = len(prompt.ids)
     return kept, dict(dropped)

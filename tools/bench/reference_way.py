@@ -50,8 +50,10 @@ def _reduced(text: str) -> str:
 
 
 def tokens(text: str, tokenizer: Tokenizer) -> torch.Tensor:
-    """Return the ids of a sample."""
-    return torch.tensor([*tokenizer.encode(text, True)[0], tokenizer.eos_id])
+    """Return the ids of a sample, all of which is tokenised, whatever came before."""
+    start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    return torch.tensor([*start, *ids, tokenizer.eos_id])
 
 
 def weights(ids: torch.Tensor, tokenizer: Tokenizer, w_max: float = 9.0) -> list[float]:

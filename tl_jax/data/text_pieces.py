@@ -1,0 +1,130 @@
+"""Tokens of the pieces between blanks, remembered: most words of a text have come before."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import tokenizers
+
+Tokens = tuple[list[int], list[tuple[int, int]]]
+"""Ids, and for each its ``(start, end)`` in characters."""
+_Known = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
+
+_BLANK = re.compile(r" (?=[!-~])(?<=[!-~] )")
+"""A blank between two printable characters of ASCII."""
+_REMEMBERED = 1 << 22
+"""Characters of all pieces kept, for some 100 MB; when there are more, all are forgotten."""
+_CUTTING = (
+    r"\s+",
+    # GPT-2 and, with its declared steps, SmolLM2 have theirs in the step ByteLevel. Llama 3:
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    # Qwen 2 to 3:
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
+"""Patterns whose matches are never continued by a blank, so that a word ends before it."""
+_CUTTING_ELSEWHERE = (r"[^\w\s]+|_",)
+"""Patterns whose matches have no blank in them; a cut before the blank is left to other steps."""
+
+
+class TextPieces:
+    """Encode texts piece by piece, where a tokenizer gives the pieces the tokens of the whole.
+
+    The pieces begin with the blanks between two printable characters of ASCII. They can be encoded
+    apart if the tokenizer always begins a word at such a blank, and cuts what comes before and
+    after it without regard to the other side. That is known of the steps and patterns listed
+    here, which most byte-level tokenizers declare; with any other the text is encoded as a whole.
+
+    Args:
+      backend: The tokenizer.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer):
+        self._backend = backend
+        self._usable = _pieces_are_independent(backend)
+        self._known: dict[str, _Known] = {}
+        self._same: dict[Any, Any] = {}  # equal numbers and pairs are kept once
+        self._room = _REMEMBERED
+
+    def encode(self, text: str, shift: int = 0) -> Tokens:
+        """Return the tokens of ``text``, with ``shift`` added to their places."""
+        if not self._usable:
+            encoding = self._backend.encode(text, add_special_tokens=False)
+            offsets = encoding.offsets
+            return encoding.ids, [(a + shift, b + shift) for a, b in offsets] if shift else offsets
+        first, *rest = _BLANK.split(text)
+        pieces = [first, *[" " + piece for piece in rest]]
+        found = self._found(pieces)
+        starts = itertools.accumulate(map(len, pieces), initial=shift)
+        ids = [i for known, _ in found for i in known]
+        offsets = [
+            (a + start, b + start)
+            for start, (_, ranges) in zip(starts, found, strict=False)
+            for a, b in ranges
+        ]
+        return ids, offsets
+
+    def _found(self, pieces: list[str]) -> list[_Known]:
+        found = list(map(self._known.get, pieces))
+        if all(found):
+            return found  # type: ignore[return-value]
+        new = dict.fromkeys(p for p, known in zip(pieces, found, strict=True) if known is None)
+        size = sum(map(len, new))
+        if size > self._room:
+            self._known.clear()
+            self._same.clear()
+            self._room = _REMEMBERED
+        self._room -= size
+        keep = self._same.setdefault
+        learned = {}
+        encodings = self._backend.encode_batch(list(new), add_special_tokens=False)
+        for piece, encoding in zip(new, encodings, strict=True):
+            ids, offsets = encoding.ids, encoding.offsets
+            learned[piece] = tuple(map(keep, ids, ids)), tuple(map(keep, offsets, offsets))
+        self._known.update(learned)
+        return [known or learned[piece] for piece, known in zip(pieces, found, strict=True)]
+
+
+def _pieces_are_independent(backend: tokenizers.Tokenizer) -> bool:
+    """Return whether the declared steps are known never to look over a border of pieces."""
+    for token in backend.get_added_tokens_decoder().values():
+        # Found before the text is cut: one with blanks in it may lie over a border.
+        mixed = " " in token.content and not token.content.isspace()
+        if mixed or token.lstrip or token.rstrip or token.single_word:
+            return False
+    declared = json.loads(backend.normalizer.__getstate__()) if backend.normalizer else None
+    if declared and declared["type"] != "NFC":  # it changes no printable character beside a blank
+        return False
+    if not isinstance(backend.model, tokenizers.models.BPE) or backend.model.dropout:
+        return False
+    if backend.pre_tokenizer is None:
+        return False
+    step = json.loads(backend.pre_tokenizer.__getstate__())
+    steps = step["pretokenizers"] if step["type"] == "Sequence" else [step]
+    if any(step["type"] == "ByteLevel" for step in steps[:-1]):
+        return False  # it writes blanks as letters, which later steps do not know
+    roles = list(map(_role, steps))
+    return "unknown" not in roles and "cuts" in roles
+
+
+def _role(step: Mapping[str, Any]) -> str:
+    """Return ``"cuts"`` if a step always begins a word at the border, ``"minds its own"`` if not.
+
+    ``"unknown"`` is a step that may look over the border.
+    """
+    if step["type"] == "ByteLevel" and not step["add_prefix_space"]:
+        return "cuts" if step["use_regex"] else "minds its own"
+    if step["type"] == "Digits":
+        return "minds its own"
+    if step["type"] == "Split" and step["behavior"] == "Isolated" and not step["invert"]:
+        pattern = step["pattern"].get("Regex", "")
+        if pattern in _CUTTING:
+            return "cuts"
+        if pattern in _CUTTING_ELSEWHERE:
+            return "minds its own"
+    return "unknown"
