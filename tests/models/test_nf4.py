@@ -22,7 +22,7 @@ BASE = ModelConfig(
     num_layers=2,
     num_heads=4,
     num_kv_heads=2,
-    head_dim=16,
+    head_dim=32,
     mlp_dim=128,
     attention_bias="qkv",
 )
@@ -107,7 +107,7 @@ def test_a_step_reads_about_half_a_byte_a_frozen_weight():
         compiled = jax.jit(jax.grad(loss)).lower(trained, frozen).compile()
         return compiled.memory_analysis().argument_size_in_bytes
 
-    kernels = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
+    kernels = 2 * (2 * 64 * 128 + 2 * 64 * 64 + 3 * 64 * 128)
     saved = frozen_bytes(dataclasses.replace(LORA, frozen="full")) - frozen_bytes(LORA)
     # From 2 bytes to 4 bits and a scale of 2 bytes for each 64.
     assert saved == pytest.approx(kernels * (2 - 0.5 - 2 / 64), rel=0.01)
@@ -126,7 +126,7 @@ def test_a_merged_export_gives_the_logits_of_adapters_on_4_bits(params, tmp_path
 
 
 def test_what_cannot_be_held_in_4_bits_is_said(monkeypatch):
-    narrow = dataclasses.replace(MODEL, embed_dim=32, head_dim=8)
+    narrow = dataclasses.replace(MODEL, embed_dim=32)
     with pytest.raises(ConfigError, match="a multiple of 64 inputs, this model has one with 32"):
         functional.abstract_params(narrow)
     monkeypatch.setattr(nf4.importlib.util, "find_spec", lambda name: None)
