@@ -59,7 +59,7 @@ CHAINS = {
         ("call", "compare"),
     ],
     "models": [
-        ("lora", "layers", "heads", "decoder", "functional", "critic"),
+        ("nf4", "lora", "layers", "heads", "decoder", "functional", "critic"),
         ("rotary", "functional"),
         ("windows", "registry", "functional"),
         ("rope_fields", "registry"),

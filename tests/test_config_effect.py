@@ -29,7 +29,7 @@ from tl_jax.data.records import read_prompts
 from tl_jax.data.schema import DataError, to_json
 from tl_jax.data.templates import render_sample
 from tl_jax.data.tokenizer import train_byte_bpe
-from tl_jax.models import functional
+from tl_jax.models import functional, nf4
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import Generation
 from tl_jax.settings import ConfigError, from_dict
@@ -197,6 +197,12 @@ def program(scene, config):
     ids = np.ones((1, 2048), np.int32)  # more than one block of queries
     batch = Batch(ids, ids, ids.astype(np.float32), ids, ids)
     return str(jax.make_jaxpr(lambda p: functional.apply(p, batch, model))(params))
+
+
+def declared(scene, config):
+    """What the parameters look like; the blocks are shorter than the tiny model's matrices."""
+    scene.patch.setattr(nf4, "BLOCK", 8)
+    return str(functional.abstract_params(Workspace(config).model))
 
 
 def adapters(scene, config):
@@ -462,6 +468,7 @@ EFFECTS = {
     "lora.rank": Effect(program, 3),
     "lora.alpha": Effect(program, 5.0, ADAPTED),
     "lora.targets": Effect(program, "mlp/up", ADAPTED),
+    "lora.frozen": Effect(declared, "nf4", ADAPTED),
     "lora.dtype": Effect(program, "bfloat16", ADAPTED),
     "model.scratch_vocab_size": Effect(scratch, 512, FROM_SCRATCH),
     "model.scratch_embed_dim": Effect(scratch, 64, FROM_SCRATCH),

@@ -36,13 +36,15 @@ class LoraConfig:
     A matrix ``W`` of a layer becomes ``W + alpha / rank * A B``. ``targets`` is a regular
     expression that the whole path of a matrix must match to get one: ``attn/q``, ``attn/k``,
     ``attn/v``, ``attn/o``, ``mlp/gate``, ``mlp/up``, ``mlp/down``. ``dtype`` is the type of ``A``
-    and ``B``, whatever that of the frozen parameters.
+    and ``B``, whatever that of the frozen parameters. ``frozen="nf4"`` holds the frozen matrices
+    of the layers in 4 bits (QLoRA; needs the package qwix).
     """
 
     rank: int = not_negative(0)
     alpha: float = above_zero(16.0)
     targets: str = "(attn|mlp)/.*"
     dtype: str = choice("float32", "bfloat16", default="float32")
+    frozen: str = choice("full", "nf4", default="full")
 
 
 @dataclasses.dataclass(frozen=True)

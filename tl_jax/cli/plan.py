@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -122,7 +123,7 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     config = workspace.config
     parts = lora.split(functional.abstract_params(model), model.lora)
     trained, frozen = (
-        [(math.prod(x.shape), x.dtype.itemsize) for x in jax.tree.leaves(part, is_leaf=_declared)]
+        [(math.prod(x.shape), _bytes(x)) for x in jax.tree.leaves(part, is_leaf=_declared)]
         for part in parts
     )
     count = sum(size for size, _ in trained)
@@ -143,6 +144,11 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
         "state per device": f"{state_bytes / (shape['fsdp'] * shape['tensor']) / GIB:.2f} GiB",
         "activations per device": f"{activations / GIB:.2f} GiB",
     }
+
+
+def _bytes(info: Any) -> float:
+    # Devices keep two 4-bit codes in a byte; numpy, whose sizes these are, does not.
+    return 0.5 if info.dtype == jnp.uint4 else info.dtype.itemsize
 
 
 def _declared(node: Any) -> bool:

@@ -17,7 +17,7 @@ from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import from_hf, hub, peft
 from tl_jax.data import template_trial
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
-from tl_jax.models import functional, lora, registry
+from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import processes, sharding
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl import constraints
@@ -169,7 +169,26 @@ class Workspace:
         return lora.split(functional.abstract_params(self.model), self.config.lora)[0]
 
     def _initial(self) -> Params:
-        return from_hf.load(self.model_dir, self.mesh, param_dtype=self.config.model.param_dtype)
+        packed = self.config.lora.rank and self.config.lora.frozen == "nf4"
+        return from_hf.load(
+            self.model_dir,
+            self.mesh,
+            param_dtype=self.config.model.param_dtype,
+            pack=self._pack if packed else None,
+        )
+
+    def _pack(self, path: tuple[str, ...], leaf: jax.Array) -> dict[tuple[str, ...], Any]:
+        *module, name = path
+        declared = functional.abstract_params(self.model)
+        for key in module:
+            declared = declared[key]
+        if nf4.CODES not in declared or name != "kernel":
+            return {path: leaf}
+        kept = (nf4.CODES, nf4.SCALES)
+        placed = self.placed({key: declared[key] for key in kept})
+        where = tuple(placed[key].sharding for key in kept)
+        parts = jax.jit(nf4.quantised, out_shardings=where)(leaf)
+        return {(*module, key): part for key, part in zip(kept, parts, strict=True)}
 
     def _adapters(self) -> Params:
         if self.config.model.adapter:

@@ -28,6 +28,7 @@ def load(
     *,
     param_dtype: str = "float32",
     on_param: Callable[[int, int], None] | None = None,
+    pack: Callable[[names.Path, jax.Array], dict[names.Path, jax.Array]] | None = None,
 ) -> Params:
     """Load the parameters of a checkpoint in safetensors form.
 
@@ -38,6 +39,7 @@ def load(
       mesh: Devices to place the parameters on; None puts them on the default device.
       param_dtype: Type of the parameters, ``"float32"`` or ``"bfloat16"``.
       on_param: Told how many parameters are loaded, and of how many.
+      pack: Returns what to keep in place of a parameter, as soon as it is loaded.
 
     Returns:
       Nested dict of arrays, as ``functional.init`` returns it.
@@ -55,7 +57,7 @@ def load(
     params = {}
     declared = list(names.flatten(abstract))
     with open_files(path) as files:
-        for leaf_path, info in declared:
+        for number, (leaf_path, info) in enumerate(declared, start=1):
             shape = info.shape
             read = functools.partial(_read, files, names.TABLE[leaf_path], shape, dtype)
             if mesh is None:
@@ -66,8 +68,10 @@ def load(
                     shape, shardings[leaf_path], _once(read)
                 )
             files.release()
+            if pack is not None:
+                params |= pack(leaf_path, params.pop(leaf_path))
             if on_param is not None:
-                on_param(len(params), len(declared))
+                on_param(number, len(declared))
     return names.unflatten(params)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from tl_jax.config import ModelConfig
 from tl_jax.convert import hf_directory, names
 from tl_jax.convert.hf_directory import CheckpointError, Writable
-from tl_jax.models import functional, lora, registry
+from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import processes
 from tl_jax.types import Params
 
@@ -138,6 +138,10 @@ def _check(params: Params, config: ModelConfig) -> None:
 
 def _writable(params: Params, config: ModelConfig) -> dict[str, Writable]:
     leaves = _exported(params)
+    for path in [path for path in leaves if path[-1] == nf4.CODES]:
+        *module, _ = path
+        kernels = nf4.Kernels(leaves[path], leaves[*module, nf4.SCALES])
+        leaves[*module, "kernel"] = kernels
     tensors = names.tensors(
         {path: tuple(leaf.shape) for path, leaf in leaves.items() if path in names.TABLE}
     )

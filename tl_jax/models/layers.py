@@ -12,7 +12,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from tl_jax.config import ModelConfig
-from tl_jax.models import lora
+from tl_jax.models import lora, nf4
 from tl_jax.ops.attention import QUERY_CHUNK, attention
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain
@@ -83,7 +83,13 @@ class Linear(nnx.Module):
         bias: bool = False,
         path: str = "",
     ):
-        self.kernel = declare(rngs, sizes, axes, _kernel_init, config.param_dtype)
+        self.is_packed = lora.packs(config.lora, path)
+        if self.is_packed:
+            shape = nf4.scales_shape(sizes)
+            self.kernel_codes = declare(rngs, sizes, axes, _zeros, "uint4")
+            self.kernel_scales = declare(rngs, shape, axes, _zeros, config.param_dtype)
+        else:
+            self.kernel = declare(rngs, sizes, axes, _kernel_init, config.param_dtype)
         self.has_bias = bias
         if bias:
             self.bias = declare(rngs, sizes[1:], axes[1:], _zeros, config.param_dtype)
@@ -94,7 +100,11 @@ class Linear(nnx.Module):
             self.lora_b = declare(rngs, (rank, sizes[1]), (None, axes[1]), _zeros, dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        out = jnp.dot(x, self.kernel[...].astype(x.dtype))
+        if self.is_packed:
+            kernel = nf4.dequantised(self.kernel_codes[...], self.kernel_scales[...], x.dtype)
+        else:
+            kernel = self.kernel[...].astype(x.dtype)
+        out = jnp.dot(x, kernel)
         if self.has_bias:
             out = out + self.bias[...].astype(x.dtype)
         if self.scale is not None:

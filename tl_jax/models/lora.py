@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tl_jax.config import LoraConfig, RunConfig
+from tl_jax.models import nf4
 from tl_jax.settings import ConfigError
 from tl_jax.types import Params
 
@@ -30,7 +31,7 @@ def check(config: RunConfig) -> None:
     """Refuse targets that cannot be read or find no matrix, and adapters that nobody would read.
 
     Raises:
-      ConfigError: The message names the setting and what it can be.
+      ConfigError: The message names the setting and what it can be, or a package to install.
     """
     targets = config.lora.targets
     try:
@@ -39,6 +40,8 @@ def check(config: RunConfig) -> None:
         raise ConfigError(f"config.lora.targets {targets!r}: {error}") from error
     if not any(map(pattern.fullmatch, PATHS)):
         raise ConfigError(f"config.lora.targets {targets!r} matches none of {', '.join(PATHS)}")
+    if config.lora.rank and config.lora.frozen == "nf4":
+        nf4.check()
     if config.model.adapter and not config.lora.rank:
         raise ConfigError("config.model.adapter is read with config.lora.rank above 0 only")
 
@@ -46,6 +49,11 @@ def check(config: RunConfig) -> None:
 def adapts(config: LoraConfig, path: str) -> bool:
     """Whether the matrix at ``path`` (one of ``PATHS``) has an adapter."""
     return config.rank > 0 and re.fullmatch(config.targets, path) is not None
+
+
+def packs(config: LoraConfig, path: str) -> bool:
+    """Whether the matrix at ``path`` (one of ``PATHS``) is held in 4 bits."""
+    return config.rank > 0 and config.frozen == "nf4" and path in PATHS
 
 
 def scale(config: LoraConfig) -> float:
