@@ -72,7 +72,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    prompts = rng.integers(1000, 40_000, (3 * options.rows, options.prompt)).tolist()
+    size = our_model(options.model)[0].vocab_size
+    prompts = rng.integers(size // 8, size, (3 * options.rows, options.prompt)).tolist()
     batch = prompts[: options.rows]
     works = {
         "tl_jax": our_work(options, batch, options.new),
