@@ -93,8 +93,13 @@ def test_a_stopped_conversion_leaves_nothing_half_written(
 
     monkeypatch.setattr(convert, "_progress", stopping)
     before = signal.getsignal(number)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        convert.main(None, console, Request(str(model_dir), str(target), force=existing))
+    # In a background job of a shell Ctrl-C is ignored unless asked for.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            convert.main(None, console, Request(str(model_dir), str(target), force=existing))
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     assert signal.getsignal(number) == before
     assert [path.name for path in tmp_path.rglob("*")] == (["half", "old.txt"] if existing else [])
 
