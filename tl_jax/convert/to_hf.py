@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from tl_jax.config import ModelConfig
@@ -146,7 +147,12 @@ def _writable(params: Params) -> dict[str, Writable]:
 
 
 def _fetch(leaf: Any, tensor: names.Tensor) -> np.ndarray:
-    block = processes.gather(leaf if tensor.layer is None else leaf[tensor.layer])
+    if tensor.layer is not None:
+        part = leaf[tensor.layer]
+    else:
+        # An array keeps what was fetched of it on the host; a copy takes that along when it goes.
+        part = leaf.copy() if isinstance(leaf, jax.Array) else leaf
+    block = processes.gather(part)
     return block.T if names.TABLE[tensor.path].transpose else block
 
 
