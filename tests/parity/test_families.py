@@ -27,6 +27,8 @@ SIZES = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
+    # So that greedy decoding goes on.
+    "eos_token_id": None,
 }
 # The texts below reach position 95: beyond each original context and each window.
 LLAMA3 = {
