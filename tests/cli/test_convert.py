@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file
 
-from tl_jax.cli import convert, plan, prepare
+from tl_jax.cli import convert, plan, prepare, run
 from tl_jax.cli.convert import Request
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ModelSourceConfig, RunConfig
@@ -93,8 +93,13 @@ def test_a_stopped_conversion_leaves_nothing_half_written(
 
     monkeypatch.setattr(convert, "_progress", stopping)
     before = signal.getsignal(number)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        convert.main(None, console, Request(str(model_dir), str(target), force=existing))
+    # In a background job of a shell Ctrl-C is ignored unless asked for.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            convert.main(None, console, Request(str(model_dir), str(target), force=existing))
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     assert signal.getsignal(number) == before
     assert [path.name for path in tmp_path.rglob("*")] == (["half", "old.txt"] if existing else [])
 
@@ -118,6 +123,18 @@ def test_a_converted_model_keeps_its_card_or_gets_one(model_dir, tmp_path, conso
     assert (tmp_path / "b" / "README.md").read_text() == "My model."
 
 
+def test_the_export_of_a_run_is_made_once_and_its_card_kept_up(model_dir, tmp_path, console):
+    config = RunConfig(run_dir=str(tmp_path), model=ModelSourceConfig(path=str(model_dir)))
+    workspace = Workspace(config)
+    run.export(workspace, console)
+    weights = tmp_path / "export" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    (tmp_path / "export" / "README.md").write_text("old scores")
+    run.export(workspace, console)
+    assert weights.stat().st_mtime_ns == before
+    assert "Not evaluated." in (tmp_path / "export" / "README.md").read_text()
+
+
 def test_a_model_of_the_hub_is_converted_and_named(model_dir, tmp_path, console, monkeypatch):
     fetched = tmp_path / "cache" / COMMIT
     shutil.copytree(model_dir, fetched)
@@ -134,8 +151,8 @@ def test_a_run_pins_its_model_of_the_hub(model_dir, tmp_path, console, monkeypat
     shutil.copytree(model_dir, fetched)
     asked = []
     monkeypatch.setattr(hub, "_snapshot", lambda *what: asked.append(what[:2]) or fetched)
-    run = RunConfig(str(tmp_path / "run"), model=ModelSourceConfig(path="someone/pinned-model"))
-    workspace = Workspace(run)
+    config = RunConfig(str(tmp_path / "run"), model=ModelSourceConfig(path="someone/pinned-model"))
+    workspace = Workspace(config)
     assert workspace.hub_model is None and not workspace.model_dir.exists()
     assert plan.planned_model(workspace) == model_of(fetched)
     assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
@@ -144,7 +161,7 @@ def test_a_run_pins_its_model_of_the_hub(model_dir, tmp_path, console, monkeypat
     assert f"uses someone/pinned-model at commit {COMMIT}" in console.file.getvalue()
     assert workspace.model_dir == fetched
     assert workspace.model == model_of(fetched)
-    prepare.make_model(Workspace(run), console)
+    prepare.make_model(Workspace(config), console)
     assert asked == [("someone/pinned-model", "main")] * 2 + [("someone/pinned-model", COMMIT)]
 
     convert.export(workspace, Request(), console)

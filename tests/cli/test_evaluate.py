@@ -123,7 +123,7 @@ def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(
     done = []
     monkeypatch.setattr(run.prepare, "main", lambda *_: done.append("prepare"))
     monkeypatch.setattr(run.train, "train_phase", lambda _, phase: done.append(phase))
-    monkeypatch.setattr(run, "export", lambda _: done.append("export"))
+    monkeypatch.setattr(run, "export", lambda *_: done.append("export"))
     monkeypatch.setattr(run.report, "main", lambda *_: done.append("report"))
     run.main(bare, console)
     assert done == ["prepare", "supervised", "reward", "export", "report"]
@@ -138,16 +138,16 @@ def test_a_run_scores_again_what_is_of_an_older_step(workspace, saved, monkeypat
     monkeypatch.setattr(run.prepare, "main", lambda *_: None)
     monkeypatch.setattr(run.train, "train_phase", lambda *_: None)
     monkeypatch.setattr(run.evaluate, "run", lambda _, phase: done.append(phase))
-    monkeypatch.setattr(run, "export", lambda _: None)
+    monkeypatch.setattr(run, "export", lambda *_: None)
     monkeypatch.setattr(run.report, "main", lambda *_: None)
     run.main(workspace, console)
     assert done == ["supervised", "reward"]
 
 
-def test_the_export_is_replaced_when_the_model_is_newer(workspace, saved, monkeypatch):
+def test_the_export_is_replaced_when_the_model_is_newer(workspace, saved, console, monkeypatch):
     made = []
 
-    def export(workspace, request):
+    def export(workspace, request, _):
         assert request.force
         workspace.export_dir.mkdir(exist_ok=True)
         (workspace.export_dir / "config.json").write_text("{}")
@@ -155,15 +155,16 @@ def test_the_export_is_replaced_when_the_model_is_newer(workspace, saved, monkey
 
     monkeypatch.setattr(run.convert, "export", export)
     saved["supervised"] = 20
-    run.export(workspace)
-    run.export(workspace)
+    run.export(workspace, console)
+    run.export(workspace, console)
     assert made == ["supervised"]
     saved["supervised"] = 40
-    run.export(workspace)
+    run.export(workspace, console)
     saved["reward"] = 1
-    run.export(workspace)
+    run.export(workspace, console)
     assert made == ["supervised", "supervised", "reward"]
-    assert list(workspace.export_dir.iterdir()) == [workspace.export_dir / "config.json"]
+    found = {path.name for path in workspace.export_dir.iterdir()}
+    assert found == {"config.json", "README.md"}
 
 
 @pytest.mark.parametrize("stage", ["evaluate", "generate", "run"])

@@ -224,7 +224,7 @@ def test_transformers_loads_the_export_and_computes_the_same_logits(run_dir):
 
 def test_the_export_comes_with_its_card_and_digests(run_dir):
     card = (run_dir / "export" / "README.md").read_text(encoding="utf-8")
-    assert "4 steps of supervised training and 2 steps of reward training" in card
+    assert "Steps trained: 4 supervised, 2 with a reward." in card
     assert card.count("| after reward training |") >= 3 and "not evaluated" not in card
     assert str(run_dir.parent) not in card
     report = json.loads((run_dir / "data" / "mae_report.json").read_text())

@@ -310,8 +310,9 @@ def sample_logits(config):
     """Logits of random parameters; those that the configuration does not declare are left out."""
     everything = dataclasses.replace(BASES["full"], head_dim=config.head_dim)
     full = functional.init(everything, jax.random.key(4))
-    # Initial biases are zero, which would hide them.
-    full = jax.tree.map(lambda x: x + 0.3, full)
+    # Initial biases are zero and scales one, which would hide them.
+    rng = np.random.default_rng(6)
+    full = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), full)
     declared = functional.abstract_params(config)
 
     def declared_part(tree, infos):

@@ -86,7 +86,7 @@ def test_a_traced_window_is_that_window():
 def test_keys_before_the_window_of_a_chunk_are_not_computed():
     def keys_seen(window):
         jaxpr = str(jax.make_jaxpr(functools.partial(packed, chunk=2, window=window))(*inputs()))
-        return [size for size in range(1, T + 1) if f"{B},{K},{size},{H}" in jaxpr]
+        return [size for size in range(1, T + 1) if f"[{B},{K},{size},{H}]" in jaxpr]
 
     assert max(keys_seen(0)) == T and keys_seen(2)[:-1] == [2, 3] and keys_seen(2)[-1] == T
 

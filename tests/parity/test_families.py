@@ -27,6 +27,8 @@ SIZES = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
+    # So that greedy decoding goes on.
+    "eos_token_id": None,
 }
 # The texts below reach position 95: beyond each original context and each window.
 LLAMA3 = {
@@ -211,13 +213,13 @@ def test_greedy_decoding_agrees_token_for_token(pair):
         assert generation.ids == expected
 
 
-# bfloat16 has 8 bits: no two programs round alike, so both are held against float32. Ours may be
-# 1.2 times as far from it as transformers' own bfloat16 (it is closer: it keeps norms, rotations
-# and logits in float32).
-BFLOAT16_MARGIN = 1.2
+# bfloat16 has 8 bits and no two programs round alike, so both are held against float32, by the
+# root of the mean squared error of the logits. Ours was 0.86 to 0.94 of that of transformers
+# (norms, rotations and logits stay in float32 here), and 1.6 to 2.7 percent of the logits' size.
+BFLOAT16_SHARE = 0.04
 
 
-def test_bfloat16_is_as_close_to_float32_as_that_of_transformers(pair):
+def test_bfloat16_is_no_further_from_float32_than_that_of_transformers(pair):
     config = registry.read_config(pair.directory, dtype="bfloat16", param_dtype="bfloat16")
     params = from_hf.load(pair.directory, param_dtype="bfloat16")
     ours = np.asarray(jax.jit(functional.apply, static_argnums=2)(params, BATCH, config))
@@ -225,10 +227,12 @@ def test_bfloat16_is_as_close_to_float32_as_that_of_transformers(pair):
     with torch.no_grad():
         _, exact = their_loss(pair.model)
         _, theirs = their_loss(half)
-    our_error, their_error = (
-        float(np.sqrt(np.square(found - exact)[VALID].mean())) for found in (ours, theirs)
+    our_error, their_error, size = (
+        float(np.sqrt(np.square(found)[VALID].mean()))
+        for found in (ours - exact, theirs - exact, exact)
     )
-    assert 0 < our_error <= BFLOAT16_MARGIN * their_error
+    assert 0 < our_error <= their_error
+    assert our_error <= BFLOAT16_SHARE * size
 
 
 def tensors_of(directory):

@@ -66,7 +66,7 @@ def test_an_empty_run_directory_is_no_secret(config):
 def test_what_was_trained_and_scored_is_in_the_card(prepared):
     card = model_card(prepared, MODEL)
     assert card.startswith("---\nlibrary_name: transformers\n") and "\n# mine\n" in card
-    assert "after 60 steps of supervised training" in card and "are bfloat16" in card
+    assert "Steps trained: 60 supervised." in card and "are bfloat16" in card
     assert "`tiny` from a local disk" in card
     assert "| `a.jsonl` | 340 | 331 |" in card and "40,404 trained tokens" in card
     assert "Checked for overlaps with: `clean.json`" in card
@@ -80,6 +80,13 @@ def test_what_was_trained_and_scored_is_in_the_card(prepared):
     assert "| rotbench/clean | after supervised | 57 | 62.5 [57.5, 67.5] |" in card
     assert "/home/someone" not in card
     assert "was not evaluated" not in card and "not of the exported step" not in card
+
+
+def test_a_model_that_was_not_trained_is_not_said_to_be(prepared):
+    card = model_card(prepared, dataclasses.replace(MODEL, phase="before", step=0))
+    assert "not trained" in card and "| rotbench/clean | before |" in card
+    for words in ("tool-use", "MAE", "PKT", "IRM", "Training data", "trained on", "calls tools"):
+        assert words not in card
 
 
 def test_the_fingerprint_changes_with_the_data(prepared, tmp_path):
@@ -98,6 +105,7 @@ def test_scores_of_another_step_or_none_are_said(prepared):
     card = model_card(prepared, rewarded)
     assert "The exported model was not evaluated." in card
     assert "| `kl_coef` | `0.1` |" in card and "None." not in card
+    assert f"Steps trained: {prepared.train.steps} supervised, 10 with a reward." in card
 
 
 def test_a_base_model_of_the_hub_is_linked_with_its_commit(prepared):

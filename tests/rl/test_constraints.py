@@ -177,35 +177,31 @@ def check(text, style="python"):
     return True
 
 
-LIKELY = {"python": "1 , ) ' = \n ( x", "hermes": '1 , " } :', "llama_json": '1 , " } : ;'}
+LIKELY = {"python": "1 1 , ) ) ' = \n", "hermes": '1 1 1 , " } } }', "llama_json": '1 1 , " } } ;'}
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_random_writers_make_no_other_calls(guides, vocabulary, tokenizer, style):
     guide = guides[style]
-    texts = LIKELY[style].encode().split(b" ")
-    likely = [i for i in vocabulary.order if vocabulary.texts[i] in texts]
+    likely = [vocabulary.texts.index(x.encode()) for x in LIKELY[style].split(" ")]
+    blanks = {i for i in vocabulary.order if not vocabulary.texts[i].strip()}
     found = 0
-    for seed in range(200):
+    for seed in range(100):
         rng, state, ids = random.Random(seed), guide.start, []
         if style == "hermes":
             ids = cut_at_random(vocabulary, "<tool_call>", seed)
             for token in ids:
                 state = guide.advance(state, token)
-        while len(ids) < 80:
+        for _ in range(50):
             allowed = guide.allowed(state)
             allowed = np.ones(len(vocabulary.texts), bool) if allowed is None else allowed
-            if allowed[tokenizer.eos_id] and rng.random() < 0.15:
-                break
-            liked = [i for i in likely if allowed[i]]
-            pool = liked if liked and rng.random() < 0.8 else np.flatnonzero(allowed)
-            token = int(rng.choice(pool))
-            if token != tokenizer.eos_id:
-                ids.append(token)
-                state = guide.advance(state, token)
-        text = tokenizer.decode(ids, keep_control=True)
-        found += check(text + "</tool_call>" if style == "hermes" else text, style)
-    assert found > 10
+            anything = [i for i in np.flatnonzero(allowed).tolist() if i != tokenizer.eos_id]
+            liked = [i for i in likely if allowed[i]] or [i for i in anything if i not in blanks]
+            ids.append(rng.choice(liked if rng.random() < 0.9 else anything))
+            state = guide.advance(state, ids[-1])
+            text = tokenizer.decode(ids, keep_control=True)
+            found += check(text + "</tool_call>" if style == "hermes" else text, style)
+    assert found > 4
 
 
 def test_a_random_model_names_nothing_else(tokenizer, vocabulary, guide):

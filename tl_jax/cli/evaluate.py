@@ -62,7 +62,9 @@ def result_path(workspace: Workspace, phase: str) -> Path:
 def is_current(workspace: Workspace, phase: str) -> bool:
     """Whether the newest model of a phase has been scored with the configured settings."""
     found = read_json(result_path(workspace, phase))
-    wanted = (workspace.saved_step(phase), to_dict(workspace.config.evaluate))
+    # As JSON has it: a tuple comes back as a list.
+    settings = json.loads(json.dumps(to_dict(workspace.config.evaluate)))
+    wanted = (workspace.saved_step(phase), settings)
     return (found.get("step"), found.get("settings")) == wanted
 
 

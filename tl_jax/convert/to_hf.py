@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from tl_jax.config import ModelConfig
@@ -152,17 +153,19 @@ def _writable(params: Params, config: ModelConfig) -> dict[str, Writable]:
 
 
 def _fetch(leaves: dict[names.Path, Any], tensor: names.Tensor, config: ModelConfig) -> np.ndarray:
-    def block_of(path: names.Path) -> np.ndarray:
-        return processes.gather(
-            leaves[path] if tensor.layer is None else leaves[path][tensor.layer]
-        )
-
-    block = block_of(tensor.path)
+    block = _part(leaves[tensor.path], tensor.layer)
     *module, name = tensor.path
     if name == "kernel" and (*module, lora.A) in leaves:
-        factors = (block_of((*module, factor)) for factor in (lora.A, lora.B))
+        factors = (_part(leaves[*module, factor], tensor.layer) for factor in (lora.A, lora.B))
         block = lora.merged_kernel(block, *factors, config.lora)
     return block.T if names.TABLE[tensor.path].transpose else block
+
+
+def _part(leaf: Any, layer: int | None) -> np.ndarray:
+    if layer is not None:
+        return processes.gather(leaf[layer])
+    # An array keeps what was fetched of it on the host; a copy takes that along when it goes.
+    return processes.gather(leaf.copy() if isinstance(leaf, jax.Array) else leaf)
 
 
 def _generation(source: str | Path | None, generation: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -55,20 +55,16 @@ def model_card(config: RunConfig, model: Exported) -> str:
     missing. Of local paths only the last part is named. The same run gives the same text.
     """
     run_dir = Path(config.run_dir)
-    report = read_json(run_dir / "data" / REPORT)
-    parts = [
-        _front_matter(model),
-        f"# {model.name}",
-        _summary(config, model),
-        *_section("Use", _use(config, model)),
-        *_section(
-            "Training data", _data(config, report, read_json(run_dir / "data" / FINGERPRINT))
-        ),
-        *_section("Wrong calls (MAE)", [*_mae(report), _settings(config.mae)]),
-        *_section("Key tokens (PKT)", [_settings(config.key_tokens)]),
-        *_section("Reward training (IRM)", _reward(config, model)),
-        *_section("Scores", _scores(run_dir, model)),
-    ]
+    parts = [_front_matter(model), f"# {model.name}", _summary(config, model)]
+    parts += _section("Use", _use(config, model))
+    if model.phase != "before":
+        report = read_json(run_dir / "data" / REPORT)
+        fingerprint = read_json(run_dir / "data" / FINGERPRINT)
+        parts += _section("Training data", _data(config, report, fingerprint))
+        parts += _section("Wrong calls (MAE)", [*_mae(report), _settings(config.mae)])
+        parts += _section("Key tokens (PKT)", [_settings(config.key_tokens)])
+        parts += _section("Reward training (IRM)", _reward(config, model))
+    parts += _section("Scores", _scores(run_dir, model))
     return "\n\n".join(parts) + "\n"
 
 
@@ -89,16 +85,19 @@ def _front_matter(model: Exported) -> str:
 
 
 def _summary(config: RunConfig, model: Exported) -> str:
-    trained = {
-        "before": "It is the initial model of the run and was not trained.",
-        "supervised": f"It is the model after {model.step} steps of supervised training.",
-        "reward": f"It is the model after {config.train.steps} steps of supervised training and "
-        f"{model.step} steps of reward training.",
+    what = {
+        "before": "The initial model of a run of TL-Training, not trained by it",
+        "supervised": "A language model that calls tools, made with TL-Training",
+        "reward": "A language model that calls tools, made with TL-Training",
+    }
+    steps = {
+        "before": "",
+        "supervised": f" Steps trained: {model.step} supervised.",
+        "reward": f" Steps trained: {config.train.steps} supervised, {model.step} with a reward.",
     }
     return (
-        "A language model that calls tools, made with TL-Training ([arXiv 2412.15495]"
-        f"(https://arxiv.org/abs/2412.15495)) by `tl_jax`. {trained[model.phase]} "
-        f"{_base(config.model.path, model)} Its tensors are {model.dtype}."
+        f"{what[model.phase]} ([arXiv 2412.15495](https://arxiv.org/abs/2412.15495), `tl_jax`)."
+        f"{steps[model.phase]} {_base(config.model.path, model)} Its tensors are {model.dtype}."
     )
 
 
@@ -119,6 +118,8 @@ def _use(config: RunConfig, model: Exported) -> list[str]:
         'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")\n'
         'model = AutoModelForCausalLM.from_pretrained("DIRECTORY")'
     )
+    if model.phase == "before":
+        return [_code(load, "python")]
     template = config.data.template
     if template in templates.STYLES:
         query = Message("user", "What is the weather in Oslo?")

@@ -6,14 +6,15 @@ DIR is a Hugging Face directory in float32 (of the GGUF file in the package llm-
 with ``tl-jax convert``). Eight random prompts of 128 tokens are continued greedily by 64 tokens,
 with no token that ends a row, so that both do the same work. The two take turns; medians of wall
 time after one run each to compile and warm up. Prefill is measured apart, as generation of a
-single token. A third number is for prompts that end at different times: three times as many
-prompts as rows, stopped after 4 to 64 tokens, with and without refilling rows that have ended.
+single token. ``refill`` is for texts that end at different times: three times as many prompts as
+rows, sampled with stop tokens, together (rows that end take the next prompt) and batch by batch.
 Takes about three minutes on an idle machine; the comparison needs torch.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import importlib.metadata
 import json
 import os
@@ -72,7 +73,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    prompts = rng.integers(1000, 40_000, (3 * options.rows, options.prompt)).tolist()
+    size = our_model(options.model)[0].vocab_size
+    prompts = rng.integers(size // 8, size, (3 * options.rows, options.prompt)).tolist()
     batch = prompts[: options.rows]
     works = {
         "tl_jax": our_work(options, batch, options.new),
@@ -145,9 +147,12 @@ def their_work(
     key = f"torch {options.model}"
     if key not in _MODELS:
         model = transformers.AutoModelForCausalLM.from_pretrained(options.model)
+        # Nothing ends a row, here as there.
+        model.generation_config.eos_token_id = None
+        model.generation_config.pad_token_id = 0
         _MODELS[key] = model.eval()
     model, tokens = _MODELS[key], torch.tensor(prompts)
-    limits = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False}
+    limits = {"max_new_tokens": new, "do_sample": False}
 
     def work() -> list[list[int]]:
         with torch.inference_mode():
@@ -168,12 +173,12 @@ def refill(options: argparse.Namespace, prompts: list[list[int]]) -> dict[str, f
     from tl_jax.rl.sampler import generate, make_sampler
 
     config, params = our_model(options.model)
-    # A guide-free way to end rows at chosen lengths: the text is the number of tokens.
-    ends = [4 + 60 * (7 * i % len(prompts)) // len(prompts) for i in range(len(prompts))]
     keys = jax.random.split(jax.random.key(0), len(prompts))
     free = make_sampler(config, SampleConfig(options.new, temperature=1.0))
     texts = generate(free, params, prompts, keys, batch_size=options.rows)
-    stops = tuple({text.ids[end - 1] for text, end in zip(texts, ends, strict=True)})
+    # The commonest token ends texts early, late and not at all.
+    counts = collections.Counter(token for text in texts for token in text.ids)
+    stops = (counts.most_common(1)[0][0],)
     sampler = make_sampler(config, SampleConfig(options.new, temperature=1.0, stop_ids=stops))
 
     def together() -> list[Any]:
@@ -191,11 +196,19 @@ def refill(options: argparse.Namespace, prompts: list[list[int]]) -> dict[str, f
         ]
 
     works = {"refilled": together, "in_batches": in_batches}
-    firsts = [work() for work in works.values()]
-    assert [text.ids for text in firsts[0]] == [text.ids for text in firsts[1]]
-    made = sum(len(text.ids) for text in firsts[0])
+    firsts = [[text.ids for text in work()] for work in works.values()]
+    made = sum(map(len, firsts[0]))
     times = {name: [seconds(work) for _ in range(options.repeats)] for name, work in works.items()}
-    return {name: round(made / statistics.median(values), 1) for name, values in times.items()}
+    speeds = {
+        f"{name}_tokens_per_s": round(made / statistics.median(values), 1)
+        for name, values in times.items()
+    }
+    return {
+        "texts": len(prompts),
+        "mean_length": round(made / len(prompts), 1),
+        "equal_texts": sum(a == b for a, b in zip(*firsts, strict=True)),
+        **speeds,
+    }
 
 
 if __name__ == "__main__":
