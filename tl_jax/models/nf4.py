@@ -1,7 +1,8 @@
 """Frozen matrices in 4 bits: an NF4 code for each weight, a scale for each 64 inputs of an output.
 
-The codes are those of the optional package qwix. A matrix is widened where it is used, so that
-only one layer's matrices exist in full at a time (but for ``remat="none"``, which keeps them all).
+The codes are those of the optional package qwix. A matrix is widened where it is used, so that in
+training only one layer's matrices exist in full at a time, but for ``remat="none"``, which keeps
+them all. While text is generated the compiler may widen them all ahead of its loop.
 
 Source: Dettmers et al. 2023 (arXiv 2305.14314), section 3, without quantised scales.
 """
