@@ -59,7 +59,7 @@ CONFIG = RunConfig(
         prompts_per_step=2,
         samples_per_prompt=2,
         max_prompt_length=640,
-        max_new_tokens=4,
+        max_new_tokens=64,
         critic_warmup_steps=0,
         ce_coef=0.5,
     ),
