@@ -5,11 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import names
-from tl_jax.models import critic, functional, lora
+from tl_jax.models import critic, functional, layers, lora
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.settings import ConfigError
@@ -34,9 +35,14 @@ ROWS = Batch(IDS, IDS, IDS, np.tile(np.arange(9, dtype=np.int32), (2, 1)), np.on
 
 
 @pytest.fixture(scope="module")
-def params():
+def fresh():
+    """A model with new adapters."""
+    return jax.jit(lambda key: functional.init(MODEL, key))(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def params(fresh):
     """A model whose adapters have an effect."""
-    fresh = functional.init(MODEL, jax.random.key(0))
     rng = np.random.default_rng(1)
     moved = {
         path: rng.normal(size=leaf.shape).astype(np.float32) if path[-1] == lora.B else leaf
@@ -49,17 +55,16 @@ def apply(params, model):
     return np.asarray(jax.jit(functional.apply, static_argnums=2)(params, ROWS, model))
 
 
-def test_new_adapters_change_no_logit():
-    fresh = functional.init(MODEL, jax.random.key(0))
+def test_new_adapters_change_no_logit(fresh):
     trained, frozen = lora.split(fresh, LORA)
     assert all(np.any(leaf) for path, leaf in names.flatten(trained) if path[-1] == lora.A)
     np.testing.assert_array_equal(apply(fresh, MODEL), apply(frozen, BASE))
 
 
 def test_first_factors_are_spread_as_in_peft():
-    wide = dataclasses.replace(MODEL, embed_dim=400, lora=dataclasses.replace(LORA, rank=50))
-    fresh = functional.init(wide, jax.random.key(0))
-    values = np.asarray(fresh["layers"]["attn"]["q"][lora.A])
+    wide = dataclasses.replace(MODEL, lora=dataclasses.replace(LORA, rank=50))
+    linear = layers.Linear(wide, (400, 1), (None, None), nnx.Rngs(params=0), path="attn/q")
+    values = np.asarray(linear.lora_a[...])
     # Uniform within 1 / sqrt(in).
     assert 0.99 * 0.05 < np.abs(values).max() <= 0.05
     assert np.std(values) == pytest.approx(0.05 / np.sqrt(3), rel=0.02)

@@ -32,7 +32,8 @@ KL_COEF = 0.3
 @pytest.fixture(scope="module")
 def params():
     """Trained adapters, so that both factors have a gradient, and a value head."""
-    fresh = functional.init(MODEL, jax.random.key(0), value_head=True)
+    init = jax.jit(lambda key: functional.init(MODEL, key, value_head=True))
+    fresh = init(jax.random.key(0))
     rng = np.random.default_rng(0)
     for path, leaf in names.flatten(lora.split(fresh, LORA)[0]):
         module = fresh
