@@ -127,6 +127,9 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
         for part in parts
     )
     count = sum(size for size, _ in trained)
+    # Scales of 4-bit matrices take memory, but are no parameters.
+    full = dataclasses.replace(model, lora=dataclasses.replace(model.lora, frozen="full"))
+    every = jax.tree.leaves(functional.abstract_params(full), is_leaf=_declared)
     shape: Any = workspace.mesh.shape
     state_bytes = sum(size * (width + 3 * 4) for size, width in trained)
     state_bytes += sum(size * width for size, width in frozen)
@@ -139,7 +142,7 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     size = 2 if model.dtype == "bfloat16" else 4
     activations = tokens * kept * model.num_layers * size
     return {
-        "parameters": f"{count + sum(size for size, _ in frozen):,}",
+        "parameters": f"{sum(math.prod(x.shape) for x in every):,}",
         "trained parameters": f"{count:,}",
         "state per device": f"{state_bytes / (shape['fsdp'] * shape['tensor']) / GIB:.2f} GiB",
         "activations per device": f"{activations / GIB:.2f} GiB",
