@@ -59,7 +59,8 @@ CONFIG = RunConfig(
         prompts_per_step=2,
         samples_per_prompt=2,
         max_prompt_length=640,
-        max_new_tokens=64,
+        max_new_tokens=48,
+        kl_target=0.01,
         critic_warmup_steps=0,
         ce_coef=0.5,
     ),
@@ -138,7 +139,7 @@ def final_state(run_dir, phase):
 
 def rows(run_dir, name):
     lines = (run_dir / name).read_text(encoding="utf-8").splitlines()
-    clock = ("time_s", "tokens_per_s")
+    clock = ("time_s", "tokens_per_s", "rollout_tokens_per_s", "update_tokens_per_s")
     return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]
 
 
