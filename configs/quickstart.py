@@ -2,8 +2,8 @@
 
     tl-jax run --config=configs/quickstart.py
 
-Where: any laptop, CPU. Time: 7 to 8 minutes on 2 cores. Result: the table in the README, which comes
-from a run of this file.
+Where: any laptop, CPU. Time: 7 to 8 minutes on 2 cores. Result: the table in the README, which
+comes from a run of this file.
 """
 
 import ml_collections
