@@ -67,7 +67,8 @@ def load(
                 params[leaf_path] = jax.make_array_from_callback(
                     shape, shardings[leaf_path], _once(read)
                 )
-            files.release()
+            # The copies that devices are still reading would stand beside those of the next one.
+            jax.block_until_ready(params[leaf_path])
             if pack is not None:
                 params |= pack(leaf_path, params.pop(leaf_path))
             if on_param is not None:
@@ -92,7 +93,6 @@ class StoredParam:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         block = _read(self.files, self.entry, self.shape, self.dtype, _whole(self.shape))
-        self.files.release()
         return block.astype(dtype or self.dtype, copy=False)
 
 
@@ -156,11 +156,13 @@ def _read(
 ) -> np.ndarray:
     """Return the part ``index`` of a parameter: layers stacked, kernels turned to ``[in, out]``."""
     if not entry.stacked:
-        return _block(files, entry.name, entry.transpose, index).astype(dtype, copy=False)
-    ranges = [range(*part.indices(size)) for part, size in zip(index, shape, strict=True)]
-    out = np.empty([len(part) for part in ranges], dtype)
-    for row, layer in enumerate(ranges[0]):
-        out[row] = _block(files, entry.layer_name(layer), entry.transpose, index[1:])
+        out = _block(files, entry.name, entry.transpose, index).astype(dtype, copy=False)
+    else:
+        ranges = [range(*part.indices(size)) for part, size in zip(index, shape, strict=True)]
+        out = np.empty([len(part) for part in ranges], dtype)
+        for row, layer in enumerate(ranges[0]):
+            out[row] = _block(files, entry.layer_name(layer), entry.transpose, index[1:])
+    files.release()
     return out
 
 
