@@ -16,6 +16,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from tl_jax.config import RunConfig
+from tl_jax.parallel import host_memory
 from tl_jax.settings import ConfigError, check_path, from_dict, to_dict
 
 STAGES = ("prepare", "inspect", "train", "evaluate", "generate", "convert", "report", "run")
@@ -62,6 +63,7 @@ def run() -> None:
     """Entry point of the ``tl-jax`` script."""
     # transformers is used for tokenizers only; its note that PyTorch is absent would mislead.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    host_memory.keep_freed()
     console = Console(soft_wrap=True, highlight=False)
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from tl_jax.config import ModelConfig
 from tl_jax.models import lora, nf4
 from tl_jax.ops.attention import QUERY_CHUNK, attention
+from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain
 
@@ -104,12 +105,12 @@ class Linear(nnx.Module):
             kernel = nf4.dequantised(self.kernel_codes[...], self.kernel_scales[...], x.dtype)
         else:
             kernel = self.kernel[...].astype(x.dtype)
-        out = jnp.dot(x, kernel)
+        out = matmul(x, kernel)
         if self.has_bias:
             out = out + self.bias[...].astype(x.dtype)
         if self.scale is not None:
-            narrow = jnp.dot(x, self.lora_a[...].astype(x.dtype))
-            out = out + jnp.dot(narrow, self.lora_b[...].astype(x.dtype)) * self.scale
+            narrow = matmul(x, self.lora_a[...].astype(x.dtype))
+            out = out + matmul(narrow, self.lora_b[...].astype(x.dtype)) * self.scale
         return checkpoint_name(out, SAVED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from tl_jax.ops.matmul import matmul
 from tl_jax.parallel.sharding import constrain
 
 
@@ -35,7 +36,7 @@ def token_logprobs(
     """
 
     def score(hidden_BCD: jax.Array, targets_BC: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits_BCV = jnp.dot(hidden_BCD, kernel_DV, preferred_element_type=jnp.float32)
+        logits_BCV = matmul(hidden_BCD, kernel_DV, out_dtype="float32")
         logits_BCV = constrain(logits_BCV, "batch", "length", "act_vocab") / temperature
         log_norm_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
         target_BC = jnp.take_along_axis(logits_BCV, targets_BC[..., None], axis=-1)[..., 0]

@@ -1,0 +1,37 @@
+"""What the C library does with memory that a computation on the CPU gives back."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import sys
+
+# Parameters of mallopt in glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_NEVER = -1
+
+
+def keep_freed() -> bool:
+    """Let this process keep the memory it frees, if it has nothing but CPUs to compute on.
+
+    XLA asks for the scratch memory of a program each time it runs and gives it back after. By
+    default it goes to the kernel and comes back zeroed, page by page, in every step. Kept memory
+    must come from one heap, so that a later program finds it; threads take theirs when they first
+    ask for memory, so this must come before the first use of jax's devices.
+
+    Returns:
+      Whether it is so now: on Linux with glibc, and without a plugin of jax for other devices.
+    """
+    if sys.platform != "linux" or _has_accelerator_plugin():
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt") or not hasattr(library, "gnu_get_libc_version"):
+        return False
+    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _NEVER, _ARENA_MAX: 1}
+    return all(library.mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def _has_accelerator_plugin() -> bool:
+    found = any(importlib.util.find_spec(name) for name in ("libtpu", "jax_plugins"))
+    return found or bool(importlib.metadata.entry_points(group="jax_plugins"))
