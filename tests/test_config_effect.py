@@ -453,6 +453,7 @@ DOWN_WEIGHTED = (("mae.category_actions", ("parameter_hallucination=down-weight"
 DECAYING = (("ppo_optim.schedule", "cosine"),)
 JOINT = (("ppo.critic_warmup_steps", 0),)
 COMPARED = (("ppo.advantage", "grpo"), ("ppo.value_coef", 0.0))
+SPLASH = (("model.attention", "splash"),)
 ADAPTED = (("lora.rank", 2), ("lora.alpha", 4.0), ("lora.targets", "attn/q"))
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
@@ -464,6 +465,9 @@ EFFECTS = {
     "model.param_dtype": Effect(program, "bfloat16"),
     "model.remat": Effect(program, "none"),
     "model.attention": Effect(program, "dense"),
+    "model.splash.block_q": Effect(program, 256, SPLASH),
+    "model.splash.block_kv": Effect(program, 256, SPLASH),
+    "model.splash.fused_backward": Effect(program, True, SPLASH),
     "model.adapter": Effect(adapters, "<adapter>", ADAPTED),
     "lora.rank": Effect(program, 3),
     "lora.alpha": Effect(program, 5.0, ADAPTED),
