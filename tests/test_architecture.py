@@ -61,6 +61,7 @@ CHAINS = {
     "models": [
         ("nf4", "lora", "layers", "heads", "decoder", "functional", "critic"),
         ("rotary", "functional"),
+        ("remat", "functional"),
         ("windows", "registry", "functional"),
         ("rope_fields", "registry"),
     ],

@@ -92,7 +92,7 @@ class ModelConfig:
     max_position: int = 2048
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "dots", "full", default="dots")
+    remat: str = choice("none", "minimal", "dots", "qkv", "attention", "full", default="dots")
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     lora: LoraConfig = LoraConfig()
@@ -111,13 +111,14 @@ class ModelSourceConfig:
 
     ``attention`` of packed rows: ``"chunked"`` or ``"dense"`` is XLA's, ``"splash"`` a kernel for
     TPUs, ``"cudnn"`` one for NVIDIA GPUs (bfloat16 only), ``"auto"`` what fits the devices.
+    ``remat`` says what a layer keeps for its gradients (``models/remat.py``), from all to nothing.
     """
 
     path: str = "embedded"
     adapter: str = ""
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "dots", "full", default="dots")
+    remat: str = choice("none", "minimal", "dots", "qkv", "attention", "full", default="dots")
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     scratch_vocab_size: int = positive(2048)
@@ -130,11 +131,14 @@ class ModelSourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the device mesh axes; one axis may be -1 (all remaining devices)."""
+    """Sizes of the device mesh axes; one axis may be -1 (all remaining devices).
+
+    Text is sampled with each layer split over ``sampling_tensor`` devices (0: as in training)."""
 
     data: int = 1
     fsdp: int = -1
     tensor: int = 1
+    sampling_tensor: int = not_negative(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +238,7 @@ class KeyTokenConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with linear warm-up and a cosine or constant schedule."""
+    """AdamW with linear warm-up and a cosine or constant schedule; ``moments`` is their type."""
 
     learning_rate: float = not_negative(1e-3)
     warmup_steps: int = not_negative(10)
@@ -245,6 +249,7 @@ class OptimConfig:
     eps: float = above_zero(1e-8)
     weight_decay: float = not_negative(0.01)
     clip_norm: float = above_zero(1.0)
+    moments: str = choice("float32", "bfloat16", default="float32")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,7 +101,9 @@ def test_loss_and_gradient_do_not_depend_on_the_chunk(params, chunk):
     assert_close(whole, loss_and_grads(params, one_per_row(), chunked))
 
 
-@pytest.mark.parametrize("change", [{"remat": "none"}, {"remat": "full"}, {"attention": "dense"}])
+@pytest.mark.parametrize(
+    "change", [{"remat": "none"}, {"remat": "qkv"}, {"remat": "full"}, {"attention": "dense"}]
+)
 def test_remat_and_attention_chunks_change_nothing(params, change):
     model = dataclasses.replace(MODEL, **change)
     assert_close(
@@ -128,7 +130,10 @@ def run_step(params, batch, loss, mesh_sizes=None, accumulation=1, steps=2):
         jitted = step_lib.jit_train_step(step, layout, rows, {})
         state, batch = jax.device_put(state, layout), jax.device_put(batch, rows)
         for _ in range(steps):
-            state, metrics = jitted(state, batch, {})
+            before = state
+            state, metrics = jitted(before, batch, {})
+            # The new state takes the memory of the old one.
+            assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     assert jax.tree.map(lambda x: x.sharding, state.params) == layout.params
     return state, metrics, jitted
 

@@ -17,7 +17,8 @@ from tl_jax.cli.workspace import PHASES, Workspace
 from tl_jax.config import ModelConfig
 from tl_jax.convert import gguf, hub
 from tl_jax.data.prepared_files import FINGERPRINT
-from tl_jax.models import functional, lora, registry
+from tl_jax.models import functional, lora, registry, remat
+from tl_jax.ops import kernels
 from tl_jax.train import checkpoint
 
 GIB = 1024**3
@@ -118,8 +119,8 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     """Return the parameter counts and an estimate of the state's memory per device.
 
     Counted: the parameters, of the trained ones both Adam moments and the gradient in float32,
-    and the activations kept per layer (the residual stream for remat "full", with the outputs of
-    the seven matrices for "dots"). Scratch space of the compiler is not.
+    and the activations kept per layer (the residual stream, and what the policy of
+    rematerialisation keeps beside it). Scratch space of the compiler is not.
     """
     config = workspace.config
     parts = lora.split(functional.abstract_params(model), model.lora)
@@ -132,14 +133,16 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     full = dataclasses.replace(model, lora=dataclasses.replace(model.lora, frozen="full"))
     every = jax.tree.leaves(functional.abstract_params(full), is_leaf=_declared)
     shape: Any = workspace.mesh.shape
-    state_bytes = sum(size * (width + 3 * 4) for size, width in trained)
+    moment = 2 if config.optim.moments == "bfloat16" else 4
+    state_bytes = sum(size * (width + 4 + 2 * moment) for size, width in trained)
     state_bytes += sum(size * width for size, width in frozen)
     rows = config.data.batch_size / config.train.accumulation
     tokens = rows * config.data.max_length / (shape["data"] * shape["fsdp"])
-    kept = model.embed_dim
-    if model.remat != "full":
-        heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-        kept += 2 * model.embed_dim + heads + 3 * model.mlp_dim
+    heads, kv_heads = (n * model.head_dim for n in (model.num_heads, model.num_kv_heads))
+    widths = {"attn/q": heads, "attn/k": kv_heads, "attn/v": kv_heads, kernels.SAVED: heads}
+    widths |= {"mlp/gate": model.mlp_dim, "mlp/up": model.mlp_dim}
+    names = remat.KEPT.get(model.remat, remat.KEPT["minimal"])
+    kept = model.embed_dim + sum(widths.get(name, model.embed_dim) for name in names)
     size = 2 if model.dtype == "bfloat16" else 4
     activations = tokens * kept * model.num_layers * size
     return {

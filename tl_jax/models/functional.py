@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tl_jax.config import ModelConfig
-from tl_jax.models import rotary, windows
+from tl_jax.models import remat, rotary, windows
 from tl_jax.models.decoder import Decoder
 from tl_jax.models.heads import ValueHead
-from tl_jax.models.layers import SAVED, Block, Embedding, ParamInfo, RMSNorm
+from tl_jax.models.layers import Block, Embedding, ParamInfo, RMSNorm
 from tl_jax.parallel.sharding import constrain
 from tl_jax.types import Params
 
@@ -103,7 +103,9 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
         return x_BTD, None
 
     x_BTD = _embed(params, jnp.asarray(batch.tokens), config)
-    x_BTD, _ = jax.lax.scan(_remat(layer, config.remat), x_BTD, (params["layers"], limits_L))
+    x_BTD, _ = jax.lax.scan(
+        remat.rematerialised(layer, config.remat), x_BTD, (params["layers"], limits_L)
+    )
     return nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
 
 
@@ -218,16 +220,6 @@ def _write(slots: jax.Array, new: jax.Array, index_B: jax.Array, *, axis: int) -
 def _embed(params: Params, tokens_BT: jax.Array, config: ModelConfig) -> jax.Array:
     embedding = nnx.merge(_graph(Embedding, config), params["embed"])
     return constrain(embedding(tokens_BT, config.dtype), "batch", "length", "act_embed")
-
-
-def _remat(layer: Any, policy: str) -> Any:
-    if policy == "none":
-        return layer
-    if policy == "full":
-        return jax.checkpoint(layer)
-    # Keeping the outputs of the weight matrices costs little memory and no second matmul; what an
-    # adapter adds is kept in the sum, not beside it.
-    return jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(SAVED))
 
 
 @functools.lru_cache(maxsize=128)

@@ -17,9 +17,6 @@ from tl_jax.ops import kernels
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain
 
-SAVED = "linear"
-"""Name under which rematerialisation finds the outputs of the weight matrices."""
-
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
 
 _kernel_init = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -70,7 +67,8 @@ class Linear(nnx.Module):
     """A matrix product; the kernel is ``[in, out]``, the transpose of the checkpoint's.
 
     A bias lies as the output axis of the kernel does. A ``path`` that ``config.lora`` targets gets
-    an adapter, which starts without effect: ``lora_b`` is zero.
+    an adapter, which starts without effect: ``lora_b`` is zero. Rematerialisation finds the output
+    under its path.
     """
 
     def __init__(
@@ -83,6 +81,7 @@ class Linear(nnx.Module):
         bias: bool = False,
         path: str = "",
     ):
+        self.path = path
         self.is_packed = lora.packs(config.lora, path)
         if self.is_packed:
             shape = nf4.scales_shape(sizes)
@@ -110,7 +109,7 @@ class Linear(nnx.Module):
         if self.scale is not None:
             narrow = jnp.dot(x, self.lora_a[...].astype(x.dtype))
             out = out + jnp.dot(narrow, self.lora_b[...].astype(x.dtype)) * self.scale
-        return checkpoint_name(out, SAVED)
+        return checkpoint_name(out, self.path)
 
 
 class Embedding(nnx.Module):

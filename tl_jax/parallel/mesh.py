@@ -104,3 +104,27 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     devices = jax.devices() if devices is None else list(devices)
     sizes = resolve_sizes(config, len(devices))
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def sampling_mesh(mesh: Mesh, tensor: int) -> Mesh:
+    """Return the mesh on which text is sampled: the same devices, but none along fsdp.
+
+    Training gathers each layer's matrices once for thousands of tokens. Sampling would gather them
+    for every token; there each device keeps its part of them and of the work, and exchanges
+    activations.
+
+    Args:
+      mesh: The mesh of training.
+      tensor: Devices that share a layer; 0 samples on the mesh of training.
+
+    Raises:
+      ConfigError: ``tensor`` does not divide the devices.
+    """
+    if not tensor:
+        return mesh
+    if mesh.size % tensor:
+        raise ConfigError(
+            f"config.mesh.sampling_tensor {tensor} does not divide {mesh.size} devices"
+        )
+    # In the same order, so that one program can move arrays from mesh to mesh.
+    return Mesh(mesh.devices.reshape(-1, 1, tensor), AXES, axis_types=mesh.axis_types)

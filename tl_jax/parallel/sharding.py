@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Protocol
 
@@ -77,14 +78,32 @@ def param_shardings(declared: Any, mesh: Mesh) -> Any:
     def one(path: Any, info: Declared) -> NamedSharding:
         partition = spec(info.axes)
         for size, axis, entry in zip(info.shape, info.axes, partition, strict=True):
-            if entry is not None and size % mesh.shape[entry]:
+            if size % parts(mesh, entry):
                 raise ConfigError(
                     f"{jax.tree_util.keystr(path)}: axis {axis!r} of size {size} is not divisible "
-                    f"by mesh axis {entry!r} of size {mesh.shape[entry]}; change config.mesh"
+                    f"by mesh axis {entry!r} of size {parts(mesh, entry)}; change config.mesh"
                 )
         return NamedSharding(mesh, partition)
 
     return jax.tree_util.tree_map_with_path(one, declared, is_leaf=lambda x: hasattr(x, "axes"))
+
+
+def moved(tree: Any, mesh: Mesh) -> Any:
+    """Return arrays as they lie on another mesh of the same devices, moved by one program.
+
+    Raises:
+      ValueError: A dimension that an axis of ``mesh`` does not divide.
+    """
+    layout = jax.tree.map(lambda leaf: NamedSharding(mesh, leaf.sharding.spec), tree)
+    if layout == jax.tree.map(lambda leaf: leaf.sharding, tree):
+        return tree
+    return _mover(tuple(jax.tree.leaves(layout)), jax.tree.structure(layout))(tree)
+
+
+@functools.lru_cache(maxsize=8)
+def _mover(shardings: tuple[NamedSharding, ...], structure: Any) -> Any:
+    layout = jax.tree.unflatten(structure, shardings)
+    return jax.jit(lambda tree: tree, out_shardings=layout)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
