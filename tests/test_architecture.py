@@ -62,7 +62,7 @@ CHAINS = {
         ("nf4", "lora", "layers", "heads", "decoder", "functional", "critic"),
         ("rotary", "functional"),
         ("windows", "registry", "functional"),
-        ("rope_fields", "registry"),
+        ("rope_fields", "registry", "known"),
     ],
     "data": [
         ("schema", "importers", "dataset"),

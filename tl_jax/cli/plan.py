@@ -17,7 +17,7 @@ from tl_jax.cli.workspace import PHASES, Workspace
 from tl_jax.config import ModelConfig
 from tl_jax.convert import gguf, hub
 from tl_jax.data.prepared_files import FINGERPRINT
-from tl_jax.models import functional, lora, registry
+from tl_jax.models import functional, known, lora, registry
 from tl_jax.train import checkpoint
 
 GIB = 1024**3
@@ -100,7 +100,9 @@ def planned_model(workspace: Workspace) -> ModelConfig:
     elif source.path.endswith(".gguf"):
         model = gguf.read_config(source.path)
     elif hub.is_id(source.path):
-        model = registry.read_config(hub.fetch(source.path, ("config.json",)).directory)
+        known_model = known.find(source.path)
+        fetched = lambda: hub.fetch(source.path, ("config.json",)).directory  # noqa: E731
+        model = known_model or registry.read_config(fetched())
     else:
         return workspace.model
     return dataclasses.replace(

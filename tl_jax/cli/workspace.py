@@ -203,13 +203,7 @@ class Workspace:
 
     def placed(self, declared: Any) -> Any:
         """Return shapes, types and shardings on the mesh of declared parameters."""
-        shardings = sharding.param_shardings(declared, self.mesh)
-        return jax.tree.map(
-            lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
-            declared,
-            shardings,
-            is_leaf=lambda x: hasattr(x, "axes"),
-        )
+        return sharding.placed(declared, self.mesh)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

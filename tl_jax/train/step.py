@@ -93,6 +93,30 @@ def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
     )
 
 
+def abstract_state(
+    declared: Any,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    kl_coef: float | None = None,
+) -> TrainState:
+    """Return shape, type and sharding of every leaf of the state, which need not exist.
+
+    Args:
+      declared: Nested dict of declarations of the trained parameters.
+      optimizer: From ``optim.make_optimizer``.
+      mesh: The device mesh.
+      kl_coef: As for ``init_state``.
+    """
+    params = sharding.placed(declared, mesh)
+    shapes = jax.eval_shape(lambda p: init_state(p, optimizer, kl_coef=kl_coef), params)
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        shapes,
+        state_shardings(shapes, declared, mesh),
+    )
+
+
 def jit_train_step(step: Any, state_layout: TrainState, batch_layout: Any, frozen: Params) -> Any:
     """Compile ``step`` with pinned layouts and a donated state; ``frozen`` stays where it is."""
     return jax.jit(
