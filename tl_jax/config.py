@@ -111,11 +111,18 @@ class ModelSourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the device mesh axes; one axis may be -1 (all remaining devices)."""
+    """Sizes of the device mesh axes; one axis may be -1 (all remaining devices).
+
+    ``topology`` is the TPU slice that the run is meant for, such as ``"v5e:16x16"``, and ``slices``
+    how many of them: ``--dry_run`` compiles the programs for it, on any machine (empty: the plan is
+    for the devices that are there).
+    """
 
     data: int = 1
     fsdp: int = -1
     tensor: int = 1
+    topology: str = ""
+    slices: int = positive(1)
 
 
 @dataclasses.dataclass(frozen=True)
