@@ -52,7 +52,7 @@ SIDEWAYS = {
 
 # Inside a room: a module may import those before it in its chain, never those after it.
 CHAINS = {
-    "ops": [("rope", "attention")],
+    "ops": [("rope", "attention", "kernels"), ("splash", "kernels"), ("cudnn", "kernels")],
     "calls": [
         ("call", "syntax", "json_values", "json_style", "parse", "render"),
         ("syntax", "python_style", "json_style"),

@@ -48,6 +48,20 @@ class LoraConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SplashConfig:
+    """Blocks of the attention kernel for TPUs, in tokens: ``block_q`` queries, ``block_kv`` keys.
+
+    Large blocks are faster, until a chip's vector memory is full. ``fused_backward`` computes the
+    gradients of queries and of keys in one kernel, for less work and more memory: queries get a
+    gradient per block of keys, summed afterwards.
+    """
+
+    block_q: int = positive(512)
+    block_kv: int = positive(512)
+    fused_backward: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Architecture of a decoder of the LLaMA kind and how to compute it.
 
@@ -79,7 +93,8 @@ class ModelConfig:
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
     remat: str = choice("none", "dots", "full", default="dots")
-    attention: str = choice("dense", "chunked", default="chunked")
+    attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
+    splash: SplashConfig = SplashConfig()
     lora: LoraConfig = LoraConfig()
 
 
@@ -93,6 +108,9 @@ class ModelSourceConfig:
     weights with the sizes below and a byte-level BPE tokenizer trained on the data at prepare
     time). ``adapter`` is a directory of PEFT's with LoRA adapters of that model to start from
     (empty: new ones, if any).
+
+    ``attention`` of packed rows: ``"chunked"`` or ``"dense"`` is XLA's, ``"splash"`` a kernel for
+    TPUs, ``"cudnn"`` one for NVIDIA GPUs (bfloat16 only), ``"auto"`` what fits the devices.
     """
 
     path: str = "embedded"
@@ -100,7 +118,8 @@ class ModelSourceConfig:
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
     remat: str = choice("none", "dots", "full", default="dots")
-    attention: str = choice("dense", "chunked", default="chunked")
+    attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
+    splash: SplashConfig = SplashConfig()
     scratch_vocab_size: int = positive(2048)
     scratch_embed_dim: int = positive(128)
     scratch_num_layers: int = positive(4)

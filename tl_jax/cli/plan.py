@@ -111,6 +111,7 @@ def planned_model(workspace: Workspace) -> ModelConfig:
         param_dtype=source.param_dtype,
         remat=source.remat,
         attention=source.attention,
+        splash=source.splash,
         lora=workspace.config.lora,
     )
 

@@ -13,7 +13,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from tl_jax.config import ModelConfig
 from tl_jax.models import lora, nf4
-from tl_jax.ops.attention import QUERY_CHUNK, attention
+from tl_jax.ops import kernels
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain
 
@@ -171,8 +171,8 @@ class Attention(nnx.Module):
         self, q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, **where: Any
     ) -> jax.Array:
         """Attend (see ``ops.attention.attention`` for ``where``) and project back to embed."""
-        chunk = QUERY_CHUNK if self.config.attention == "chunked" else 0
-        out_BNTH = attention(q_BNTH, k_BKSH, v_BKSH, chunk=chunk, **where)
+        how = {"kind": self.config.attention, "blocks": self.config.splash}
+        out_BNTH = kernels.attend(q_BNTH, k_BKSH, v_BKSH, **how, **where)
         out_BTNH = out_BNTH.swapaxes(1, 2)
         return self.o(out_BTNH.reshape(*out_BTNH.shape[:2], -1))
 

@@ -130,7 +130,7 @@ def read_config(
     dtype: str = "float32",
     param_dtype: str = "float32",
     remat: str = "dots",
-    attention: str = "chunked",
+    attention: str = "auto",
 ) -> ModelConfig:
     """Read the architecture of a checkpoint from its ``config.json``.
 

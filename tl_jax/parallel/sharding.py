@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tl_jax.settings import ConfigError
@@ -58,6 +59,12 @@ def spec(axes: tuple[str | None, ...]) -> P:
         used.update(names)
         entries.append(entry)
     return P(*entries)
+
+
+def parts(mesh: Mesh | AbstractMesh, axes: MeshAxes) -> int:
+    """Return into how many parts an array axis that lies along these mesh axes is cut."""
+    names = () if axes is None else (axes,) if isinstance(axes, str) else axes
+    return math.prod(mesh.shape[name] for name in names)
 
 
 def param_shardings(declared: Any, mesh: Mesh) -> Any:
