@@ -92,7 +92,7 @@ class ModelConfig:
     max_position: int = 2048
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "dots", "full", default="dots")
+    remat: str = choice("none", "minimal", "dots", "attention", "full", default="dots")
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     lora: LoraConfig = LoraConfig()
@@ -111,13 +111,16 @@ class ModelSourceConfig:
 
     ``attention`` of packed rows: ``"chunked"`` or ``"dense"`` is XLA's, ``"splash"`` a kernel for
     TPUs, ``"cudnn"`` one for NVIDIA GPUs (bfloat16 only), ``"auto"`` what fits the devices.
+    ``remat`` says what of a layer the backward pass does not compute again: everything
+    (``"none"``), the outputs of attention and of the weight matrices (``"minimal"``), of the
+    matrices (``"dots"``), of attention, or nothing (``"full"``).
     """
 
     path: str = "embedded"
     adapter: str = ""
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "dots", "full", default="dots")
+    remat: str = choice("none", "minimal", "dots", "attention", "full", default="dots")
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     scratch_vocab_size: int = positive(2048)

@@ -78,8 +78,9 @@ def work(
     model_flops = forward * (1 + passes)
     repeated = 0.0
     if trained:
-        share = {"none": 0.0, "full": trunk}.get(model.remat, tokens * attention)
-        repeated = trunks * share + output
+        scores = tokens * attention
+        again = {"none": 0, "minimal": 0, "dots": scores, "attention": trunk - scores}
+        repeated = trunks * again.get(model.remat, trunk) + output
     state = programs.bytes_per_device(program.arguments[:2])
     moved = _moved(model, mesh_shape, tokens, trunks) * (1 + passes + bool(repeated and passes))
     return Work(model_flops, model_flops + repeated, moved + state * (2 if trained else 1))

@@ -15,6 +15,7 @@ from tl_jax.models import rotary, windows
 from tl_jax.models.decoder import Decoder
 from tl_jax.models.heads import ValueHead
 from tl_jax.models.layers import SAVED, Block, Embedding, ParamInfo, RMSNorm
+from tl_jax.ops import kernels
 from tl_jax.parallel.sharding import constrain
 from tl_jax.types import Params
 
@@ -225,9 +226,11 @@ def _remat(layer: Any, policy: str) -> Any:
         return layer
     if policy == "full":
         return jax.checkpoint(layer)
-    # Keeping the outputs of the weight matrices costs little memory and no second matmul; what an
-    # adapter adds is kept in the sum, not beside it.
-    return jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(SAVED))
+    # Keeping the outputs of the weight matrices costs no second matmul; what an adapter adds is
+    # kept in the sum, not beside it.
+    names = {"dots": (SAVED,), "attention": (kernels.SAVED,), "minimal": (SAVED, kernels.SAVED)}
+    keep = jax.checkpoint_policies.save_only_these_names(*names[policy])
+    return jax.checkpoint(layer, policy=keep)
 
 
 @functools.lru_cache(maxsize=128)
