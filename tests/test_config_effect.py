@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from tl_jax.calls.render import render_call
-from tl_jax.cli import evaluate, prepare, reward, supervised
+from tl_jax.cli import evaluate, plan, prepare, reward, supervised
 from tl_jax.cli import workspace as workspace_lib
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, RunConfig
@@ -227,6 +227,10 @@ def scratch(scene, config):
 
 def mesh(scene, config):
     return dict(Workspace(config).mesh.shape)
+
+
+def pod(scene, config):
+    return plan.planned_mesh(Workspace(config))
 
 
 def prepared(scene, config):
@@ -479,6 +483,8 @@ EFFECTS = {
     "mesh.data": Effect(mesh, 2),
     "mesh.fsdp": Effect(mesh, 2, (("mesh.data", -1), ("mesh.fsdp", 1))),
     "mesh.tensor": Effect(mesh, 2),
+    "mesh.topology": Effect(pod, "v5e:4x4"),
+    "mesh.slices": Effect(pod, 2, (("mesh.topology", "v5e:4x4"),)),
     "data.path": Effect(prepared, "<rows.jsonl>"),
     "data.format": Effect(prepared, "rotllama", FROM_FILE),
     "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),

@@ -208,7 +208,8 @@ class _Desk:
             self.holders[place], self.seen[place] = index, 0
             if self.guides:
                 self.states[place] = self.guides[index].start
-        # A short group is filled with its last prompt, again and again into the same row.
+        # A short group is filled with its last prompt, again and again into the same row; a first
+        # group, which takes the rows in order, into rows that then hold no prompt.
         lacking = group - len(members)
         members, places = members + members[-1:] * lacking, places + places[-1:] * lacking
         lengths = np.array([len(self.prompts[index]) for index in members], np.int32)
