@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tl_jax"
 
 LEVELS = (
-    ("settings", "config", "presets", "types"),
+    ("settings", "architecture", "config", "presets", "types"),
     ("parallel", "ops", "calls"),
     ("models", "data", "rewards", "convert"),
     ("train", "rl", "evaluate", "report"),
@@ -23,7 +23,8 @@ LEVELS = (
 # Room -> rooms it may import. Every other arrow is an error.
 ALLOWED = {
     "settings": set(),
-    "config": {"settings"},
+    "architecture": {"settings"},
+    "config": {"settings", "architecture"},
     "presets": {"settings", "config"},
     "types": set(),
     "parallel": {"settings", "config", "types"},
@@ -42,7 +43,9 @@ ALLOWED["cli"] = set(ALLOWED)
 
 # Arrows inside a level, and the only module that may be imported along them.
 SIDEWAYS = {
+    ("architecture", "settings"): "settings",
     ("config", "settings"): "settings",
+    ("config", "architecture"): "architecture",
     ("presets", "settings"): "settings",
     ("presets", "config"): "config",
     ("ops", "parallel"): "parallel.sharding",
@@ -63,7 +66,7 @@ CHAINS = {
         ("rotary", "functional"),
         ("remat", "functional"),
         ("windows", "registry", "functional"),
-        ("rope_fields", "registry"),
+        ("rope_fields", "registry", "known"),
     ],
     "data": [
         ("schema", "importers", "dataset"),

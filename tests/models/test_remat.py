@@ -25,7 +25,12 @@ def kept(policy):
     def run(params):
         return jax.vjp(lambda p: functional.hidden_states(p, batch, model), params)[1]
 
-    left = jax.eval_shape(run, functional.init(model, jax.random.key(0)))
+    params = jax.tree.map(
+        lambda info: jax.ShapeDtypeStruct(info.shape, info.dtype),
+        functional.abstract_params(model),
+        is_leaf=lambda leaf: hasattr(leaf, "axes"),
+    )
+    left = jax.eval_shape(run, params)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(left)) / (B * T * model.num_layers)
 
 

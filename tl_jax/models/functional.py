@@ -150,15 +150,21 @@ def unstack_layers(params: Params) -> Params:
 
 
 def init_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
-    """Return an empty cache of ``length`` slots per row in the compute dtype."""
+    """Return an empty cache of ``length`` slots per row in the compute dtype.
+
+    Rows lie on the mesh as those of a batch do, heads as those of attention.
+    """
     shape = (batch_size, config.num_kv_heads, length, config.head_dim)
-    empty = tuple(jnp.zeros(shape, config.dtype) for _ in range(config.num_layers))
+    axes = ("batch", "act_heads", "length", None)
+    empty = tuple(
+        constrain(jnp.zeros(shape, config.dtype), *axes) for _ in range(config.num_layers)
+    )
     return Cache(
         keys=empty,
         values=empty,
-        positions=jnp.zeros((batch_size, length), jnp.int32),
-        valid=jnp.zeros((batch_size, length), bool),
-        index=jnp.zeros(batch_size, jnp.int32),
+        positions=constrain(jnp.zeros(shape[::2], jnp.int32), "batch", "length"),
+        valid=constrain(jnp.zeros(shape[::2], bool), "batch", "length"),
+        index=constrain(jnp.zeros(batch_size, jnp.int32), "batch"),
     )
 
 

@@ -88,6 +88,16 @@ def param_shardings(declared: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(one, declared, is_leaf=lambda x: hasattr(x, "axes"))
 
 
+def placed(declared: Any, mesh: Mesh) -> Any:
+    """Return shape, type and sharding on the mesh of every declared parameter."""
+    return jax.tree.map(
+        lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
+        declared,
+        param_shardings(declared, mesh),
+        is_leaf=lambda x: hasattr(x, "axes"),
+    )
+
+
 def moved(tree: Any, mesh: Mesh) -> Any:
     """Return arrays as they lie on another mesh of the same devices, moved by one program.
 
