@@ -1,4 +1,4 @@
-"""Work of a program by hand formulas, and the least time that published peaks allow for it.
+"""Work of a program by hand formulas, and the time that peaks and compiler allow for it.
 
 Model FLOPs count matrix products only, causal attention as half, and no second forward pass; what
 is executed counts the second pass, too. The compiler's own count is of no use: it takes the body of
@@ -27,7 +27,10 @@ hbm_bytes = per pass: 2 bytes * (weights + inputs and outputs of all matrix prod
 compute_s = executed_flops / (devices * peak FLOP/s)
 hbm_s = hbm_bytes / (HBM bytes/s)
 ici_s = bytes that the collectives send per device / (bytes/s over all links)
-roofline_s = max(compute_s, hbm_s, ici_s), all overlapped; serial_s = their sum"""
+roofline_s = max(compute_s, hbm_s, ici_s), as if all overlapped; mfu_bound is its MFU
+schedule_s = cycles that the compiler expects, without collectives / clock
+estimate_s = max(schedule_s, ici_s); mfu_estimate is its MFU
+MFU = model_flops / (devices * peak FLOP/s * seconds)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,17 +89,32 @@ def work(
     return Work(model_flops, model_flops + repeated, moved + state * (2 if trained else 1))
 
 
-def least_time(work: Work, wire_bytes: float, chip: Chip, devices: int) -> dict[str, float]:
-    """Return the times of ``FORMULA`` in seconds, and the MFU that the roofline allows."""
+def times(work: Work, wire_bytes: float, cycles: int, chip: Chip, devices: int) -> dict[str, float]:
+    """Return the times of ``FORMULA`` in seconds, and the MFU that they would be.
+
+    Args:
+      work: Of one call.
+      wire_bytes: That a device sends in a call.
+      cycles: From ``hlo.cycles``.
+      chip: Peaks of a device.
+      devices: How many there are.
+    """
     parts = {
         "compute_s": work.executed_flops / (devices * chip.flops),
         "hbm_s": work.hbm_bytes / chip.hbm_bandwidth,
         "ici_s": wire_bytes / chip.ici_bandwidth,
     }
-    bound = max(parts.values())
-    found = {**parts, "roofline_s": bound, "serial_s": sum(parts.values())}
-    found["mfu_bound"] = work.model_flops / (devices * chip.flops) / bound
-    return found
+    schedule = cycles / chip.clock
+    bound, estimate = max(parts.values()), max(schedule, parts["ici_s"])
+    ideal = work.model_flops / (devices * chip.flops)
+    return {
+        **parts,
+        "roofline_s": bound,
+        "mfu_bound": ideal / bound,
+        "schedule_s": schedule,
+        "estimate_s": estimate,
+        "mfu_estimate": ideal / estimate if estimate else 0.0,
+    }
 
 
 def _matrices(model: ModelConfig) -> tuple[int, int]:

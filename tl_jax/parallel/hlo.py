@@ -13,8 +13,8 @@ KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective
 _ARRAY = re.compile(r"\b(pred|bf16|f8e\w+|[sufc]\d+)\[([\d,]*)\]")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
-_CALLED = re.compile(r"(?:calls|body|condition|to_apply|true_computation)=%?([\w.\-]+)")
-_TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
+_CALLED = re.compile(r"\b(calls|body|condition|to_apply|true_computation)=%?([\w.\-]+)")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 # The TPU compiler's reduce-scatter: an all-reduce fused with the slice that a device keeps.
 _FUSED_SCATTER = "all-reduce-scatter"
 
@@ -51,11 +51,11 @@ class _Instruction(NamedTuple):
 def collectives(text: str) -> list[Collective]:
     """Return the collectives of ``compiled.as_text()``, each once, in no particular order.
 
-    Loops whose number of turns the compiler does not know count as one turn.
+    Loops whose number of turns is not a constant count as one turn.
     """
     computations, entry = _computations(text)
     found: dict[str, Collective] = {}
-    for name, times, in_loop in _reached(computations, entry):
+    for name, times, in_loop, _ in _reached(computations, entry):
         for instruction in computations[name]:
             one = _collective(instruction, name, times, in_loop)
             if one is None:
@@ -79,6 +79,20 @@ def totals(found: list[Collective]) -> dict[str, dict[str, float]]:
                 "wire_bytes": sum(one.wire_bytes * one.times for one in members),
             }
     return table
+
+
+def cycles(text: str) -> int:
+    """Return the cycles that the compiler expects a call to take, collectives left out.
+
+    They tell variants of one program apart; they are no promise.
+    """
+    computations, entry = _computations(text)
+    total = 0
+    for name, times, _, is_fused in _reached(computations, entry):
+        if not is_fused:
+            found = (_CYCLES.search(instruction.rest) for instruction in computations[name])
+            total += times * sum(int(match[1]) for match in found if match)
+    return total
 
 
 def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
@@ -115,22 +129,31 @@ def _end_of_tuple(text: str) -> int:
 
 def _reached(
     computations: dict[str, list[_Instruction]], entry: str
-) -> Iterator[tuple[str, int, bool]]:
-    """Yield every computation that a call reaches, how often it runs and whether in a loop."""
-    waiting = [(entry, 1, False)]
+) -> Iterator[tuple[str, int, bool, bool]]:
+    """Yield every computation, how often it runs, whether in a loop, whether inside a fusion."""
+    waiting = [(entry, 1, False, False)]
     seen: dict[str, int] = {}
     while waiting:
-        name, times, in_loop = waiting.pop()
+        name, times, in_loop, is_fused = waiting.pop()
         if name not in computations or seen.get(name, 0) >= times:
             continue
         seen[name] = times
-        yield name, times, in_loop
+        yield name, times, in_loop, is_fused
         for instruction in computations[name]:
+            called = dict(_CALLED.findall(instruction.rest))
             loops = instruction.opcode == "while"
-            turns = _TRIPS.search(instruction.rest) if loops else None
-            inner = times * (int(turns[1]) if turns else 1)
-            for called in _CALLED.findall(instruction.rest):
-                waiting.append((called, inner, in_loop or loops))
+            inner = times * (_turns(computations.get(called["condition"], [])) if loops else 1)
+            fused = is_fused or instruction.opcode == "fusion"
+            waiting += [(other, inner, in_loop or loops, fused) for other in called.values()]
+
+
+def _turns(condition: list[_Instruction]) -> int:
+    """Return the bound of a loop that counts from 0; 1 if it is no constant."""
+    constants = [one.rest for one in condition if one.opcode == "constant"]
+    if len(constants) != 1 or condition[-1].opcode != "compare":
+        return 1
+    number = constants[0].partition(")")[0]
+    return int(number) if number.isdecimal() else 1
 
 
 def _collective(
@@ -161,6 +184,10 @@ def _size(kind: str, dimensions: str) -> tuple[int, int]:
 
 
 def _group(attributes: str) -> int:
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes)
+    if named:
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
     compact = re.search(r"replica_groups=\[(\d+),(\d+)\]", attributes)
     if compact:
         return int(compact[2])
