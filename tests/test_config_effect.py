@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from tl_jax.calls.render import render_call
-from tl_jax.cli import evaluate, prepare, reward, supervised
+from tl_jax.cli import evaluate, plan, prepare, reward, supervised
 from tl_jax.cli import workspace as workspace_lib
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, RunConfig
@@ -229,6 +229,16 @@ def mesh(scene, config):
     return dict(Workspace(config).mesh.shape)
 
 
+def pod(scene, config):
+    return plan.planned_mesh(Workspace(config))
+
+
+def sampling_mesh(scene, config):
+    """The devices of the mesh on which text is sampled."""
+    found = Workspace(config).sampling_mesh
+    return found and dict(found.shape)
+
+
 def prepared(scene, config):
     """The prepared examples and prompts, or why there are none."""
     run_dir = scene.folder / "prepared"
@@ -392,7 +402,7 @@ def reward_phase(scene, config):
 
         return update
 
-    scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, _: sample)
+    scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
     scene.patch.setattr(reward.rollout_lib, "generate", generate)
     scene.patch.setattr(reward.rollout_lib, "make_logprob_step", make_logprob_step)
     scene.patch.setattr(reward.step_lib, "jit_train_step", jit_train_step)
@@ -429,7 +439,7 @@ def evaluation(scene, config):
         return {}, []
 
     scene.patch.setattr(evaluate, "evaluate", record)
-    scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, _: sample)
+    scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
     scene.patch.setattr(Workspace, "params", lambda self, phase: None)
     evaluate.run(on_one_device(config), "before")
     return events
@@ -453,6 +463,7 @@ DOWN_WEIGHTED = (("mae.category_actions", ("parameter_hallucination=down-weight"
 DECAYING = (("ppo_optim.schedule", "cosine"),)
 JOINT = (("ppo.critic_warmup_steps", 0),)
 COMPARED = (("ppo.advantage", "grpo"), ("ppo.value_coef", 0.0))
+SPLASH = (("model.attention", "splash"),)
 ADAPTED = (("lora.rank", 2), ("lora.alpha", 4.0), ("lora.targets", "attn/q"))
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
@@ -464,6 +475,9 @@ EFFECTS = {
     "model.param_dtype": Effect(program, "bfloat16"),
     "model.remat": Effect(program, "none"),
     "model.attention": Effect(program, "dense"),
+    "model.splash.block_q": Effect(program, 256, SPLASH),
+    "model.splash.block_kv": Effect(program, 256, SPLASH),
+    "model.splash.fused_backward": Effect(program, True, SPLASH),
     "model.adapter": Effect(adapters, "<adapter>", ADAPTED),
     "lora.rank": Effect(program, 3),
     "lora.alpha": Effect(program, 5.0, ADAPTED),
@@ -479,6 +493,9 @@ EFFECTS = {
     "mesh.data": Effect(mesh, 2),
     "mesh.fsdp": Effect(mesh, 2, (("mesh.data", -1), ("mesh.fsdp", 1))),
     "mesh.tensor": Effect(mesh, 2),
+    "mesh.sampling_tensor": Effect(sampling_mesh, 2),
+    "mesh.topology": Effect(pod, "v5e:4x4"),
+    "mesh.slices": Effect(pod, 2, (("mesh.topology", "v5e:4x4"),)),
     "data.path": Effect(prepared, "<rows.jsonl>"),
     "data.format": Effect(prepared, "rotllama", FROM_FILE),
     "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),
@@ -525,6 +542,7 @@ EFFECTS = {
     "optim.eps": Effect(supervised_phase, 0.1),
     "optim.weight_decay": Effect(supervised_phase, 0.5),
     "optim.clip_norm": Effect(supervised_phase, 0.1),
+    "optim.moments": Effect(supervised_phase, "bfloat16"),
     "reward.mode": Effect(reward_phase, "reference"),
     "reward.clip": Effect(reward_phase, 0.5),
     "reward.free_text_tools": Effect(reward_phase, ()),
@@ -574,6 +592,7 @@ EFFECTS = {
     "ppo_optim.eps": Effect(reward_updates, 0.1),
     "ppo_optim.weight_decay": Effect(reward_updates, 0.5),
     "ppo_optim.clip_norm": Effect(reward_updates, 0.1),
+    "ppo_optim.moments": Effect(reward_updates, "bfloat16"),
     "checkpoint.every_steps": Effect(supervised_phase, 7),
     "checkpoint.keep": Effect(reward_phase, 7),
     "evaluate.batch_size": Effect(evaluation, 3),

@@ -4,83 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from tl_jax.architecture import LoraConfig as LoraConfig
+from tl_jax.architecture import ModelConfig as ModelConfig
+from tl_jax.architecture import RopeScaling as RopeScaling
+from tl_jax.architecture import SplashConfig as SplashConfig
 from tl_jax.settings import above_zero, choice, not_negative, number, positive, share
-
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-    """How rotary frequencies are stretched for texts longer than those of the first training.
-
-    ``"linear"`` divides all frequencies by ``factor``; ``"llama3"`` and ``"yarn"`` only the low
-    ones, told apart by the turns they make in ``original_max_position`` tokens (llama3: up to
-    ``low_freq_factor`` turns wholly, from ``high_freq_factor`` not; yarn: ``beta_slow`` and
-    ``beta_fast``, whose bounds ``truncate`` rounds to whole pairs). ``attention_factor`` multiplies
-    cosines and sines.
-    """
-
-    kind: str = choice("none", "linear", "llama3", "yarn", default="none")
-    factor: float = number(1.0, least=1)
-    original_max_position: int = positive(8192)
-    low_freq_factor: float = above_zero(1.0)
-    high_freq_factor: float = above_zero(4.0)
-    beta_fast: float = above_zero(32.0)
-    beta_slow: float = above_zero(1.0)
-    truncate: bool = True
-    attention_factor: float = above_zero(1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters: with a ``rank`` above 0 only they, and a critic, are trained.
-
-    A matrix ``W`` of a layer becomes ``W + alpha / rank * A B``. ``targets`` is a regular
-    expression that the whole path of a matrix must match to get one: ``attn/q``, ``attn/k``,
-    ``attn/v``, ``attn/o``, ``mlp/gate``, ``mlp/up``, ``mlp/down``. ``dtype`` is the type of ``A``
-    and ``B``, whatever that of the frozen parameters. ``frozen="nf4"`` holds the frozen matrices
-    of the layers in 4 bits (QLoRA; needs the package qwix).
-    """
-
-    rank: int = not_negative(0)
-    alpha: float = above_zero(16.0)
-    targets: str = "(attn|mlp)/.*"
-    dtype: str = choice("float32", "bfloat16", default="float32")
-    frozen: str = choice("full", "nf4", default="full")
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Architecture of a decoder of the LLaMA kind and how to compute it.
-
-    Sizes come from a Hugging Face ``config.json`` (``models/registry.py``) or, for a model
-    trained from scratch, from the ``model`` section of the run configuration.
-
-    ``attention_bias`` names the projections of attention that add a bias; ``mlp_bias`` is about
-    all three of the feed-forward layer. ``qk_norm`` normalises each head of queries and keys
-    before it is rotated. ``sliding_windows`` has one entry per layer: a token sees itself and the
-    ``window - 1`` tokens before it, with 0 all of them (empty: 0 everywhere).
-    """
-
-    vocab_size: int
-    embed_dim: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    mlp_dim: int
-    rope_theta: float = 10000.0
-    rope_scaling: RopeScaling = RopeScaling()
-    norm_eps: float = 1e-5
-    attention_bias: str = choice("none", "qkv", "qkvo", default="none")
-    mlp_bias: bool = False
-    qk_norm: bool = False
-    sliding_windows: tuple[int, ...] = ()
-    tie_embeddings: bool = False
-    max_position: int = 2048
-    dtype: str = choice("float32", "bfloat16", default="float32")
-    param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "dots", "full", default="dots")
-    attention: str = choice("dense", "chunked", default="chunked")
-    lora: LoraConfig = LoraConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +21,22 @@ class ModelSourceConfig:
     weights with the sizes below and a byte-level BPE tokenizer trained on the data at prepare
     time). ``adapter`` is a directory of PEFT's with LoRA adapters of that model to start from
     (empty: new ones, if any).
+
+    ``attention`` of packed rows: ``"chunked"`` or ``"dense"`` is XLA's, ``"splash"`` a kernel for
+    TPUs, ``"cudnn"`` one for NVIDIA GPUs (bfloat16 only), ``"auto"`` what fits the devices.
+    ``remat`` says what of a layer the backward pass does not compute again: everything
+    (``"none"``), the outputs of attention and of the weight matrices (``"minimal"``), of the
+    matrices (``"dots"``), of attention with queries, keys and values (``"qkv"``), of attention, or
+    nothing (``"full"``).
     """
 
     path: str = "embedded"
     adapter: str = ""
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "dots", "full", default="dots")
-    attention: str = choice("dense", "chunked", default="chunked")
+    remat: str = choice("none", "minimal", "dots", "qkv", "attention", "full", default="minimal")
+    attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
+    splash: SplashConfig = SplashConfig()
     scratch_vocab_size: int = positive(2048)
     scratch_embed_dim: int = positive(128)
     scratch_num_layers: int = positive(4)
@@ -111,11 +47,20 @@ class ModelSourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the device mesh axes; one axis may be -1 (all remaining devices)."""
+    """Sizes of the device mesh axes; one axis may be -1 (all remaining devices).
+
+    ``topology`` is the TPU slice that the run is meant for, such as ``"v5e:16x16"``, and ``slices``
+    how many of them: ``--dry_run`` compiles the programs for it, on any machine (empty: the plan is
+    for the devices that are there). Text is sampled with each layer split over ``sampling_tensor``
+    devices (0: as in training).
+    """
 
     data: int = 1
     fsdp: int = -1
     tensor: int = 1
+    topology: str = ""
+    slices: int = positive(1)
+    sampling_tensor: int = not_negative(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +160,7 @@ class KeyTokenConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with linear warm-up and a cosine or constant schedule."""
+    """AdamW with linear warm-up and a cosine or constant schedule; ``moments`` is their type."""
 
     learning_rate: float = not_negative(1e-3)
     warmup_steps: int = not_negative(10)
@@ -226,6 +171,7 @@ class OptimConfig:
     eps: float = above_zero(1e-8)
     weight_decay: float = not_negative(0.01)
     clip_norm: float = above_zero(1.0)
+    moments: str = choice("float32", "bfloat16", default="float32")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,22 @@
-"""Reward training as it was published, beside the settings a configuration recommends."""
+"""Settings that several configurations share: published reward training, and runs on TPU pods."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from tl_jax.config import OptimConfig, PpoConfig, RewardConfig, RunConfig
+from tl_jax.config import (
+    CheckpointConfig,
+    DataConfig,
+    EvaluateConfig,
+    MaeConfig,
+    MeshConfig,
+    ModelSourceConfig,
+    OptimConfig,
+    PpoConfig,
+    RewardConfig,
+    RunConfig,
+    TrainConfig,
+)
 from tl_jax.settings import ConfigError
 
 RECOMMENDED = "recommended"
@@ -71,3 +83,51 @@ def with_irm(config: RunConfig, name: str) -> RunConfig:
     )
     optim = dataclasses.replace(_OPTIM, warmup_steps=min(_OPTIM.warmup_steps, own.steps // 2))
     return dataclasses.replace(config, ppo=ppo, ppo_optim=optim, reward=_REWARD)
+
+
+def on_pod(
+    name: str,
+    model: str,
+    mesh: MeshConfig,
+    *,
+    rows: int,
+    remat: str = "full",
+    ce_chunk: int = 1024,
+    prompts: int = 0,
+) -> RunConfig:
+    """Return a run on a TPU pod: rows of 8192 tokens in bfloat16, parameters in float32.
+
+    Args:
+      name: Of the run directory.
+      model: Id of the model on the Hugging Face Hub.
+      mesh: The pod and how it is used.
+      rows: Of a batch.
+      remat: What the backward pass keeps.
+      ce_chunk: Positions whose logits exist at once.
+      prompts: Of a rollout, each sampled four times; 0 trains supervised only.
+    """
+    # In bfloat16 the programs that score and train round apart by more than in float32.
+    ppo = PpoConfig(
+        steps=100 if prompts else 0,
+        prompts_per_step=prompts or 16,
+        samples_per_prompt=4,
+        max_prompt_length=7680,
+        max_new_tokens=512,
+        critic="separate",
+        max_first_log_ratio=0.1,
+    )
+    return RunConfig(
+        run_dir=f"runs/{name}",
+        model=ModelSourceConfig(path=model, dtype="bfloat16", remat=remat, attention="splash"),
+        mesh=mesh,
+        data=DataConfig(path="trajectories.jsonl.gz", max_length=8192, batch_size=rows),
+        mae=MaeConfig(action="mask"),
+        train=TrainConfig(steps=1000, ce_chunk=ce_chunk, eval_every=200),
+        optim=OptimConfig(learning_rate=1e-5, warmup_steps=50, weight_decay=0.0),
+        ppo=ppo,
+        ppo_optim=OptimConfig(
+            learning_rate=1e-6, warmup_steps=10, schedule="constant", weight_decay=0.0
+        ),
+        checkpoint=CheckpointConfig(every_steps=100),
+        evaluate=EvaluateConfig(max_new_tokens=512, max_prompt_length=7680),
+    )

@@ -99,7 +99,7 @@ def stops_of(run):
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "tl_jax.cli.workspace._sampler", lambda model, settings, _: found.append(settings)
+            "tl_jax.cli.workspace._sampler", lambda model, settings, *_: found.append(settings)
         )
         run.sampler(4, 0.0, 1.0)
     return found[0].stop_ids

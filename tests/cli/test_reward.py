@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.cli import reward
+from tl_jax.cli import reward, updates
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import DataConfig, ModelConfig, OptimConfig, PpoConfig, RewardConfig, RunConfig
 from tl_jax.data.examples import Prompt
@@ -45,7 +45,7 @@ def test_while_the_critic_learns_alone_the_policy_and_its_optimiser_stand_still(
         config, 10, value_learning_rate=1e-2, critic_learning_rate=1e-3
     )
     loss = step_lib.LossConfig(ce_coef=0, reward_coef=0, value_coef=1, ce_chunk=0)
-    step = jax.jit(step_lib.make_train_step(MODEL, loss, reward.critic_only(optimizer)))
+    step = jax.jit(step_lib.make_train_step(MODEL, loss, updates.critic_only(optimizer)))
     params = functional.init(MODEL, jax.random.key(0))
     head = jax.eval_shape(lambda: functional.init(MODEL, jax.random.key(0), value_head=True))
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -77,9 +77,9 @@ def test_while_the_critic_learns_alone_the_policy_and_its_optimiser_stand_still(
 
 def test_the_warm_up_is_left_out_where_no_value_loss_is_trained():
     ppo = PpoConfig(steps=10, critic_warmup_steps=3, epochs=2, minibatches=2)
-    assert reward.warmup_rollouts(ppo) == 3 and reward.policy_updates(ppo) == 28
+    assert updates.warmup_rollouts(ppo) == 3 and updates.policy_updates(ppo) == 28
     without = dataclasses.replace(ppo, value_coef=0.0)
-    assert reward.warmup_rollouts(without) == 0 and reward.policy_updates(without) == 40
+    assert updates.warmup_rollouts(without) == 0 and updates.policy_updates(without) == 40
 
 
 ROWS = PpoConfig(prompts_per_step=4, samples_per_prompt=2, critic_warmup_steps=0)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tl_jax.config import ModelConfig, RopeScaling
-from tl_jax.models import functional, layers
+from tl_jax.models import functional
+from tl_jax.ops import kernels
 from tl_jax.types import Batch
 
 MODEL = ModelConfig(
@@ -67,7 +68,7 @@ def influence(attention):
 
 @pytest.fixture(params=["dense", "chunked"])
 def influences(request, monkeypatch):
-    monkeypatch.setattr(layers, "QUERY_CHUNK", 4)
+    monkeypatch.setattr(kernels, "QUERY_CHUNK", 4)
     return influence(request.param)
 
 

@@ -102,3 +102,32 @@ def test_half_precision_hidden_states_are_scored_in_float32():
     for a, b in zip(found, by_hand(*rounded, targets), strict=True):
         assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_the_logits_of_a_large_vocabulary_are_only_there_for_a_chunk():
+    """Neither pass of 4096 positions makes an array of more numbers than the projection has."""
+    rows, length, width, vocab, chunk = 1, 4096, 128, 128256, 64
+    shapes = ((rows, length, width), (width, vocab), (rows, length), (rows, length))
+    types = (np.float32, np.float32, np.int32, np.float32)
+    arrays = [jax.ShapeDtypeStruct(*pair) for pair in zip(shapes, types, strict=True)]
+
+    def largest(chunk):
+        def loss(hidden, kernel, targets, weights):
+            return weighted_loss(hidden, kernel, targets, weights, chunk)
+
+        program = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arrays)
+        return max(int(np.prod(shape)) for shape in made_by(program.jaxpr))
+
+    assert largest(chunk) == width * vocab
+    assert largest(0) == rows * length * vocab
+
+
+def made_by(jaxpr):
+    """Shapes of all that a program computes, within its loops too."""
+    for equation in jaxpr.eqns:
+        yield from (out.aval.shape for out in equation.outvars)
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+        ):
+            if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                yield from made_by(getattr(inner, "jaxpr", inner))

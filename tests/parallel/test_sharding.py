@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from tl_jax.config import MeshConfig, ModelConfig
 from tl_jax.models import functional
 from tl_jax.parallel import sharding
-from tl_jax.parallel.mesh import make_mesh
+from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
 from tl_jax.settings import ConfigError
 
 MODEL = ModelConfig(
@@ -97,3 +97,32 @@ def test_a_hint_within_a_mesh_decides_the_layout(mesh):
         out = jax.jit(lambda a: sharding.constrain(a * 1, "batch", "act_mlp"))(jnp.ones((4, 4)))
     expected = NamedSharding(mesh, P(("data", "fsdp"), "tensor"))
     assert out.sharding.is_equivalent_to(expected, 2)
+
+
+def test_parameters_move_to_the_mesh_of_sampling_by_one_program(mesh):
+    """There every device keeps its part of each matrix, and none has to be gathered."""
+    declared = functional.abstract_params(dataclasses.replace(MODEL, num_kv_heads=4))
+    layout = sharding.param_shardings(declared, mesh)
+    keys = iter(range(100))
+    params = jax.tree.map(
+        lambda info, where: jax.device_put(np.full(info.shape, next(keys), np.float32), where),
+        *(declared, layout),
+        is_leaf=lambda x: hasattr(x, "axes"),
+    )
+    other = make_sampling_mesh(mesh, 4)
+    sharding._mover.cache_clear()
+    for _ in range(2):
+        found = sharding.moved(params, other)
+    assert sharding._mover.cache_info().misses == 1
+    assert dict(other.shape) == {"data": 2, "fsdp": 1, "tensor": 4}
+    assert list(other.devices.flat) == list(mesh.devices.flat)
+    assert jax.tree.map(lambda x: x.sharding, found) == sharding.param_shardings(declared, other)
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+    up = found["layers"]["mlp"]["up"]["kernel"]
+    assert {shard.data.shape for shard in up.addressable_shards} == {(2, 32, 16)}
+    assert sharding.moved(found, other) is found
+
+
+def test_a_mesh_of_sampling_that_does_not_fit_is_refused(mesh):
+    with pytest.raises(ConfigError, match="sampling_tensor 3 does not divide 8 devices"):
+        make_sampling_mesh(mesh, 3)

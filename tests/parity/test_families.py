@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 
 from tl_jax.config import MeshConfig
 from tl_jax.convert import from_hf, names, to_hf
-from tl_jax.models import functional, layers, registry
+from tl_jax.models import functional, registry
+from tl_jax.ops import kernels
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl import sampler
 from tl_jax.types import Batch
@@ -84,7 +85,7 @@ def short_chunks_and_one_torch_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "QUERY_CHUNK", 48)
+        patch.setattr(kernels, "QUERY_CHUNK", 48)
         yield
     torch.set_num_threads(threads)
 

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax.config import ModelConfig
+from tl_jax.config import MeshConfig, ModelConfig
 from tl_jax.models import functional
+from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
+from tl_jax.parallel.sharding import param_shardings
 from tl_jax.rl import sampler
 from tl_jax.rl.choice import SampleConfig
 from tl_jax.types import Batch
@@ -246,6 +248,19 @@ def test_programs_are_compiled_per_bucket_and_not_per_prompt(params):
     assert sample.programs.extend._cache_size() == 2
     # Two buckets, and two numbers of prompts that are read at once.
     assert sample.programs.read._cache_size() == 4
+
+
+def test_what_is_sampled_does_not_depend_on_the_mesh_of_sampling(params):
+    """Weights that lie along fsdp and tensor in training are moved to lie along tensor."""
+    mesh = make_mesh(MeshConfig(1, 2, 2), jax.devices()[:4])
+    placed = jax.device_put(params, param_shardings(functional.abstract_params(MODEL), mesh))
+    elsewhere = sampler.make_sampler(MODEL, SampleConfig(3), mesh=make_sampling_mesh(mesh, 2))
+    expected = sampler.generate(make(3), params, PROMPTS[:3], keys(3), batch_size=2)
+    with jax.set_mesh(mesh):
+        found = sampler.generate(elsewhere, placed, PROMPTS[:3], keys(3), batch_size=2)
+    for one, other in zip(expected, found, strict=True):
+        assert one.ids == other.ids
+        np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-4)
 
 
 @pytest.mark.parametrize("length", [1, 32, 33, 900, 5000])

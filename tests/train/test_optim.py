@@ -130,3 +130,43 @@ def test_half_precision_parameters_are_updated_as_float32_ones_are():
         jax.tree.map(np.testing.assert_array_equal, found, expected)
     rounded = optax.apply_updates(half, found)
     assert {leaf.dtype for leaf in jax.tree.leaves(rounded)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def moments_of(state):
+    adam = optax.tree.get_all_with_path(state, "mu") + optax.tree.get_all_with_path(state, "nu")
+    return jax.tree.leaves([tree for _, tree in adam])
+
+
+def test_moments_in_half_the_memory_follow_those_in_float32():
+    def run(moments, steps=40):
+        optimizer = optim.make_optimizer(
+            config(moments=moments, warmup_steps=0, schedule="constant", clip_norm=100.0), steps
+        )
+        params, state = PARAMS, optimizer.init(PARAMS)
+        rng = np.random.default_rng(0)
+        step = jax.jit(optimizer.update)
+        for number in range(steps):
+            # Late gradients are small, so that second moments have to come down again.
+            size = 1.0 if number < 10 else 0.1
+            grads = jax.tree.map(
+                lambda x, s=size: np.float32(s * (1 + rng.random(x.shape))), params
+            )
+            updates, state = step(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        return updates, moments_of(state)
+
+    wide, exact = run("float32")
+    narrow, rounded = run("bfloat16")
+    assert {leaf.dtype.name for leaf in exact} == {"float32"}
+    assert {leaf.dtype.name for leaf in rounded} == {"bfloat16"}
+    assert len(exact) == len(rounded) == 2 * len(jax.tree.leaves(PARAMS))
+    for a, b in zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True):
+        assert b.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, rtol=0.05)
+    for a, b in zip(exact, rounded, strict=True):
+        np.testing.assert_allclose(a, b.astype(jnp.float32), rtol=0.1)
+
+
+def test_second_moments_that_bfloat16_would_hold_fast_are_refused():
+    with pytest.raises(ConfigError, match="optim.b2 0.999.*at most 0.99"):
+        optim.make_optimizer(config(moments="bfloat16", b2=0.999), 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from typing import Any
 
 import jax
@@ -12,12 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tl_jax.cli import evaluate, prepare, train
+from tl_jax.cli import aot, evaluate, prepare, train
 from tl_jax.cli.workspace import PHASES, Workspace
-from tl_jax.config import ModelConfig
+from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import gguf, hub
 from tl_jax.data.prepared_files import FINGERPRINT
-from tl_jax.models import functional, lora, registry
+from tl_jax.models import functional, known, lora, registry, remat
+from tl_jax.ops import kernels
+from tl_jax.parallel import tpu
+from tl_jax.parallel.mesh import AXES, resolve_sizes
 from tl_jax.train import checkpoint
 
 GIB = 1024**3
@@ -45,16 +49,41 @@ def show(workspace: Workspace, stage: str, console: Console) -> None:
         f"{config.ppo.steps} rollouts of {config.ppo.prompts_per_step} prompts x "
         f"{config.ppo.samples_per_prompt} samples, {config.ppo.max_new_tokens} new tokens",
     )
-    table.add_row(
-        "mesh", " x ".join(f"{name} {size}" for name, size in workspace.mesh.shape.items())
-    )
+    shape = planned_mesh(workspace)
+    table.add_row("mesh", " x ".join(f"{name} {size}" for name, size in shape.items()))
     model = planned_model(workspace)
     registry.check_lengths(config, model)
     if not (workspace.model_dir / "config.json").exists():
         table.add_row("", "an estimate; prepare makes the model or fetches it")
     for name, value in memory(workspace, model).items():
         table.add_row(name, value)
+    topology = config.mesh.topology
+    if topology and not tpu.is_compiler_installed():
+        table.add_row(f"compiled for {topology}", "no: the package libtpu is not installed")
     console.print(table)
+    if topology and tpu.is_compiler_installed() and stage in ("train", "run"):
+        console.print(compiled(config, model))
+
+
+def compiled(config: RunConfig, model: ModelConfig) -> Table:
+    """Return what the programs of a run need on the pod that it is meant for.
+
+    Raises:
+      DoesNotFit: One of them does not fit a chip.
+    """
+    options = tpu.read_flags(os.environ.get("LIBTPU_INIT_ARGS", ""))
+    pod = aot.open_pod(config, model, options)
+    figures = [aot.measure(name, pod) for name in aot.names(config)]
+    return aot.table(f"compiled for {config.mesh.slices} x {config.mesh.topology}", figures)
+
+
+def planned_mesh(workspace: Workspace) -> dict[str, int]:
+    """Return the sizes of the mesh axes: of the pod that is meant, else of the devices here."""
+    mesh = workspace.config.mesh
+    if not mesh.topology:
+        return dict(workspace.mesh.shape)
+    count = tpu.parse(mesh.topology)[1] * mesh.slices
+    return dict(zip(AXES, resolve_sizes(mesh, count), strict=True))
 
 
 def steps(workspace: Workspace, stage: str) -> dict[str, str]:
@@ -100,7 +129,9 @@ def planned_model(workspace: Workspace) -> ModelConfig:
     elif source.path.endswith(".gguf"):
         model = gguf.read_config(source.path)
     elif hub.is_id(source.path):
-        model = registry.read_config(hub.fetch(source.path, ("config.json",)).directory)
+        known_model = known.find(source.path)
+        fetched = lambda: hub.fetch(source.path, ("config.json",)).directory  # noqa: E731
+        model = known_model or registry.read_config(fetched())
     else:
         return workspace.model
     return dataclasses.replace(
@@ -109,6 +140,7 @@ def planned_model(workspace: Workspace) -> ModelConfig:
         param_dtype=source.param_dtype,
         remat=source.remat,
         attention=source.attention,
+        splash=source.splash,
         lora=workspace.config.lora,
     )
 
@@ -117,8 +149,8 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     """Return the parameter counts and an estimate of the state's memory per device.
 
     Counted: the parameters, of the trained ones both Adam moments and the gradient in float32,
-    and the activations kept per layer (the residual stream for remat "full", with the outputs of
-    the seven matrices for "dots"). Scratch space of the compiler is not.
+    and the activations kept per layer (the residual stream, and what the policy of
+    rematerialisation keeps beside it). Scratch space of the compiler is not.
     """
     config = workspace.config
     parts = lora.split(functional.abstract_params(model), model.lora)
@@ -130,15 +162,17 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     # Scales of 4-bit matrices take memory, but are no parameters.
     full = dataclasses.replace(model, lora=dataclasses.replace(model.lora, frozen="full"))
     every = jax.tree.leaves(functional.abstract_params(full), is_leaf=_declared)
-    shape: Any = workspace.mesh.shape
-    state_bytes = sum(size * (width + 3 * 4) for size, width in trained)
+    shape = planned_mesh(workspace)
+    moment = 2 if config.optim.moments == "bfloat16" else 4
+    state_bytes = sum(size * (width + 4 + 2 * moment) for size, width in trained)
     state_bytes += sum(size * width for size, width in frozen)
     rows = config.data.batch_size / config.train.accumulation
     tokens = rows * config.data.max_length / (shape["data"] * shape["fsdp"])
-    kept = model.embed_dim
-    if model.remat != "full":
-        heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-        kept += 2 * model.embed_dim + heads + 3 * model.mlp_dim
+    heads, kv_heads = (n * model.head_dim for n in (model.num_heads, model.num_kv_heads))
+    widths = {"attn/q": heads, "attn/k": kv_heads, "attn/v": kv_heads, kernels.SAVED: heads}
+    widths |= {"mlp/gate": model.mlp_dim, "mlp/up": model.mlp_dim}
+    names = remat.KEPT.get(model.remat, remat.KEPT["minimal"])
+    kept = model.embed_dim + sum(widths.get(name, model.embed_dim) for name in names)
     size = 2 if model.dtype == "bfloat16" else 4
     activations = tokens * kept * model.num_layers * size
     return {

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from rich.console import Console
 
+from tl_jax.cli import updates
 from tl_jax.cli.supervised import start_state
 from tl_jax.cli.workspace import Workspace, check_reward
 from tl_jax.config import PpoConfig, RunConfig
@@ -30,7 +30,6 @@ from tl_jax.rl.choice import scoring_temperature
 from tl_jax.rl.gold import with_gold
 from tl_jax.rl.prompts import StoredPrompts, choose_prompts, minibatches
 from tl_jax.settings import ConfigError
-from tl_jax.train import optim
 from tl_jax.train import step as step_lib
 from tl_jax.train.checkpoint import Checkpoints
 from tl_jax.train.loop import Advanced, Phase, run_phase
@@ -75,25 +74,19 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     trained, frozen = workspace.trained(first), workspace.frozen()
     # Shares with the policy what is frozen.
     reference = lora.joined(trained, frozen)
-    optimizer = optim.make_optimizer(
-        config.ppo_optim,
-        policy_updates(ppo),
-        value_learning_rate=ppo.value_learning_rate,
-        critic_learning_rate=ppo.critic_learning_rate,
-    )
+    optimizer = updates.make_optimizer(config)
     separate = ppo.critic == "separate"
     frozen = critic_lib.with_trunk(frozen, separate=separate)
     declared = lora.split(critic_lib.abstract_params(model, separate=separate), model.lora)[0]
-    abstract_params = workspace.placed(declared)
     init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=ppo.kl_coef)
-    abstract = jax.eval_shape(init, abstract_params)
-    layout = step_lib.state_shardings(abstract, declared, workspace.mesh)
+    abstract = step_lib.abstract_state(declared, optimizer, workspace.mesh, kl_coef=ppo.kl_coef)
+    layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     gold = gold_loader(workspace) if ppo.ce_coef else None
     settings = config.checkpoint
     with Checkpoints(
         workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
     ) as checkpoints:
-        head = abstract_params[critic_lib.HEAD]
+        head = abstract.params[critic_lib.HEAD]
         initial = lambda: critic_lib.attach(trained, head, separate=separate)  # noqa: E731
         state, start = start_state(initial, abstract, layout, init, checkpoints, gold)
         phase = Phase(
@@ -123,7 +116,7 @@ def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
     sizes = {names: rows}
     if ppo.ce_coef:
         sizes[f"{names} + config.data.batch_size"] = rows + config.data.batch_size
-        if not warmup_rollouts(ppo):
+        if not updates.warmup_rollouts(ppo):
             del sizes[names]
     shards = mesh_shape["data"] * mesh_shape["fsdp"]
     for name, size in sizes.items():
@@ -154,40 +147,6 @@ def check_objective(ppo: PpoConfig) -> None:
         raise ConfigError(f"config.ppo.dual_clip must be 0 or above 1, got {ppo.dual_clip}")
 
 
-def warmup_rollouts(ppo: PpoConfig) -> int:
-    """Return for how many rollouts only the critic learns; without its loss there is no use."""
-    return ppo.critic_warmup_steps if ppo.value_coef else 0
-
-
-def policy_updates(ppo: PpoConfig) -> int:
-    """Return the number of updates of the policy, those of the whole phase but the warm-up."""
-    return (ppo.steps - warmup_rollouts(ppo)) * ppo.epochs * ppo.minibatches
-
-
-def critic_only(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Return ``optimizer`` without its effect on the policy: no decay, no moments, no count.
-
-    Args:
-      optimizer: From ``optim.make_optimizer`` with a value learning rate; the state is its own.
-    """
-
-    critics = (critic_lib.HEAD, critic_lib.TRUNK)
-
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, new_state = optimizer.update(grads, state, params)
-        frozen = {
-            name: part if name in critics else jax.tree.map(jnp.zeros_like, part)
-            for name, part in updates.items()
-        }
-
-        def keep_policy(path: Any, new: Any, old: Any) -> Any:
-            return old if any(getattr(key, "key", None) == "policy" for key in path) else new
-
-        return frozen, jax.tree_util.tree_map_with_path(keep_policy, new_state, state)
-
-    return optax.GradientTransformation(optimizer.init, update)
-
-
 def make_advance(
     workspace: Workspace,
     reference: Params,
@@ -210,45 +169,10 @@ def make_advance(
         model, temperature=temperature, chunk=config.train.ce_chunk
     )
     rows = sharding.batch_sharding(workspace.mesh)
-    warmup = warmup_rollouts(ppo)
-    schedule = optim.make_schedule(config.ppo_optim, policy_updates(ppo))
-    before = warmup * ppo.epochs * ppo.minibatches
-
-    def compiled(optimizer: Any, schedule: Any = None, **coefficients: float) -> Any:
-        loss = step_lib.LossConfig(
-            clip_low=ppo.clip_low,
-            clip_high=ppo.clip_high,
-            dual_clip=ppo.dual_clip,
-            clip_value=ppo.clip_value,
-            entropy_coef=ppo.entropy_coef,
-            kl_estimator=ppo.kl.removeprefix("loss_") if ppo.kl != "reward_k1" else "",
-            aggregation=ppo.aggregation,
-            temperature=temperature,
-            ce_chunk=config.train.ce_chunk,
-            **coefficients,
-        )
-        return step_lib.jit_train_step(
-            step_lib.make_train_step(model, loss, optimizer, schedule=schedule),
-            layout,
-            rows,
-            frozen,
-        )
-
-    joint = compiled(
-        optimizer,
-        lambda count: schedule(count - before),
-        ce_coef=ppo.ce_coef,
-        reward_coef=ppo.reward_coef,
-        value_coef=ppo.value_coef,
-        value_stop_gradient=ppo.value_stop_gradient,
-    )
-    # The critic starts from zero; until it knows the mean reward it would only add noise.
-    critic = compiled(
-        critic_only(optimizer),
-        ce_coef=0.0,
-        reward_coef=0.0,
-        value_coef=ppo.value_coef,
-        value_stop_gradient=True,
+    warmup = updates.warmup_rollouts(ppo)
+    joint, critic = (
+        step_lib.jit_train_step(make(config, model, optimizer), layout, rows, frozen)
+        for make in (updates.make_step, updates.make_critic_step)
     )
 
     def advance(state: TrainState, step: int) -> Advanced:

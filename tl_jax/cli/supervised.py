@@ -10,8 +10,10 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+import optax
 
 from tl_jax.cli.workspace import Workspace
+from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.data.pipeline import make_loader
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
 from tl_jax.models import lora
@@ -29,17 +31,12 @@ STAGE = "supervised"
 
 def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     """Train up to ``config.train.steps``, from the newest checkpoint if there is one."""
-    config, model = workspace.config, workspace.model
-    loss = step_lib.LossConfig(ce_chunk=config.train.ce_chunk)
-    schedule = optim.make_schedule(config.optim, config.train.steps)
-    optimizer = optim.make_optimizer(config.optim, config.train.steps)
-    step = step_lib.make_train_step(
-        model, loss, optimizer, accumulation=config.train.accumulation, schedule=schedule
-    )
+    config = workspace.config
+    step, optimizer = make_step(config, workspace.model)
     init = functools.partial(step_lib.init_state, optimizer=optimizer)
     declared, frozen = workspace.declared(), workspace.frozen()
-    abstract = jax.eval_shape(init, workspace.placed(declared))
-    layout = step_lib.state_shardings(abstract, declared, workspace.mesh)
+    abstract = step_lib.abstract_state(declared, optimizer, workspace.mesh)
+    layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     rows = sharding.batch_sharding(workspace.mesh)
     loader = open_loader(workspace)
     settings = config.checkpoint
@@ -70,6 +67,18 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     loader.close()
 
 
+def make_step(config: RunConfig, model: ModelConfig) -> tuple[Any, optax.GradientTransformation]:
+    """Return the step of the supervised phase, to be compiled, and its optimiser."""
+    loss = step_lib.LossConfig(ce_chunk=config.train.ce_chunk)
+    schedule = optim.make_schedule(config.optim, config.train.steps)
+    optimizer = optim.make_optimizer(config.optim, config.train.steps)
+    accumulation = config.train.accumulation
+    step = step_lib.make_train_step(
+        model, loss, optimizer, accumulation=accumulation, schedule=schedule
+    )
+    return step, optimizer
+
+
 def start_state(
     initial: Callable[[], Params],
     abstract: TrainState,
@@ -80,12 +89,7 @@ def start_state(
 ) -> tuple[TrainState, int]:
     """Return the state to start from and its step: own newest checkpoint, else ``initial()``."""
     if checkpoints.latest() is not None:
-        target = jax.tree.map(
-            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-            abstract,
-            layout,
-        )
-        state, facts = checkpoints.restore(target, loader)
+        state, facts = checkpoints.restore(abstract, loader)
         return state, int(facts["phase_step"])
     return jax.jit(init, out_shardings=layout)(initial()), 0
 

@@ -19,7 +19,7 @@ from tl_jax.data import template_trial
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import processes, sharding
-from tl_jax.parallel.mesh import make_mesh
+from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
 from tl_jax.rl import constraints
 from tl_jax.rl.choice import SampleConfig
 from tl_jax.rl.sampler import Guide, Sampler, make_sampler
@@ -98,7 +98,7 @@ class Workspace:
             remat=source.remat,
             attention=source.attention,
         )
-        return dataclasses.replace(config, lora=self.config.lora)
+        return dataclasses.replace(config, splash=source.splash, lora=self.config.lora)
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -116,6 +116,20 @@ class Workspace:
     @functools.cached_property
     def mesh(self) -> Mesh:
         return make_mesh(self.config.mesh)
+
+    @functools.cached_property
+    def sampling_mesh(self) -> Mesh | None:
+        """Where text is sampled, if not on the mesh of training.
+
+        Raises:
+          ConfigError: The model cannot be split like that.
+        """
+        tensor = self.config.mesh.sampling_tensor
+        if not tensor:
+            return None
+        mesh = make_sampling_mesh(self.mesh, tensor)
+        sharding.param_shardings(functional.abstract_params(self.model), mesh)
+        return mesh
 
     def phase_done(self, phase: str) -> bool:
         """Whether the phase has a model: always for the initial one, else a final checkpoint."""
@@ -203,13 +217,7 @@ class Workspace:
 
     def placed(self, declared: Any) -> Any:
         """Return shapes, types and shardings on the mesh of declared parameters."""
-        shardings = sharding.param_shardings(declared, self.mesh)
-        return jax.tree.map(
-            lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
-            declared,
-            shardings,
-            is_leaf=lambda x: hasattr(x, "axes"),
-        )
+        return sharding.placed(declared, self.mesh)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -237,7 +245,7 @@ class Workspace:
             )
         except ValueError as error:
             raise ConfigError(f"config.ppo or config.evaluate: {error}") from error
-        return _sampler(self.model, settings, self.tokenizer)
+        return _sampler(self.model, settings, self.tokenizer, self.sampling_mesh)
 
     def guide(self) -> Callable[[Sequence[ToolSpec]], Guide]:
         """Return what makes, of the tools of a prompt, the guide that holds a reply to them.
@@ -280,6 +288,9 @@ def check_reward(config: RunConfig) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def _sampler(model: ModelConfig, sample: SampleConfig, tokenizer: Tokenizer) -> Sampler:
+def _sampler(
+    model: ModelConfig, sample: SampleConfig, tokenizer: Tokenizer, mesh: Mesh | None
+) -> Sampler:
     """Keep compiled samplers, so that the evaluations of a run compile once."""
-    return make_sampler(model, sample, functools.partial(tokenizer.decode, keep_control=True))
+    text_of = functools.partial(tokenizer.decode, keep_control=True)
+    return make_sampler(model, sample, text_of, mesh)

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tl_jax.config import ModelConfig
-from tl_jax.models import rotary, windows
+from tl_jax.models import remat, rotary, windows
 from tl_jax.models.decoder import Decoder
 from tl_jax.models.heads import ValueHead
-from tl_jax.models.layers import SAVED, Block, Embedding, ParamInfo, RMSNorm
-from tl_jax.ops.attention import ATTENDED
+from tl_jax.models.layers import Block, Embedding, ParamInfo, RMSNorm
 from tl_jax.parallel.sharding import constrain
 from tl_jax.types import Params
 
@@ -104,7 +103,9 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
         return x_BTD, None
 
     x_BTD = _embed(params, jnp.asarray(batch.tokens), config)
-    x_BTD, _ = jax.lax.scan(_remat(layer, config.remat), x_BTD, (params["layers"], limits_L))
+    x_BTD, _ = jax.lax.scan(
+        remat.rematerialised(layer, config.remat), x_BTD, (params["layers"], limits_L)
+    )
     return nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
 
 
@@ -149,15 +150,21 @@ def unstack_layers(params: Params) -> Params:
 
 
 def init_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
-    """Return an empty cache of ``length`` slots per row in the compute dtype."""
+    """Return an empty cache of ``length`` slots per row in the compute dtype.
+
+    Rows lie on the mesh as those of a batch do, heads as those of attention.
+    """
     shape = (batch_size, config.num_kv_heads, length, config.head_dim)
-    empty = tuple(jnp.zeros(shape, config.dtype) for _ in range(config.num_layers))
+    axes = ("batch", "act_heads", "length", None)
+    empty = tuple(
+        constrain(jnp.zeros(shape, config.dtype), *axes) for _ in range(config.num_layers)
+    )
     return Cache(
         keys=empty,
         values=empty,
-        positions=jnp.zeros((batch_size, length), jnp.int32),
-        valid=jnp.zeros((batch_size, length), bool),
-        index=jnp.zeros(batch_size, jnp.int32),
+        positions=constrain(jnp.zeros(shape[::2], jnp.int32), "batch", "length"),
+        valid=constrain(jnp.zeros(shape[::2], bool), "batch", "length"),
+        index=constrain(jnp.zeros(batch_size, jnp.int32), "batch"),
     )
 
 
@@ -219,18 +226,6 @@ def _write(slots: jax.Array, new: jax.Array, index_B: jax.Array, *, axis: int) -
 def _embed(params: Params, tokens_BT: jax.Array, config: ModelConfig) -> jax.Array:
     embedding = nnx.merge(_graph(Embedding, config), params["embed"])
     return constrain(embedding(tokens_BT, config.dtype), "batch", "length", "act_embed")
-
-
-def _remat(layer: Any, policy: str) -> Any:
-    if policy == "none":
-        return layer
-    if policy == "full":
-        return jax.checkpoint(layer)
-    # Keeping the outputs of the weight matrices costs little memory and no second matmul; what an
-    # adapter adds is kept in the sum, not beside it.
-    return jax.checkpoint(
-        layer, policy=jax.checkpoint_policies.save_only_these_names(SAVED, ATTENDED)
-    )
 
 
 @functools.lru_cache(maxsize=128)

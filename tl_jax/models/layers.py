@@ -13,13 +13,10 @@ from jax.ad_checkpoint import checkpoint_name
 
 from tl_jax.config import ModelConfig
 from tl_jax.models import lora, nf4
-from tl_jax.ops.attention import QUERY_CHUNK, attention
+from tl_jax.ops import kernels
 from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain
-
-SAVED = "linear"
-"""Name under which rematerialisation finds the outputs of the weight matrices."""
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
 
@@ -71,7 +68,8 @@ class Linear(nnx.Module):
     """A matrix product; the kernel is ``[in, out]``, the transpose of the checkpoint's.
 
     A bias lies as the output axis of the kernel does. A ``path`` that ``config.lora`` targets gets
-    an adapter, which starts without effect: ``lora_b`` is zero.
+    an adapter, which starts without effect: ``lora_b`` is zero. Rematerialisation finds the output
+    under its path.
     """
 
     def __init__(
@@ -84,6 +82,7 @@ class Linear(nnx.Module):
         bias: bool = False,
         path: str = "",
     ):
+        self.path = path
         self.is_packed = lora.packs(config.lora, path)
         if self.is_packed:
             shape = nf4.scales_shape(sizes)
@@ -111,7 +110,7 @@ class Linear(nnx.Module):
         if self.scale is not None:
             narrow = matmul(x, self.lora_a[...].astype(x.dtype))
             out = out + matmul(narrow, self.lora_b[...].astype(x.dtype)) * self.scale
-        return checkpoint_name(out, SAVED)
+        return checkpoint_name(out, self.path)
 
 
 class Embedding(nnx.Module):
@@ -172,8 +171,8 @@ class Attention(nnx.Module):
         self, q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, **where: Any
     ) -> jax.Array:
         """Attend (see ``ops.attention.attention`` for ``where``) and project back to embed."""
-        chunk = QUERY_CHUNK if self.config.attention == "chunked" else 0
-        out_BNTH = attention(q_BNTH, k_BKSH, v_BKSH, chunk=chunk, **where)
+        how = {"kind": self.config.attention, "blocks": self.config.splash}
+        out_BNTH = kernels.attend(q_BNTH, k_BKSH, v_BKSH, **how, **where)
         out_BTNH = out_BNTH.swapaxes(1, 2)
         return self.o(out_BTNH.reshape(*out_BTNH.shape[:2], -1))
 

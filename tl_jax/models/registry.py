@@ -129,8 +129,8 @@ def read_config(
     *,
     dtype: str = "float32",
     param_dtype: str = "float32",
-    remat: str = "dots",
-    attention: str = "chunked",
+    remat: str = "minimal",
+    attention: str = "auto",
 ) -> ModelConfig:
     """Read the architecture of a checkpoint from its ``config.json``.
 
@@ -149,12 +149,25 @@ def read_config(
         implemented; the message names the file and the field.
     """
     file, raw = _read_json(Path(path))
+    compute = {"dtype": dtype, "param_dtype": param_dtype, "remat": remat, "attention": attention}
+    return dataclasses.replace(parse(raw, source=str(file)), **compute)
+
+
+def parse(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
+    """Return the architecture that the fields of a ``config.json`` describe.
+
+    Args:
+      raw: The fields.
+      source: Where they come from, for messages.
+
+    Raises:
+      ConfigError: As for ``read_config``.
+    """
     try:
         values = _values(raw)
     except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    values |= {"dtype": dtype, "param_dtype": param_dtype, "remat": remat, "attention": attention}
-    return from_dict(ModelConfig, values, path=str(file))
+        raise ConfigError(f"{source}: {error}") from error
+    return from_dict(ModelConfig, values, path=source)
 
 
 def context_length(model: ModelConfig) -> int:

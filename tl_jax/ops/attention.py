@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 QUERY_CHUNK = 256
 """Queries per chunk: scores stay ``[B, N, 256, S]`` and causal rows skip later keys."""
 
-ATTENDED = "attention"
+SAVED = "attention"
 """Name under which rematerialisation finds the output of attention and its softmax norms."""
 
 Span = tuple[tuple[int, int], tuple[int, int]]
@@ -113,8 +113,8 @@ def _forward(
         outputs.append((sums_BKGTH / total_BKGT).astype(v_BKSH.dtype))
         norms.append(most_BKGT + jnp.log(total_BKGT))
     # Rematerialisation that keeps these two has no second attention to compute.
-    out_BKGTH = checkpoint_name(jnp.concatenate(outputs, axis=3), ATTENDED)
-    norm_BKGT = checkpoint_name(jnp.concatenate(norms, axis=3), ATTENDED)
+    out_BKGTH = checkpoint_name(jnp.concatenate(outputs, axis=3), SAVED)
+    norm_BKGT = checkpoint_name(jnp.concatenate(norms, axis=3), SAVED)
     return out_BKGTH, (q_BKGTH, k_BKSH, v_BKSH, biases, out_BKGTH, norm_BKGT)
 
 

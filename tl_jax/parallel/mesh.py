@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from tl_jax.config import MeshConfig
@@ -97,10 +98,50 @@ def resolve_sizes(config: MeshConfig, device_count: int) -> tuple[int, int, int]
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Return a mesh with axes ``("data", "fsdp", "tensor")``, all Auto.
 
+    Several slices of TPUs, which only the data-centre network connects, lie along ``data``.
+
     Args:
       config: Axis sizes; one may be -1.
       devices: Devices to use; all of them by default.
+
+    Raises:
+      ConfigError: The sizes do not fit the number of devices or of slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = resolve_sizes(config, len(devices))
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    types = (AxisType.Auto,) * 3
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    if sizes[0] % slices:
+        raise ConfigError(
+            f"config.mesh.data {sizes[0]} is not divisible by the {slices} slices; only the "
+            "gradient may go from slice to slice"
+        )
+    within = (sizes[0] // slices, *sizes[1:])
+    grid = mesh_utils.create_hybrid_device_mesh(
+        within, (slices, 1, 1), devices, allow_split_physical_axes=True
+    )
+    return Mesh(grid, AXES, axis_types=types)
+
+
+def make_sampling_mesh(mesh: Mesh, tensor: int) -> Mesh:
+    """Return the mesh on which text is sampled: the same devices, but none along fsdp.
+
+    Training gathers each layer's matrices once for thousands of tokens. Sampling would gather them
+    for every token; there each device keeps its part of them and of the work, and exchanges
+    activations.
+
+    Args:
+      mesh: The mesh of training.
+      tensor: Devices that share a layer.
+
+    Raises:
+      ConfigError: ``tensor`` does not divide the devices.
+    """
+    if mesh.size % tensor:
+        raise ConfigError(
+            f"config.mesh.sampling_tensor {tensor} does not divide {mesh.size} devices"
+        )
+    # In the same order, so that one program can move arrays from mesh to mesh.
+    return Mesh(mesh.devices.reshape(-1, 1, tensor), AXES, axis_types=mesh.axis_types)

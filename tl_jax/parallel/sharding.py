@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any, Protocol
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tl_jax.settings import ConfigError
@@ -60,6 +62,12 @@ def spec(axes: tuple[str | None, ...]) -> P:
     return P(*entries)
 
 
+def parts(mesh: Mesh | AbstractMesh, axes: MeshAxes) -> int:
+    """Return into how many parts an array axis that lies along these mesh axes is cut."""
+    names = () if axes is None else (axes,) if isinstance(axes, str) else axes
+    return math.prod(mesh.shape[name] for name in names)
+
+
 def param_shardings(declared: Any, mesh: Mesh) -> Any:
     """Return the NamedSharding of every declared parameter (same nested dict).
 
@@ -70,14 +78,42 @@ def param_shardings(declared: Any, mesh: Mesh) -> Any:
     def one(path: Any, info: Declared) -> NamedSharding:
         partition = spec(info.axes)
         for size, axis, entry in zip(info.shape, info.axes, partition, strict=True):
-            if entry is not None and size % mesh.shape[entry]:
+            if size % parts(mesh, entry):
                 raise ConfigError(
                     f"{jax.tree_util.keystr(path)}: axis {axis!r} of size {size} is not divisible "
-                    f"by mesh axis {entry!r} of size {mesh.shape[entry]}; change config.mesh"
+                    f"by mesh axis {entry!r} of size {parts(mesh, entry)}; change config.mesh"
                 )
         return NamedSharding(mesh, partition)
 
     return jax.tree_util.tree_map_with_path(one, declared, is_leaf=lambda x: hasattr(x, "axes"))
+
+
+def placed(declared: Any, mesh: Mesh) -> Any:
+    """Return shape, type and sharding on the mesh of every declared parameter."""
+    return jax.tree.map(
+        lambda info, where: jax.ShapeDtypeStruct(info.shape, info.dtype, sharding=where),
+        declared,
+        param_shardings(declared, mesh),
+        is_leaf=lambda x: hasattr(x, "axes"),
+    )
+
+
+def moved(tree: Any, mesh: Mesh) -> Any:
+    """Return arrays as they lie on another mesh of the same devices, moved by one program.
+
+    Raises:
+      ValueError: A dimension that an axis of ``mesh`` does not divide.
+    """
+    layout = jax.tree.map(lambda leaf: NamedSharding(mesh, leaf.sharding.spec), tree)
+    if layout == jax.tree.map(lambda leaf: leaf.sharding, tree):
+        return tree
+    return _mover(tuple(jax.tree.leaves(layout)), jax.tree.structure(layout))(tree)
+
+
+@functools.lru_cache(maxsize=8)
+def _mover(shardings: tuple[NamedSharding, ...], structure: Any) -> Any:
+    layout = jax.tree.unflatten(structure, shardings)
+    return jax.jit(lambda tree: tree, out_shardings=layout)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -58,7 +58,9 @@ class Programs(NamedTuple):
       lengthen: ``(rows, slots) -> Rows`` with more slots.
       read: ``(params, rows, prompt_RP, prompt_lengths_R, places_R, keys_R, allowed_RV) -> Rows``
         with R prompts put into the rows ``places_R`` and their first tokens chosen. Prompts are
-        right-padded int32; only the first ``prompt_lengths_R`` (at least 1) tokens count.
+        right-padded int32; only the first ``prompt_lengths_R`` (at least 1) tokens count. If R is
+        the number of rows, ``places_R`` is not read: prompt after prompt gets row after row, and
+        stays on the device that read it.
       extend: ``(params, rows, ended_B, allowed_BV, steps, due) -> Rows`` with at most ``steps``
         further tokens per row. Rows of ``ended_B`` end first; it returns when ``due`` rows have
         ended.
@@ -131,6 +133,8 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
         samples = append(params, _empty(count, new_tokens), keys_R, hidden_RD, allowed_RV)
         cache = _padded(cache.replace(index=prompt_lengths_R), rows.cache.valid.shape[1])
         new = Rows(samples, cache, keys_R)
+        if count == rows.cache.valid.shape[0]:
+            return new
         return jax.tree.map(lambda old, x: old.at[places_R].set(x), rows, new)
 
     def extend(

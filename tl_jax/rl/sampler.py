@@ -8,15 +8,18 @@ the host looks at what was made.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from tl_jax.config import ModelConfig
 from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.parallel import sharding
 from tl_jax.rl.choice import SampleConfig
 from tl_jax.rl.decoding import Programs, Rows, make_programs
 from tl_jax.types import Params
@@ -34,12 +37,14 @@ class Sampler:
       vocab_size: Of the model.
       text_of: Text of token ids; needed for stop strings only.
       programs: What is compiled.
+      mesh: Where it runs, if not on the mesh in context; the devices are the same.
     """
 
     config: SampleConfig
     vocab_size: int
     text_of: Callable[[Sequence[int]], str] | None
     programs: Programs
+    mesh: Mesh | None = None
 
 
 class Guide(Protocol):
@@ -76,6 +81,7 @@ def make_sampler(
     model_config: ModelConfig,
     config: SampleConfig,
     text_of: Callable[[Sequence[int]], str] | None = None,
+    mesh: Mesh | None = None,
 ) -> Sampler:
     """Build the sampler of a model; nothing is compiled before it is used.
 
@@ -83,6 +89,7 @@ def make_sampler(
       model_config: The architecture.
       config: How tokens are chosen.
       text_of: Text of token ids; needed for stop strings only.
+      mesh: Where to sample, if not on the mesh in context (``parallel.mesh.make_sampling_mesh``).
 
     Raises:
       ValueError: Stop strings without ``text_of``.
@@ -90,7 +97,7 @@ def make_sampler(
     if config.stop_strings and text_of is None:
         raise ValueError("stop_strings are looked for in the text of the tokens; give text_of")
     programs = make_programs(model_config, config)
-    return Sampler(config, model_config.vocab_size, text_of, programs)
+    return Sampler(config, model_config.vocab_size, text_of, programs, mesh)
 
 
 def generate(
@@ -133,12 +140,15 @@ def generate(
             raise ValueError(f"prompt {index} has {len(prompt)} tokens, more than {length}")
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     desk = _Desk(sampler, prompts, row_keys, batch_size, length, guides, collections.deque(order))
-    params = sampler.programs.unstack(params)
-    while desk.waiting or desk.holders:
-        desk.fill(params)
-        desk.extend(params)
-        if desk.collect():
-            on_done(len(desk.done))
+    if sampler.mesh is not None:
+        params = sharding.moved(params, sampler.mesh)
+    with contextlib.nullcontext() if sampler.mesh is None else jax.set_mesh(sampler.mesh):
+        params = sampler.programs.unstack(params)
+        while desk.waiting or desk.holders:
+            desk.fill(params)
+            desk.extend(params)
+            if desk.collect():
+                on_done(len(desk.done))
     return [desk.done[index] for index in range(len(prompts))]
 
 
@@ -208,7 +218,8 @@ class _Desk:
             self.holders[place], self.seen[place] = index, 0
             if self.guides:
                 self.states[place] = self.guides[index].start
-        # A short group is filled with its last prompt, again and again into the same row.
+        # A short group is filled with its last prompt, again and again into the same row; a first
+        # group, which takes the rows in order, into rows that then hold no prompt.
         lacking = group - len(members)
         members, places = members + members[-1:] * lacking, places + places[-1:] * lacking
         lengths = np.array([len(self.prompts[index]) for index in members], np.int32)

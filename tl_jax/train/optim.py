@@ -14,6 +14,10 @@ from tl_jax.settings import ConfigError
 # Which optimiser learns the parts that are not the policy's.
 _CRITIC = {"value_head": "value", "critic": "critic"}
 
+# A step moves a second moment by 1 - b2 of its distance to the squared gradient. bfloat16 loses
+# changes below 1/512, with this b2 those of gradients within a fifth of it.
+_MAX_ROUNDED_B2 = 0.99
+
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     """Return the learning rate per step: linear warm-up, then cosine decay or constant.
@@ -54,9 +58,18 @@ def make_optimizer(
     Norm scales and biases are not decayed. With ``value_learning_rate`` the value head has its
     own constant rate and is clipped apart, so that early value errors do not scale down the
     policy's gradient; so has, with ``critic_learning_rate``, a trunk of the critic's own. Moments
-    and updates are float32 whatever the type of the parameters; ``optax.apply_updates`` rounds the
-    sum once.
+    and updates are computed in float32 whatever the type of the parameters;
+    ``optax.apply_updates`` rounds the sum once, and moments of type bfloat16 are rounded after
+    each step.
+
+    Raises:
+      ConfigError: Moments of type bfloat16 with a ``b2`` whose steps would be lost in rounding.
     """
+    if config.moments == "bfloat16" and config.b2 > _MAX_ROUNDED_B2:
+        raise ConfigError(
+            f"optim.b2 {config.b2} changes second moments by less than bfloat16 can hold; take at "
+            f"most {_MAX_ROUNDED_B2}, or optim.moments 'float32'"
+        )
 
     def adamw(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
         return optax.chain(
@@ -73,7 +86,7 @@ def make_optimizer(
 
     policy = adamw(make_schedule(config, total_steps))
     if value_learning_rate is None:
-        return _in_float32(policy)
+        return _in_float32(policy, config.moments)
     parts = optax.partition(
         {
             "policy": policy,
@@ -85,20 +98,30 @@ def make_optimizer(
             for name, tree in params.items()
         },
     )
-    return _in_float32(parts)
+    return _in_float32(parts, config.moments)
 
 
-def _in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Run ``inner`` on float32 copies; moments of b2 = 0.95 do not move in bfloat16."""
+def _in_float32(inner: optax.GradientTransformation, moments: str) -> optax.GradientTransformation:
+    """Run ``inner`` on float32 copies; between steps its moments have the type ``moments``."""
+
+    def init(params: Any) -> Any:
+        return _cast(inner.init(_cast(params, "float32")), moments)
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return inner.update(_float32(grads), state, _float32(params))
+        wide = (_cast(tree, "float32") for tree in (grads, state, params))
+        updates, state = inner.update(*wide)
+        return updates, _cast(state, moments)
 
-    return optax.GradientTransformation(lambda params: inner.init(_float32(params)), update)
+    return optax.GradientTransformation(init, update)
 
 
-def _float32(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+def _cast(tree: Any, dtype: str) -> Any:
+    """Return the tree with its floating-point leaves in ``dtype``; counts stay as they are."""
+
+    def one(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(one, tree)
 
 
 def _decayed(params: Any) -> Any:

@@ -93,6 +93,30 @@ def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
     )
 
 
+def abstract_state(
+    declared: Any,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    kl_coef: float | None = None,
+) -> TrainState:
+    """Return shape, type and sharding of every leaf of the state, which need not exist.
+
+    Args:
+      declared: Nested dict of declarations of the trained parameters.
+      optimizer: From ``optim.make_optimizer``.
+      mesh: The device mesh.
+      kl_coef: As for ``init_state``.
+    """
+    params = sharding.placed(declared, mesh)
+    shapes = jax.eval_shape(lambda p: init_state(p, optimizer, kl_coef=kl_coef), params)
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        shapes,
+        state_shardings(shapes, declared, mesh),
+    )
+
+
 def jit_train_step(step: Any, state_layout: TrainState, batch_layout: Any, frozen: Params) -> Any:
     """Compile ``step`` with pinned layouts and a donated state; ``frozen`` stays where it is."""
     return jax.jit(
@@ -220,7 +244,8 @@ def make_train_step(
         totals = denominators(batch, loss)
 
         def one(trained: Params, micro: Batch) -> Any:
-            return gradient(trained, frozen or {}, micro, totals, state.kl_coef)
+            found, grads = gradient(trained, frozen or {}, micro, totals, state.kl_coef)
+            return found, _laid_out(grads, model)
 
         if accumulation == 1:
             (total, sums), grads = one(state.params, batch)
@@ -264,6 +289,16 @@ def _rollout(batch: Batch) -> Any:
     if batch.rollout is None:
         raise ValueError("the reward term needs a batch with a rollout")
     return batch.rollout
+
+
+def _laid_out(grads: Params, model: ModelConfig) -> Params:
+    """Lay gradients as their parameters lie; the compiler on its own may hold them whole."""
+    declared = critic.abstract_params(model, separate=True)
+    leaves = jax.tree_util.tree_leaves_with_path(declared, is_leaf=lambda x: hasattr(x, "axes"))
+    axes = {path: info.axes for path, info in leaves}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: sharding.constrain(leaf, *axes[path]), grads
+    )
 
 
 def _accumulate(

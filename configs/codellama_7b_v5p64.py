@@ -1,0 +1,30 @@
+"""CodeLlama-7B, supervised and with reward training, on 64 chips of v5p, 8192 tokens a row.
+
+    tl-jax train --config=configs/codellama_7b_v5p64.py --dry_run
+
+TABLE
+"""
+
+import ml_collections
+
+from tl_jax import config as c
+from tl_jax import presets
+from tl_jax.settings import to_dict
+
+
+def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(
+        to_dict(
+            presets.with_irm(
+                presets.on_pod(
+                    "codellama_7b_v5p64",
+                    "codellama/CodeLlama-7b-hf",
+                    c.MeshConfig(topology="v5p:4x4x4"),
+                    rows=128,
+                    remat="minimal",
+                    prompts=16,
+                ),
+                irm,
+            )
+        )
+    )

@@ -1,0 +1,29 @@
+"""Llama-3.1-8B, supervised, on a v6e-256, 8192 tokens a row.
+
+    tl-jax train --config=configs/llama31_8b_v6e256.py --dry_run
+
+TABLE
+"""
+
+import ml_collections
+
+from tl_jax import config as c
+from tl_jax import presets
+from tl_jax.settings import to_dict
+
+
+def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(
+        to_dict(
+            presets.with_irm(
+                presets.on_pod(
+                    "llama31_8b_v6e256",
+                    "meta-llama/Llama-3.1-8B-Instruct",
+                    c.MeshConfig(topology="v6e:16x16"),
+                    rows=512,
+                    ce_chunk=512,
+                ),
+                irm,
+            )
+        )
+    )

@@ -1,0 +1,240 @@
+"""The TPU compiler's word about the real step: memory, collectives, flags. Needs no TPU."""
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+
+from tl_jax.cli import aot, plan, programs, roofline
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import (
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimConfig,
+    PpoConfig,
+    RunConfig,
+    TrainConfig,
+)
+from tl_jax.models import functional, known
+from tl_jax.parallel import hlo, sharding, tpu
+from tl_jax.parallel.mesh import make_mesh
+from tl_jax.settings import from_dict
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FLAGS = ROOT / "launch" / "xla_flags"
+TABLE = json.loads((ROOT / "tools/bench/results/aot.json").read_text(encoding="utf-8"))
+CONFIGS = [
+    path
+    for path in sorted((ROOT / "configs").glob("*.py"))
+    if "topology=" in path.read_text(encoding="utf-8")
+]
+
+needs_compiler = pytest.mark.skipif(
+    not tpu.is_compiler_installed(), reason="needs the package libtpu (pip install 'jax[tpu]')"
+)
+
+MODEL = ModelConfig(
+    vocab_size=1024,
+    embed_dim=256,
+    num_layers=6,
+    num_heads=2,
+    num_kv_heads=2,
+    head_dim=128,
+    mlp_dim=512,
+    dtype="bfloat16",
+    remat="full",
+)
+SMALL = RunConfig(
+    mesh=MeshConfig(topology="v5e:2x2"),
+    data=DataConfig(batch_size=4, max_length=256),
+    train=TrainConfig(ce_chunk=128),
+    optim=OptimConfig(warmup_steps=1),
+    ppo=PpoConfig(
+        steps=4, prompts_per_step=4, max_prompt_length=128, max_new_tokens=128, critic="separate"
+    ),
+)
+ONE_MATRIX = MODEL.embed_dim * MODEL.head_dim * MODEL.num_heads
+
+
+def flags(chip):
+    return tpu.read_flags((FLAGS / f"{chip}.txt").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def pod():
+    return aot.open_pod(SMALL, MODEL, flags("v5e"))
+
+
+@pytest.fixture(scope="module")
+def step(pod, tmp_path_factory):
+    """The figures of the supervised step, and its collectives."""
+    folder = tmp_path_factory.mktemp("hlo")
+    figures = aot.measure("supervised", pod, keep=folder)
+    return figures, hlo.collectives((folder / "supervised.hlo").read_text())
+
+
+@needs_compiler
+def test_the_step_holds_more_than_its_state_and_less_than_a_chip(pod, step):
+    figures, _ = step
+    state, batch, _ = programs.supervised_program(SMALL, MODEL, pod.mesh).arguments
+    own = programs.bytes_per_device((state, batch))
+    assert own < figures["peak_bytes"] < figures["limit_bytes"]
+    assert figures["beside_bytes"] == 0
+
+
+@needs_compiler
+def test_gradients_move_by_reduce_scatter(step):
+    _, found = step
+    scattered = [one for one in found if one.kind == "reduce-scatter" and one.in_loop]
+    assert sum(one.elements for one in scattered) >= 7 * ONE_MATRIX
+    reduced = [one.elements for one in found if one.kind == "all-reduce"]
+    assert max(reduced, default=0) < ONE_MATRIX
+
+
+@needs_compiler
+def test_no_parameter_of_the_layers_is_gathered_outside_their_loop(step):
+    figures, found = step
+    assert [one for one in found if one.kind == "all-gather" and one.in_loop]
+    # The embedding and the output projection are used outside; the stacks of the layers are
+    # larger.
+    table = MODEL.vocab_size * MODEL.embed_dim
+    assert max(o.elements for o in found if o.kind == "all-gather" and not o.in_loop) <= table
+    assert figures["largest_gather_outside_loops_bytes"] <= 4 * table
+
+
+@needs_compiler
+def test_what_does_not_fit_is_refused(pod):
+    wide = dataclasses.replace(MODEL, vocab_size=128 * 1024)
+    config = dataclasses.replace(
+        SMALL,
+        data=dataclasses.replace(SMALL.data, batch_size=4 * 256),
+        train=dataclasses.replace(SMALL.train, ce_chunk=0),
+    )
+    with pytest.raises(aot.DoesNotFit, match="does not fit a device: needs .*G of 15.75G"):
+        aot.measure("supervised", dataclasses.replace(pod, config=config, model=wide))
+
+
+@needs_compiler
+def test_the_update_of_reward_training_has_the_reference_beside_it(pod):
+    figures = aot.measure("update", pod)
+    declared = functional.abstract_params(MODEL)
+    leaves = jax.tree.leaves(declared, is_leaf=lambda x: hasattr(x, "axes"))
+    reference = 4 * sum(np.prod(leaf.shape) for leaf in leaves) / pod.mesh.size
+    assert abs(figures["beside_bytes"] - reference) < 0.01 * reference
+    reduced = figures["collectives"].get("all-reduce", {"wire_bytes": 0})["wire_bytes"]
+    assert reduced < figures["collectives"]["reduce-scatter"]["wire_bytes"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["prefill", "decode"])
+def test_sampling_compiles(pod, name):
+    assert aot.measure(name, pod)["peak_bytes"] > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("chip", "topology"), [("v5e", "2x2"), ("v5p", "2x2x1"), ("v6e", "2x2"), ("tpu7x", "2x2x1")]
+)
+def test_the_compiler_takes_every_flag_that_is_shipped(chip, topology):
+    mesh = make_mesh(MeshConfig(), tpu.devices(f"{chip}:{topology}"))
+    where = NamedSharding(mesh, sharding.spec(("batch", None)))
+    x = jax.ShapeDtypeStruct((128, 128), jnp.float32, sharding=where)
+    lowered = jax.jit(lambda x: jnp.sum(x @ x)).lower(x)
+    assert flags(chip) and lowered.compile(compiler_options=flags(chip))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_tpu_no_such_flag"):
+        lowered.compile(compiler_options={"xla_tpu_no_such_flag": "true"})
+
+
+@needs_compiler
+def test_slices_lie_along_the_data_axis():
+    devices = tpu.devices("v5e:2x2", 2)
+    made = make_mesh(MeshConfig(data=4, fsdp=2), devices)
+    slices = np.vectorize(lambda device: device.slice_index)(made.devices)
+    assert [len(set(row.flat)) for row in slices] == [1, 1, 1, 1]
+    assert set(slices.flat) == {0, 1}
+    with pytest.raises(ValueError, match="data 1 is not divisible by the 2 slices"):
+        make_mesh(MeshConfig(), devices)
+
+
+@needs_compiler
+@pytest.mark.parametrize("chip", tpu.CHIPS)
+def test_a_chip_has_the_memory_that_the_compiler_grants(chip):
+    devices = tpu.devices(f"{chip}:{'2x2' if chip in ('v5e', 'v6e') else '2x2x1'}")
+    assert len(devices) == tpu.parse(f"{chip}:2x2")[1]
+    where = NamedSharding(make_mesh(MeshConfig(), devices), jax.P("fsdp"))
+    shape = (len(devices) * 1024, 1024, 128 * 1024)
+    huge = jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=where)
+    granted = tpu.CHIPS[chip].hbm_bytes / tpu.GIB
+    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"HBM \({granted:.2f}G\)"):
+        jax.jit(lambda x: x + 1).lower(huge).compile()
+
+
+def test_work_is_counted_by_the_formula_that_is_printed():
+    model = known.find("codellama/CodeLlama-7b-hf")
+    config = dataclasses.replace(SMALL, data=DataConfig(batch_size=8, max_length=8192))
+    mesh = make_mesh(MeshConfig())
+    program = programs.supervised_program(config, model, mesh)
+    full = dataclasses.replace(model, remat="full")
+    found = roofline.work("supervised", program, full, dict(mesh.shape), "shared")
+    layers = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    scores = 32 * 2 * 8192 * 4096
+    token = 2 * layers + 2 * 4096 * 32016 + scores
+    assert found.model_flops == 3 * 8 * 8192 * token
+    assert found.executed_flops == 4 * 8 * 8192 * token
+    plain = roofline.work(
+        "supervised", program, dataclasses.replace(model, remat="none"), dict(mesh.shape), "shared"
+    )
+    assert plain.model_flops == found.model_flops
+    assert found.executed_flops - plain.executed_flops == 8 * 8192 * (2 * layers + scores)
+    chip = tpu.CHIPS["v5e"]
+    times = roofline.times(found, 400e9, 3 * 10**9, chip, 8)
+    assert times["ici_s"] == 2.0
+    assert times["roofline_s"] == max(times[f"{part}_s"] for part in ("compute", "hbm", "ici"))
+    assert times["schedule_s"] == times["estimate_s"] == 2.0
+    assert times["mfu_bound"] <= 0.75
+
+
+def read(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return from_dict(RunConfig, module.get_config().to_dict())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_pod_configuration_fits_by_the_committed_table(path):
+    config, row = read(path), TABLE[path.stem]
+    model = plan.planned_model(Workspace(config))
+    assert (row["topology"], row["slices"]) == (config.mesh.topology, config.mesh.slices)
+    assert (row["model"], row["remat"]) == (config.model.path, config.model.remat)
+    found = {one["program"]: one for one in row["programs"]}
+    assert set(found) == set(aot.names(config))
+    assert found["supervised"]["rows"] == config.data.batch_size
+    assert found["supervised"]["length"] == config.data.max_length == 8192
+    assert all(one["peak_bytes"] < one["limit_bytes"] for one in found.values())
+    # What the chunked cross-entropy holds at once.
+    shards = row["mesh"]["data"] * row["mesh"]["fsdp"]
+    rows = config.data.batch_size / config.train.accumulation / shards
+    assert 4 * rows * config.train.ce_chunk * model.vocab_size < tpu.GIB
+    # The docstring shows the compiler's figure.
+    text = path.read_text(encoding="utf-8")
+    assert all(f"{one['peak_bytes'] / tpu.GIB:.2f} GiB" in text for one in found.values())
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_pod_configuration_fits(path):
+    config = read(path)
+    chip, _ = tpu.parse(config.mesh.topology)
+    pod = aot.open_pod(config, plan.planned_model(Workspace(config)), flags(chip))
+    for name in aot.names(config):
+        figures = aot.measure(name, pod)
+        assert figures["peak_bytes"] < figures["limit_bytes"]

@@ -1,0 +1,173 @@
+"""Kernels give what XLA's attention gives, and the devices of the mesh decide which one runs."""
+
+import functools
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl_jax.config import MeshConfig, SplashConfig
+from tl_jax.ops import kernels
+from tl_jax.ops.cudnn import cudnn_attention
+from tl_jax.ops.splash import splash_attention
+from tl_jax.parallel.mesh import make_mesh
+
+B, N, K, T, H = 2, 4, 2, 200, 16  # two blocks of 128, the second partly filled
+BLOCKS = SplashConfig(128, 128)
+
+LENGTHS = ((70, 90, 40), (200, 0, 0))  # of the segments of each row; the third is padding
+SEGMENTS = np.array([np.repeat((1, 2, 0), lengths) for lengths in LENGTHS], np.int32)
+POSITIONS = np.array([np.concatenate([np.arange(n) for n in ns]) for ns in LENGTHS], np.int32)
+
+
+def inputs(kv_heads=K):
+    rng = np.random.default_rng(0)
+    shapes = ((B, N, T, H), (B, kv_heads, T, H), (B, kv_heads, T, H))
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+DIRECTION = np.random.default_rng(1).normal(size=(B, N, T, H)).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "blocks", "window"))
+def value_and_grads(qkv, *, kind, blocks=BLOCKS, window=0):
+    def total(qkv):
+        out = kernels.attend(
+            *qkv,
+            kind=kind,
+            blocks=blocks,
+            same_tokens=True,
+            q_positions_BT=POSITIONS,
+            k_positions_BS=POSITIONS,
+            q_segments_BT=SEGMENTS,
+            k_segments_BS=SEGMENTS,
+            window=window,
+        )
+        return (out * DIRECTION).sum(), out
+
+    (_, out), grads = jax.value_and_grad(total, has_aux=True)(qkv)
+    return out, grads
+
+
+def assert_close(found, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-5), found, expected)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "window"),
+    [
+        (BLOCKS, 50),
+        (SplashConfig(4096, 256, fused_backward=True), 0),
+        (SplashConfig(4096, 4096), 0),
+    ],
+)
+def test_splash_is_the_attention_of_xla_forward_and_backward(blocks, window):
+    expected = value_and_grads(inputs(), kind="chunked", window=window)
+    assert_close(value_and_grads(inputs(), kind="splash", blocks=blocks, window=window), expected)
+
+
+def test_every_device_computes_its_own_rows_and_heads():
+    """One head of keys is held by both devices along tensor, and its gradient is their sum."""
+    splash = functools.partial(value_and_grads, kind="splash", blocks=SplashConfig(256, 256, True))
+    expected = value_and_grads(inputs(1), kind="chunked")
+    with jax.set_mesh(make_mesh(MeshConfig(1, 2, 2), jax.devices()[:4])):
+        assert_close(splash(inputs(1)), expected)
+        program = str(jax.make_jaxpr(splash)(inputs(2)))
+    assert "shard_map" in program and f"[1,{N // 2},256,{H}]" in program
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"), [((4, 1, 1), "2 rows of a batch.*data"), ((1, 1, 8), "4 heads.*tensor")]
+)
+def test_rows_and_heads_that_cannot_be_spread_are_named(sizes, words):
+    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=f"{words}.*of size {max(sizes)}"):
+        jax.eval_shape(functools.partial(value_and_grads, kind="splash"), inputs())
+
+
+def test_the_mask_given_to_cudnn_is_that_of_segments_order_and_window():
+    for window in (0, 50):
+        found = cudnn_attention(*inputs(), SEGMENTS, window=window, implementation="xla")
+        expected, _ = value_and_grads(inputs(), kind="chunked", window=window)
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("fused", "kernels"), [(False, 3), (True, 2)])
+def test_the_kernel_compiles_to_tpu_code_forward_and_backward(fused, kernels):
+    heads = [jax.ShapeDtypeStruct(x.shape[:3] + (128,), jnp.bfloat16) for x in inputs()]
+    segments = jax.ShapeDtypeStruct((B, T), jnp.int32)
+
+    def total(q, k, v, segments):
+        out = splash_attention(
+            *(q, k, v, segments),
+            window=50,
+            blocks=SplashConfig(128, 128, fused),
+            saved_name="attention",
+            interpret=False,
+        )
+        return out.astype(jnp.float32).sum()
+
+    traced = jax.jit(jax.grad(total, (0, 1, 2))).trace(*heads, segments)
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("tpu_custom_call") == kernels
+
+
+@pytest.mark.parametrize(
+    ("platform", "change", "chosen"),
+    [
+        ("tpu", {}, "splash"),
+        ("tpu", {"one_window": False}, "chunked"),
+        ("gpu", {}, "cudnn"),
+        ("gpu", {"dtype": jnp.dtype("float32")}, "chunked"),
+        ("gpu", {"head_dim": 192}, "chunked"),
+        ("gpu", {"length": 513}, "chunked"),
+        ("cpu", {}, "chunked"),
+        ("", {}, "chunked"),
+    ],
+)
+def test_auto_takes_what_fits_the_devices(platform, change, chosen):
+    facts = {"dtype": jnp.dtype("bfloat16"), "head_dim": 64, "length": 512, "one_window": True}
+    assert kernels.choose("auto", platform=platform, **(facts | change)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("splash", {"one_window": False}, "same sliding window"),
+        ("cudnn", {"one_window": False}, "same sliding window"),
+        ("cudnn", {"dtype": jnp.dtype("float32")}, "float32 heads.*model.dtype"),
+    ],
+)
+def test_a_kernel_that_cannot_do_it_is_refused(kind, change, words):
+    facts = {"dtype": jnp.dtype("bfloat16"), "head_dim": 64, "length": 512, "one_window": True}
+    with pytest.raises(ValueError, match=words):
+        kernels.choose(kind, platform="gpu", **(facts | change))
+
+
+def test_a_choice_is_logged_once(caplog):
+    facts = {"dtype": jnp.dtype("float32"), "head_dim": 8, "length": 8, "one_window": True}
+    kernels._log.cache_clear()
+    with caplog.at_level(logging.INFO, kernels.__name__):
+        for _ in range(2):
+            kernels.choose("auto", platform="cpu", **facts)
+            kernels.choose("auto", platform="tpu", **facts)
+    assert [record.message for record in caplog.records] == [
+        "attention 'auto' on cpu: chunked",
+        "attention 'auto' on tpu: splash",
+    ]
+
+
+def test_keys_of_a_cache_are_never_given_to_a_kernel():
+    q, k, v = inputs()
+    where = {
+        "q_positions_BT": POSITIONS[:, :3] + 5,
+        "k_positions_BS": POSITIONS,
+        "q_segments_BT": SEGMENTS[:, :3] > 0,
+        "k_segments_BS": SEGMENTS > 0,
+    }
+    found = kernels.attend(
+        q[:, :, :3], k, v, kind="splash", blocks=BLOCKS, same_tokens=False, **where
+    )
+    assert found.shape == (B, N, 3, H)

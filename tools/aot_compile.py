@@ -1,0 +1,107 @@
+"""Compile the programs of a configuration for a TPU pod, on a machine without one.
+
+    python tools/aot_compile.py --config=configs/codellama_7b_v5e256.py
+
+The compiler is the package libtpu (pip install 'jax[tpu]'). It says how much memory a chip needs
+and refuses what does not fit. Times are bounds from published peaks, not measurements; the formula
+stands below the table. The step of a 7B model compiles in minutes.
+
+    --topology=v5e:16x16 --num_slices=2   instead of the configuration's mesh.topology and slices
+    --programs=NAME,...                   some of supervised, update, score, prefill, decode
+    --flags=FILE                          instead of launch/xla_flags/CHIP.txt; empty: none
+    --search                              find the largest batch that fits, too
+    --json=FILE                           put the figures into FILE, beside those of others
+    --hlo=DIRECTORY                       keep the text of the compiled programs
+    --config.section.field=value          as for tl-jax
+
+The table of README is tools/bench/results/aot.json, made by tools/aot_table.sh.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from absl import app, flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from tl_jax.cli import aot, plan, roofline
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import RunConfig
+from tl_jax.parallel import tpu
+from tl_jax.settings import ConfigError, from_dict
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
+_TOPOLOGY = flags.DEFINE_string("topology", None, "Such as v5e:16x16.")
+_SLICES = flags.DEFINE_integer("num_slices", None, "Slices of that topology.")
+_PROGRAMS = flags.DEFINE_list("programs", None, "Some of the programs only.")
+_FLAGS = flags.DEFINE_string("flags", None, "File of compiler flags.")
+_SEARCH = flags.DEFINE_bool("search", False, "Find the largest batch.")
+_JSON = flags.DEFINE_string("json", None, "File for the figures.")
+_HLO = flags.DEFINE_string("hlo", None, "Directory for compiled programs.")
+
+
+def read_config() -> RunConfig:
+    """Return the configuration with the pod that the flags name."""
+    values = _CONFIG.value.to_dict()
+    for field, flag in (("topology", _TOPOLOGY), ("slices", _SLICES)):
+        if flag.value is not None:
+            values["mesh"][field] = flag.value
+    return from_dict(RunConfig, values)
+
+
+def read_options(config: RunConfig) -> dict[str, str]:
+    """Return the compiler flags of the pod's chip."""
+    chip, _ = tpu.parse(config.mesh.topology)
+    name = _FLAGS.value
+    path = ROOT / "launch" / "xla_flags" / f"{chip}.txt" if name is None else Path(name)
+    return tpu.read_flags(path.read_text()) if name != "" else {}
+
+
+def write(path: Path, name: str, figures: dict[str, Any]) -> None:
+    """Put the figures of one configuration into a file that may hold others'."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    found[name] = figures
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1 or _CONFIG.value is None:
+        sys.exit(__doc__)
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    try:
+        config = read_config()
+        pod = aot.open_pod(config, plan.planned_model(Workspace(config)), read_options(config))
+        figures = {**aot.describe(pod), "programs": []}
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+        for program in _PROGRAMS.value or aot.names(config):
+            keep = Path(_HLO.value) / name if _HLO.value else None
+            figures["programs"].append(aot.measure(program, pod, keep=keep))
+            if _JSON.value:
+                write(Path(_JSON.value), name, figures)
+        if _SEARCH.value:
+            figures["largest_batch"] = aot.largest_batch(pod)
+            if _JSON.value:
+                write(Path(_JSON.value), name, figures)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    title = f"{name} on {config.mesh.slices} x {config.mesh.topology}"
+    console.print(aot.table(title, figures["programs"]))
+    if _SEARCH.value:
+        console.print(f"largest batch that fits: {figures['largest_batch']} rows")
+    console.print(roofline.FORMULA, markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    app.run(main)
