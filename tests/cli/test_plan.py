@@ -111,6 +111,35 @@ def test_with_adapters_only_they_have_moments_and_gradients(workspace, monkeypat
     assert found["state per device"] == f"{2 * COUNT + 16 * adapters:.2f} GiB"
 
 
+@pytest.mark.parametrize(
+    ("critic", "rank", "trunk"), [("shared", 0, 0), ("separate", 0, COUNT), ("separate", 2, 64)]
+)
+def test_reward_training_holds_a_reference_and_the_critic_too(
+    workspace, monkeypatch, critic, rank, trunk
+):
+    monkeypatch.setattr(plan, "GIB", 1)
+    ppo = PpoConfig(critic=critic, prompts_per_step=6, minibatches=3, samples_per_prompt=2)
+    adapters = LoraConfig(rank=rank, targets="attn/q")
+    both = changed(workspace, ppo=ppo, lora=adapters)
+    found = plan.memory(both, plan.planned_model(both))
+    head, trained, frozen = 16 + 1, 64 if rank else COUNT, COUNT if rank else 0
+    supervised = 16 * trained + 4 * frozen
+    assert found["state per device"] == f"{supervised:.2f} GiB"
+    # Two trunks and the reference share what is frozen.
+    assert (
+        found["state per device, reward"]
+        == f"{supervised + 16 * (trunk + head) + 4 * trained:.2f} GiB"
+    )
+    kept = float(found["activations per device"].split()[0]) / (2 * 64)
+    tokens = 4 * (ppo.max_prompt_length + ppo.max_new_tokens) * (2 if trunk else 1)
+    assert found["activations per device, reward"] == f"{kept * tokens:.2f} GiB"
+    joint = changed(both, ppo=dataclasses.replace(ppo, ce_coef=0.5))
+    joined = plan.memory(joint, plan.planned_model(joint))["activations per device, reward"]
+    assert joined == f"{kept * tokens * 6 / 4:.2f} GiB"
+    alone = plan.memory(workspace, plan.planned_model(workspace))
+    assert not [name for name in alone if "reward" in name]
+
+
 def test_what_cannot_run_is_said_by_the_plan(workspace, model_dir, console):
     long = changed(workspace, model=ModelSourceConfig(path=str(model_dir)))
     long = changed(long, data=DataConfig(max_length=4096))

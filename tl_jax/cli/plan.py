@@ -18,7 +18,7 @@ from tl_jax.cli.workspace import PHASES, Workspace
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import gguf, hub
 from tl_jax.data.prepared_files import FINGERPRINT
-from tl_jax.models import functional, known, lora, registry, remat
+from tl_jax.models import critic, functional, known, lora, registry, remat
 from tl_jax.ops import kernels
 from tl_jax.parallel import tpu
 from tl_jax.parallel.mesh import AXES, resolve_sizes
@@ -146,47 +146,80 @@ def planned_model(workspace: Workspace) -> ModelConfig:
 
 
 def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
-    """Return the parameter counts and an estimate of the state's memory per device.
+    """Return the parameter counts and an estimate of each phase's memory per device.
 
     Counted: the parameters, of the trained ones both Adam moments and the gradient in float32,
     and the activations kept per layer (the residual stream, and what the policy of
-    rematerialisation keeps beside it). Scratch space of the compiler is not.
+    rematerialisation keeps beside it). Reward training adds the value head, the critic's trunk if
+    it has one of its own, and what the reference model holds for itself; its rows are counted at
+    their longest. Scratch space of the compiler and the cache of the sampler are not.
     """
-    config = workspace.config
-    parts = lora.split(functional.abstract_params(model), model.lora)
-    trained, frozen = (
-        [(math.prod(x.shape), _bytes(x)) for x in jax.tree.leaves(part, is_leaf=_declared)]
-        for part in parts
-    )
-    count = sum(size for size, _ in trained)
+    config, ppo = workspace.config, workspace.config.ppo
+    trained, frozen = lora.split(functional.abstract_params(model), model.lora)
     # Scales of 4-bit matrices take memory, but are no parameters.
     full = dataclasses.replace(model, lora=dataclasses.replace(model.lora, frozen="full"))
-    every = jax.tree.leaves(functional.abstract_params(full), is_leaf=_declared)
     shape = planned_mesh(workspace)
-    moment = 2 if config.optim.moments == "bfloat16" else 4
-    state_bytes = sum(size * (width + 4 + 2 * moment) for size, width in trained)
-    state_bytes += sum(size * width for size, width in frozen)
-    rows = config.data.batch_size / config.train.accumulation
-    tokens = rows * config.data.max_length / (shape["data"] * shape["fsdp"])
+
+    def per_device(state_bytes: float, tokens: float) -> tuple[str, str]:
+        activations = tokens / (shape["data"] * shape["fsdp"]) * _kept_bytes(model)
+        state = state_bytes / (shape["fsdp"] * shape["tensor"])
+        return f"{state / GIB:.2f} GiB", f"{activations / GIB:.2f} GiB"
+
+    rows, length = config.data.batch_size, config.data.max_length
+    state, activations = per_device(
+        _state_bytes(trained, config.optim.moments) + _held_bytes(frozen),
+        rows * length / config.train.accumulation,
+    )
+    found = {
+        "parameters": f"{_count(functional.abstract_params(full)):,}",
+        "trained parameters": f"{_count(trained):,}",
+        "state per device": state,
+        "activations per device": activations,
+    }
+    if ppo.steps:
+        separate = ppo.critic == "separate"
+        declared = critic.abstract_params(model, separate=separate)
+        learning = lora.split(declared, model.lora)[0]
+        # The frozen parameters of both trunks and of the reference are the same arrays.
+        held = _held_bytes(trained) + _held_bytes(frozen)
+        update = ppo.prompts_per_step * ppo.samples_per_prompt / ppo.minibatches
+        longest = ppo.max_prompt_length + ppo.max_new_tokens
+        tokens = (update + rows) * max(longest, length) if ppo.ce_coef else update * longest
+        trunks = 2 if separate and ppo.value_coef else 1
+        state, activations = per_device(
+            _state_bytes(learning, config.ppo_optim.moments) + held, trunks * tokens
+        )
+        found["state per device, reward"] = state
+        found["activations per device, reward"] = activations
+    return found
+
+
+def _count(declared: Any) -> int:
+    return sum(math.prod(info.shape) for info in _leaves(declared))
+
+
+def _held_bytes(declared: Any) -> float:
+    # Devices keep two 4-bit codes in a byte; numpy, whose sizes these are, does not.
+    return sum(
+        math.prod(info.shape) * (0.5 if info.dtype == jnp.uint4 else info.dtype.itemsize)
+        for info in _leaves(declared)
+    )
+
+
+def _state_bytes(declared: Any, moments: str) -> float:
+    gradient, moment = 4, 2 if moments == "bfloat16" else 4
+    return _held_bytes(declared) + (gradient + 2 * moment) * _count(declared)
+
+
+def _kept_bytes(model: ModelConfig) -> int:
+    """Return the bytes that a token leaves for the backward pass."""
     heads, kv_heads = (n * model.head_dim for n in (model.num_heads, model.num_kv_heads))
     widths = {"attn/q": heads, "attn/k": kv_heads, "attn/v": kv_heads, kernels.SAVED: heads}
     widths |= {"mlp/gate": model.mlp_dim, "mlp/up": model.mlp_dim}
     names = remat.KEPT.get(model.remat, remat.KEPT["minimal"])
     kept = model.embed_dim + sum(widths.get(name, model.embed_dim) for name in names)
-    size = 2 if model.dtype == "bfloat16" else 4
-    activations = tokens * kept * model.num_layers * size
-    return {
-        "parameters": f"{sum(math.prod(x.shape) for x in every):,}",
-        "trained parameters": f"{count:,}",
-        "state per device": f"{state_bytes / (shape['fsdp'] * shape['tensor']) / GIB:.2f} GiB",
-        "activations per device": f"{activations / GIB:.2f} GiB",
-    }
+    return kept * model.num_layers * (2 if model.dtype == "bfloat16" else 4)
 
 
-def _bytes(info: Any) -> float:
-    # Devices keep two 4-bit codes in a byte; numpy, whose sizes these are, does not.
-    return 0.5 if info.dtype == jnp.uint4 else info.dtype.itemsize
-
-
-def _declared(node: Any) -> bool:
-    return hasattr(node, "axes")
+def _leaves(declared: Any) -> list[Any]:
+    return jax.tree.leaves(declared, is_leaf=lambda node: hasattr(node, "axes"))
