@@ -17,22 +17,22 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                 c.RunConfig(
                     run_dir="runs/weak_sft",
                     data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
+                    model=c.ModelSourceConfig(remat="none"),
                     mae=c.MaeConfig(action="mask"),
                     train=c.TrainConfig(steps=87, ce_chunk=256, eval_every=87),
                     optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
                     ppo=c.PpoConfig(
-                        steps=40,
+                        steps=30,
                         prompts_per_step=16,
-                        samples_per_prompt=8,
-                        max_prompt_length=512,
-                        max_new_tokens=64,
+                        samples_per_prompt=4,
+                        minibatches=4,
+                        max_prompt_length=448,
+                        max_new_tokens=48,
                         kl_coef=0.02,
                         advantage="rloo",
                         value_coef=0.0,
                     ),
-                    ppo_optim=c.OptimConfig(
-                        learning_rate=1e-4, warmup_steps=2, schedule="constant", weight_decay=0.0
-                    ),
+                    ppo_optim=c.OptimConfig(learning_rate=2e-4, warmup_steps=4, weight_decay=0.0),
                     evaluate=c.EvaluateConfig(
                         batch_size=64, max_new_tokens=96, synthetic_trajectories=64
                     ),

@@ -37,7 +37,7 @@ def runs(tmp_path, monkeypatch):
 def test_gains_are_printed_and_written(runs, console, tmp_path):
     report.main(None, console, "gain", runs=runs)
     shown = " ".join(console.file.getvalue().split())
-    assert "25.0 -> 62.5: +37.5 (-121.3 to +196.3)" in shown and "toy: service calls" in shown
+    assert "CF │ 25.0 │ 62.5 │ +37.5 │ -121.3 to +196.3" in shown and "toy: service calls" in shown
     content = json.loads((tmp_path / "gain.json").read_text())
     assert content["differ"] == {"seed": [4, 6]}
     assert content["same"] == {"ppo.n": 1, "versions.backend": "cpu<b>"}

@@ -192,16 +192,19 @@ def _replies(run_dir: Path, phase: str) -> list[Reply]:
 
 def _show_gain(runs: Sequence[str], console: Console) -> None:
     content = compare(runs)
-    table = Table(title="gain by reward training in points, with 95 % intervals")
-    for title in ("set", "calls", *(metric.upper() for metric in METRICS)):
-        table.add_column(title, justify="left" if title == "set" else "right")
+    table = Table(title="percent right before and after reward training")
+    table.add_column("set")
+    for title in ("calls", "", "before", "after", "gain", "95 % interval"):
+        table.add_column(title, justify="right")
     for name, entry in labelled_sets(content["mean"]).items():
-        table.add_row(name, str(entry["items"]), *(_gain(entry[metric]) for metric in METRICS))
+        for metric in METRICS:
+            first = (name, str(entry["items"])) if metric == METRICS[0] else ("", "")
+            table.add_row(*first, metric.upper(), *_gain(entry[metric]))
     console.print(table)
     paths = write_gains(content, Path(GAIN))
     console.print(f"report: {', '.join(map(str, paths))}", markup=False)
 
 
-def _gain(entry: Mapping[str, float]) -> str:
+def _gain(entry: Mapping[str, float]) -> tuple[str, ...]:
     interval = f"{entry['low']:+.1f} to {entry['high']:+.1f}"
-    return f"{entry['before']:.1f} -> {entry['after']:.1f}: {entry['gain']:+.1f} ({interval})"
+    return f"{entry['before']:.1f}", f"{entry['after']:.1f}", f"{entry['gain']:+.1f}", interval
