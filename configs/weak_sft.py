@@ -22,17 +22,17 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     train=c.TrainConfig(steps=87, ce_chunk=256, eval_every=87),
                     optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
                     ppo=c.PpoConfig(
-                        steps=30,
+                        steps=60,
                         prompts_per_step=16,
                         samples_per_prompt=4,
-                        minibatches=4,
-                        max_prompt_length=448,
+                        minibatches=2,
+                        max_prompt_length=384,
                         max_new_tokens=48,
-                        kl_coef=0.02,
+                        kl_coef=0.05,
                         advantage="rloo",
                         value_coef=0.0,
                     ),
-                    ppo_optim=c.OptimConfig(learning_rate=2e-4, warmup_steps=4, weight_decay=0.0),
+                    ppo_optim=c.OptimConfig(learning_rate=2e-4, warmup_steps=2, weight_decay=0.0),
                     evaluate=c.EvaluateConfig(
                         batch_size=64, max_new_tokens=96, synthetic_trajectories=64
                     ),
