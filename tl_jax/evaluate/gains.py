@@ -69,13 +69,15 @@ def _compared(pairs: Sequence[tuple[Reply, Reply]]) -> dict[str, Any]:
 def mean_gains(runs: Sequence[Gains]) -> Gains:
     """Return the means over runs of what ``paired_gains`` found in each.
 
-    Every run counts the same. The interval of the mean gain is the 95 % t interval over the runs;
-    it is NaN for one run. A run's gain varies with its tasks, too, so that the interval covers
-    both where the runs have tasks of their own.
+    Every run counts the same. The interval of the mean gain is the 95 % t interval over the runs.
+    A run's gain varies with its tasks, too, so that the interval covers both where the runs have
+    tasks of their own. One run is its own mean and keeps its interval over tasks.
 
     Args:
       runs: At least one; what not all of them hold is left out.
     """
+    if len(runs) == 1:
+        return runs[0]
     found: Gains = {}
     for name in runs[0]:
         parts = [run[name] for run in runs if name in run]
@@ -95,9 +97,7 @@ def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def t_reach(values: Sequence[float]) -> float:
-    """Return half the width of the 95 % t interval of a mean; NaN for fewer than two values."""
+    """Return half the width of the 95 % t interval of a mean of two or more values."""
     count = len(values)
-    if count < 2:
-        return math.nan
     quantile = float(special.stdtrit(count - 1, 0.975))
     return quantile * float(np.std(values, ddof=1)) / math.sqrt(count)

@@ -72,12 +72,13 @@ def draw_gains(axes: Axes, runs: Mapping[str, Gains], mean: Gains) -> None:
     places = np.array([i + 0.6 * (i // len(METRICS)) for i in range(len(groups))])
     found = [means[name][metric] for name, metric in groups]
     gains = np.array([entry["gain"] for entry in found])
-    reach = np.nan_to_num(np.array([entry["high"] for entry in found]) - gains)
+    ends = np.array([[entry["low"], entry["high"]] for entry in found])
     axes.bar(
         places,
         gains,
         0.72,
-        yerr=reach if reach.any() else None,
+        # A percentile interval can leave its mean out.
+        yerr=np.maximum([gains - ends[:, 0], ends[:, 1] - gains], 0),
         color=figures.BLUE,
         label="mean and its 95 % interval",
         error_kw={"ecolor": figures.INK, "elinewidth": 0.9, "capsize": 3},
