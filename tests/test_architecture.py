@@ -112,10 +112,12 @@ CHAINS = {
         ("choice", "decoding", "sampler", "advantages", "rollout"),
         ("python_names", "json_names", "constraints", "rollout"),
     ],
-    "evaluate": [("scores", "rotbench", "runner")],
+    "evaluate": [("scores", "rotbench", "runner"), ("scores", "gains")],
     "report": [
         ("read", "figures", "run"),
         ("html", "run"),
+        ("figures", "gains"),
+        ("html", "gains"),
         ("mae", "run"),
         ("html", "sample"),
         ("mae", "model_card"),

@@ -35,7 +35,7 @@ _FLAGS = {
     "evaluate": ("phase",),
     "generate": ("tools", "prompt"),
     "convert": ("source", "target", "dtype", "orbax", "adapter", "force"),
-    "report": ("topic", "data"),
+    "report": ("topic", "data", "runs"),
 }
 # Settings that may change between two commands on one run directory.
 _FREE = ("evaluate.", "checkpoint.", "train.log_every", "train.eval_", "data.prefetch", "mesh.")
@@ -54,8 +54,11 @@ _TARGET = flags.DEFINE_string("target", "", "convert: directory to write.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "convert: tensor type.")
 _ORBAX = flags.DEFINE_bool("orbax", False, "convert: write an Orbax checkpoint.")
 _ADAPTER = flags.DEFINE_bool("adapter", False, "convert: write only the adapters, for PEFT.")
-_TOPIC = flags.DEFINE_enum("topic", "", ["", "mae"], "report: `report mae` is short for mae.")
+_TOPIC = flags.DEFINE_enum(
+    "topic", "", ["", "mae", "gain"], "report: `report mae` is short for --topic=mae."
+)
 _DATA = flags.DEFINE_string("data", "", "report: with mae, the FILE[:FORMAT] to judge.")
+_RUNS = flags.DEFINE_list("runs", [], "report: with gain, the directories of runs, by commas.")
 _FORCE = flags.DEFINE_bool("force", False, "convert: replace the target if it exists.")
 
 
@@ -119,7 +122,7 @@ def main(stage: str, console: Console) -> None:
         options = _options(stage, module)
         if not _DRY_RUN.value:
             module.main(workspace, console, **options)
-        elif stage == "convert" or options.get("data"):
+        elif stage == "convert" or options.get("data") or options.get("runs"):
             module.show_plan(workspace, console, **options)
         else:
             importlib.import_module("tl_jax.cli.plan").show(workspace, stage, console)
@@ -149,6 +152,8 @@ def open_workspace(stage: str, console: Console) -> Any:
         one is to be read.
     """
     judges_a_file = stage == "report" and bool(_DATA.value)
+    if stage == "report" and _TOPIC.value == "gain":
+        return None
     if _CONFIG.value is None:
         if stage == "convert" or judges_a_file:
             return None
@@ -258,7 +263,9 @@ def _options(stage: str, module: Any) -> dict[str, Any]:
     if stage == "report":
         if _DATA.value and _TOPIC.value != "mae":
             raise ConfigError("--data is for `tl-jax report mae`")
-        return {"topic": _TOPIC.value, "data": _DATA.value}
+        if bool(_RUNS.value) != (_TOPIC.value == "gain"):
+            raise ConfigError("--runs=DIR,DIR,... is for `tl-jax report gain`, which needs it")
+        return {"topic": _TOPIC.value, "data": _DATA.value, "runs": _RUNS.value}
     if stage == "convert":
         return {
             "request": module.Request(

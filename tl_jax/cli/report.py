@@ -1,4 +1,4 @@
-"""report: one self-contained page about the run, or `report mae`: which errors the data hold.
+"""report: one self-contained page about the run; `report mae`: errors of the data; `report gain`.
 
 `report` writes <run_dir>/report.html (no network needed to read it) and report.png from what is in
 the run directory: scores, curves, error categories, what MAE kept and dropped, the worst sampled
@@ -6,11 +6,16 @@ calls, throughput, configuration and versions.
 `report mae` prints the calls of the prepared data by kind of error and draws them into
 <run_dir>/mae.png. With --data=FILE it judges that file by the settings in config.mae (or their
 defaults: --config is not needed), prepares nothing, and draws into mae.png in the current folder.
+`report gain --runs=DIR,DIR,DIR` compares, task by task, the supervised model of each run with the
+same after reward training, and gives the gains of every run and their mean, with intervals, in
+gain.html, gain.png and gain.json in the current folder. It needs no --config.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,37 +30,61 @@ from tl_jax.data.mae import LabelCounts, label_turns
 from tl_jax.data.mae_rules import policy_of
 from tl_jax.data.prepared_files import REPORT
 from tl_jax.data.sources import open_sources, parse_source
+from tl_jax.evaluate.gains import Reply, mean_gains, paired_gains
+from tl_jax.evaluate.scores import METRICS
 from tl_jax.parallel import processes
 from tl_jax.report import mae
-from tl_jax.report.read import read_json
+from tl_jax.report.gains import write_gains
+from tl_jax.report.read import labelled_sets, read_json
 from tl_jax.report.run import write_report
 from tl_jax.settings import ConfigError
+from tl_jax.train.metrics import flatten
 
 CHART = "mae.png"
+GAIN = "gain"
+"""Name of the files of ``report gain``, without an ending."""
+
 _RULES_SHOWN = 12
 
 
-def main(workspace: Workspace | None, console: Console, topic: str = "", data: str = "") -> None:
+def main(
+    workspace: Workspace | None,
+    console: Console,
+    topic: str = "",
+    data: str = "",
+    runs: Sequence[str] = (),
+) -> None:
     """Write the report and print its path.
 
     Args:
-      workspace: The run; may be None where ``data`` is given.
+      workspace: The run; may be None where ``data`` or ``runs`` are given.
       console: Where to print.
-      topic: ``"mae"`` for the table of errors, else empty.
+      topic: ``"mae"`` for the table of errors, ``"gain"`` for the gains of ``runs``, else empty.
       data: A trajectory file to judge, as ``FILE`` or ``FILE:FORMAT``.
+      runs: Run directories.
     """
     if processes.is_first():
         if topic == "mae":
             _show_mae(workspace, console, data)
+        elif topic == "gain":
+            _show_gain(runs, console)
         elif workspace is not None:
             console.print(f"report: {write_report(workspace.run_dir)}", markup=False)
     processes.wait_for_all("report")
 
 
 def show_plan(
-    workspace: Workspace | None, console: Console, topic: str = "", data: str = ""
+    workspace: Workspace | None,
+    console: Console,
+    topic: str = "",
+    data: str = "",
+    runs: Sequence[str] = (),
 ) -> None:
-    """Print what would be judged, by which rules, and where the chart would go; see ``main``."""
+    """Print what would be judged or compared and where the result would go; see ``main``."""
+    if runs:
+        text = f"plan of tl-jax report {topic}\nruns: {', '.join(runs)}\nfiles: {GAIN}.*"
+        console.print(text, markup=False)
+        return
     config = workspace.config if workspace is not None else RunConfig()
     rows, known = _rows(data, config), parse_source(data)[0]
     if isinstance(rows, Source):
@@ -120,3 +149,62 @@ def _show_mae(workspace: Workspace | None, console: Console, data: str) -> None:
         f"hold one; {report['bad_rows']:,} rows could not be read\nchart: {chart}",
         markup=False,
     )
+
+
+def compare(runs: Sequence[str]) -> dict[str, Any]:
+    """Return what reward training added in each run and in the mean; see ``write_gains``.
+
+    Raises:
+      ConfigError: A run is named twice, lacks the replies of a model, or its models were scored on
+        other tasks.
+    """
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise ConfigError("--runs names a run twice")
+    found, facts = {}, []
+    for run in runs:
+        before, after = (_replies(Path(run), phase) for phase in ("supervised", "reward"))
+        try:
+            found[run] = paired_gains(before, after)
+        except ValueError as error:
+            raise ConfigError(f"{run}: {error}; run `tl-jax evaluate` for both") from error
+        known = {name: read_json(Path(run) / f"{name}.json") for name in ("config", "versions")}
+        facts.append(flatten({**known["config"], "versions": known["versions"]}))
+    names = [name for name in dict.fromkeys(n for f in facts for n in f) if name != "run_dir"]
+    values = {name: [fact.get(name) for fact in facts] for name in names}
+    same = {name: found[0] for name, found in values.items() if found.count(found[0]) == len(found)}
+    return {
+        "runs": found,
+        "mean": mean_gains(list(found.values())),
+        "differ": {name: found for name, found in values.items() if name not in same},
+        "same": same,
+    }
+
+
+def _replies(run_dir: Path, phase: str) -> list[Reply]:
+    path = run_dir / "results" / f"replies_{phase}.jsonl"
+    if not path.is_file():
+        raise ConfigError(
+            f"--runs: no file {path}; `tl-jax evaluate --phase={phase}` with that run's --config "
+            "writes it"
+        )
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _show_gain(runs: Sequence[str], console: Console) -> None:
+    content = compare(runs)
+    table = Table(title="percent right before and after reward training")
+    table.add_column("set")
+    for title in ("calls", "", "before", "after", "gain", "95 % interval"):
+        table.add_column(title, justify="right")
+    for name, entry in labelled_sets(content["mean"]).items():
+        for metric in METRICS:
+            first = (name, str(entry["items"])) if metric == METRICS[0] else ("", "")
+            table.add_row(*first, metric.upper(), *_gain(entry[metric]))
+    console.print(table)
+    paths = write_gains(content, Path(GAIN))
+    console.print(f"report: {', '.join(map(str, paths))}", markup=False)
+
+
+def _gain(entry: Mapping[str, float]) -> tuple[str, ...]:
+    interval = f"{entry['low']:+.1f} to {entry['high']:+.1f}"
+    return f"{entry['before']:.1f}", f"{entry['after']:.1f}", f"{entry['gain']:+.1f}", interval

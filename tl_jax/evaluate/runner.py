@@ -98,9 +98,11 @@ def evaluate(
         text = reply_text(generation, tokenizer)
         call = read_reply(text, call_style) if generation.finished else None
         answers.append((call, prompt))
+        group = {} if task_set.group is None else {"group": task_set.group(prompt)}
         records.append(
             {
                 "set": task_set.name,
+                **group,
                 "prompt_id": prompt.id,
                 "reply": text,
                 "gold": [render_call(gold, call_style) for gold in prompt.golds],

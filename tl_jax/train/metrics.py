@@ -227,9 +227,9 @@ def changed_settings(run_dir: str | os.PathLike[str], config: Mapping[str, Any])
     path = Path(run_dir) / "config.json"
     if not path.exists():
         return []
-    old = _flatten(json.loads(path.read_text(encoding="utf-8")))
+    old = flatten(json.loads(path.read_text(encoding="utf-8")))
     # Compared as JSON: a tuple comes back as a list.
-    new = _flatten(json.loads(json.dumps(config)))
+    new = flatten(json.loads(json.dumps(config)))
     missing = object()
     return [
         name
@@ -318,12 +318,13 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by dotted name."""
     if not isinstance(tree, Mapping):
         return {prefix: tree}
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 

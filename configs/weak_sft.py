@@ -1,0 +1,43 @@
+"""Reward training alone, from a supervised model that had a third of the quick start's steps.
+
+tl-jax run --config=configs/weak_sft.py --config.seed=1 --config.run_dir=runs/weak_sft_1
+"""
+
+import ml_collections
+
+from tl_jax import config as c
+from tl_jax import presets
+from tl_jax.settings import to_dict
+
+
+def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(
+        to_dict(
+            presets.with_irm(
+                c.RunConfig(
+                    run_dir="runs/weak_sft",
+                    data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
+                    model=c.ModelSourceConfig(remat="none"),
+                    mae=c.MaeConfig(action="mask"),
+                    train=c.TrainConfig(steps=87, ce_chunk=256, eval_every=87),
+                    optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
+                    ppo=c.PpoConfig(
+                        steps=60,
+                        prompts_per_step=16,
+                        samples_per_prompt=4,
+                        minibatches=2,
+                        max_prompt_length=384,
+                        max_new_tokens=48,
+                        kl_coef=0.05,
+                        advantage="rloo",
+                        value_coef=0.0,
+                    ),
+                    ppo_optim=c.OptimConfig(learning_rate=2e-4, warmup_steps=2, weight_decay=0.0),
+                    evaluate=c.EvaluateConfig(
+                        batch_size=64, max_new_tokens=96, synthetic_trajectories=64
+                    ),
+                ),
+                irm,
+            )
+        )
+    )

@@ -1,0 +1,78 @@
+"""``report gain`` compares the two models of every run on the run's own tasks."""
+
+import json
+import types
+
+import pytest
+
+from tl_jax.cli import main as main_lib
+from tl_jax.cli import report
+from tl_jax.settings import ConfigError
+
+
+def make_run(path, right, seed):
+    """A run whose supervised model is right in 2 of 8 tasks, half of them service calls."""
+    (path / "results").mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps({"seed": seed, "run_dir": "x", "ppo": {"n": 1}}))
+    (path / "versions.json").write_text(json.dumps({"backend": "cpu<b>"}))
+    for phase, count in (("supervised", 2), ("reward", right)):
+        rows = []
+        for number in range(8):
+            row = {
+                "set": "toy",
+                "group": ("service", "finish")[number % 2],
+                "prompt_id": f"{number}",
+            }
+            rows.append(json.dumps(row | dict.fromkeys(("ts", "pi", "cf"), number < count)))
+        (path / "results" / f"replies_{phase}.jsonl").write_text("\n".join(rows) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return [make_run(tmp_path / f"run{n}", n, seed=n) for n in (4, 6)]
+
+
+def test_gains_are_printed_and_written(runs, console, tmp_path):
+    report.main(None, console, "gain", runs=runs)
+    shown = " ".join(console.file.getvalue().split())
+    assert "CF │ 25.0 │ 62.5 │ +37.5 │ -121.3 to +196.3" in shown and "toy: service calls" in shown
+    content = json.loads((tmp_path / "gain.json").read_text())
+    assert content["differ"] == {"seed": [4, 6]}
+    assert content["same"] == {"ppo.n": 1, "versions.backend": "cpu<b>"}
+    assert [content["runs"][run]["toy"]["cf"]["gain"] for run in runs] == [25, 50]
+    page = (tmp_path / "gain.html").read_text()
+    assert "seed 4, 6" in page and "<b>+37.5</b>" in page and "cpu&lt;b&gt;" in page
+    assert 'src="data:image/svg' in page and "<script" not in page
+    assert (tmp_path / "gain.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
+    with pytest.raises(ConfigError, match="names a run twice"):
+        report.compare([runs[0], f"{runs[0]}/../run4"])
+    later = tmp_path / "run6" / "results" / "replies_reward.jsonl"
+    later.write_text("".join(later.read_text().splitlines(True)[:-1]))
+    with pytest.raises(ConfigError, match="run6: the two models were not scored on the same"):
+        report.compare(runs)
+    later.unlink()
+    with pytest.raises(ConfigError, match="evaluate --phase=reward"):
+        report.compare(runs)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_command_needs_no_configuration(runs, console, tmp_path, monkeypatch, dry_run):
+    for name, value in (("DRY_RUN", dry_run), ("RUNS", runs), ("TOPIC", "gain"), ("CONFIG", None)):
+        monkeypatch.setattr(main_lib, f"_{name}", types.SimpleNamespace(value=value))
+    monkeypatch.setattr(main_lib, "_DATA", types.SimpleNamespace(value=""))
+    main_lib.main("report", console)
+    assert runs[1] in console.file.getvalue() or not dry_run
+    assert (tmp_path / "gain.json").exists() == (not dry_run)
+
+
+@pytest.mark.parametrize(("topic", "given"), [("gain", []), ("mae", ["x"]), ("", ["x"])])
+def test_runs_are_for_gain_and_gain_needs_them(monkeypatch, topic, given):
+    for name, value in (("RUNS", given), ("TOPIC", topic), ("DATA", "")):
+        monkeypatch.setattr(main_lib, f"_{name}", types.SimpleNamespace(value=value))
+    with pytest.raises(ConfigError, match="--runs=DIR"):
+        main_lib._options("report", report)

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# What reward training adds to a weak supervised model: three seeds, then gain.{html,png,json}.
+# OUT is the folder of the runs (default runs/weak_sft), SEEDS the seeds; TL_JAX the command.
+# Arguments go to tl-jax, such as --config.ppo.steps=40. What is done already is not done again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+out=${OUT:-runs/weak_sft}
+tl_jax=${TL_JAX:-.venv/bin/tl-jax}
+runs=()
+for seed in ${SEEDS:-0 1 2}; do
+    run=$out/seed$seed
+    options=(--config=configs/weak_sft.py --config.seed="$seed" --config.run_dir="$run" "$@")
+    # The command may be several words.
+    $tl_jax prepare "${options[@]}"
+    $tl_jax train "${options[@]}"
+    for phase in supervised reward; do
+        [ -e "$run/results/evaluate_$phase.json" ] || $tl_jax evaluate --phase=$phase "${options[@]}"
+    done
+    $tl_jax report "${options[@]}"
+    runs+=("$run")
+done
+$tl_jax report gain --runs="$(IFS=,; echo "${runs[*]}")"
