@@ -125,7 +125,9 @@ class DataConfig:
     ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``. ``format`` is a name
     in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
     the file of the tools, for formats that keep them outside their rows (empty: look beside).
-    ``max_trajectories`` and ``max_prompts`` of 0 mean no limit.
+    ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
+    training also visits right turns in words, such as questions, refusals and answers, and rewards
+    a reply without a call there; otherwise it would only ever teach to call.
 
     ``template`` is the text form: the released model's, the published conversion script's, the
     model's own chat template (``"chat"``), or ChatML with tools (``"chatml_tools"``) for a model
@@ -156,6 +158,7 @@ class DataConfig:
     packing_fit: str = choice("stream", "sorted", default="stream")
     max_trajectories: int = not_negative(0)
     max_prompts: int = not_negative(0)
+    no_call_prompts: bool = True
     validation_fraction: float = number(0.02, least=0, below=1)
     max_bad_fraction: float = share(0.02)
     synthetic_trajectories: int = not_negative(1200)
@@ -326,6 +329,31 @@ class PpoConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EnvironmentConfig:
+    """Tools that run in reward training, so that a sample is a dialogue and not one reply.
+
+    ``path`` is a Python file of yours (empty: off). Its public functions are the tools: a sampled
+    call runs the function of its name with the call's arguments, and what it returns goes back to
+    the model as JSON text. A tool of the prompt that the file does not have, such as ``finish``,
+    ends the sample, as does a reply in words, the ``max_turns``-th reply, or no room for another
+    one in ``max_tokens`` tokens after the prompt. The reward is that of the last call against the
+    last right call that follows from the prompt without the user.
+
+    Each sample has a process of its own for its tools. A call may take ``timeout_s`` seconds of
+    time and of the processor, the process ``memory_mib`` MiB of addresses, and a result
+    ``result_chars`` characters; the model reads what went wrong otherwise. That is a guard against
+    mistakes, not against malice: the file runs with your rights.
+    """
+
+    path: str = ""
+    max_turns: int = positive(4)
+    max_tokens: int = positive(768)
+    timeout_s: float = above_zero(5.0)
+    memory_mib: int = positive(1024)
+    result_chars: int = positive(1000)
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
     """When training state is saved and how much of it is kept."""
 
@@ -371,6 +399,7 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
     optim: OptimConfig = OptimConfig()
     reward: RewardConfig = RewardConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
     ppo: PpoConfig = PpoConfig()
     ppo_optim: OptimConfig = OptimConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.0)
     checkpoint: CheckpointConfig = CheckpointConfig()
