@@ -481,6 +481,7 @@ class Effect:
 
 FROM_FILE = (("data.path", "<rows.jsonl>"),)
 FROM_CHATS = (("data.path", "<chat_rows.jsonl>"), ("data.validation_fraction", 0.0))
+OFFERED = (*FROM_CHATS, ("data.tools_path", "<chat_tools.json>"))
 FROM_DOUBLES = (("data.path", "<doubles.jsonl>"),)
 CHECKED = (*FROM_FILE, ("data.contamination_paths", ("<evaluation.jsonl>",)))
 FROM_SCRATCH = (("model.path", "scratch"), ("run_dir", "<scratch>"))
@@ -527,7 +528,7 @@ EFFECTS = {
     "data.packing_fit": Effect(batches, "sorted"),
     "data.max_trajectories": Effect(prepared, 9),
     "data.max_prompts": Effect(prepared, 9),
-    "data.no_call_prompts": Effect(prepared, False, FROM_CHATS),
+    "data.no_call_prompts": Effect(prepared, False, OFFERED),
     "data.validation_fraction": Effect(prepared, 0.6),
     "data.max_bad_fraction": Effect(prepared, 0.5, (("data.path", "<bad_rows.jsonl>"),)),
     "data.synthetic_trajectories": Effect(prepared, 121),
