@@ -330,19 +330,14 @@ class PpoConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EnvironmentConfig:
-    """Tools that run in reward training, so that a sample is a dialogue and not one reply.
+    """Tools that run in reward training, so that a sample is a dialogue (``path`` empty: off).
 
-    ``path`` is a Python file of yours (empty: off). Its public functions are the tools: a sampled
-    call runs the function of its name with the call's arguments, and what it returns goes back to
-    the model as JSON text. A tool of the prompt that the file does not have, such as ``finish``,
-    ends the sample, as does a reply in words, the ``max_turns``-th reply, or no room for another
-    one in ``max_tokens`` tokens after the prompt. The reward is that of the last call against the
-    last right call that follows from the prompt without the user.
-
-    Each sample has a process of its own for its tools. A call may take ``timeout_s`` seconds of
-    time and of the processor, the process ``memory_mib`` MiB of addresses, and a result
-    ``result_chars`` characters; the model reads what went wrong otherwise. That is a guard against
-    mistakes, not against malice: the file runs with your rights.
+    The public functions of the Python file ``path`` answer the calls of their names with JSON text.
+    A call of a tool that it lacks (``finish``) ends the sample, as do words, ``max_turns`` replies,
+    and no room for one more in ``max_tokens`` tokens after the prompt. The reward is that of the
+    last call against the last right one before the user speaks again. Each sample's tools run in a
+    process of their own: a call has ``timeout_s`` seconds, the process ``memory_mib`` MiB, a result
+    ``result_chars`` characters. They run with your rights: a guard against mistakes, not malice.
     """
 
     path: str = ""

@@ -89,8 +89,8 @@ def words_of(error: BaseException) -> str:
     """Return the kind and the message of an error."""
     try:
         words = f"{type(error).__name__}: {error}"
-    except Exception:
-        words = type(error).__name__
+    except Exception as broken:
+        words = f"{type(error).__name__}, whose message raises {type(broken).__name__}"
     return words.encode(errors="replace").decode()
 
 
