@@ -126,8 +126,7 @@ class DataConfig:
     in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
     the file of the tools, for formats that keep them outside their rows (empty: look beside).
     ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
-    training also visits right turns in words, such as questions, refusals and answers, and rewards
-    a reply without a call there; otherwise it would only ever teach to call.
+    training also visits right turns in words and rewards a reply without a call there.
 
     ``template`` is the text form: the released model's, the published conversion script's, the
     model's own chat template (``"chat"``), or ChatML with tools (``"chatml_tools"``) for a model
@@ -335,9 +334,9 @@ class EnvironmentConfig:
     The public functions of the Python file ``path`` answer the calls of their names with JSON text.
     A call of a tool that it lacks (``finish``) ends the sample, as do words, ``max_turns`` replies,
     and no room for one more in ``max_tokens`` tokens after the prompt. The reward is that of the
-    last call against the last right one before the user speaks again. Each sample's tools run in a
-    process of their own: a call has ``timeout_s`` seconds, the process ``memory_mib`` MiB, a result
-    ``result_chars`` characters. They run with your rights: a guard against mistakes, not malice.
+    last call against the last right one before the user speaks. Each sample's tools run, with your
+    rights, in their own process: a call has ``timeout_s`` seconds, the process ``memory_mib`` MiB,
+    a result ``result_chars`` characters.
     """
 
     path: str = ""
