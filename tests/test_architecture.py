@@ -110,6 +110,8 @@ CHAINS = {
     "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
     "rl": [
         ("choice", "decoding", "sampler", "advantages", "rollout"),
+        ("sampler", "episode", "tool_turns", "rollout"),
+        ("tool_worker", "environment", "tool_turns"),
         ("python_names", "json_names", "constraints", "rollout"),
     ],
     "evaluate": [("scores", "rotbench", "runner"), ("scores", "gains")],

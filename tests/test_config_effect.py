@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tl_jax.calls.call import ToolCall
 from tl_jax.calls.render import render_call
 from tl_jax.cli import evaluate, plan, prepare, reward, supervised
 from tl_jax.cli import workspace as workspace_lib
+from tl_jax.cli.environment import open_tools
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, RunConfig
 from tl_jax.convert import peft, to_hf
@@ -119,6 +121,8 @@ def folder(tmp_path_factory):
     chats = [json.dumps(chat_row(number)) for number in range(4)]
     (folder / "chat_rows.jsonl").write_text("\n".join(chats) + "\n")
     (folder / "chat_tools.json").write_text(json.dumps([{"name": "add", "description": "Add."}]))
+    services = {tool.name for trajectory in world for tool in trajectory.tools} - {"finish"}
+    (folder / "tools.py").write_text(TOOLS_FILE + "".join(map(ECHO.format, sorted(services))))
     (folder / "doubles.jsonl").write_text("\n".join([*rows, rows[0]]) + "\n")
     queries = [json.dumps({"query": t.messages[0].content}) for t in world[:3]]
     (folder / "evaluation.jsonl").write_text("\n".join(queries) + "\n")
@@ -150,8 +154,24 @@ def chat_row(number):
         "messages": [
             {"role": "user", "content": f"add {number}"},
             {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "content": "done"},
+            {"role": "assistant", "content": "It is done."},
         ]
     }
+
+
+TOOLS_FILE = """
+import resource
+
+def limits():
+    kinds = resource.RLIMIT_AS, resource.RLIMIT_CPU
+    return [resource.getrlimit(kind)[0] for kind in kinds]
+
+def long(): return "x" * 500
+"""
+ECHO = """
+def {}(**given): return given
+"""
 
 
 def rotbench_row():
@@ -379,7 +399,11 @@ def reward_phase(scene, config):
         events.append(sample)
         generations = []
         for row, ids in enumerate(prompts):
-            text = reply_to(golds[tuple(ids)], row)
+            if config.environment.path:
+                known = max((p for p in golds if tuple(ids[: len(p)]) == p), key=len)
+                text = " " + render_call(golds[known].golds[0])
+            else:
+                text = reply_to(golds[tuple(ids)], row)
             reply = [*workspace.tokenizer.encode(text)[0], workspace.tokenizer.eos_id]
             kept = reply[: sample.max_new_tokens]
             generations.append(Generation(kept, [0.0] * len(kept), kept == reply))
@@ -422,6 +446,17 @@ def reward_phase(scene, config):
     return events, records, phase.steps, Stub.last
 
 
+def tool_process(scene, config):
+    """What limits a tool that runs has, and whether a long result is told; None if none runs."""
+    tools = open_tools(Workspace(config))
+    if tools is None:
+        return None
+    session = tools.environment.session()
+    found = [session.call(ToolCall(name)) for name in ("limits", "long")]
+    session.close()
+    return found
+
+
 def reply_to(prompt, row):
     """Return a reply that only strict scoring with free text accepts, or nonsense."""
     if row % 2 == 0 and prompt.golds[0].name == "finish":
@@ -456,6 +491,7 @@ class Effect:
 
 FROM_FILE = (("data.path", "<rows.jsonl>"),)
 FROM_CHATS = (("data.path", "<chat_rows.jsonl>"), ("data.validation_fraction", 0.0))
+OFFERED = (*FROM_CHATS, ("data.tools_path", "<chat_tools.json>"))
 FROM_DOUBLES = (("data.path", "<doubles.jsonl>"),)
 CHECKED = (*FROM_FILE, ("data.contamination_paths", ("<evaluation.jsonl>",)))
 FROM_SCRATCH = (("model.path", "scratch"), ("run_dir", "<scratch>"))
@@ -465,6 +501,8 @@ JOINT = (("ppo.critic_warmup_steps", 0),)
 COMPARED = (("ppo.advantage", "grpo"), ("ppo.value_coef", 0.0))
 SPLASH = (("model.attention", "splash"),)
 ADAPTED = (("lora.rank", 2), ("lora.alpha", 4.0), ("lora.targets", "attn/q"))
+RUNNING = (("environment.path", "<tools.py>"), ("mae.action", "mask"))
+DIALOGUES = (*RUNNING, ("ppo.prompts_per_step", 2), ("ppo.samples_per_prompt", 1))
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
 EFFECTS = {
@@ -507,6 +545,7 @@ EFFECTS = {
     "data.packing_fit": Effect(batches, "sorted"),
     "data.max_trajectories": Effect(prepared, 9),
     "data.max_prompts": Effect(prepared, 9),
+    "data.no_call_prompts": Effect(prepared, False, OFFERED),
     "data.validation_fraction": Effect(prepared, 0.6),
     "data.max_bad_fraction": Effect(prepared, 0.5, (("data.path", "<bad_rows.jsonl>"),)),
     "data.synthetic_trajectories": Effect(prepared, 121),
@@ -548,6 +587,12 @@ EFFECTS = {
     "reward.free_text_tools": Effect(reward_phase, ()),
     "reward.free_text_match": Effect(reward_phase, "exact"),
     "reward.free_text_min_f1": Effect(reward_phase, 1.0),
+    "environment.path": Effect(tool_process, "<tools.py>"),
+    "environment.max_turns": Effect(reward_phase, 2, DIALOGUES),
+    "environment.max_tokens": Effect(reward_phase, 500, DIALOGUES),
+    "environment.timeout_s": Effect(tool_process, 30.0, RUNNING),
+    "environment.memory_mib": Effect(tool_process, 500, RUNNING),
+    "environment.result_chars": Effect(tool_process, 300, RUNNING),
     "ppo.steps": Effect(reward_phase, 4),
     "ppo.prompts_per_step": Effect(reward_phase, 3),
     "ppo.samples_per_prompt": Effect(reward_phase, 3),

@@ -70,7 +70,8 @@ class DataConfig:
     ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``. ``format`` is a name
     in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
     the file of the tools, for formats that keep them outside their rows (empty: look beside).
-    ``max_trajectories`` and ``max_prompts`` of 0 mean no limit.
+    ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
+    training also visits right turns in words and rewards a reply without a call there.
 
     ``template`` is the text form: the released model's, the published conversion script's, the
     model's own chat template (``"chat"``), or ChatML with tools (``"chatml_tools"``) for a model
@@ -101,6 +102,7 @@ class DataConfig:
     packing_fit: str = choice("stream", "sorted", default="stream")
     max_trajectories: int = not_negative(0)
     max_prompts: int = not_negative(0)
+    no_call_prompts: bool = True
     validation_fraction: float = number(0.02, least=0, below=1)
     max_bad_fraction: float = share(0.02)
     synthetic_trajectories: int = not_negative(1200)
@@ -272,6 +274,26 @@ class PpoConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EnvironmentConfig:
+    """Tools that run in reward training, so that a sample is a dialogue (``path`` empty: off).
+
+    The public functions of the Python file ``path`` answer the calls of their names with JSON text.
+    A call of a tool that it lacks (``finish``) ends the sample, as do words, ``max_turns`` replies,
+    and no room for one more in ``max_tokens`` tokens after the prompt. The reward is that of the
+    last call against the last right one before the user speaks. Each sample's tools run, with your
+    rights, in their own process: a call has ``timeout_s`` seconds, the process ``memory_mib`` MiB,
+    a result ``result_chars`` characters.
+    """
+
+    path: str = ""
+    max_turns: int = positive(4)
+    max_tokens: int = positive(768)
+    timeout_s: float = above_zero(5.0)
+    memory_mib: int = positive(1024)
+    result_chars: int = positive(1000)
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
     """When training state is saved and how much of it is kept."""
 
@@ -317,6 +339,7 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
     optim: OptimConfig = OptimConfig()
     reward: RewardConfig = RewardConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
     ppo: PpoConfig = PpoConfig()
     ppo_optim: OptimConfig = OptimConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.0)
     checkpoint: CheckpointConfig = CheckpointConfig()

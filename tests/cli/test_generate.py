@@ -10,6 +10,7 @@ from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.cli import generate
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import EvaluateConfig, MeshConfig, ModelSourceConfig, RunConfig
+from tl_jax.data.static_checks import problems_of
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import Generation
 from tl_jax.settings import ConfigError
@@ -176,7 +177,7 @@ def test_a_style_that_cannot_be_constrained_is_refused(workspace, monkeypatch):
 def test_a_call_is_checked_against_the_schema_of_its_tool(call, problems):
     city, seats = Parameter("city", "string", "", True), Parameter("seats", "integer")
     tool = ToolSpec("find_train", "", (city, seats, Parameter("extra")))
-    assert generate.check(call, (tool,)) == problems
+    assert problems_of(call, (tool,)) == problems
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,13 @@ from template_cases import BRACKETS, FAMILIES, HEADERS, TAGS, make_tokenizer
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.calls.parse import parse_calls
 from tl_jax.data.chat_template import render_chat
-from tl_jax.data.encoding import cut, encode_trajectory, encode_turns, prompt_ids
+from tl_jax.data.encoding import (
+    cut,
+    encode_trajectory,
+    encode_turns,
+    feedback_ids,
+    prompt_ids,
+)
 from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.template_trial import FALLBACK, open_template
 
@@ -133,6 +139,25 @@ def test_a_reply_that_is_rewritten_later_is_no_reply_of_the_longer_text(name):
     whole = encode(name, tokenizer, TURNS)
     assert 7 in whole.borders and 1 not in whole.borders
     assert cut(whole, 1, tokenizer) is None and cut(whole, 7, tokenizer).ids == whole.ids
+
+
+def feedback(name, tokenizer, index, before):
+    calls, results = TURNS[index].calls, [TURNS[index + 1].content]
+    return feedback_ids(TOOLS, before, calls, results, tokenizer, template=template_of(name))
+
+
+@pytest.mark.parametrize("name", PRESERVING)
+def test_results_written_apart_from_the_reply_are_those_of_the_whole_dialogue(name):
+    tokenizer = tokenizer_of(name)
+    for index in (1, 5):
+        replied = encode(name, tokenizer, TURNS[: index + 1]).ids
+        after = feedback(name, tokenizer, index, (Message("user", "-"),))
+        assert replied + after == prompt(name, tokenizer, TURNS[: index + 2])
+
+
+def test_results_after_a_reply_that_is_rewritten_then_are_refused():
+    with pytest.raises(ValueError, match="otherwise once its results follow"):
+        feedback("thinking", tokenizer_of("thinking"), 1, TURNS[:1])
 
 
 def test_a_prompt_with_the_empty_thought_leaves_only_the_answer_to_the_reply():

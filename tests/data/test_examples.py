@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.encoding import prompt_ids
+from tl_jax.data.encoding import feedback_ids, prompt_ids
 from tl_jax.data.examples import Example, build_examples, build_prompts
 from tl_jax.data.fitting import ELIDED
 from tl_jax.data.mae import label_turns
+from tl_jax.data.mae_rules import MaePolicy
 from tl_jax.data.records import example_line, prompt_from_json, prompt_lines
 from tl_jax.data.schema import Message, Trajectory
 
@@ -97,6 +98,25 @@ def test_a_prompt_made_alone_has_the_ids_of_training(trajectory, tokenizer, acti
     for prompt, cut in zip(prompts, (3, 5), strict=True):
         alone = prompt_ids(trajectory.tools, trajectory.messages[:cut], tokenizer, action=action)
         assert alone == prompt.ids
+
+
+@pytest.mark.parametrize("marks_start", [False, True])
+def test_results_written_apart_from_the_reply_are_those_of_training(
+    trajectory, tokenizer, llama_like, marks_start
+):
+    used = llama_like if marks_start else tokenizer
+    (example,), prompts, _ = build(trajectory, used, action="mask")
+    search, finish = prompts
+    after = feedback_ids(
+        trajectory.tools,
+        (Message("user", "-"),),
+        search.golds,
+        [trajectory.messages[4].content],
+        used,
+    )
+    start = len(search.ids) + search.reply_tokens
+    assert example.ids[start : start + len(after)] == after
+    assert start + len(after) == len(finish.ids)
 
 
 @pytest.mark.parametrize("action", ["drop", "mask"])
@@ -224,6 +244,52 @@ def test_plain_text_turns_are_trained_but_ask_no_prompt(trajectory, tokenizer):
     )
     assert trained_text(example, tokenizer) == [" Hello.<|eos|>"]
     assert set(example.weights) == {0, 1} and not prompts
+
+
+def test_right_turns_in_words_ask_prompts_without_a_gold_call_if_wanted(trajectory, tokenizer):
+    messages = list(trajectory.messages)
+    messages[5:] = [
+        Message("assistant", "Love is kind."),
+        Message("user", "And hate?"),
+        Message("assistant", "search_advice(query = ", status="error"),
+    ]
+    mixed = dataclasses.replace(trajectory, messages=tuple(messages))
+    policy = MaePolicy("structured", actions={"format_error": "keep"})
+    labels = label_turns(mixed, policy)
+    assert labels[-1].right  # trained, but no right answer in words
+    form = {"template": "released", "action": "drop", "max_length": 4096}
+    calls, _ = build_prompts(mixed, labels, tokenizer, **form)
+    both, _ = build_prompts(mixed, labels, tokenizer, no_call=True, **form)
+    assert [prompt.id for prompt in calls] == ["Turn 2: t1"] and both[:1] == calls
+    assert [(p.id, p.golds, p.goal) for p in both[1:]] == [("Turn 3: t1", (), ())]
+    messages.insert(6, Message("assistant", "And blind."))
+    longer = dataclasses.replace(mixed, messages=tuple(messages))
+    without_tools = dataclasses.replace(mixed, tools=())
+    for other, turns in ((longer, [2, 4]), (without_tools, [2])):
+        found, _ = build_prompts(other, label_turns(other, policy), tokenizer, no_call=True, **form)
+        assert [prompt.id for prompt in found] == [f"Turn {turn}: t1" for turn in turns]
+    examples, _ = build_examples(mixed, labels, tokenizer, key_tokens=OFF, **form)
+    example = next(e for e in examples if e.id == "Turn 3: t1")
+    assert example.ids[: len(both[1].ids)] == both[1].ids
+    assert len(example.ids) == len(both[1].ids) + both[1].reply_tokens
+
+
+def test_the_goal_is_the_last_right_call_before_the_user_speaks_again(trajectory, tokenizer):
+    search, finish = trajectory.messages[3:5], trajectory.messages[5]
+    wrong = trajectory.messages[1:3]
+    asked = (Message("user", "more"), *search, finish)
+    answered = Message("assistant", "That is it.")
+    for messages, goals in (
+        (trajectory.messages, ["finish", "finish"]),
+        ((trajectory.messages[0], *search, *search, answered), ["search_advice"] * 2),
+        (
+            (trajectory.messages[0], *search, answered, *asked),
+            ["search_advice", "finish", "finish"],
+        ),
+        ((trajectory.messages[0], *search, *wrong, answered), ["search_advice"]),
+    ):
+        _, prompts, _ = build(dataclasses.replace(trajectory, messages=messages), tokenizer)
+        assert [prompt.goal[0].name for prompt in prompts] == goals
 
 
 def test_records_survive_json(trajectory, tokenizer):

@@ -36,10 +36,11 @@ def test_zeros_are_written_alike():
 
 
 def test_prompt_lines_are_compact_json_and_read_back(trajectory):
-    calls = trajectory.messages[1].calls
+    calls, goal = trajectory.messages[1].calls, trajectory.messages[5].calls
     prompts = [
-        Prompt("Turn 1: é", [3, 1], 'say "hi"\n', tools, calls, {"b": "c"}, 7)
+        Prompt("Turn 1: é", [3, 1], 'say "hi"\n', tools, calls, {"b": "c"}, 7, last)
         for tools in (trajectory.tools, trajectory.tools, trajectory.tools[:1])
+        for last in (goal, calls, ())
     ]
     lines = list(prompt_lines(prompts))
     for line, prompt in zip(lines, prompts, strict=True):
@@ -52,8 +53,10 @@ def test_prompt_lines_are_compact_json_and_read_back(trajectory):
                 "golds": [{"name": c.name, "arguments": c.arguments} for c in prompt.golds],
                 "tags": prompt.tags,
                 "reply_tokens": prompt.reply_tokens,
+                "goal": [{"name": c.name, "arguments": c.arguments} for c in prompt.goal],
             }
         )
         again = prompt_from_json(json.loads(line))
         assert (again.ids, again.text, again.golds) == (prompt.ids, prompt.text, prompt.golds)
+        assert again.goal == prompt.goal
         assert [tool.name for tool in again.tools] == [tool.name for tool in prompt.tools]

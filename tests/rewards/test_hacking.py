@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import json
 import time
 
@@ -270,3 +271,35 @@ def test_no_call_hides_where_none_is_right(style):
             for mode in ("strict", "graded"):
                 reward = score(reply, None, TOOLS, mode=mode, style=style)
                 assert reward.value == -2.0, (label, reply)
+
+
+def route(**others):
+    return ToolCall("route", {"a": "0", "b": "0", "c": "0", "d": "0", **others})
+
+
+ROUTES = (ToolSpec("route", parameters=tuple(Parameter(name, "string") for name in "abcdefg")),)
+NEAR, BARE = route(a="1"), {"a": "0", "b": "0"}
+# For each the nearest pair is no part of the best matching, and some call is near two gold calls.
+MATCHINGS = [
+    ("graded", [NEAR, route(c="2", d="2")], [route(), route(a="1", b="1", c="1")], 0.375),
+    (
+        "strict",
+        [ToolCall("route", {**BARE, "a": "1"}), ToolCall("route", {**BARE, "e": "0"})],
+        [ToolCall("route", BARE), ToolCall("route", {**BARE, "f": "0"})],
+        -0.5,
+    ),
+    ("strict", [route(), route()], [route(), ToolCall("route", {"g": "0"})], 0.0),
+    ("strict", [route(), route()], [route(), NEAR], 0.375),
+    ("strict", [route()], [route(), route()], -0.5),
+    ("strict", [route(), NEAR, NEAR], [NEAR, route(), NEAR], RIGHT),
+    ("graded", [route(), NEAR, route()], [NEAR, route(), NEAR], 0.895833),
+]
+
+
+@pytest.mark.parametrize("mode,calls,golds,value", MATCHINGS)
+def test_no_gold_call_counts_twice_and_the_best_matching_counts(mode, calls, golds, value):
+    for some, due in itertools.product(
+        itertools.permutations(calls), itertools.permutations(golds)
+    ):
+        reply = render_calls(some)
+        assert score(reply, Parallel(due), ROUTES, mode=mode).value == value, (reply, due)

@@ -1,7 +1,9 @@
 """Properties of rollouts on a tiny random model whose tokens are single characters."""
 
+import contextlib
 import dataclasses
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.config import ModelConfig, PpoConfig, RewardConfig
+from tl_jax.config import EnvironmentConfig, ModelConfig, PpoConfig, RewardConfig
 from tl_jax.data.examples import Prompt
 from tl_jax.models import functional
 from tl_jax.ops import policy
@@ -18,6 +20,8 @@ from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rl
 from tl_jax.rl import sampler
 from tl_jax.rl.choice import SampleConfig
+from tl_jax.rl.episode import Feedback
+from tl_jax.rl.prompts import select_prompts
 from tl_jax.rl.sampler import Generation
 
 MODEL = ModelConfig(
@@ -86,7 +90,9 @@ def sample():
 
 @pytest.fixture(scope="module")
 def collect(params, logprob_step, sample):
-    def collect(ref_params=params, prompts=PROMPTS, ppo=PPO, seed=0, step=0, batch_size=6):
+    def collect(
+        ref_params=params, prompts=PROMPTS, ppo=PPO, seed=0, step=0, batch_size=6, tools=None
+    ):
         return rl.rollout(
             params,
             ref_params,
@@ -100,6 +106,7 @@ def collect(params, logprob_step, sample):
             step=step,
             batch_size=batch_size,
             prompt_length=32,
+            tools=tools,
         )
 
     return collect
@@ -112,7 +119,7 @@ def result(collect):
 
 def test_the_mask_covers_the_stop_token_even_if_padding_has_the_same_id():
     prompts, replies = [[5, 6, 0], [7]], [[8, EOS], [9, 10, 11]]
-    batch, mask = rl.build_batch(prompts, replies)
+    batch, mask = rl.build_batch(prompts, replies, [[True] * len(reply) for reply in replies])
     np.testing.assert_array_equal(batch.tokens[:, :5], [[5, 6, 0, 8, 0], [7, 9, 10, 0, 0]])
     np.testing.assert_array_equal(batch.targets[:, :5], [[6, 0, 8, 0, 0], [9, 10, 11, 0, 0]])
     np.testing.assert_array_equal(mask[:, :5], [[0, 0, 1, 1, 0], [1, 1, 1, 0, 0]])
@@ -229,6 +236,52 @@ def test_every_array_of_a_rollout_is_float32_and_zero_where_masked(result):
         assert np.isfinite(array).all(), field.name
 
 
+class Talking:
+    """Tools that answer every reply that has ended, with as many letters as the row's number."""
+
+    environment = types.SimpleNamespace(config=EnvironmentConfig(max_turns=3, max_tokens=38))
+
+    @contextlib.contextmanager
+    def responses(self, prompts):
+        yield lambda rows, generations: [
+            Feedback(("",), [5] * (row + 1)) if generation.finished else None
+            for row, generation in zip(rows, generations, strict=True)
+        ]
+
+    def counted(self, episode, tools):
+        return episode.last
+
+    def log(self, episode):
+        return [turn.generation.ids for turn in episode.turns]
+
+
+@pytest.fixture(scope="module")
+def dialogues(collect):
+    return collect(tools=Talking())
+
+
+def test_a_dialogue_begins_with_the_reply_that_would_be_sampled_alone(dialogues, result):
+    turns = [len(record["dialogue"]) for record in dialogues.records]
+    assert max(turns) == 3 and min(turns) < 3
+    assert dialogues.metrics["turns"] == np.mean(turns)
+    for row, record in enumerate(dialogues.records):
+        alone = np.asarray(result.batch.targets[row])[
+            np.asarray(result.batch.rollout.mask[row]) > 0
+        ]
+        assert record["dialogue"][0] == alone.tolist()
+        mask = np.asarray(dialogues.batch.rollout.mask[row]) > 0
+        replies = sum(record["dialogue"], [])
+        assert np.asarray(dialogues.batch.targets[row])[mask].tolist() == replies
+        between = np.diff(np.flatnonzero(mask)) - 1
+        assert between[between > 0].tolist() == [row + 1] * (turns[row] - 1)
+
+
+def test_sampler_and_training_forward_agree_in_later_turns(dialogues):
+    assert 0 <= dialogues.metrics["sampler_logprob_gap"] < 1e-4
+    assert dialogues.metrics["kl_k1"] == 0.0
+    assert dialogues.sampled_tokens == int(dialogues.batch.rollout.mask.sum())
+
+
 def score_one(ids, *, finished, mode="strict", golds=(GOLD,)):
     return rl.score_samples(
         [dataclasses.replace(PROMPTS[0], golds=golds)],
@@ -322,11 +375,11 @@ def test_prompts_are_selected_by_length_and_by_what_the_reward_can_read():
     none = dataclasses.replace(PROMPTS[0], golds=())
     prompts = [several, *PROMPTS, none]
     length = len(PROMPTS[1].ids)
-    kept, dropped = rl.select_prompts(prompts, max_length=length, max_reply=9, mode="reference")
+    kept, dropped = select_prompts(prompts, max_length=length, max_reply=9, mode="reference")
     assert kept == {2: 3}
     assert dropped == {"not exactly one gold call": 2, "longer than 3 tokens": 1}
     for mode in ("strict", "graded"):
-        kept, dropped = rl.select_prompts(prompts, max_length=100, max_reply=9, mode=mode)
+        kept, dropped = select_prompts(prompts, max_length=100, max_reply=9, mode=mode)
         assert list(kept) == [0, 1, 2, 3] and not dropped
 
 
@@ -375,7 +428,7 @@ def test_reward_settings_reach_the_score():
 
 
 def test_greedy_sampling_is_scored_at_temperature_one(params):
-    batch, _ = rl.build_batch([[3, 4]], [[5, 6]])
+    batch, _ = rl.build_batch([[3, 4]], [[5, 6]], [[True, True]])
     greedy = rl.make_logprob_step(MODEL, temperature=0.0, chunk=16)(params, batch)
     plain = rl.make_logprob_step(MODEL, temperature=1.0, chunk=16)(params, batch)
     for a, b in zip(greedy, plain, strict=True):

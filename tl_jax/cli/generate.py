@@ -25,7 +25,7 @@ from tl_jax.calls.parse import CallSyntaxError, parse_calls, reply_call_text
 from tl_jax.cli.workspace import Workspace
 from tl_jax.data.encoding import prompt_ids
 from tl_jax.data.schema import Message
-from tl_jax.data.static_checks import check_call
+from tl_jax.data.static_checks import problems_of
 from tl_jax.rl.sampler import generate, reply_text
 from tl_jax.settings import ConfigError
 
@@ -130,7 +130,7 @@ def show(reply: Reply, tools: tuple[ToolSpec, ...], console: Console) -> None:
         console.print("not a call")
     for call in reply.calls:
         console.print(f"call:  {call.name} {dict(call.arguments)}", markup=False)
-        problems = check(call, tools)
+        problems = problems_of(call, tools)
         console.print("checks: " + ("; ".join(problems) or "fits its tool"), markup=False)
 
 
@@ -157,22 +157,3 @@ def read_tools(path: str) -> tuple[ToolSpec, ...]:
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"--tools {path}: entry {number}: {error}") from error
     return tuple(tools)
-
-
-def check(call: ToolCall, tools: tuple[ToolSpec, ...]) -> list[str]:
-    """Return all that is wrong with a call by the schema of its tool, in words."""
-    tool = next((tool for tool in tools if tool.name == call.name), None)
-    if tool is None:
-        return [f"no tool {call.name} is offered"]
-    problems = []
-    for name, value in call.arguments.items():
-        parameter = tool.parameter(name)
-        if parameter is None:
-            problems.append(f"{name} is no parameter")
-        # Held against this parameter alone, so that every fault is told.
-        elif fault := check_call(
-            ToolCall(tool.name, {name: value}), [ToolSpec(tool.name, "", (parameter,))]
-        ):
-            problems.append(f"{name}: {fault.about}")
-    missing = [p.name for p in tool.parameters if p.required and p.name not in call.arguments]
-    return problems + [f"{name} is missing" for name in missing]

@@ -49,6 +49,9 @@ def show(workspace: Workspace, stage: str, console: Console) -> None:
         f"{config.ppo.steps} rollouts of {config.ppo.prompts_per_step} prompts x "
         f"{config.ppo.samples_per_prompt} samples, {config.ppo.max_new_tokens} new tokens",
     )
+    if config.environment.path:
+        turns, path = config.environment.max_turns, escape(config.environment.path)
+        table.add_row("tools", f"of {path}, up to {turns} replies a sample")
     shape = planned_mesh(workspace)
     table.add_row("mesh", " x ".join(f"{name} {size}" for name, size in shape.items()))
     model = planned_model(workspace)

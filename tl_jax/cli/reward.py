@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from tl_jax.cli import updates
+from tl_jax.cli.environment import open_tools
 from tl_jax.cli.supervised import start_state
 from tl_jax.cli.workspace import Workspace, check_reward
 from tl_jax.config import PpoConfig, RunConfig
@@ -28,7 +29,7 @@ from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
 from tl_jax.rl.choice import scoring_temperature
 from tl_jax.rl.gold import with_gold
-from tl_jax.rl.prompts import StoredPrompts, choose_prompts, minibatches
+from tl_jax.rl.prompts import StoredPrompts, choose_prompts, minibatches, select_prompts
 from tl_jax.settings import ConfigError
 from tl_jax.train import step as step_lib
 from tl_jax.train.checkpoint import Checkpoints
@@ -162,7 +163,7 @@ def make_advance(
     """
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     temperature = scoring_temperature(ppo.temperature)
-    prompts = usable_prompts(workspace)
+    prompts, tools = usable_prompts(workspace), open_tools(workspace)
     prompt_length = -(-prompts.longest // 64) * 64
     sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k)
     logprob_step = rollout_lib.make_logprob_step(
@@ -190,6 +191,7 @@ def make_advance(
             seed=config.seed,
             step=step,
             call_style=workspace.call_style,
+            tools=tools,
             batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
             prompt_length=prompt_length,
         )
@@ -261,7 +263,7 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
     """
     ppo = workspace.config.ppo
     path = workspace.data_dir / PROMPTS
-    kept, dropped = rollout_lib.select_prompts(
+    kept, dropped = select_prompts(
         read_prompts(path),
         max_length=ppo.max_prompt_length,
         max_reply=ppo.max_new_tokens,

@@ -2,9 +2,11 @@
 
 Supervised training reads <run_dir>/data/examples.jsonl for config.train.steps steps; reward
 training samples calls for <run_dir>/data/prompts.jsonl for config.ppo.steps rollouts. Zero steps
-leave a phase out. State is saved to <run_dir>/checkpoints every config.checkpoint.every_steps
-steps, at the end and on SIGTERM; the same command resumes. Metrics go to metrics.jsonl and
-tensorboard/, sampled calls with gold call, category and reward to samples.jsonl.
+leave a phase out. With config.environment.path the sampled calls run, and each sample is a dialogue
+with the tools of that file. State is saved to <run_dir>/checkpoints every
+config.checkpoint.every_steps steps, at the end and on SIGTERM; the same command resumes. Metrics go
+to metrics.jsonl and tensorboard/, sampled calls with gold call, category and reward to
+samples.jsonl.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import from_hf, hub, peft
-from tl_jax.data import template_trial
+from tl_jax.data import template_trial, templates
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import processes, sharding
@@ -273,17 +273,42 @@ class Workspace:
 
 
 def check_reward(config: RunConfig) -> None:
-    """Refuse reward training by the published reward on calls that it cannot read.
+    """Refuse reward training whose reward or tools do not fit the other settings.
 
     Raises:
       ConfigError: The message names the settings that do not fit.
     """
     template = config.data.template
+    if config.ppo.steps and config.environment.path:
+        _check_environment(config)
     if config.ppo.steps and config.reward.mode == "reference" and template != "released":
         raise ConfigError(
             "config.reward.mode 'reference' sees single-quoted arguments of Python calls only, "
             f"which config.data.template {template!r} does not write; take mode 'strict' or "
             "'graded', or template 'released'"
+        )
+
+
+def _check_environment(config: RunConfig) -> None:
+    environment, new_tokens = config.environment, config.ppo.max_new_tokens
+    if not Path(environment.path).is_file():
+        raise ConfigError(
+            f"config.environment.path: no file {environment.path}; give a Python file"
+        )
+    if config.reward.mode == "reference":
+        raise ConfigError(
+            "config.reward.mode 'reference' is the published reward of one reply; with "
+            "config.environment.path take mode 'strict' or 'graded'"
+        )
+    if config.data.template in templates.STYLES and config.mae.action != "mask":
+        raise ConfigError(
+            "config.environment.path makes dialogues in which every reply ends with a stop token; "
+            f"the model learns such with config.mae.action='mask', not {config.mae.action!r}"
+        )
+    if environment.max_tokens <= new_tokens:
+        raise ConfigError(
+            f"config.environment.max_tokens is {environment.max_tokens}, but one reply alone may "
+            f"have config.ppo.max_new_tokens = {new_tokens}; raise it, so that another one fits"
         )
 
 

@@ -50,7 +50,7 @@ from tl_jax.data.template_trial import TEMPLATES, open_template
 from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.settings import to_dict
 
-_FORMAT_VERSION = 8
+_FORMAT_VERSION = 9
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (
@@ -58,6 +58,7 @@ _DATA_FIELDS = (
     "max_length",
     "max_trajectories",
     "max_prompts",
+    "no_call_prompts",
     "validation_fraction",
     "max_bad_fraction",
     "duplicates",
@@ -161,6 +162,7 @@ def _write(
         key_tokens=key_tokens,
         rivals=Rivals(tokenizer),
         repair_turns=mae.repair_turns,
+        no_call_prompts=data.no_call_prompts,
         limits=limits,
     )
     policy = policy_of(mae)
@@ -236,6 +238,7 @@ def _build(
     key_tokens: KeyTokenConfig,
     rivals: Rivals,
     repair_turns: int,
+    no_call_prompts: bool,
     limits: dict[str, Any],
 ) -> _Built:
     """Make everything of one trajectory; raises ``ValueError`` if it cannot be written as text."""
@@ -251,7 +254,7 @@ def _build(
     examples, skipped = build_examples(
         left, labels, tokenizer, key_tokens=key_tokens, rivals=rivals, **common
     )
-    prompts, _ = build_prompts(left, labels, tokenizer, **common)
+    prompts, _ = build_prompts(left, labels, tokenizer, no_call=no_call_prompts, **common)
     return _Built(pairs, examples, skipped, prompts)
 
 

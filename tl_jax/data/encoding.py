@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tl_jax.calls.call import ToolSpec
+from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.data import templates
 from tl_jax.data.chat_template import render_chat
 from tl_jax.data.reply_places import Places
@@ -125,6 +125,45 @@ def prompt_ids(
     else:
         rendered = render_chat(open_template(template, tokenizer), tools, messages, prompt=True)
     return encode_rendered(rendered, tokenizer).ids
+
+
+def feedback_ids(
+    tools: Sequence[ToolSpec],
+    before: Sequence[Message],
+    calls: Sequence[ToolCall],
+    results: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    template: str = "released",
+) -> list[int]:
+    """Return the ids between the stop token of a reply and the reply to its results.
+
+    They are those of a dialogue written anew and depend on neither the reply's text nor its
+    tokens: in the released forms every reply ends with a stop token here (action ``"mask"``).
+
+    Args:
+      tools: Tools of the prompt.
+      before: Turns before the reply.
+      calls: Calls of the reply.
+      results: What came of them, in order.
+      tokenizer: Tokenizer of the model.
+      template: Rendering the model was trained with.
+
+    Raises:
+      ValueError: The template does not write such turns, or rewrites a reply that has results.
+    """
+    messages = [*before, Message("assistant", "", tuple(calls))]
+    messages += [Message("tool", result) for result in results]
+    if template in templates.STYLES:
+        rendered = render_prompt(
+            tools, messages, template, eos_text=tokenizer.eos_text, stop_after_every_reply=True
+        )
+    else:
+        rendered = render_chat(open_template(template, tokenizer), tools, messages, prompt=True)
+    encoded = encode_rendered(rendered, tokenizer)
+    if len(before) not in encoded.borders:
+        raise ValueError("the chat template writes a reply otherwise once its results follow")
+    return encoded.ids[encoded.borders[len(before)][1] :]
 
 
 def encode_rendered(rendered: Rendered, tokenizer: Tokenizer) -> Encoded:

@@ -54,9 +54,11 @@ class Prompt:
       ids: Token ids up to the reply: ``Assistant:``, or the generation prompt of a chat template.
       text: The same as text.
       tools: Tools of the prompt.
-      golds: Calls of the right answer.
+      golds: Calls of the right answer; none where it is in words.
       tags: As in ``Example``.
       reply_tokens: Tokens of the right answer, its stop token included; 0 if they are not known.
+      goal: Calls of the last right answer with any that tool feedback alone leads to from here,
+        before the user speaks again; those of this answer if none follows.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Prompt:
     golds: tuple[ToolCall, ...]
     tags: Mapping[str, str]
     reply_tokens: int = 0
+    goal: tuple[ToolCall, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,18 +177,21 @@ def build_prompts(
     action: str,
     max_length: int,
     encoded: Encoded | None = None,
+    no_call: bool = False,
 ) -> tuple[list[Prompt], list[Skipped]]:
     """Make one prompt for every turn of right calls; arguments as in ``build_examples``.
 
     ``max_length`` counts the prompt and its gold reply, so that prompts are shortened exactly as
-    the examples of action ``"drop"`` are.
+    the examples of action ``"drop"`` are. With ``no_call`` a turn in words that is kept makes a
+    prompt, too, whose right answer holds no call; but not where there are no tools to leave alone,
+    or where the assistant goes on in another turn.
     """
     encoded = encoded or encode_trajectory(trajectory, tokenizer, template=template, action=action)
     limits: dict[str, Any] = dict(template=template, action=action, max_length=max_length)
     prompts, skipped = [], []
     for label in labels:
         calls = trajectory.messages[label.message].calls
-        if not label.right or not calls:
+        if not label.right or not (calls or (no_call and _in_words(trajectory, label))):
             continue
         fitted = fit(trajectory, label.message, tokenizer, encoded, **limits)
         sample = fitted.sample
@@ -203,9 +209,29 @@ def build_prompts(
                 calls,
                 _tags(trajectory, [label], fitted),
                 end - cut,
+                _goal(trajectory, labels, label),
             )
         )
     return prompts, skipped
+
+
+def _in_words(trajectory: Trajectory, label: TurnLabel) -> bool:
+    following = trajectory.messages[label.message + 1 : label.message + 2]
+    closed = not following or following[0].role == "user"
+    return label.verdict == "keep" and closed and bool(trajectory.tools)
+
+
+def _goal(
+    trajectory: Trajectory, labels: Sequence[TurnLabel], start: TurnLabel
+) -> tuple[ToolCall, ...]:
+    """Return the last right calls from a turn on, before the user speaks again."""
+    messages = trajectory.messages
+    users = (i for i, m in enumerate(messages) if i > start.message and m.role == "user")
+    end = next(users, len(messages))
+    steps = [
+        messages[x.message].calls for x in labels if start.message <= x.message < end and x.right
+    ]
+    return next((calls for calls in reversed(steps) if calls), ())
 
 
 def _too_long(trajectory: Trajectory, label: TurnLabel, max_length: int) -> Skipped:

@@ -35,11 +35,13 @@ def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
     for prompt in prompts:
         if prompt.tools is not tools:  # prompts of one trajectory share them
             tools, written = prompt.tools, _json([tool_to_schema(tool) for tool in prompt.tools])
-        golds = [{"name": c.name, "arguments": dict(c.arguments)} for c in prompt.golds]
+        golds = _json([_call(call) for call in prompt.golds])
+        goal = golds if prompt.goal is prompt.golds else _json([_call(c) for c in prompt.goal])
         yield (
             f'{{"id":{_json(prompt.id)},"ids":[{_integers(prompt.ids)}],'
-            f'"text":{_json(prompt.text)},"tools":{written},"golds":{_json(golds)},'
-            f'"tags":{_json(dict(prompt.tags))},"reply_tokens":{prompt.reply_tokens}}}\n'
+            f'"text":{_json(prompt.text)},"tools":{written},"golds":{golds},'
+            f'"tags":{_json(dict(prompt.tags))},"reply_tokens":{prompt.reply_tokens},'
+            f'"goal":{goal}}}\n'
         )
 
 
@@ -50,9 +52,10 @@ def prompt_from_json(row: dict[str, Any]) -> Prompt:
         ids=row["ids"],
         text=row["text"],
         tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
-        golds=tuple(ToolCall(call["name"], call["arguments"]) for call in row["golds"]),
+        golds=_calls(row["golds"]),
         tags=row["tags"],
         reply_tokens=row["reply_tokens"],
+        goal=_calls(row["goal"]),
     )
 
 
@@ -61,6 +64,14 @@ def read_prompts(path: str | os.PathLike[str]) -> Iterator[Prompt]:
     with open(path, encoding="utf-8") as stream:
         for line in stream:
             yield prompt_from_json(json.loads(line))
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"name": call.name, "arguments": dict(call.arguments)}
+
+
+def _calls(rows: Iterable[dict[str, Any]]) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall(call["name"], call["arguments"]) for call in rows)
 
 
 def _integers(ids: Sequence[int]) -> str:

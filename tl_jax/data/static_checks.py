@@ -57,6 +57,25 @@ def check_call(call: ToolCall, tools: Sequence[ToolSpec]) -> CallFault | None:
     return None
 
 
+def problems_of(call: ToolCall, tools: Sequence[ToolSpec]) -> list[str]:
+    """Return all that is wrong with a call by the schema of its tool, in words."""
+    tool = next((tool for tool in tools if tool.name == call.name), None)
+    if tool is None:
+        return [f"no tool {call.name} is offered"]
+    problems = []
+    for name, value in call.arguments.items():
+        parameter = tool.parameter(name)
+        if parameter is None:
+            problems.append(f"{name} is no parameter")
+        # Held against this parameter alone, so that every fault is told.
+        elif fault := check_call(
+            ToolCall(tool.name, {name: value}), [ToolSpec(tool.name, "", (parameter,))]
+        ):
+            problems.append(f"{name}: {fault.about}")
+    missing = [p.name for p in tool.parameters if p.required and p.name not in call.arguments]
+    return problems + [f"{name} is missing" for name in missing]
+
+
 def _fault(value: Any, parameter: Parameter) -> str:
     if value is None and not parameter.required:
         return ""

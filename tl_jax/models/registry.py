@@ -189,6 +189,9 @@ def check_lengths(config: RunConfig, model: ModelConfig) -> None:
     if ppo.steps:
         names = "config.ppo.max_prompt_length + max_new_tokens"
         lengths[names] = ppo.max_prompt_length + ppo.max_new_tokens
+        if config.environment.path:
+            names = "config.ppo.max_prompt_length + config.environment.max_tokens"
+            lengths[names] = ppo.max_prompt_length + config.environment.max_tokens
     names = "config.evaluate.max_prompt_length + max_new_tokens"
     lengths[names] = evaluate.max_prompt_length + evaluate.max_new_tokens
     context = context_length(model)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import collections
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,36 @@ class StoredPrompts(Sequence[Prompt]):
 
     def __getitem__(self, index: Any) -> Any:
         return prompt_from_json(self._source[self._rows[index]])
+
+
+def select_prompts(
+    prompts: Iterable[Prompt], *, max_length: int, max_reply: int, mode: str
+) -> tuple[dict[int, int], dict[str, int]]:
+    """Find the prompts that reward training can use, without keeping any.
+
+    Args:
+      prompts: As prepared.
+      max_length: Most tokens of a prompt.
+      max_reply: Most tokens that are sampled. Where the right answer is longer, no sample could be
+        right, and training would learn to shorten what must be long.
+      mode: Of the reward; the published one needs prompts with exactly one gold call.
+
+    Returns:
+      ``(kept, dropped)``: numbers of the usable prompts, from 0, with their tokens; and counts of
+      the others by reason.
+    """
+    kept: dict[int, int] = {}
+    dropped: collections.Counter[str] = collections.Counter()
+    for number, prompt in enumerate(prompts):
+        if mode == "reference" and len(prompt.golds) != 1:
+            dropped["not exactly one gold call"] += 1
+        elif len(prompt.ids) > max_length:
+            dropped[f"longer than {max_length} tokens"] += 1
+        elif prompt.reply_tokens > max_reply:
+            dropped[f"right answer longer than {max_reply} tokens"] += 1
+        else:
+            kept[number] = len(prompt.ids)
+    return kept, dict(dropped)
 
 
 def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int, step: int) -> list[Prompt]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +24,9 @@ from tl_jax.ops.policy import kl_estimates
 from tl_jax.rewards import rules, taxonomy
 from tl_jax.rl import advantages
 from tl_jax.rl.choice import scoring_temperature
+from tl_jax.rl.episode import Episode, play
 from tl_jax.rl.sampler import Generation, Sampler, bucket_length, generate, reply_text
+from tl_jax.rl.tool_turns import ToolTurns
 from tl_jax.types import Batch, Params
 
 LogprobStep = Callable[[Params, Batch], tuple[jax.Array, jax.Array, jax.Array]]
@@ -36,9 +40,10 @@ class RolloutResult(NamedTuple):
 
     Attributes:
       batch: Rows in the order of ``records``, ``rollout`` filled, ``weights`` 0.
-      metrics: Plain floats: reward, share of each category, divergence, lengths, critic.
+      metrics: Plain floats: reward, share of each category, divergence, lengths, critic; with
+        tools that run, ``turns`` per sample.
       records: JSON-ready, one per sample, for the sample log: those of ``score_samples`` with
-        the advantage of the reply's last token.
+        the advantage of the reply's last token; with tools that run, the whole ``dialogue``.
       sampled_tokens: Tokens that were sampled.
     """
 
@@ -63,8 +68,12 @@ def rollout(
     batch_size: int,
     prompt_length: int,
     call_style: str = "python",
+    tools: ToolTurns | None = None,
 ) -> RolloutResult:
     """Sample replies to the prompts, score them and estimate advantages.
+
+    With tools that run a sample is a dialogue in one row. Only its replies are trained; what the
+    tools answer is context, and no divergence is measured there.
 
     Args:
       params: The policy, with its value head.
@@ -82,6 +91,7 @@ def rollout(
       prompt_length: Tokens every prompt is padded to; one value for a whole run means that
         sampler, scoring and train step compile once.
       call_style: Style of the calls, one of ``calls.parse.STYLES``.
+      tools: Answer the calls of a reply, so that it is followed by another; None: one reply each.
 
     Raises:
       ValueError: A prompt without tokens or longer than ``prompt_length``, or one whose gold calls
@@ -91,23 +101,54 @@ def rollout(
     numbers = list(range(ppo.samples_per_prompt)) * len(prompts)
     prompt_ids = [prompt.ids for prompt in repeated]
     keys = sample_keys(seed, step, [prompt.id for prompt in repeated], numbers)
-    generations = generate(
-        sample, params, prompt_ids, keys, batch_size=batch_size, length=prompt_length
-    )
+    limits = None if tools is None else tools.environment.config
+    max_tokens = ppo.max_new_tokens if limits is None else limits.max_tokens
+    longest = prompt_length + max_tokens - ppo.max_new_tokens
+
+    def sample_turn(turn: int, rows: list[int], contexts: list[list[int]]) -> list[Generation]:
+        row_keys = keys if not turn else jax.vmap(jax.random.fold_in, (0, None))(keys, turn)
+        return generate(
+            sample,
+            params,
+            contexts,
+            row_keys[np.array(rows)],
+            batch_size=batch_size,
+            length=longest if turn else prompt_length,
+        )
+
+    answering = contextlib.nullcontext() if tools is None else tools.responses(repeated)
+    with answering as respond:
+        episodes = play(
+            prompt_ids,
+            sample_turn,
+            respond,
+            max_turns=1 if limits is None else limits.max_turns,
+            max_tokens=max_tokens,
+            max_reply=ppo.max_new_tokens,
+        )
+    scored = [(prompt, episode.last) for prompt, episode in zip(repeated, episodes, strict=True)]
+    if tools is not None:
+        scored = [
+            (dataclasses.replace(prompt, golds=prompt.goal), tools.counted(episode, prompt.tools))
+            for prompt, episode in zip(repeated, episodes, strict=True)
+        ]
     scores_B, records = score_samples(
-        repeated,
-        generations,
+        *zip(*scored, strict=True),
         tokenizer=tokenizer,
         reward=reward,
         step=step,
         call_style=call_style,
     )
-    replies = [generation.ids for generation in generations]
-    length = prompt_length + ppo.max_new_tokens
-    batch, mask_BT = build_batch(prompt_ids, replies, length=length)
+    replies = [episode.ids for episode in episodes]
+    batch, mask_BT = build_batch(
+        prompt_ids,
+        replies,
+        [episode.sampled for episode in episodes],
+        length=prompt_length + max_tokens,
+    )
     trained_BT = mask_BT
     if ppo.truncated == "mask":
-        finished_B = np.array([generation.finished for generation in generations], np.float32)
+        finished_B = np.array([episode.last.finished for episode in episodes], np.float32)
         trained_BT = mask_BT * finished_B[:, None]
     logprobs_BT, values_BT, entropy_BT = logprob_step(params, batch)
     ref_logprobs_BT, _, _ = logprob_step(ref_params, batch)
@@ -130,44 +171,19 @@ def rollout(
     advantages_B = np.asarray(filled.advantages)[np.arange(len(records)), last_B]
     for record, advantage in zip(records, advantages_B, strict=True):
         record["advantage"] = float(advantage)
+    if tools is not None:
+        for record, episode in zip(records, episodes, strict=True):
+            record["dialogue"] = tools.log(episode)
     metrics = {
-        **_sample_metrics(records, generations, ppo.samples_per_prompt),
+        **_sample_metrics(records, episodes, ppo.samples_per_prompt),
         **_token_metrics(logprobs_BT, ref_logprobs_BT, entropy_BT, mask_BT),
-        "sampler_logprob_gap": _sampler_gap(generations, logprobs_BT, mask_BT),
+        "sampler_logprob_gap": _sampler_gap(episodes, logprobs_BT, mask_BT),
         "explained_variance": float(advantages.explained_variance(filled)),
     }
-    sampled = sum(len(generation.ids) for generation in generations)
+    if tools is not None:
+        metrics["turns"] = float(np.mean([len(episode.turns) for episode in episodes]))
+    sampled = sum(len(episode.logprobs) for episode in episodes)
     return RolloutResult(batch.replace(rollout=filled), metrics, records, sampled)
-
-
-def select_prompts(
-    prompts: Iterable[Prompt], *, max_length: int, max_reply: int, mode: str
-) -> tuple[dict[int, int], dict[str, int]]:
-    """Find the prompts that reward training can use, without keeping any.
-
-    Args:
-      prompts: As prepared.
-      max_length: Most tokens of a prompt.
-      max_reply: Most tokens that are sampled. Where the right answer is longer, no sample could be
-        right, and training would learn to shorten what must be long.
-      mode: Of the reward; the published one needs prompts with exactly one gold call.
-
-    Returns:
-      ``(kept, dropped)``: numbers of the usable prompts, from 0, with their tokens; and counts of
-      the others by reason.
-    """
-    kept: dict[int, int] = {}
-    dropped: collections.Counter[str] = collections.Counter()
-    for number, prompt in enumerate(prompts):
-        if mode == "reference" and len(prompt.golds) != 1:
-            dropped["not exactly one gold call"] += 1
-        elif len(prompt.ids) > max_length:
-            dropped[f"longer than {max_length} tokens"] += 1
-        elif prompt.reply_tokens > max_reply:
-            dropped[f"right answer longer than {max_reply} tokens"] += 1
-        else:
-            kept[number] = len(prompt.ids)
-    return kept, dict(dropped)
 
 
 def sample_keys(
@@ -255,14 +271,19 @@ def score_samples(
 
 
 def build_batch(
-    prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], *, length: int = 0
+    prompts: Sequence[Sequence[int]],
+    replies: Sequence[Sequence[int]],
+    sampled: Sequence[Sequence[bool]],
+    *,
+    length: int = 0,
 ) -> tuple[Batch, np.ndarray]:
-    """Lay each prompt and its sampled reply out as one row.
+    """Lay each prompt and what follows it out as one row.
 
     Args:
       prompts: Token ids of each row's prompt, at least one.
-      replies: Sampled ids as they came from the sampler: with the stop token, or without one
-        if the reply was cut off.
+      replies: Ids after the prompt: those sampled as they came from the sampler, with the stop
+        token, or without one if a reply was cut off, and those of feedback between replies.
+      sampled: For each of these ids whether it was sampled.
       length: Tokens per row; 0 takes the bucket of the longest row.
 
     Returns:
@@ -274,13 +295,14 @@ def build_batch(
     shape = (len(prompts), length or bucket_length(max(lengths)))
     tokens, targets, positions, segments = (np.zeros(shape, np.int32) for _ in range(4))
     mask = np.zeros(shape, np.float32)
-    for row, (prompt, reply, end) in enumerate(zip(prompts, replies, lengths, strict=True)):
+    columns = zip(prompts, replies, sampled, lengths, strict=True)
+    for row, (prompt, reply, trained, end) in enumerate(columns):
         text = [*prompt, *reply]
         tokens[row, :end] = text[:-1]
         targets[row, :end] = text[1:]
         positions[row, :end] = np.arange(end)
         segments[row, :end] = 1
-        mask[row, len(prompt) - 1 : end] = 1
+        mask[row, len(prompt) - 1 : end] = trained
     weights = np.zeros(shape, np.float32)
     return Batch(tokens, targets, weights, positions, segments), mask
 
@@ -319,7 +341,7 @@ def make_logprob_step(model_config: ModelConfig, *, temperature: float, chunk: i
 
 
 def _sample_metrics(
-    records: Sequence[Record], generations: Sequence[Generation], group_size: int
+    records: Sequence[Record], episodes: Sequence[Episode], group_size: int
 ) -> dict[str, float]:
     rewards = np.array([record["reward"] for record in records], np.float32)
     counts = collections.Counter(record["category"] for record in records)
@@ -330,8 +352,8 @@ def _sample_metrics(
         # Samples of one reward tell a comparison within the group nothing.
         "equal_groups_share": float(np.mean(np.ptp(rewards.reshape(-1, group_size), axis=1) == 0)),
         **shares,
-        "truncated_share": float(np.mean([not g.finished for g in generations])),
-        "response_length": float(np.mean([len(g.ids) for g in generations])),
+        "truncated_share": float(np.mean([not e.last.finished for e in episodes])),
+        "response_length": float(np.mean([len(e.logprobs) for e in episodes])),
     }
 
 
@@ -347,9 +369,7 @@ def _token_metrics(
     }
 
 
-def _sampler_gap(
-    generations: Sequence[Generation], logprobs_BT: jax.Array, mask_BT: np.ndarray
-) -> float:
+def _sampler_gap(episodes: Sequence[Episode], logprobs_BT: jax.Array, mask_BT: np.ndarray) -> float:
     """Return the largest absolute difference between sampler and training log-probabilities."""
-    sampled = np.concatenate([generation.logprobs for generation in generations])
+    sampled = np.concatenate([episode.logprobs for episode in episodes])
     return float(np.max(np.abs(sampled - np.asarray(logprobs_BT)[mask_BT > 0])))
