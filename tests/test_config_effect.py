@@ -488,6 +488,7 @@ EFFECTS = {
     "data.packing": Effect(batches, False),
     "data.packing_bins": Effect(batches, 2),
     "data.packing_fit": Effect(batches, "sorted"),
+    "data.streams": Effect(batches, 2),
     "data.max_trajectories": Effect(prepared, 9),
     "data.max_prompts": Effect(prepared, 9),
     "data.validation_fraction": Effect(prepared, 0.6),

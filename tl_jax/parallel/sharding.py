@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -83,6 +84,17 @@ def param_shardings(declared: Any, mesh: Mesh) -> Any:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Return the sharding of ``[B, T]`` arrays: rows over data and fsdp."""
     return NamedSharding(mesh, spec(("batch", "length")))
+
+
+def own_rows(where: NamedSharding, count: int) -> np.ndarray:
+    """Return which of ``count`` rows lie on devices of this process, ascending.
+
+    Args:
+      where: From ``batch_sharding``.
+      count: Rows of the global batch; its mesh axes divide it.
+    """
+    parts = where.addressable_devices_indices_map((count, 1)).values()
+    return np.unique(np.concatenate([np.arange(count)[index[0]] for index in parts]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
