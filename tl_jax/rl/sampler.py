@@ -17,6 +17,7 @@ import numpy as np
 
 from tl_jax.config import ModelConfig
 from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.parallel import processes
 from tl_jax.rl.choice import SampleConfig
 from tl_jax.rl.decoding import Programs, Rows, make_programs
 from tl_jax.types import Params
@@ -250,7 +251,7 @@ class _Desk:
     def collect(self) -> bool:
         """Look at the new tokens, take out the prompts that are done; return whether any are."""
         assert self.rows is not None
-        samples = jax.device_get(self.rows.samples)
+        samples = jax.tree.map(processes.gather, self.rows.samples)
         before = len(self.done)
         for place, index in list(self.holders.items()):
             ids = samples.tokens[place, : samples.lengths[place]].tolist()
