@@ -10,7 +10,6 @@ import cluster
 import jax
 import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
 from tl_jax.cli import prepare, supervised
@@ -27,7 +26,6 @@ from tl_jax.config import (
 )
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.settings import to_dict
-from tl_jax.train import checkpoint
 from tl_jax.train.loop import Stopped
 
 STEPS = 6
@@ -85,7 +83,7 @@ def train_together(run_dir, stop_at):
     """Train on two processes with one device each and return what they print."""
     settings = to_dict(dataclasses.replace(CONFIG, run_dir=str(run_dir)))
     running = cluster.start(PROGRAM, 2, json.dumps(settings), str(stop_at))
-    return [output.splitlines()[-1] for output in cluster.finish(running)]
+    return ["".join(output.splitlines()[-1:]) for output in cluster.finish(running)]
 
 
 def train_alone(run_dir, mesh, stop_at, monkeypatch):
@@ -112,13 +110,11 @@ def losses(run_dir):
 
 
 def final_params(run_dir):
-    directory = checkpoint.latest_step_dir(run_dir / "checkpoints" / "supervised")
-    assert directory.name == str(STEPS)
-    state = ocp.load_checkpointables(directory, {"state": None})["state"]
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(state["params"])]
+    workspace = open_run(run_dir, CONFIG.mesh)
+    assert workspace.saved_step("supervised") == STEPS
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(workspace.trained("supervised"))]
 
 
-@pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_a_run_that_changes_hands_ends_like_one_that_ran_through(tmp_path, monkeypatch):
     through, changing = tmp_path / "through", tmp_path / "changing"
     workspace = open_run(through, CONFIG.mesh)
