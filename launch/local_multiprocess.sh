@@ -37,7 +37,7 @@ parse_arguments "${words[@]}"
 [ -n "${VIRTUAL_ENV:-}" ] || PATH="$ROOT/.venv/bin:$PATH"
 command -v tl-jax >/dev/null || fail "no tl-jax; run tools/quickstart.sh once or activate its environment"
 
-# Print a port that is free together with the next three, one for each stage.
+# Print a port that is free together with the next seven, one for each stage.
 free_port() {
     python3 - <<'PYTHON'
 import contextlib
@@ -47,7 +47,7 @@ import socket
 while True:
     first = random.randrange(20000, 30000)
     with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-        for port in range(first, first + 4):
+        for port in range(first, first + 8):
             stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
         print(first)
         break

@@ -89,6 +89,7 @@ CHAINS = {
         ("schema", "split", "dataset"),
         ("text_pieces", "text_starts", "tokenizer"),
         ("packing", "pipeline"),
+        ("streams", "pipeline"),
     ],
     "rewards": [
         ("taxonomy", "reference", "rules"),

@@ -543,6 +543,7 @@ EFFECTS = {
     "data.packing": Effect(batches, False),
     "data.packing_bins": Effect(batches, 2),
     "data.packing_fit": Effect(batches, "sorted"),
+    "data.streams": Effect(batches, 2),
     "data.max_trajectories": Effect(prepared, 9),
     "data.max_prompts": Effect(prepared, 9),
     "data.no_call_prompts": Effect(prepared, False, OFFERED),

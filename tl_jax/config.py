@@ -79,7 +79,9 @@ class DataConfig:
     read, and which token ends a reply. Samples over ``max_length`` lose old feedback, then turns.
 
     ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
-    rows hold by length; ``"stream"`` takes them as they come.
+    rows hold by length; ``"stream"`` takes them as they come. The examples are dealt to
+    ``streams``, and a host reads only those whose rows it trains on: where one host cannot pack
+    for all, take as many as hosts.
 
     ``sources`` mixes several files (then ``path`` stays as it is): each is
     ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
@@ -100,6 +102,7 @@ class DataConfig:
     packing: bool = True
     packing_bins: int = positive(64)
     packing_fit: str = choice("stream", "sorted", default="stream")
+    streams: int = positive(1)
     max_trajectories: int = not_negative(0)
     max_prompts: int = not_negative(0)
     no_call_prompts: bool = True

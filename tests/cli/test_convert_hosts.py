@@ -14,7 +14,7 @@ import jax
 from rich.console import Console
 from tl_jax.cli import convert
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import MeshConfig, ModelSourceConfig, RunConfig
+from tl_jax.config import LoraConfig, MeshConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import to_hf
 from tl_jax.convert.hf_directory import CheckpointError
 from tl_jax.parallel.mesh import start_distributed
@@ -43,6 +43,12 @@ try:
 except CheckpointError as error:
     refusals.append(str(error))
 print(refusals)
+adapted = Workspace(
+    RunConfig(
+        run_dir + "-lora", model=model, lora=LoraConfig(rank=2), mesh=workspace.config.mesh
+    )
+)
+convert.main(adapted, console, convert.Request(adapter=True))
 """
 
 
@@ -86,6 +92,11 @@ def test_the_first_process_writes_what_all_hold_together(model_dir, tmp_path):
     before, after = (load_file(path / "model.safetensors") for path in (model_dir, export))
     assert before.keys() == after.keys()
     assert all(np.array_equal(after[name], 2 * before[name]) for name in before)
+    adapter = tmp_path / "run-lora" / "adapter"
+    factors = load_file(adapter / "adapter_model.safetensors")
+    assert sum("lora_A" in name for name in factors) == len(factors) / 2 > 0
+    assert all(np.any(factors[name]) == ("lora_A" in name) for name in factors)
+    assert (adapter / "tokenizer.json").exists() and (adapter / "README.md").exists()
     names = {file.name for file in export.iterdir()}
     assert names == {file.name for file in model_dir.iterdir()} | {"README.md"}
     assert {path.name for path in export.parent.iterdir()} == {"checkpoints", "export"}

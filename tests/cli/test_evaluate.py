@@ -7,7 +7,7 @@ import pathlib
 import jax
 import pytest
 
-from tl_jax.cli import evaluate, run
+from tl_jax.cli import evaluate, generate, run
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import EvaluateConfig, ModelSourceConfig, RunConfig
 from tl_jax.data.prepared_files import REPORT, source_hash
@@ -167,13 +167,7 @@ def test_the_export_is_replaced_when_the_model_is_newer(workspace, saved, consol
     assert found == {"config.json", "README.md"}
 
 
-@pytest.mark.parametrize("stage", ["evaluate", "generate", "run"])
-def test_several_processes_are_refused(workspace, monkeypatch, console, stage):
+def test_a_chat_with_several_processes_is_refused(workspace, monkeypatch, console):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    calls = {
-        "evaluate": lambda: evaluate.run(workspace, "before"),
-        "generate": lambda: workspace.sampler(4, 0.0, 1.0),
-        "run": lambda: run.main(workspace, console),
-    }
-    with pytest.raises(ConfigError, match="needs one process for now; supervised training runs"):
-        calls[stage]()
+    with pytest.raises(ConfigError, match="a chat needs one process; training and evaluation"):
+        generate.main(workspace, console, tools_path="", prompt="")

@@ -150,12 +150,6 @@ def test_every_step_visits_other_prompts_until_all_were_seen():
     assert len(third) == 3 and all(prompt in prompts for prompt in third)
 
 
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ConfigError, match="reward training needs one process for now"):
-        reward.train(Workspace(RunConfig(run_dir=str(tmp_path))), None)
-
-
 def test_calls_that_the_published_reward_cannot_read_are_refused_here_too(tmp_path):
     data, mode = DataConfig(template="script"), RewardConfig(mode="reference")
     config = RunConfig(run_dir=str(tmp_path), data=data, reward=mode)

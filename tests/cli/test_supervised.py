@@ -2,13 +2,15 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from tl_jax.cli import supervised
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import DataConfig, RunConfig
+from tl_jax.config import DataConfig, MeshConfig, RunConfig
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
+from tl_jax.parallel.mesh import make_mesh
 
 
 @pytest.fixture
@@ -27,6 +29,7 @@ def run_dir(tmp_path):
 def first_batch(run_dir, name, fit, *, repeat):
     data = DataConfig(max_length=64, batch_size=2, packing_bins=8, packing_fit=fit, prefetch=0)
     run = Workspace(RunConfig(run_dir=str(run_dir), data=data))
+    run.__dict__["mesh"] = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     loader = supervised._loader(run, name, repeat=repeat)
     batch = next(loader)
     loader.close()

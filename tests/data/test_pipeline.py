@@ -116,8 +116,8 @@ def test_rows_keep_tokens_targets_and_positions_of_each_segment_together(tmp_pat
 def test_hosts_share_one_pass_without_loss_and_agree_on_the_batch_count(tmp_path, form):
     rows = write_examples(tmp_path / "x.jsonl", count=37)
     hosts = [
-        list(loader(tmp_path / "x.jsonl", repeat=False, host_index=i, host_count=3, **form))
-        for i in range(3)
+        list(loader(tmp_path / "x.jsonl", repeat=False, own=own, **form))
+        for own in ([0], [1, 2], [3])
     ]
     assert len({len(batches) for batches in hosts}) == 1
     assert targets_of(sum(hosts, [])) == targets_in(rows)
@@ -139,14 +139,60 @@ def test_endless_stream_covers_every_example_once_per_epoch_in_new_orders(tmp_pa
     other.close()
 
 
-def test_training_hosts_read_disjoint_examples_of_an_epoch(tmp_path):
+def hosts_of(path, count, **changes):
+    """Open the loaders of ``count`` hosts that share eight rows."""
+    parts = np.split(np.arange(8), count)
+    return [loader(path, rows=8, own=own, **changes) for own in parts]
+
+
+def global_batches(hosts, count):
+    """Take batches of all hosts and put their rows together."""
+    parts = [take(host, count) for host in hosts]
+    return [
+        {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
+        for found in zip(*parts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("streams", [1, 2, 4])
+def test_training_hosts_read_disjoint_examples_of_an_epoch(tmp_path, streams):
     rows = write_examples(tmp_path / "x.jsonl", count=24)
-    hosts = []
-    for i in range(2):
-        stream = loader(tmp_path / "x.jsonl", packing=False, host_index=i, host_count=2)
-        hosts += take(stream, 3)
-        stream.close()
-    assert targets_of(hosts) == targets_in(rows)
+    for count in (2, 4):
+        hosts = hosts_of(tmp_path / "x.jsonl", count, packing=False, streams=streams)
+        assert targets_of(global_batches(hosts, 3)) == targets_in(rows)
+
+
+@pytest.mark.parametrize("fit", ["stream", "sorted"])
+@pytest.mark.parametrize("streams", [1, 2, 4])
+def test_any_number_of_hosts_makes_the_same_batches_and_goes_on_from_the_others(
+    tmp_path, streams, fit
+):
+    write_examples(tmp_path / "x.jsonl")
+    settings = dict(streams=streams, packing_fit=fit, packing_bins=3, prefetch=0)
+    (alone,) = hosts_of(tmp_path / "x.jsonl", 1, **settings)
+    begin, end = take(alone, 3), take(alone, 3)
+    for before, after in ((2, 4), (4, 1), (1, 2)):
+        hosts = hosts_of(tmp_path / "x.jsonl", before, **settings)
+        assert_same(global_batches(hosts, 3), begin)
+        saved = {}
+        for host in hosts:
+            saved |= json.loads(json.dumps(host.get_state()))
+        hosts = hosts_of(tmp_path / "x.jsonl", after, **settings)
+        for host in hosts:
+            host.set_state(saved)
+        assert_same(global_batches(hosts, 3), end)
+
+
+def test_a_host_opens_only_the_streams_of_its_rows(tmp_path):
+    write_examples(tmp_path / "x.jsonl")
+    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x.jsonl", 4, streams=4)]
+    assert opened == [1, 1, 1, 1]
+    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x.jsonl", 4, streams=2)]
+    assert opened == [1, 1, 1, 1]
+    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x.jsonl", 2, streams=8)]
+    assert opened == [4, 4]
+    with pytest.raises(ValueError, match="batch_size 4 is not divisible by config.data.streams 3"):
+        loader(tmp_path / "x.jsonl", streams=3)
 
 
 @pytest.mark.parametrize("fit", ["stream", "sorted"])
@@ -174,8 +220,10 @@ def test_state_of_another_file_or_setting_is_refused_by_name(tmp_path):
     state = loader(tmp_path / "x.jsonl").get_state()
     with pytest.raises(ValueError, match="source was"):
         loader(tmp_path / "y.jsonl").set_state(state)
-    with pytest.raises(ValueError, match="host_count was 1 and is 2"):
-        loader(tmp_path / "x.jsonl", host_count=2).set_state(state)
+    with pytest.raises(ValueError, match="seed was 3 and is 4"):
+        loader(tmp_path / "x.jsonl", seed=4).set_state(state)
+    with pytest.raises(ValueError, match="holds stream_0-of-1 and not stream_0-of-2"):
+        loader(tmp_path / "x.jsonl", streams=2).set_state(state)
 
 
 def test_packing_fills_rows(tmp_path):

@@ -130,6 +130,9 @@ def test_both_exports_give_the_trained_model(whole, tmp_path):
 
     target = tmp_path / "adapter"
     convert.main(workspace, Console(quiet=True), convert.Request(target=str(target), adapter=True))
+    card = (target / "README.md").read_text(encoding="utf-8")
+    assert "library_name: peft" in card and 'PeftModel.from_pretrained(base, "DIRECTORY")' in card
+    assert (target / "tokenizer.json").read_bytes() == (merged / "tokenizer.json").read_bytes()
     source = dataclasses.replace(CONFIG.model, path=str(workspace.model_dir), adapter=str(target))
     other = open_run(tmp_path / "other", dataclasses.replace(CONFIG, model=source))
     assert np.array_equal(logits(other.params("before"), other.model), expected)

@@ -1,9 +1,11 @@
 """What several processes may do together, who writes, and how one that failed ends."""
 
+import json
 import os
 import time
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
@@ -20,7 +22,8 @@ def test_one_process_is_first_never_waits_and_may_do_everything(monkeypatch):
     monkeypatch.setattr(multihost_utils, "sync_global_devices", lambda name: pytest.fail(name))
     assert processes.is_first()
     processes.wait_for_all("here")
-    processes.require_one("evaluation")
+    processes.require_one("a chat")
+    assert processes.own_part(5) == slice(0, 5) and processes.join_parts((1, "b")) == [1, "b"]
 
 
 def test_several_processes_wait_and_are_refused_what_needs_one(monkeypatch):
@@ -30,8 +33,31 @@ def test_several_processes_wait_and_are_refused_what_needs_one(monkeypatch):
     assert not processes.is_first()
     processes.wait_for_all("config.json")
     assert points == ["config.json"]
-    with pytest.raises(ConfigError, match="evaluation needs one process for now; supervised"):
-        processes.require_one("evaluation")
+    with pytest.raises(ConfigError, match="a chat needs one process; training and evaluation"):
+        processes.require_one("a chat")
+
+
+@pytest.mark.parametrize("count", [0, 3, 4, 9])
+def test_several_processes_share_things_out_and_put_them_together_again(monkeypatch, count):
+    things = [{"text": "é" * number, "number": number / 3} for number in range(count)]
+    parts, said = [], []
+    for index in range(4):
+        pretend(monkeypatch, 4, index)
+        parts.append(things[processes.own_part(count)])
+    assert [thing for part in parts for thing in part] == things
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    texts = [json.dumps(part).encode() for part in parts]
+    longest = max(map(len, texts))
+
+    def gathered(value):
+        said.append(value)
+        if len(said) == 1:
+            return np.array([len(text) for text in texts])
+        return np.stack([np.frombuffer(text.ljust(longest, b"\0"), np.uint8) for text in texts])
+
+    monkeypatch.setattr(multihost_utils, "process_allgather", gathered)
+    assert processes.join_parts(parts[3]) == things
+    assert said[1].tobytes() == texts[3].ljust(longest, b"\0")
 
 
 def test_alone_a_failure_ends_in_the_usual_way(monkeypatch):

@@ -56,6 +56,15 @@ def prepared(config, tmp_path):
     return config
 
 
+def test_the_card_of_adapters_says_what_they_go_with(config):
+    card = model_card(config, dataclasses.replace(MODEL, adapter=True))
+    assert "library_name: peft" in card and "LoRA adapters alone, for the base model." in card
+    assert 'AutoModelForCausalLM.from_pretrained("BASE_MODEL")' in card
+    known = dataclasses.replace(MODEL, adapter=True, base_id="org/tiny", base_commit=COMMIT)
+    assert 'AutoModelForCausalLM.from_pretrained("org/tiny")' in model_card(config, known)
+    assert "peft" not in model_card(config, MODEL).lower()
+
+
 def test_an_empty_run_directory_is_no_secret(config):
     card = model_card(config, MODEL)
     for words in ("holds no prepared data", "No report of judged calls", "Not evaluated."):

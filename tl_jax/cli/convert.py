@@ -31,6 +31,7 @@ from rich.table import Table
 
 from tl_jax.cli.workspace import Workspace
 from tl_jax.convert import from_hf, gguf, hf_directory, hub, peft, to_hf
+from tl_jax.data.chat_template import ChatTemplate
 from tl_jax.data.template_trial import OWN, TEMPLATES, open_template
 from tl_jax.models import registry
 from tl_jax.parallel import processes
@@ -127,17 +128,14 @@ def export(workspace: Workspace, request: Request, console: Console) -> Path:
     processes all must call this; the first writes.
     """
     _, target = _ends(workspace, request)
-    name, phase = workspace.config.data.template, workspace.newest_phase()
-    template = open_template(name, workspace.tokenizer) if name in TEMPLATES else None
-    kept = name == OWN or (phase == "before" and template is None)
-    chat_template = None if kept else template.source if template else ""
+    template, chat_template = _template(workspace)
     with (
         jax.set_mesh(workspace.mesh),
         _ending_in_order(),
         _progress("export", console) as on_tensor,
     ):
         to_hf.save(
-            workspace.params(phase),
+            workspace.params(workspace.newest_phase()),
             target,
             config=workspace.model,
             source=workspace.model_dir,
@@ -151,17 +149,34 @@ def export(workspace: Workspace, request: Request, console: Console) -> Path:
     return target
 
 
+def _template(workspace: Workspace) -> tuple[ChatTemplate | None, str | None]:
+    """Return the template of the run, if it is a chat template, and what an export is to have."""
+    name = workspace.config.data.template
+    template = open_template(name, workspace.tokenizer) if name in TEMPLATES else None
+    kept = name == OWN or (workspace.newest_phase() == "before" and template is None)
+    return template, None if kept else template.source if template else ""
+
+
 def export_adapters(workspace: Workspace, request: Request, console: Console) -> Path:
-    """Write the newest adapters of the run as a directory for PEFT and return its path."""
-    processes.require_one("exporting adapters")
+    """Write the newest adapters of the run as a directory for PEFT and return its path.
+
+    The tokenizer and a chat template go along as with ``export``, and so do several processes.
+    """
     _, target = _ends(workspace, request)
     base = workspace.hub_model
-    with _ending_in_order(), _progress("export", console) as on_tensor:
+    with (
+        jax.set_mesh(workspace.mesh),
+        _ending_in_order(),
+        _progress("export", console) as on_tensor,
+    ):
         peft.save(
             workspace.trained(workspace.newest_phase()),
             target,
             config=workspace.model,
             base=base.id if base else str(workspace.model_dir),
+            source=workspace.model_dir,
+            chat_template=_template(workspace)[1],
+            readme=_card(workspace, request.dtype, adapter=True),
             dtype=request.dtype,
             overwrite=request.force,
             on_tensor=on_tensor,
@@ -179,7 +194,7 @@ def renew_card(workspace: Workspace) -> None:
         draft.replace(file)
 
 
-def _card(workspace: Workspace, dtype: str) -> str:
+def _card(workspace: Workspace, dtype: str, *, adapter: bool = False) -> str:
     phase = workspace.newest_phase()
     base = workspace.hub_model
     return model_card(
@@ -192,6 +207,7 @@ def _card(workspace: Workspace, dtype: str) -> str:
             call_style=workspace.call_style,
             base_id=base.id if base else "",
             base_commit=base.commit if base else "",
+            adapter=adapter,
         ),
     )
 

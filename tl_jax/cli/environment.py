@@ -8,6 +8,7 @@ from tl_jax.data.encoding import feedback_ids
 from tl_jax.data.prepared_files import PROMPTS
 from tl_jax.data.records import read_prompts
 from tl_jax.data.schema import Message
+from tl_jax.parallel import processes
 from tl_jax.rl.environment import open_environment
 from tl_jax.rl.tool_turns import BEFORE, ToolTurns
 from tl_jax.settings import ConfigError
@@ -17,11 +18,14 @@ def open_tools(workspace: Workspace) -> ToolTurns | None:
     """Return what answers the calls of a sample; None if tools do not run.
 
     Raises:
-      ConfigError: The file has no tool of any prompt, or the template cannot write their results.
+      ConfigError: The file has no tool of any prompt, the template cannot write their results, or
+        there are several processes.
     """
     config = workspace.config
     if not config.environment.path:
         return None
+    # Each process would call the tools for itself, and they need not answer alike.
+    processes.require_one("reward training with config.environment.path")
     environment = open_environment(config.environment)
     prompts = read_prompts(workspace.data_dir / PROMPTS)
     if not any(tool.name in environment.names for prompt in prompts for tool in prompt.tools):

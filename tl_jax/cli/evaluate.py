@@ -51,7 +51,8 @@ def main(workspace: Workspace, console: Console, *, phase: str = "") -> None:
     if phase not in PHASES:
         raise ConfigError(f"--phase must be one of {', '.join(PHASES)}, got {phase}")
     run(workspace, phase)
-    show(workspace, console)
+    if processes.is_first():
+        show(workspace, console)
 
 
 def result_path(workspace: Workspace, phase: str) -> Path:
@@ -77,10 +78,11 @@ def has_sets(workspace: Workspace) -> bool:
 def run(workspace: Workspace, phase: str) -> dict[str, Any]:
     """Score the newest model of a phase on every configured set and write the results.
 
+    With several processes all must call this: they sample together, and the first writes.
+
     Raises:
-      ConfigError: No set is configured, its file cannot be read, or there are several processes.
+      ConfigError: No set is configured, or its file cannot be read.
     """
-    processes.require_one("evaluation")
     limits = workspace.config.evaluate
     if not has_sets(workspace):
         raise ConfigError(
@@ -118,6 +120,15 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
         "tokens_per_s": sum(s.get("tokens", 0) for s in summaries.values()) / max(seconds, 1e-9),
         "sets": summaries,
     }
+    if processes.is_first():
+        _write(workspace, phase, results, replies)
+    processes.wait_for_all("evaluate")
+    return results
+
+
+def _write(
+    workspace: Workspace, phase: str, results: dict[str, Any], replies: list[dict[str, Any]]
+) -> None:
     workspace.results_dir.mkdir(parents=True, exist_ok=True)
     with open(workspace.results_dir / f"replies_{phase}.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in replies)
@@ -125,7 +136,6 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     draft.replace(path)
-    return results
 
 
 def overlap_checks(workspace: Workspace) -> dict[str, Any]:

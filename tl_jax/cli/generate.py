@@ -26,6 +26,7 @@ from tl_jax.cli.workspace import Workspace
 from tl_jax.data.encoding import prompt_ids
 from tl_jax.data.schema import Message
 from tl_jax.data.static_checks import problems_of
+from tl_jax.parallel import processes
 from tl_jax.rl.sampler import generate, reply_text
 from tl_jax.settings import ConfigError
 
@@ -46,6 +47,7 @@ class Reply(NamedTuple):
 
 def main(workspace: Workspace, console: Console, *, tools_path: str, prompt: str) -> None:
     """Answer one request, or chat at the terminal."""
+    processes.require_one("a chat")
     tools = read_tools(tools_path)
     with jax.set_mesh(workspace.mesh):
         answer = make_answer(workspace, tools)

@@ -63,10 +63,9 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     """Train up to ``config.ppo.steps`` rollouts from the supervised model.
 
     Raises:
-      ConfigError: Several processes, rows that cannot be spread evenly, a reward that cannot read
+      ConfigError: Rows that cannot be spread evenly, a reward that cannot read
         the calls, or no usable prompt.
     """
-    processes.require_one("reward training")
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     check_rows(config, dict(workspace.mesh.shape))
     check_objective(ppo)
@@ -197,15 +196,13 @@ def make_advance(
         )
         sampled = time.monotonic()
         update, beside = (critic, None) if step < warmup else (joint, gold)
-        batch = jax.device_get(result.batch)
+        batch = jax.tree.map(processes.gather, result.batch)
         values: list[StepMetrics] = []
         for members in minibatches(batch.tokens.shape[0], ppo, config.seed, step):
             part = jax.tree.map(lambda x, m=members: x[m], batch)
             if beside is not None:
                 part = with_gold(part, next(beside))
-            placed = jax.tree.map(
-                lambda x: jax.make_array_from_process_local_data(rows, np.asarray(x)), part
-            )
+            placed = jax.tree.map(lambda x: processes.place(np.asarray(x), rows), part)
             state, metrics = update(state, placed, frozen)
             values.append(metrics)
             if len(values) == 1:
@@ -214,7 +211,7 @@ def make_advance(
                 break
         if ppo.kl_target:
             new = adapted_kl_coef(kl_coef, result.metrics["kl_k1"], ppo.kl_target)
-            state = state.replace(kl_coef=jax.device_put(np.float32(new), layout.kl_coef))
+            state = state.replace(kl_coef=processes.place(np.float32(new), layout.kl_coef))
         found = {**result.metrics, **summary(values), "kl_coef": kl_coef}
         found["rollout_tokens_per_s"] = result.sampled_tokens / (sampled - began)
         updated = float(jax.device_get(found["tokens"]))
@@ -269,10 +266,11 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
         max_reply=ppo.max_new_tokens,
         mode=workspace.config.reward.mode,
     )
-    workspace.results_dir.mkdir(parents=True, exist_ok=True)
-    counts = {"used": len(kept), "left_out": dropped}
-    (workspace.results_dir / "prompts.json").write_text(json.dumps(counts, indent=1) + "\n")
-    if dropped:
+    if processes.is_first():
+        workspace.results_dir.mkdir(parents=True, exist_ok=True)
+        counts = {"used": len(kept), "left_out": dropped}
+        (workspace.results_dir / "prompts.json").write_text(json.dumps(counts, indent=1) + "\n")
+    if dropped and processes.is_first():
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         text = f"reward training uses {len(kept)} prompts; left out: {reasons}"
         Console(soft_wrap=True, highlight=False).print(text, markup=False)
@@ -295,6 +293,7 @@ def gold_loader(workspace: Workspace) -> Any:
         packing=data.packing,
         packing_bins=data.packing_bins,
         packing_fit=data.packing_fit,
+        streams=data.streams,
         prefetch=data.prefetch,
     )
 

@@ -19,11 +19,10 @@ from tl_jax.report.read import read_json
 
 
 def main(workspace: Workspace, console: Console) -> None:
-    """Run every stage that is not done yet."""
-    processes.require_one("the whole pipeline")
+    """Run every stage that is not done yet, all processes together."""
     prepare.main(workspace, console)
     scored = evaluate.has_sets(workspace)
-    if not scored:
+    if not scored and processes.is_first():
         console.print(
             "evaluation is left out: neither config.evaluate.synthetic_trajectories nor "
             "config.evaluate.rotbench_path is set"
@@ -36,10 +35,11 @@ def main(workspace: Workspace, console: Console) -> None:
         if scored and not evaluate.is_current(workspace, phase):
             evaluate.run(workspace, phase)
     export(workspace, console)
-    if scored:
+    if scored and processes.is_first():
         evaluate.show(workspace, console)
     report.main(workspace, console)
-    console.print(f"model:  {workspace.export_dir}", markup=False)
+    if processes.is_first():
+        console.print(f"model:  {workspace.export_dir}", markup=False)
 
 
 def export(workspace: Workspace, console: Console) -> None:
@@ -50,8 +50,10 @@ def export(workspace: Workspace, console: Console) -> None:
     phase = workspace.newest_phase()
     wanted = {"phase": phase, "step": workspace.saved_step(phase)}
     record = workspace.run_dir / "export.json"
-    if read_json(record) == wanted and (workspace.export_dir / "config.json").exists():
+    done = read_json(record) == wanted and (workspace.export_dir / "config.json").exists()
+    if not processes.agree(done):
+        convert.export(workspace, convert.Request(force=True), console)
+        if processes.is_first():
+            record.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+    elif processes.is_first():
         convert.renew_card(workspace)
-        return
-    convert.export(workspace, convert.Request(force=True), console)
-    record.write_text(json.dumps(wanted) + "\n", encoding="utf-8")

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 import optax
@@ -16,6 +15,7 @@ from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.data.pipeline import make_loader
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
+from tl_jax.data.streams import HostRows
 from tl_jax.models import lora
 from tl_jax.parallel import sharding
 from tl_jax.settings import ConfigError
@@ -48,7 +48,8 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         jitted = step_lib.jit_train_step(step, layout, rows, frozen)
 
         def advance(state: TrainState, _: int) -> Advanced:
-            state, values = jitted(state, place(next(loader), rows), frozen)
+            batch = place(next(loader), rows, config.data.batch_size)
+            state, values = jitted(state, batch, frozen)
             return state, named(values), ()
 
         phase = Phase(
@@ -94,51 +95,47 @@ def start_state(
     return jax.jit(init, out_shardings=layout)(initial()), 0
 
 
-def open_loader(workspace: Workspace) -> grain.DatasetIterator:
+def open_loader(workspace: Workspace) -> HostRows:
     """Return this host's endless stream of training rows.
 
     Raises:
-      ConfigError: The rows cannot be spread evenly over hosts, devices or micro-batches.
+      ConfigError: The rows cannot be spread evenly over devices or micro-batches.
     """
     config = workspace.config
-    shards = workspace.mesh.shape["data"] * workspace.mesh.shape["fsdp"]
-    for parts, what in (
-        (jax.process_count(), "hosts"),
-        (shards * config.train.accumulation, "mesh rows (data x fsdp) times train.accumulation"),
-    ):
-        if config.data.batch_size % parts:
-            raise ConfigError(
-                f"config.data.batch_size {config.data.batch_size} is not divisible by "
-                f"{parts} {what}"
-            )
+    parts = workspace.mesh.shape["data"] * workspace.mesh.shape["fsdp"] * config.train.accumulation
+    if config.data.batch_size % parts:
+        raise ConfigError(
+            f"config.data.batch_size {config.data.batch_size} is not divisible by {parts} mesh "
+            "rows (data x fsdp) times train.accumulation"
+        )
     return _loader(workspace, EXAMPLES, repeat=True)
 
 
-def _loader(workspace: Workspace, name: str, *, repeat: bool) -> grain.DatasetIterator:
+def _loader(workspace: Workspace, name: str, *, repeat: bool) -> HostRows:
     data = workspace.config.data
     # The first rows of a sorted window are its longest examples: no sample of the held-out ones.
     fit = data.packing_fit if repeat else "stream"
     return make_loader(
         workspace.data_dir / name,
         length=data.max_length,
-        rows=data.batch_size // jax.process_count(),
+        rows=data.batch_size,
         seed=workspace.config.seed,
         packing=data.packing,
         packing_bins=data.packing_bins,
         packing_fit=fit,
         shuffle=repeat,
         repeat=repeat,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
+        streams=data.streams if repeat else 1,
+        own=sharding.own_rows(sharding.batch_sharding(workspace.mesh), data.batch_size),
         prefetch=data.prefetch if repeat else 0,
     )
 
 
-def place(batch: Mapping[str, np.ndarray], rows: jax.sharding.NamedSharding) -> Batch:
-    """Put this host's rows onto the mesh as part of the global batch."""
+def place(batch: Mapping[str, np.ndarray], rows: jax.sharding.NamedSharding, count: int) -> Batch:
+    """Put this host's rows onto the mesh as part of a global batch of ``count`` rows."""
     return Batch(
         **{
-            name: jax.make_array_from_process_local_data(rows, values)
+            name: jax.make_array_from_process_local_data(rows, values, (count, *values.shape[1:]))
             for name, values in batch.items()
         }
     )
@@ -173,4 +170,4 @@ def _first_batches(workspace: Workspace, rows: jax.sharding.NamedSharding) -> It
     batches = list(itertools.islice(loader, workspace.config.train.eval_batches))
     loader.close()
     for batch in batches:  # as many on every host
-        yield place(batch, rows)
+        yield place(batch, rows, workspace.config.data.batch_size)

@@ -17,6 +17,7 @@ from rich.console import Console
 from tl_jax.cli import reward, supervised
 from tl_jax.cli.workspace import Workspace
 from tl_jax.data.prepared_files import FINGERPRINT
+from tl_jax.parallel import processes
 from tl_jax.settings import ConfigError
 from tl_jax.train.metrics import MetricsWriter
 
@@ -49,3 +50,5 @@ def train_phase(workspace: Workspace, phase: str) -> None:
         )
     with MetricsWriter(workspace.run_dir) as metrics, jax.set_mesh(workspace.mesh):
         STAGES[phase](workspace, metrics)
+    # What comes next reads the checkpoint that the first process has finished.
+    processes.wait_for_all(phase)

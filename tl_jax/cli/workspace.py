@@ -18,7 +18,7 @@ from tl_jax.convert import from_hf, hub, peft
 from tl_jax.data import template_trial, templates
 from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.models import functional, lora, nf4, registry
-from tl_jax.parallel import processes, sharding
+from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
 from tl_jax.rl import constraints
 from tl_jax.rl.choice import SampleConfig
@@ -236,9 +236,8 @@ class Workspace:
         """Return the compiled sampler with the stop tokens of the run's template.
 
         Raises:
-          ConfigError: A limit that cannot be, or several processes.
+          ConfigError: A limit that cannot be.
         """
-        processes.require_one("generating text")
         try:
             settings = SampleConfig(
                 max_new_tokens, temperature, top_k, top_p, self.stop_ids, stop_strings

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from tl_jax.convert import safetensors_file
 from tl_jax.convert.safetensors_file import DTYPES, Writable
+from tl_jax.parallel import processes
 
 CHECKSUMS = "SHA256SUMS"
 """File with a digest of every safetensors file, as ``sha256sum --check`` reads it."""
@@ -208,6 +209,29 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         shutil.rmtree(fresh, ignore_errors=True)
     if occupied:
         shutil.rmtree(stale)
+
+
+@contextlib.contextmanager
+def written_by_first(path: str | Path, *, overwrite: bool = False) -> Iterator[Path | None]:
+    """Yield a ``new_directory`` on the first process and None on others, and end together.
+
+    Raises:
+      CheckpointError: On every process, if the first cannot write to ``path``.
+    """
+    problem = None
+    if processes.is_first():
+        try:
+            check_free(path, overwrite=overwrite)
+        except CheckpointError as error:
+            problem = error
+    if not processes.agree(problem is None):
+        raise problem or CheckpointError(f"{path}: the first process cannot write there")
+    if processes.is_first():
+        with new_directory(path, overwrite=overwrite) as directory:
+            yield directory
+    else:
+        yield None
+    processes.wait_for_all("export")
 
 
 def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | None = None) -> None:

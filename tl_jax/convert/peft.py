@@ -22,6 +22,7 @@ from tl_jax.convert import hf_directory, names, safetensors_file
 from tl_jax.convert.hf_directory import CheckpointError
 from tl_jax.convert.safetensors_file import Writable
 from tl_jax.models import functional, lora
+from tl_jax.parallel import processes
 from tl_jax.parallel import sharding as sharding_lib
 from tl_jax.settings import ConfigError
 from tl_jax.types import Params
@@ -54,17 +55,25 @@ def save(
     *,
     config: ModelConfig,
     base: str,
+    source: str | Path | None = None,
+    chat_template: str | None = None,
+    readme: str = "",
     dtype: str = "float32",
     overwrite: bool = False,
     on_tensor: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the adapters among ``params`` as a directory that ``peft`` loads.
 
+    With several processes every one must call this, and the first one writes.
+
     Args:
       params: With adapters; everything else is left out.
       path: Directory to make; it appears whole or not at all.
       config: Architecture with the adapters' settings.
       base: Path or name of the model that the adapters belong to, kept for PEFT.
+      source: Directory whose tokenizer files are copied; None copies none.
+      chat_template: See ``hf_directory.copy_tokenizer``.
+      readme: Model card to write as ``README.md``.
       dtype: Type of the tensors, ``"float32"`` or ``"bfloat16"``.
       overwrite: Replace ``path`` if it exists.
       on_tensor: Told how many tensors are written, and of how many.
@@ -95,10 +104,18 @@ def save(
         "init_lora_weights": True,
         "inference_mode": True,
     }
-    with hf_directory.new_directory(path, overwrite=overwrite) as directory:
+    with hf_directory.written_by_first(path, overwrite=overwrite) as directory:
+        if directory is None:
+            for tensor in tensors.values():
+                tensor.read()
+            return
         done = itertools.count(1)
         count = lambda: on_tensor and on_tensor(next(done), len(tensors))  # noqa: E731
         safetensors_file.write(directory / _WEIGHTS, tensors, dtype=dtype, on_tensor=count)
+        if source is not None:
+            hf_directory.copy_tokenizer(source, directory, chat_template=chat_template)
+        if readme:
+            (directory / "README.md").write_text(readme, encoding="utf-8")
         hf_directory.write_json(directory / _CONFIG, settings)
 
 
@@ -153,7 +170,7 @@ def _adapters(params: Params) -> Iterator[tuple[names.Path, Any]]:
 
 
 def _transposed(leaf: Any, layer: int) -> np.ndarray:
-    return np.asarray(leaf[layer]).T
+    return processes.gather(leaf[layer]).T
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:

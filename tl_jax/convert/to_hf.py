@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def save(
             "the directory the model was loaded from (with config.json), or config=ModelConfig(...)"
         )
     _check(params, config)
-    with _first_alone(path, overwrite) as directory:
+    with hf_directory.written_by_first(path, overwrite=overwrite) as directory:
         hf_directory.write_tensors(
             directory,
             _writable(params, config),
@@ -100,25 +99,6 @@ def save(
                 hf_directory.write_json(directory / "generation_config.json", settings)
             # Last, so that a directory without it is known to be unfinished.
             hf_directory.write_json(directory / "config.json", hf_config)
-    processes.wait_for_all("export")
-
-
-@contextlib.contextmanager
-def _first_alone(path: str | Path, overwrite: bool) -> Iterator[Path | None]:
-    """Yield a draft of ``path`` on the first process and None on others, or fail on all."""
-    problem = None
-    if processes.is_first():
-        try:
-            hf_directory.check_free(path, overwrite=overwrite)
-        except CheckpointError as error:
-            problem = error
-    if not processes.agree(problem is None):
-        raise problem or CheckpointError(f"{path}: the first process cannot write there")
-    if processes.is_first():
-        with hf_directory.new_directory(path, overwrite=overwrite) as directory:
-            yield directory
-    else:
-        yield None
 
 
 def _exported(params: Params) -> dict[names.Path, Any]:

@@ -21,8 +21,7 @@ import numpy as np
 
 from tl_jax.data.packing import FITS, PACKED, make_row, sorted_fit
 from tl_jax.data.schema import DataError
-
-Row = dict[str, np.ndarray]
+from tl_jax.data.streams import HostRows, Row
 
 _SCAN_BYTES = 1 << 22
 
@@ -82,21 +81,20 @@ def make_loader(
     packing_fit: str = "stream",
     shuffle: bool = True,
     repeat: bool = True,
-    host_index: int = 0,
-    host_count: int = 1,
+    streams: int = 1,
+    own: Sequence[int] | None = None,
     prefetch: int = 2,
-) -> grain.DatasetIterator:
+) -> HostRows:
     """Make the iterator of batches over an example file.
 
-    With ``repeat`` the stream is endless, every epoch in another order, and each host reads every
-    ``host_count``-th example of it. Without ``repeat`` every example comes exactly once: all hosts
-    read the whole file, each takes its rows of the global batch, so they agree on the number of
-    batches, and the last batch is filled up with rows of weight 0.
+    With ``repeat`` it is endless, every epoch in another order. Without ``repeat`` every example
+    comes exactly once, and the last batch is filled up with rows of weight 0. The global batches
+    do not depend on the hosts, of which each takes its rows.
 
     Args:
       path: JSON-lines file of examples.
       length: Tokens per row.
-      rows: Rows per batch on this host.
+      rows: Rows of the global batch.
       seed: Of the order of examples and of packed rows.
       packing: Put several examples into a row (best fit); else one example per row.
       packing_bins: Rows that are filled side by side; more bins pack tighter.
@@ -104,26 +102,29 @@ def make_loader(
         examples as they hold and puts in the longest first, which packs tighter.
       shuffle: Permute the examples.
       repeat: Endless training stream instead of one pass.
-      host_index: Number of this host.
-      host_count: Number of hosts.
+      streams: Streams that the examples are dealt to in turn, each with its part of the rows (1
+        without ``repeat``). A host packs only the streams that its rows come from.
+      own: Numbers of the rows that this host takes, ascending; None takes all.
       prefetch: Batches prepared ahead by a thread; 0 prepares them on demand.
 
     Returns:
       Iterator of ``{"tokens", "targets", "positions", "segment_ids"}`` (int32) and ``"weights"``
-      (float32), each ``[rows, length]``; segments count from 1, padding is 0. ``get_state`` and
+      (float32), each ``[len(own), length]``; segments count from 1, padding is 0. ``get_state`` and
       ``set_state`` resume exactly, also in the middle of a packing window; ``set_state`` refuses
       the state of another file or other settings.
 
     Raises:
       FileNotFoundError: ``path`` does not exist.
-      DataError: ``path`` has no examples; or, while iterating, an example that is longer than a
-        row, has no target, or is malformed.
-      ValueError: No such host or fit.
+      DataError: ``path`` has no examples, or ``streams`` do not divide ``rows``; or, while
+        iterating, an example that is longer than a row, has no target, or is malformed.
+      ValueError: An unknown fit.
     """
     if packing_fit not in FITS:
         raise ValueError(f"unknown packing_fit {packing_fit!r}; known: {', '.join(FITS)}")
-    if not 0 <= host_index < host_count:
-        raise ValueError(f"host_index {host_index} must be in 0..{host_count - 1}")
+    if rows % streams:
+        raise DataError(
+            f"config.data.batch_size {rows} is not divisible by config.data.streams {streams}"
+        )
     source = JsonlSource(path)
     if not len(source):
         raise DataError(
@@ -139,41 +140,42 @@ def make_loader(
         "packing_fit": packing_fit if packing else "",
         "shuffle": shuffle,
         "repeat": repeat,
-        "host_index": host_index,
-        "host_count": host_count,
+        "streams": streams,
     }
 
-    examples = grain.MapDataset.source(source).seed(seed)
-    if shuffle:
-        examples = examples.shuffle()
-    if repeat:
-        examples = examples.repeat(None)[host_index::host_count]
-    examples = examples.map(functools.partial(_arrays, length=length, path=source.path))
-    # Rows are parsed where they are packed: JSON holds the interpreter lock, threads add nothing.
-    stream = examples.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    if packing and packing_fit == "sorted":
-        stream = _SortedRows(stream, length, packing_bins, seed if shuffle else None)
-    elif packing:
-        stream = grain.experimental.BestFitPackIterDataset(
-            stream,
-            length_struct={key: length for key in PACKED},
-            num_packing_bins=packing_bins,
-            seed=seed,
-            shuffle_bins=shuffle,
-        ).map(_packed_row)
-    else:
-        stream = stream.map(lambda example: make_row([example], length))
-    if repeat:
-        stream = stream.batch(rows)
-    else:
-        size = rows * host_count
-        fill = functools.partial(grain.experimental.batch_and_pad, batch_size=size)
-        mine = slice(host_index * rows, (host_index + 1) * rows)
-        stream = stream.batch(size, drop_remainder=False, batch_fn=fill)
-        stream = stream.map(functools.partial(_take_rows, rows=mine))
-    if prefetch:
-        stream = grain.experimental.ThreadPrefetchIterDataset(stream, prefetch_buffer_size=prefetch)
-    return _GuardedIterator(iter(stream), signature)
+    def open_stream(number: int) -> grain.DatasetIterator:
+        examples = grain.MapDataset.source(source).seed(seed)
+        if shuffle:
+            examples = examples.shuffle()
+        if repeat:
+            examples = examples.repeat(None)[number::streams]
+        examples = examples.map(functools.partial(_arrays, length=length, path=source.path))
+        # Parsed where they are packed: JSON holds the interpreter lock, threads add nothing.
+        stream = examples.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        if packing and packing_fit == "sorted":
+            stream = _SortedRows(stream, length, packing_bins, seed if shuffle else None)
+        elif packing:
+            stream = grain.experimental.BestFitPackIterDataset(
+                stream,
+                length_struct={key: length for key in PACKED},
+                num_packing_bins=packing_bins,
+                seed=seed,
+                shuffle_bins=shuffle,
+            ).map(_packed_row)
+        else:
+            stream = stream.map(lambda example: make_row([example], length))
+        if repeat:
+            stream = stream.batch(rows // streams)
+        else:
+            fill = functools.partial(grain.experimental.batch_and_pad, batch_size=rows)
+            stream = stream.batch(rows, drop_remainder=False, batch_fn=fill)
+        if prefetch:
+            stream = grain.experimental.ThreadPrefetchIterDataset(
+                stream, prefetch_buffer_size=prefetch
+            )
+        return _GuardedIterator(iter(stream), {**signature, "stream": number})
+
+    return HostRows(open_stream, streams, rows, range(rows) if own is None else own)
 
 
 def measure(
@@ -343,10 +345,6 @@ def _packed_row(packed: Row) -> Row:
     row["positions"] = packed["tokens_positions"].astype(np.int32, copy=False)
     row["segment_ids"] = packed["tokens_segment_ids"].astype(np.int32, copy=False)
     return row
-
-
-def _take_rows(batch: Row, *, rows: slice) -> Row:
-    return {key: value[rows] for key, value in batch.items()}
 
 
 def _scan_lines(path: str) -> tuple[np.ndarray, str]:

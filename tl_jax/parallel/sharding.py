@@ -7,6 +7,7 @@ import math
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -119,6 +120,17 @@ def _mover(shardings: tuple[NamedSharding, ...], structure: Any) -> Any:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Return the sharding of ``[B, T]`` arrays: rows over data and fsdp."""
     return NamedSharding(mesh, spec(("batch", "length")))
+
+
+def own_rows(where: NamedSharding, count: int) -> np.ndarray:
+    """Return which of ``count`` rows lie on devices of this process, ascending.
+
+    Args:
+      where: From ``batch_sharding``.
+      count: Rows of the global batch; its mesh axes divide it.
+    """
+    parts = where.addressable_devices_indices_map((count, 1)).values()
+    return np.unique(np.concatenate([np.arange(count)[index[0]] for index in parts]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -37,6 +37,7 @@ class Exported:
       call_style: How the model writes calls, one of ``calls.parse.STYLES``.
       base_id: Id of the initial model on the Hugging Face Hub, or empty.
       base_commit: Its commit there.
+      adapter: Whether these are adapters alone, for PEFT.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Exported:
     call_style: str
     base_id: str = ""
     base_commit: str = ""
+    adapter: bool = False
 
 
 def model_card(config: RunConfig, model: Exported) -> str:
@@ -76,7 +78,8 @@ def conversion_card(source: str, dtype: str, *, base_id: str = "", base_commit: 
 
 
 def _front_matter(model: Exported) -> str:
-    lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+    library = "peft" if model.adapter else "transformers"
+    lines = [f"library_name: {library}", "pipeline_tag: text-generation"]
     if model.base_id:
         lines.append(f"base_model: {model.base_id}")
     if model.phase != "before":
@@ -90,6 +93,7 @@ def _summary(config: RunConfig, model: Exported) -> str:
         "supervised": "A language model that calls tools, made with TL-Training",
         "reward": "A language model that calls tools, made with TL-Training",
     }
+    form = " These are its LoRA adapters alone, for the base model." if model.adapter else ""
     steps = {
         "before": "",
         "supervised": f" Steps trained: {model.step} supervised.",
@@ -97,7 +101,8 @@ def _summary(config: RunConfig, model: Exported) -> str:
     }
     return (
         f"{what[model.phase]} ([arXiv 2412.15495](https://arxiv.org/abs/2412.15495), `tl_jax`)."
-        f"{steps[model.phase]} {_base(config.model.path, model)} Its tensors are {model.dtype}."
+        f"{steps[model.phase]} {_base(config.model.path, model)}{form} "
+        f"Its tensors are {model.dtype}."
     )
 
 
@@ -116,8 +121,16 @@ def _use(config: RunConfig, model: Exported) -> list[str]:
     load = (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")\n'
-        'model = AutoModelForCausalLM.from_pretrained("DIRECTORY")'
     )
+    if model.adapter:
+        base = model.base_id or "BASE_MODEL"
+        load = (
+            f"from peft import PeftModel\n{load}"
+            f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
+            'model = PeftModel.from_pretrained(base, "DIRECTORY")'
+        )
+    else:
+        load += 'model = AutoModelForCausalLM.from_pretrained("DIRECTORY")'
     if model.phase == "before":
         return [_code(load, "python")]
     template = config.data.template

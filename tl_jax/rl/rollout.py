@@ -21,6 +21,7 @@ from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.models import critic, functional
 from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import kl_estimates
+from tl_jax.parallel import processes
 from tl_jax.rewards import rules, taxonomy
 from tl_jax.rl import advantages
 from tl_jax.rl.choice import scoring_temperature
@@ -132,13 +133,17 @@ def rollout(
             (dataclasses.replace(prompt, golds=prompt.goal), tools.counted(episode, prompt.tools))
             for prompt, episode in zip(repeated, episodes, strict=True)
         ]
-    scores_B, records = score_samples(
-        *zip(*scored, strict=True),
+    own = scored[processes.own_part(len(scored))]
+    _, own_records = score_samples(
+        [prompt for prompt, _ in own],
+        [reply for _, reply in own],
         tokenizer=tokenizer,
         reward=reward,
         step=step,
         call_style=call_style,
     )
+    records = processes.join_parts(own_records)
+    scores_B = np.array([record["reward"] for record in records], np.float32)
     replies = [episode.ids for episode in episodes]
     batch, mask_BT = build_batch(
         prompt_ids,
@@ -150,8 +155,9 @@ def rollout(
     if ppo.truncated == "mask":
         finished_B = np.array([episode.last.finished for episode in episodes], np.float32)
         trained_BT = mask_BT * finished_B[:, None]
-    logprobs_BT, values_BT, entropy_BT = logprob_step(params, batch)
-    ref_logprobs_BT, _, _ = logprob_step(ref_params, batch)
+    # On every process whole, so that whatever is computed of them is global.
+    logprobs_BT, values_BT, entropy_BT = map(processes.gather, logprob_step(params, batch))
+    ref_logprobs_BT = processes.gather(logprob_step(ref_params, batch)[0])
     filled = advantages.estimate(
         scores_B,
         logprobs_BT,
@@ -168,7 +174,7 @@ def rollout(
         scale_groups=ppo.group_std,
     )
     last_B = [len(p) + len(r) - 2 for p, r in zip(prompt_ids, replies, strict=True)]
-    advantages_B = np.asarray(filled.advantages)[np.arange(len(records)), last_B]
+    advantages_B = processes.gather(filled.advantages)[np.arange(len(records)), last_B]
     for record, advantage in zip(records, advantages_B, strict=True):
         record["advantage"] = float(advantage)
     if tools is not None:

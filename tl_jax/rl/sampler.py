@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from tl_jax.config import ModelConfig
 from tl_jax.data.tokenizer import Tokenizer
-from tl_jax.parallel import sharding
+from tl_jax.parallel import processes, sharding
 from tl_jax.rl.choice import SampleConfig
 from tl_jax.rl.decoding import Programs, Rows, make_programs
 from tl_jax.types import Params
@@ -261,7 +261,7 @@ class _Desk:
     def collect(self) -> bool:
         """Look at the new tokens, take out the prompts that are done; return whether any are."""
         assert self.rows is not None
-        samples = jax.device_get(self.rows.samples)
+        samples = jax.tree.map(processes.gather, self.rows.samples)
         before = len(self.done)
         for place, index in list(self.holders.items()):
             ids = samples.tokens[place, : samples.lengths[place]].tolist()

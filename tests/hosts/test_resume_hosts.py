@@ -1,0 +1,140 @@
+"""A signal to one process stops all at one step, and other numbers of processes go on from it."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import cluster
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tl_jax.cli import prepare, supervised
+from tl_jax.cli import train as train_stage
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import (
+    CheckpointConfig,
+    DataConfig,
+    MeshConfig,
+    ModelSourceConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+)
+from tl_jax.parallel.mesh import make_mesh
+from tl_jax.settings import to_dict
+from tl_jax.train.loop import Stopped
+
+STEPS = 6
+CONFIG = RunConfig(
+    model=ModelSourceConfig(
+        path="scratch",
+        scratch_vocab_size=300,
+        scratch_embed_dim=16,
+        scratch_num_layers=1,
+        scratch_num_heads=2,
+        scratch_num_kv_heads=1,
+        scratch_mlp_dim=32,
+    ),
+    data=DataConfig(
+        batch_size=4, max_length=640, packing_bins=2, streams=2, synthetic_trajectories=40
+    ),
+    train=TrainConfig(steps=STEPS, log_every=1, eval_batches=0),
+    optim=OptimConfig(learning_rate=1e-2, warmup_steps=1),
+    checkpoint=CheckpointConfig(every_steps=100),
+    mesh=MeshConfig(data=1, fsdp=2, tensor=1),
+)
+# Arguments beside the settings: before which step (from 1) the second process is told to stop.
+PROGRAM = f"""{cluster.BEGIN}
+import dataclasses, os, signal
+import jax
+from tl_jax.cli import supervised, train
+from tl_jax.train.loop import Stopped
+
+run_phase = supervised.run_phase
+
+def interrupted(plan, *arguments, **options):
+    def advance(state, number):
+        if number + 1 == int(sys.argv[2]) and jax.process_index() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plan.advance(state, number)
+
+    return run_phase(dataclasses.replace(plan, advance=advance), *arguments, **options)
+
+supervised.run_phase = interrupted
+try:
+    train.train_phase(workspace, "supervised")
+except Stopped as stopped:
+    print(stopped)
+"""
+
+
+def open_run(run_dir, mesh):
+    """Return the workspace of a run on two devices of this process."""
+    workspace = Workspace(dataclasses.replace(CONFIG, run_dir=str(run_dir), mesh=mesh))
+    workspace.__dict__["mesh"] = make_mesh(mesh, jax.devices()[:2])
+    return workspace
+
+
+def train_together(run_dir, stop_at):
+    """Train on two processes with one device each and return what they print."""
+    settings = to_dict(dataclasses.replace(CONFIG, run_dir=str(run_dir)))
+    running = cluster.start(PROGRAM, 2, json.dumps(settings), str(stop_at))
+    return ["".join(output.splitlines()[-1:]) for output in cluster.finish(running)]
+
+
+def train_alone(run_dir, mesh, stop_at, monkeypatch):
+    """Train in this process, told to stop while a step is under way."""
+    run_phase = supervised.run_phase
+
+    def interrupted(plan, *arguments, **options):
+        def advance(state, number):
+            if number + 1 == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return plan.advance(state, number)
+
+        return run_phase(dataclasses.replace(plan, advance=advance), *arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"step {stop_at} of {STEPS}"):
+        patch.setattr(supervised, "run_phase", interrupted)
+        train_stage.train_phase(open_run(run_dir, mesh), "supervised")
+
+
+def losses(run_dir):
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    return [row["loss"] for row in rows]
+
+
+def final_params(run_dir):
+    workspace = open_run(run_dir, CONFIG.mesh)
+    assert workspace.saved_step("supervised") == STEPS
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(workspace.trained("supervised"))]
+
+
+def test_a_run_that_changes_hands_ends_like_one_that_ran_through(tmp_path, monkeypatch):
+    through, changing = tmp_path / "through", tmp_path / "changing"
+    workspace = open_run(through, CONFIG.mesh)
+    prepare.make_model(workspace, Console(quiet=True))
+    prepare.prepare(workspace)
+    shutil.copytree(through, changing)
+
+    told = train_together(changing, stop_at=2)
+    assert told[0] == told[1]
+    assert told[0].startswith(f"stopped at supervised step 2 of {STEPS}; the state is saved")
+    saved = changing / "checkpoints" / "supervised"
+    assert [p.name for p in saved.iterdir() if p.name.isdigit()] == ["2"]
+    positions = {path.name for path in (saved / "2" / "data").iterdir()}
+    assert {"stream_0-of-2.json", "stream_1-of-2.json"} <= positions
+
+    train_alone(changing, MeshConfig(data=2, fsdp=1, tensor=1), 4, monkeypatch)
+    train_together(changing, stop_at=STEPS + 1)
+
+    train_stage.train_phase(workspace, "supervised")
+    assert losses(changing) == pytest.approx(losses(through), rel=1e-4)
+    assert len(set(losses(through))) == STEPS
+    for ours, theirs in zip(final_params(changing), final_params(through), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)

@@ -1,0 +1,125 @@
+"""Reward training and evaluation on two processes give what one process gives."""
+
+import dataclasses
+import json
+import shutil
+
+import cluster
+import jax
+import pytest
+from rich.console import Console
+
+from tl_jax.cli import evaluate, prepare
+from tl_jax.cli import train as train_stage
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import (
+    CheckpointConfig,
+    DataConfig,
+    EvaluateConfig,
+    MeshConfig,
+    ModelSourceConfig,
+    OptimConfig,
+    PpoConfig,
+    RunConfig,
+)
+from tl_jax.parallel.mesh import make_mesh
+from tl_jax.settings import to_dict
+
+STEPS, ROWS = 2, 4
+CONFIG = RunConfig(
+    model=ModelSourceConfig(
+        path="scratch",
+        scratch_vocab_size=300,
+        scratch_embed_dim=16,
+        scratch_num_layers=1,
+        scratch_num_heads=2,
+        scratch_num_kv_heads=1,
+        scratch_mlp_dim=32,
+    ),
+    data=DataConfig(batch_size=2, max_length=640, packing_bins=4, synthetic_trajectories=40),
+    # With gold trajectories beside the rollouts, and a price that follows the divergence.
+    ppo=PpoConfig(
+        steps=STEPS,
+        prompts_per_step=2,
+        samples_per_prompt=2,
+        max_prompt_length=640,
+        max_new_tokens=48,
+        kl_target=0.01,
+        # All samples of so small a model are wrong: only the place of a token sets them apart.
+        gae_lambda=0.9,
+        critic_warmup_steps=0,
+        ce_coef=0.5,
+    ),
+    ppo_optim=OptimConfig(learning_rate=1e-2, schedule="constant", warmup_steps=0),
+    evaluate=EvaluateConfig(
+        synthetic_trajectories=2, max_tasks=3, batch_size=2, max_new_tokens=8, max_prompt_length=640
+    ),
+    checkpoint=CheckpointConfig(every_steps=10),
+    mesh=MeshConfig(data=1, fsdp=2, tensor=1),
+)
+PROGRAM = f"""{cluster.BEGIN}
+from tl_jax.cli import evaluate, train
+train.train_phase(workspace, "reward")
+result = evaluate.run(workspace, "reward")
+print("items", {{name: found["items"] for name, found in result["sets"].items()}})
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Directories of the same run on one process with two devices, and on two with one each."""
+    folder = tmp_path_factory.mktemp("runs")
+    alone, together = (
+        dataclasses.replace(CONFIG, run_dir=str(folder / name)) for name in ("alone", "together")
+    )
+    workspace = Workspace(alone)
+    workspace.__dict__["mesh"] = make_mesh(alone.mesh, jax.devices()[:2])
+    prepare.make_model(workspace, Console(quiet=True))
+    prepare.prepare(workspace)
+    shutil.copytree(folder / "alone", folder / "together")
+    running = cluster.start(PROGRAM, 2, json.dumps(to_dict(together)))
+    try:
+        train_stage.train_phase(workspace, "reward")
+        evaluate.run(workspace, "reward")
+    finally:
+        printed = cluster.finish(running)
+    assert printed[0].splitlines()[-1] == printed[1].splitlines()[-1] != "items {}"
+    return folder / "alone", folder / "together"
+
+
+def rows(run_dir, name):
+    lines = (run_dir / name).read_text(encoding="utf-8").splitlines()
+    clock = ("time_s", "tokens_per_s", "rollout_tokens_per_s", "update_tokens_per_s")
+    return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]
+
+
+def test_metrics_are_those_of_the_global_batch(runs):
+    alone, together = (rows(run_dir, "metrics.jsonl") for run_dir in runs)
+    assert [row["step"] for row in together] == list(range(1, STEPS + 1))
+    assert len({row["loss"] for row in together}) == STEPS
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+
+
+def test_samples_of_all_prompts_are_written_once_in_order(runs):
+    alone, together = (rows(run_dir, "samples.jsonl") for run_dir in runs)
+    assert len(together) == STEPS * ROWS and len({row["sampled"] for row in together}) > ROWS
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.pop("advantage") == pytest.approx(theirs.pop("advantage"), abs=1e-3)
+        assert ours == theirs
+
+
+def test_replies_and_scores_are_written_once_and_the_same(runs):
+    alone, together = (rows(run_dir, "results/replies_reward.jsonl") for run_dir in runs)
+    assert together == alone and len(together) == 9
+    (ours, theirs) = (
+        json.loads((run_dir / "results/evaluate_reward.json").read_text())["sets"]
+        for run_dir in runs
+    )
+    clock = ("seconds", "tokens_per_s")
+    for name, found in theirs.items():
+        assert {k: v for k, v in ours[name].items() if k not in clock} == {
+            k: v for k, v in found.items() if k not in clock
+        }
+    names = [{path.name for path in (run_dir / "results").iterdir()} for run_dir in runs]
+    assert names[0] == names[1]
