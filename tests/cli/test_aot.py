@@ -53,7 +53,7 @@ MODEL = ModelConfig(
     remat="full",
 )
 SMALL = RunConfig(
-    mesh=MeshConfig(topology="v5e:2x2"),
+    mesh=MeshConfig(topology="v5e:2x2", sampling_tensor=2),
     data=DataConfig(batch_size=4, max_length=256),
     train=TrainConfig(ce_chunk=128),
     optim=OptimConfig(warmup_steps=1),
