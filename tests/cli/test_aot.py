@@ -200,7 +200,7 @@ def test_work_is_counted_by_the_formula_that_is_printed():
     assert times["ici_s"] == 2.0
     assert times["roofline_s"] == max(times[f"{part}_s"] for part in ("compute", "hbm", "ici"))
     assert times["schedule_s"] == times["estimate_s"] == 2.0
-    assert times["mfu_bound"] <= 0.75
+    assert times["mfu_bound"] <= found.model_flops / found.executed_flops < 0.8
 
 
 def read(path):
