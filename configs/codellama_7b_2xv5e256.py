@@ -1,8 +1,6 @@
 """CodeLlama-7B, supervised, on two slices of v5e-256, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_2xv5e256.py --dry_run
-
-TABLE
+tl-jax train --config=configs/codellama_7b_2xv5e256.py --dry_run
 """
 
 import ml_collections

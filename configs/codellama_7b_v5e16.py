@@ -1,8 +1,6 @@
 """CodeLlama-7B, supervised, on a v5e-16, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_v5e16.py --dry_run
-
-TABLE
+tl-jax train --config=configs/codellama_7b_v5e16.py --dry_run
 """
 
 import ml_collections

@@ -1,8 +1,6 @@
 """CodeLlama-7B, supervised and with reward training, on a v5e-256, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_v5e256.py --dry_run
-
-TABLE
+tl-jax train --config=configs/codellama_7b_v5e256.py --dry_run
 """
 
 import ml_collections
@@ -19,7 +17,7 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                 presets.on_pod(
                     "codellama_7b_v5e256",
                     "codellama/CodeLlama-7b-hf",
-                    c.MeshConfig(topology="v5e:16x16"),
+                    c.MeshConfig(topology="v5e:16x16", sampling_tensor=16),
                     rows=256,
                     prompts=64,
                 ),

@@ -1,8 +1,6 @@
 """CodeLlama-7B, supervised and with reward training, on 64 chips of v5p, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_v5p64.py --dry_run
-
-TABLE
+tl-jax train --config=configs/codellama_7b_v5p64.py --dry_run
 """
 
 import ml_collections
@@ -19,7 +17,7 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                 presets.on_pod(
                     "codellama_7b_v5p64",
                     "codellama/CodeLlama-7b-hf",
-                    c.MeshConfig(topology="v5p:4x4x4"),
+                    c.MeshConfig(topology="v5p:4x4x4", sampling_tensor=8),
                     rows=128,
                     remat="minimal",
                     prompts=16,

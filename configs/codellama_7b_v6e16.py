@@ -1,8 +1,6 @@
 """CodeLlama-7B, supervised, on a v6e-16, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_v6e16.py --dry_run
-
-TABLE
+tl-jax train --config=configs/codellama_7b_v6e16.py --dry_run
 """
 
 import ml_collections

@@ -1,8 +1,6 @@
 """Llama-3.1-8B, supervised, on a v6e-256, 8192 tokens a row.
 
-    tl-jax train --config=configs/llama31_8b_v6e256.py --dry_run
-
-TABLE
+tl-jax train --config=configs/llama31_8b_v6e256.py --dry_run
 """
 
 import ml_collections

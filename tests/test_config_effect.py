@@ -35,6 +35,7 @@ from tl_jax.models import functional, nf4
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.sampler import Generation
 from tl_jax.settings import ConfigError, from_dict
+from tl_jax.train import optim
 from tl_jax.types import Batch, StepMetrics, TrainState
 
 BASE = {
@@ -376,14 +377,14 @@ def supervised_phase(scene, config):
 def reward_updates(scene, config):
     """What the optimiser of the reward phase does."""
     scene.patch.setattr(reward, "make_advance", lambda *_: None)
-    made = reward.optim.make_optimizer
+    made = optim.make_optimizer
     seen = []
 
     def make_optimizer(*arguments, **options):
         seen.append(made(*arguments, **options))
         return seen[-1]
 
-    scene.patch.setattr(reward.optim, "make_optimizer", make_optimizer)
+    scene.patch.setattr(optim, "make_optimizer", make_optimizer)
     workspace, phase = captured_phase(scene, reward, config)
     reward.train(workspace, None)
     return updates(seen[0], 4), phase["parts"]

@@ -69,7 +69,7 @@ def compile_program(program: programs.Program, pod: Pod) -> Any:
     Raises:
       DoesNotFit: The compiler finds no place in a device's memory.
     """
-    with jax.set_mesh(pod.mesh):
+    with jax.set_mesh(program.mesh):
         lowered = program.jitted.lower(*program.arguments)
         try:
             return lowered.compile(compiler_options=dict(pod.options))
@@ -111,7 +111,7 @@ def measure(name: str, pod: Pod, *, keep: Path | None = None) -> dict[str, Any]:
         )
     found = hlo.collectives(text)
     moved = hlo.totals(found)
-    done = roofline.work(name, program, pod.model, dict(pod.mesh.shape), pod.config.ppo.critic)
+    done = roofline.work(name, program, pod.model, pod.config.ppo.critic)
     wire = sum(row["wire_bytes"] for row in moved.values())
     times = roofline.times(done, wire, hlo.cycles(text), pod.chip, pod.mesh.size)
     outside = [one.bytes for one in found if one.kind == "all-gather" and not one.in_loop]

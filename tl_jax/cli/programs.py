@@ -14,6 +14,7 @@ from tl_jax.cli import supervised, updates
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.models import critic, functional, lora
 from tl_jax.parallel import sharding
+from tl_jax.parallel.mesh import make_sampling_mesh
 from tl_jax.rl import rollout
 from tl_jax.rl.choice import SampleConfig, scoring_temperature
 from tl_jax.rl.decoding import Programs, Rows, make_programs
@@ -33,6 +34,7 @@ class Program(NamedTuple):
       rows: Sequences that one call works on, over all devices.
       length: Tokens per sequence.
       beside: What lies in memory while it runs and is no argument of it: shapes with shardings.
+      mesh: Where it runs.
     """
 
     jitted: Any
@@ -40,6 +42,7 @@ class Program(NamedTuple):
     rows: int
     length: int
     beside: Any
+    mesh: Mesh
 
 
 def supervised_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
@@ -50,7 +53,7 @@ def supervised_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Pro
     state = step_lib.abstract_state(declared, optimizer, mesh)
     rows, length = config.data.batch_size, config.data.max_length
     jitted = _jit_step(step, state, frozen, mesh)
-    return Program(jitted, (state, _batch(rows, length, mesh), frozen), rows, length, ())
+    return Program(jitted, (state, _batch(rows, length, mesh), frozen), rows, length, (), mesh)
 
 
 def update_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
@@ -61,7 +64,7 @@ def update_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program
     rows, length = _reward_rows(config) // ppo.minibatches, _reward_length(config)
     batch = _batch(rows, length, mesh, with_rollout=True)
     jitted = _jit_step(step, state, frozen, mesh)
-    return Program(jitted, (state, batch, frozen), rows, length, reference)
+    return Program(jitted, (state, batch, frozen), rows, length, reference, mesh)
 
 
 def score_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
@@ -75,12 +78,12 @@ def score_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
     rows, length = _reward_rows(config), _reward_length(config)
     params = lora.joined(state.params, frozen)
     batch = _batch(rows, length, mesh)
-    return Program(step, (params, batch), rows, length, (state.opt_state, reference))
+    return Program(step, (params, batch), rows, length, (state.opt_state, reference), mesh)
 
 
 def read_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
     """Return what reads the prompts of a rollout into the cache."""
-    programs, params, rows, beside = _sampling(config, model, mesh)
+    programs, params, rows, beside, mesh = _sampling(config, model, mesh)
     count, width = _reward_rows(config), _prompt_length(config)
     key = jax.eval_shape(lambda: jax.random.key(0)).dtype
     by_row = ("batch",)
@@ -93,17 +96,17 @@ def read_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
         _shape((count,), key, by_row, mesh),
         None,
     )
-    return Program(programs.read, arguments, count, width, beside)
+    return Program(programs.read, arguments, count, width, beside, mesh)
 
 
 def extend_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
     """Return the loop that samples new tokens; one call makes one token per row and turn."""
-    programs, params, rows, beside = _sampling(config, model, mesh)
+    programs, params, rows, beside, mesh = _sampling(config, model, mesh)
     count = _reward_rows(config)
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding.replicated(mesh))
     ended = _shape((count,), jnp.bool_, ("batch",), mesh)
     arguments = (params, rows, ended, None, number, number)
-    return Program(programs.extend, arguments, count, 1, beside)
+    return Program(programs.extend, arguments, count, 1, beside, mesh)
 
 
 PROGRAMS: dict[str, Callable[[RunConfig, ModelConfig, Mesh], Program]] = {
@@ -171,13 +174,18 @@ def _reward_state(config: RunConfig, model: ModelConfig, mesh: Mesh) -> tuple[An
 
 def _sampling(
     config: RunConfig, model: ModelConfig, mesh: Mesh
-) -> tuple[Programs, Any, Rows, tuple[Any, ...]]:
-    """Return the programs, the parameters and the rows they work on, and what lies beside."""
+) -> tuple[Programs, Any, Rows, tuple[Any, ...], Mesh]:
+    """Return the programs, their parameters and rows, what lies beside, and where they run."""
     ppo = config.ppo
     limits = SampleConfig(ppo.max_new_tokens, ppo.temperature, ppo.top_k, ppo.top_p)
     programs = make_programs(model, limits)
     state, frozen, reference = _reward_state(config, model, mesh)
     params = lora.joined(state.params, frozen)
+    beside = (params, state.opt_state, reference)
+    if config.mesh.sampling_tensor:
+        mesh = make_sampling_mesh(mesh, config.mesh.sampling_tensor)
+        params = jax.tree.map(lambda leaf: _on(leaf, mesh), params)
+        beside = (*beside, params)
     unstacked = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         jax.eval_shape(functional.unstack_layers, params),
@@ -188,7 +196,12 @@ def _sampling(
     key = jax.eval_shape(lambda: jax.random.key(0))
     empty = jax.eval_shape(lambda k: programs.begin(count, slots, k), key)
     rows = jax.tree.map(lambda x: _shape(x.shape, x.dtype, _row_axes(x), mesh), empty)
-    return programs, unstacked, rows, (params, state.opt_state, reference)
+    return programs, unstacked, rows, beside, mesh
+
+
+def _on(leaf: Any, mesh: Mesh) -> Any:
+    where = NamedSharding(mesh, leaf.sharding.spec)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
 
 def _unstacked_layout(params: Any, count: int) -> Any:

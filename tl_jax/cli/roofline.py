@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.cli import programs
-from tl_jax.config import ModelConfig
-from tl_jax.models import functional
+from tl_jax.config import LoraConfig, ModelConfig
+from tl_jax.models import functional, lora, remat
+from tl_jax.ops import kernels
 from tl_jax.parallel.tpu import Chip
 
 FORMULA = """\
@@ -52,7 +53,6 @@ def work(
     name: str,
     program: programs.Program,
     model: ModelConfig,
-    mesh_shape: Mapping[str, int],
     critic: str,
 ) -> Work:
     """Return the work of one call of a program (one turn of the loop of ``decode``).
@@ -61,10 +61,9 @@ def work(
       name: Of the program, one of ``programs.PROGRAMS``.
       program: The program.
       model: The architecture.
-      mesh_shape: Sizes of the mesh axes.
       critic: ``config.ppo.critic``.
     """
-    layers, head = _matrices(model)
+    layers, head = sum(_matrices(model).values()), model.embed_dim * model.vocab_size
     tokens = program.rows * program.length
     attention = 2 * program.length * model.num_heads * model.head_dim * model.num_layers
     if name == programs.EXTEND:
@@ -81,11 +80,11 @@ def work(
     model_flops = forward * (1 + passes)
     repeated = 0.0
     if trained:
-        scores = tokens * attention
-        again = {"none": 0, "minimal": 0, "dots": scores, "attention": trunk - scores}
-        repeated = trunks * again.get(model.remat, trunk) + output
+        repeated = trunks * (trunk - tokens * _kept(model, attention)) + output
     state = programs.bytes_per_device(program.arguments[:2])
-    moved = _moved(model, mesh_shape, tokens, trunks) * (1 + passes + bool(repeated and passes))
+    moved = _moved(model, program.mesh.shape, tokens, trunks) * (
+        1 + passes + bool(repeated and passes)
+    )
     return Work(model_flops, model_flops + repeated, moved + state * (2 if trained else 1))
 
 
@@ -117,24 +116,33 @@ def times(work: Work, wire_bytes: float, cycles: int, chip: Chip, devices: int) 
     }
 
 
-def _matrices(model: ModelConfig) -> tuple[int, int]:
-    """Return the sizes of all matrices of the layers together, and of the output projection."""
-    layers: Any = functional.abstract_params(model)["layers"]
-    leaves = _leaves(layers)
-    return sum(math.prod(x.shape) for x in leaves if len(x.shape) == 3), (
-        model.embed_dim * model.vocab_size
-    )
+def _matrices(model: ModelConfig) -> dict[str, int]:
+    """Return the size of each matrix of the layers, of all layers together, by its path."""
+    plain = dataclasses.replace(model, lora=LoraConfig())
+    layers: Any = functional.abstract_params(plain)["layers"]
+    return {
+        f"{part}/{name}": math.prod(layers[part][name]["kernel"].shape)
+        for part, name in (path.split("/") for path in lora.PATHS)
+    }
 
 
-def _leaves(tree: Any) -> list[Any]:
-    if hasattr(tree, "axes"):
-        return [tree]
-    return [leaf for part in tree.values() for leaf in _leaves(part)]
+def _kept(model: ModelConfig, attention: float) -> float:
+    """Return the forward FLOPs of a token, in all layers, that the backward pass does not repeat.
+
+    Nothing needs the output of the last matrix of a layer again.
+    """
+    if model.remat == "none":
+        names: set[str] = {*lora.PATHS, kernels.SAVED}
+    else:
+        names = {*remat.KEPT[model.remat], "mlp/down"}
+    sizes = _matrices(model)
+    scores = attention if kernels.SAVED in names else 0.0
+    return scores + sum(2 * size for path, size in sizes.items() if path in names)
 
 
 def _moved(model: ModelConfig, mesh_shape: Mapping[str, int], tokens: int, trunks: int) -> float:
     """Return the bytes of one pass through all matrix products, per device."""
-    layers, head = _matrices(model)
+    layers, head = sum(_matrices(model).values()), model.embed_dim * model.vocab_size
     rows = tokens / (mesh_shape["data"] * mesh_shape["fsdp"])
     inner = 2 * (model.num_heads + model.num_kv_heads) * model.head_dim + 3 * model.mlp_dim
     width = model.num_layers * (7 * model.embed_dim + inner)
