@@ -98,6 +98,7 @@ def test_metrics_are_those_of_the_global_batch(runs):
     assert [row["step"] for row in together] == list(range(1, STEPS + 1))
     assert len({row["loss"] for row in together}) == STEPS
     for ours, theirs in zip(together, alone, strict=True):
+        assert ours.pop("stage") == theirs.pop("stage")
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
 
 
@@ -111,11 +112,13 @@ def test_samples_of_all_prompts_are_written_once_in_order(runs):
 
 def test_replies_and_scores_are_written_once_and_the_same(runs):
     alone, together = (rows(run_dir, "results/replies_reward.jsonl") for run_dir in runs)
-    assert together == alone and len(together) == 9
+    assert together == alone
     (ours, theirs) = (
         json.loads((run_dir / "results/evaluate_reward.json").read_text())["sets"]
         for run_dir in runs
     )
+    asked = sum(found["items"] - found["too_long"] for found in theirs.values())
+    assert len(together) == asked > 0
     clock = ("seconds", "tokens_per_s")
     for name, found in theirs.items():
         assert {k: v for k, v in ours[name].items() if k not in clock} == {
