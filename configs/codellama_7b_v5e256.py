@@ -1,6 +1,6 @@
 """CodeLlama-7B, supervised and with reward training, on a v5e-256, 8192 tokens a row.
 
-tl-jax train --config=configs/codellama_7b_v5e256.py --dry_run
+    tl-jax train --config=configs/codellama_7b_v5e256.py --dry_run
 
 By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
 
