@@ -1,6 +1,11 @@
 """CodeLlama-7B, supervised and with reward training, on a v5e-256, 8192 tokens a row.
 
-tl-jax train --config=configs/codellama_7b_v5e256.py --dry_run
+    tl-jax train --config=configs/codellama_7b_v5e256.py --dry_run
+
+By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
+
+    program     rows x tokens  memory of a chip       sent by a chip  estimate
+    supervised  256 x 8192     3.99 GiB of 15.75      62.3 GB         3.25 s, MFU 59%
 """
 
 import ml_collections
