@@ -158,4 +158,4 @@ def test_a_pod_that_is_killed_and_stopped_ends_with_the_losses_of_one_that_ran_t
     assert steps(disturbed.run_dir) == steps(through.run_dir) == list(range(1, STEPS + 1))
     ours, theirs = ([row["loss"] for row in rows(w.run_dir)] for w in (disturbed, through))
     assert ours == pytest.approx(theirs, rel=1e-4)
-    assert theirs[-1] < 0.8 * theirs[0]
+    assert theirs[-1] < theirs[0] - 0.1

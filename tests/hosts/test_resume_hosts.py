@@ -115,6 +115,7 @@ def final_params(run_dir):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(workspace.trained("supervised"))]
 
 
+@pytest.mark.slow
 def test_a_run_that_changes_hands_ends_like_one_that_ran_through(tmp_path, monkeypatch):
     through, changing = tmp_path / "through", tmp_path / "changing"
     workspace = open_run(through, CONFIG.mesh)
