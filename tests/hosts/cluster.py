@@ -5,6 +5,19 @@ import socket
 import subprocess
 import sys
 
+from tl_jax.config import ModelSourceConfig
+
+MODEL = ModelSourceConfig(
+    path="scratch",
+    scratch_vocab_size=300,
+    scratch_embed_dim=16,
+    scratch_num_layers=1,
+    scratch_num_heads=2,
+    scratch_num_kv_heads=1,
+    scratch_mlp_dim=32,
+)
+"""The smallest that trains."""
+
 BEGIN = """
 import functools, json, sys
 import jax

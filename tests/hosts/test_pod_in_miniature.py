@@ -3,6 +3,7 @@
 Takes minutes: ``tools/test.sh -m slow tests/hosts``.
 """
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import cluster
 import jax
 import pytest
 from rich.console import Console
@@ -26,13 +28,11 @@ from tl_jax.settings import from_dict
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES, STEPS, EVERY = 4, 40, 5
 SETTINGS = {
-    "model.path": "scratch",
-    "model.scratch_vocab_size": 300,
-    "model.scratch_embed_dim": 16,
-    "model.scratch_num_layers": 1,
-    "model.scratch_num_heads": 2,
-    "model.scratch_num_kv_heads": 1,
-    "model.scratch_mlp_dim": 32,
+    **{
+        f"model.{field.name}": getattr(cluster.MODEL, field.name)
+        for field in dataclasses.fields(cluster.MODEL)
+        if field.name == "path" or field.name.startswith("scratch_")
+    },
     "data.synthetic_trajectories": 60,
     "data.batch_size": 4,
     "data.streams": 2,

@@ -19,7 +19,6 @@ from tl_jax.config import (
     CheckpointConfig,
     DataConfig,
     MeshConfig,
-    ModelSourceConfig,
     OptimConfig,
     RunConfig,
     TrainConfig,
@@ -30,15 +29,7 @@ from tl_jax.train.loop import Stopped
 
 STEPS = 6
 CONFIG = RunConfig(
-    model=ModelSourceConfig(
-        path="scratch",
-        scratch_vocab_size=300,
-        scratch_embed_dim=16,
-        scratch_num_layers=1,
-        scratch_num_heads=2,
-        scratch_num_kv_heads=1,
-        scratch_mlp_dim=32,
-    ),
+    model=cluster.MODEL,
     data=DataConfig(
         batch_size=4, max_length=640, packing_bins=2, streams=2, synthetic_trajectories=40
     ),

@@ -17,7 +17,6 @@ from tl_jax.config import (
     DataConfig,
     EvaluateConfig,
     MeshConfig,
-    ModelSourceConfig,
     OptimConfig,
     PpoConfig,
     RunConfig,
@@ -27,15 +26,7 @@ from tl_jax.settings import to_dict
 
 STEPS, ROWS = 2, 4
 CONFIG = RunConfig(
-    model=ModelSourceConfig(
-        path="scratch",
-        scratch_vocab_size=300,
-        scratch_embed_dim=16,
-        scratch_num_layers=1,
-        scratch_num_heads=2,
-        scratch_num_kv_heads=1,
-        scratch_mlp_dim=32,
-    ),
+    model=cluster.MODEL,
     data=DataConfig(batch_size=2, max_length=640, packing_bins=4, synthetic_trajectories=40),
     # With gold trajectories beside the rollouts, and a price that follows the divergence.
     ppo=PpoConfig(

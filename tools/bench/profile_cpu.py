@@ -1,6 +1,6 @@
 """Profile a train step and a generation on the CPU: where ``model.py``'s and ``generate.py``'s go.
 
-    python tools/bench/profile.py --model=DIR [--out=FILE]
+    python tools/bench/profile_cpu.py --model=DIR [--out=FILE]
 
 DIR is as for ``generate.py``. Each is run once under jax's profiler after two runs to compile and
 warm up. Operations of XLA run two at a time and wait for each other, so their seconds add up to
