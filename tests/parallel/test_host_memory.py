@@ -15,10 +15,13 @@ import jax, jax.numpy as jnp
 # The inner product is scratch memory of 64 MiB.
 program = jax.jit(lambda x: jnp.tanh(x @ x.T) @ x)
 x = jnp.ones((4096, 8))
-for _ in range(4):
+# What other threads ask for meanwhile may split a block that is kept; after some runs there are
+# enough of them.
+for _ in range(30):
     program(x).block_until_ready()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-program(x).block_until_ready()
+for _ in range(10):
+    program(x).block_until_ready()
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -35,5 +38,6 @@ def test_a_program_that_runs_again_finds_its_scratch_memory():
         faults[mode] = int(count)
         if mode == "kept" and said != "True":
             pytest.skip("another C library, or a plugin for other devices")
-    assert faults["default"] > 8192  # 64 MiB in pages of 4 KiB are 16384
-    assert faults["kept"] < 256
+    # 64 MiB are 16384 pages of 4 KiB, in each of ten runs.
+    assert faults["default"] > 100_000
+    assert faults["kept"] < 40_000

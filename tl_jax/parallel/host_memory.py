@@ -17,8 +17,8 @@ def keep_freed() -> bool:
 
     XLA asks for the scratch memory of a program each time it runs and gives it back after. By
     default it goes to the kernel and comes back zeroed, page by page, in every step. Kept memory
-    must come from one heap, so that a later program finds it; threads take theirs when they first
-    ask for memory, so this must come before the first use of jax's devices.
+    must come from one heap, so that a later run finds it, as a rule after a few. Threads choose
+    theirs when they first ask for memory, so this must come before the first use of jax's devices.
 
     Returns:
       Whether it is so now: on Linux with glibc, and without a plugin of jax for other devices.
