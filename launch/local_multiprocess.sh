@@ -2,9 +2,10 @@
 # A pod in miniature: N processes on this machine train one model together, over gloo on the CPU.
 #
 # usage: local_multiprocess.sh [--dry-run] [--processes=2] [--devices=1] [--logs=DIR] \
-#            -- --config=configs/NAME.py --config.run_dir=DIR [--config.section.field=value ...]
+#            -- [--stages=prepare,train] --config=configs/NAME.py --config.run_dir=DIR \
+#            [--config.section.field=value ...]
 #
-# Each process is what a host is on a pod: it runs launch/run_stages.sh (STAGES as there) and finds
+# Each process is what a host is on a pod: it runs launch/run_stages.sh and finds
 # the others through JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. --devices is
 # the number of CPU devices of each. The first process writes here, the others to
 # DIR/process_I.log (runs/local_multiprocess). PORT is the coordinator's port (a free one).

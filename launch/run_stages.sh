@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Run the stages of a training on this host; every launcher starts this on every host.
 #
-# usage: run_stages.sh --config=configs/NAME.py [--config.section.field=value ...]
+# usage: run_stages.sh [--stages=prepare,train] --config=configs/NAME.py \
+#            [--config.section.field=value ...]
 #
-# STAGES  stages in order (prepare train)
+# --stages are stages of tl-jax in order.
 # CHIP    v5e, v5p, v6e or tpu7x: adds the flags of launch/xla_flags/CHIP.txt
 # The exit status is that of tl-jax: 0 done, 2 a setting is wrong, 3 stopped with the state saved;
 # after anything but 0 and 2 the same command goes on from the newest checkpoint.
@@ -11,8 +12,16 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-read -r -a stages <<<"${STAGES:-prepare train}"
-[ "${#stages[@]}" -gt 0 ] || fail "STAGES names no stage"
+names=prepare,train words=()
+for word in "$@"; do
+    case "$word" in
+        --stages=*) names="${word#*=}" ;;
+        *) words+=("$word") ;;
+    esac
+done
+IFS=, read -r -a stages <<<"$names"
+[ "${#stages[@]}" -gt 0 ] || fail "--stages names no stage"
+set -- ${words[@]+"${words[@]}"}
 if [ -n "${CHIP:-}" ]; then
     # Flags that are set already come later and win.
     LIBTPU_INIT_ARGS="$(read_flags "$LAUNCH_DIR/xla_flags/$CHIP.txt")${LIBTPU_INIT_ARGS:+ $LIBTPU_INIT_ARGS}"

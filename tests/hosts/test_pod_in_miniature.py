@@ -76,10 +76,9 @@ class Pod:
             "VIRTUAL_ENV": str(bin_dir.parent),
             "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
             "XLA_FLAGS": "",
-            "STAGES": "train",
         }
         flags = [f"--config.{name}={value}" for name, value in SETTINGS.items()]
-        words = [f"--processes={PROCESSES}", f"--logs={folder}", "--"]
+        words = [f"--processes={PROCESSES}", f"--logs={folder}", "--", "--stages=train"]
         words += ["--config=configs/quickstart.py", f"--config.run_dir={run_dir}", *flags]
         with self._said.open("w") as said:
             self._launcher = subprocess.Popen(

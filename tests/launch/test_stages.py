@@ -81,11 +81,17 @@ def test_where_jax_finds_the_coordinator_only_the_port_is_given(tl_jax):
 
 def test_the_flags_of_the_chip_come_before_those_of_the_caller(tl_jax):
     own = "--xla_tpu_scoped_vmem_limit_kib=1024"
-    settings = {"CHIP": "v6e", "LIBTPU_INIT_ARGS": own, "STAGES": "train"}
-    assert tl_jax.run("run_stages.sh", *ARGUMENTS, settings=settings).returncode == 0
-    assert [call[1] for call in tl_jax.calls] == ["train"]
+    settings = {"CHIP": "v6e", "LIBTPU_INIT_ARGS": own}
+    words = ("--stages=train", *ARGUMENTS)
+    assert tl_jax.run("run_stages.sh", *words, settings=settings).returncode == 0
+    assert tl_jax.calls == [["tl-jax", "train", *ARGUMENTS]]
     flags = environment_of(tl_jax, "train")["LIBTPU_INIT_ARGS"].split()
     assert flags == [*read_flags("v6e"), own]
+
+
+def test_no_stage_is_refused(tl_jax):
+    done = tl_jax.run("run_stages.sh", "--stages=", *ARGUMENTS, settings={})
+    assert done.returncode == 2 and "names no stage" in done.stderr and not tl_jax.calls
 
 
 def test_an_unknown_chip_is_refused(tl_jax):
@@ -192,8 +198,8 @@ def test_a_stop_reaches_every_process_once(tl_jax, number):
 
 def test_peers_of_a_process_that_failed_do_not_wait_for_it(tl_jax):
     tl_jax.replace("tl-jax", '[ "$JAX_PROCESS_ID" = 0 ] || exit 2\n' + SAVES)
-    words = ("--processes=2", "--", *ARGUMENTS)
-    done = tl_jax.run("local_multiprocess.sh", *words, settings={**LOCAL, "STAGES": "train"})
+    words = ("--processes=2", "--", "--stages=train", *ARGUMENTS)
+    done = tl_jax.run("local_multiprocess.sh", *words, settings=LOCAL)
     assert done.returncode == 2
     assert "process 1 ended with status 2" in done.stderr
 
