@@ -48,3 +48,19 @@ def test_explained_variance_is_one_for_a_perfect_critic_and_zero_for_a_constant_
     np.testing.assert_allclose(advantages.explained_variance(perfect), 1.0, atol=1e-6)
     np.testing.assert_allclose(advantages.explained_variance(constant), 0.0, atol=1e-5)
     assert advantages.explained_variance(flat) == 0.0
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_whitening_leaves_samples_of_one_reward_alone(method):
+    """Two prompts with two samples each, of unequal lengths; those of the second agree."""
+    mask = np.array([[0, 1, 1, 1], [0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0]], np.float32)
+    scores = np.array([1.0, -1.0, 0.5, 0.5], np.float32)
+    zeros = np.zeros_like(mask)
+    settings = SETTINGS | {"kl_coef": 0.0, "method": method, "group_size": 2}
+    found = np.asarray(
+        advantages.estimate(scores, zeros, zeros, zeros, mask, **settings).advantages
+    )
+    np.testing.assert_array_equal(found[2:], 0.0)
+    sampled = found[mask > 0]
+    assert (found[0, 1:] > 0).all() and found[1, 1] < 0
+    np.testing.assert_allclose(np.var(sampled), 1.0, atol=1e-5)

@@ -111,8 +111,10 @@ def gae(
     return advantages_BT, advantages_BT + values_BT
 
 
-def whiten(x: jax.Array, mask: jax.Array, *, eps: float = 1e-8) -> jax.Array:
+def whiten(x: jax.Array, mask: jax.Array, *, centre: bool = True, eps: float = 1e-8) -> jax.Array:
     """Shift and scale the masked-in entries to mean 0 and variance 1 over the whole array.
+
+    Without ``centre`` they are only divided by their deviation: what is 0 stays 0.
 
     The variance is that of the population (no Bessel correction), so a single entry gives 0
     instead of a division by zero. Call it on the global batch: whitening a micro-batch of one row
@@ -125,7 +127,8 @@ def whiten(x: jax.Array, mask: jax.Array, *, eps: float = 1e-8) -> jax.Array:
     x = jnp.where(sampled, x, 0.0).astype(jnp.float32)
     count = jnp.maximum(jnp.sum(sampled.astype(jnp.float32)), 1.0)
     centred = jnp.where(sampled, x - jnp.sum(x) / count, 0.0)
-    return centred * jax.lax.rsqrt(jnp.sum(jnp.square(centred)) / count + eps)
+    scale = jax.lax.rsqrt(jnp.sum(jnp.square(centred)) / count + eps)
+    return (centred if centre else x) * scale
 
 
 def group_advantages(

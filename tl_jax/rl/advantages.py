@@ -41,7 +41,8 @@ def estimate(
       gamma: Discount per token.
       gae_lambda: Trace decay per token.
       whiten: Bring advantages to mean 0 and variance 1 over the whole array. Pass the global
-        batch; returns stay as they are.
+        batch; returns stay as they are. Comparisons are scaled only: samples of one reward say
+        nothing, and a shift would move them.
       method: ``"gae"`` with the critic, or the comparison of a prompt's samples ``"grpo"`` or
         ``"rloo"``, which gives all tokens of a sample one advantage and reads neither the values
         nor ``gamma`` and ``gae_lambda``.
@@ -72,7 +73,7 @@ def estimate(
         )
         advantages_BT = jnp.where(mask_BT > 0, compared_B[:, None], 0.0)
     if whiten:
-        advantages_BT = policy.whiten(advantages_BT, mask_BT)
+        advantages_BT = policy.whiten(advantages_BT, mask_BT, centre=method == "gae")
     return Rollout(
         mask=jnp.asarray(mask_BT, jnp.float32),
         old_logprobs=jnp.where(mask_BT > 0, old_logprobs_BT, 0.0).astype(jnp.float32),
