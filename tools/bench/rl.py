@@ -17,9 +17,9 @@ for itself. Each has a process of its own, and they take turns. The reference is
 policy the model with noise on it, so that there is a divergence and a gradient. Before the first
 step all must give the same rows the same log-probabilities.
 
-One more step of ``tl_jax`` runs under jax's profiler. Operations of XLA overlap and wait for each
-other, so their seconds add up to more than the wall time; what counts is how they compare. Takes
-about six minutes on 2 cores.
+One more step of ``tl_jax`` runs under jax's profiler: by program for how long any operation ran,
+by part of it the seconds of operations, which run two at a time and wait for each other, and for
+functions on the host how long nothing ran meanwhile. Takes about six minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ from typing import Any
 
 import model as bench
 import numpy as np
+import program_times
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "rl.json"
 LEARNING_RATE, CLIP_NORM, CLIP, KL_COEF = 1e-6, 1.0, 0.2, 0.1
 NOISE = 0.02  # of a matrix's own deviation, what the policy is off the reference
 PARTS = ("generate", "rules", "log-probs", "update")
+CALLS = ("choose_prompts", "generate", "score_samples", "build_batch", "minibatches", "place")
 
 Side = dict[str, Callable[[], Any]]
 """What a side does when it is asked: ``check``, ``step``, ``profile``."""
@@ -97,9 +99,10 @@ def compare(options: argparse.Namespace, work: Work) -> None:
         prepare(options.model or packaged_model(), pathlib.Path(name), work)
         sizes = [f"--{key}={value}" for key, value in dataclasses.asdict(work).items()]
         own = [sys.executable, __file__, f"--directory={name}", *sizes]
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {program_times.DUMP} --xla_dump_to={name}/hlo"
         found, profile = take_turns(
             {
-                "tl_jax": [*own, "--side=tl_jax"],
+                "tl_jax": ["env", f"XLA_FLAGS={flags}", *own, "--side=tl_jax"],
                 "torch": [*own, "--side=torch"],
                 "torch_kept": ["env", f"GLIBC_TUNABLES={bench.KEPT}", *own, "--side=torch"],
             },
@@ -381,7 +384,14 @@ def own_side(directory: pathlib.Path, work: Work) -> Side:
         found = [scorers[0](params, batch)[0] for params in (states[0].params, reference)]
         return [float(np.mean(np.asarray(values)[mask > 0])) for values in found]
 
-    return {"check": check, "step": lambda: clock.step(run), "profile": lambda: {}}
+    def profile() -> dict[str, Any]:
+        trace = directory / "trace"
+        with jax.profiler.trace(str(trace)):
+            seconds = clock.step(run)
+        found = program_times.read(trace, directory / "hlo", CALLS)
+        return {"wall_s": round(seconds["step"], 3), **found}
+
+    return {"check": check, "step": lambda: clock.step(run), "profile": profile}
 
 
 def torch_side(directory: pathlib.Path, work: Work) -> Side:
