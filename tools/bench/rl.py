@@ -15,7 +15,7 @@ it: ``generate`` of transformers, log-probabilities of the new tokens alone, cli
 torch; and ``torch_kept``, the same where the C library keeps freed memory, as this package sets it
 for itself. Each has a process of its own, and they take turns. The reference is the model, the
 policy the model with noise on it, so that there is a divergence and a gradient. Before the first
-step all must give the same rows the same log-probabilities.
+step all must give the same log-probabilities to the same rows.
 
 One more step of ``tl_jax`` runs under jax's profiler: by program for how long any operation ran,
 by part of it the seconds of operations, which run two at a time and wait for each other, and for
@@ -375,7 +375,8 @@ def own_side(directory: pathlib.Path, work: Work) -> Side:
     advance = reward.make_advance(workspace, reference, {}, optimizer, layout, None)
 
     def run() -> None:
-        states[0] = advance(states[0], 0)[0]
+        states[0], found, _ = advance(states[0], 0)
+        assert found["response_length"] == work.new, "a token ended a row"
 
     def check() -> list[float]:
         prompts, replies = check_rows(directory, work)
@@ -428,7 +429,9 @@ def torch_side(directory: pathlib.Path, work: Work) -> Side:
 
     @torch.no_grad()
     def generate() -> Any:
-        return policy.generate(tokens, attention_mask=torch.ones_like(tokens))
+        rows = policy.generate(tokens, attention_mask=torch.ones_like(tokens))
+        assert rows.shape == (work.rows, work.length + work.new), "a token ended all rows"
+        return rows
 
     def score(rows: Any) -> Any:
         texts = [tokenizer.decode(ids, keep_control=True) for ids in rows[:, -work.new :].tolist()]
