@@ -20,6 +20,7 @@ from rich.console import Console
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.render import render_call
 from tl_jax.cli import evaluate, plan, prepare, reward, supervised
+from tl_jax.cli import prompts as prompts_lib
 from tl_jax.cli import workspace as workspace_lib
 from tl_jax.cli.environment import open_tools
 from tl_jax.cli.workspace import Workspace
@@ -429,6 +430,7 @@ def reward_phase(scene, config):
 
     scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
     scene.patch.setattr(reward.rollout_lib, "generate", generate)
+    scene.patch.setattr(prompts_lib, "generate", generate)
     scene.patch.setattr(reward.rollout_lib, "make_logprob_step", make_logprob_step)
     scene.patch.setattr(reward.step_lib, "jit_train_step", jit_train_step)
     try:
@@ -598,6 +600,7 @@ EFFECTS = {
     "ppo.steps": Effect(reward_phase, 4),
     "ppo.prompts_per_step": Effect(reward_phase, 3),
     "ppo.samples_per_prompt": Effect(reward_phase, 3),
+    "ppo.missed_share": Effect(reward_phase, 0.5),
     "ppo.max_prompt_length": Effect(reward_phase, 400),
     "ppo.max_new_tokens": Effect(reward_phase, 5),
     "ppo.temperature": Effect(reward_phase, 0.7),

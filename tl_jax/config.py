@@ -230,6 +230,10 @@ class PpoConfig:
     (``"separate"``) that starts as the supervised model's and learns with
     ``critic_learning_rate``.
 
+    ``missed_share`` of the prompts of a rollout are those whose most likely reply at the start of
+    reward training is wrong: there is more to learn from them. 0 takes prompts as they come, and
+    spares that look at every prompt.
+
     ``truncated`` samples, cut off at ``max_new_tokens``, get the reward of a format error
     (``"penalise"``) or are left out (``"mask"``). ``aggregation`` weighs all sampled tokens alike
     or all samples. ``dual_clip`` of 0 is off; it must be above 1 otherwise. After an update that
@@ -242,6 +246,7 @@ class PpoConfig:
     steps: int = not_negative(30)
     prompts_per_step: int = positive(16)
     samples_per_prompt: int = positive(2)
+    missed_share: float = share(0.0)
     max_prompt_length: int = positive(896)
     max_new_tokens: int = positive(64)
     temperature: float = not_negative(1.0)

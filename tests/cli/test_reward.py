@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax.calls.call import ToolCall
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.render import render_call
+from tl_jax.cli import prompts as prompts_lib
 from tl_jax.cli import reward, updates
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import DataConfig, ModelConfig, OptimConfig, PpoConfig, RewardConfig, RunConfig
@@ -17,6 +19,7 @@ from tl_jax.data.prepared_files import PROMPTS
 from tl_jax.data.records import prompt_lines
 from tl_jax.models import critic, functional
 from tl_jax.rl.prompts import choose_prompts
+from tl_jax.rl.sampler import Generation
 from tl_jax.settings import ConfigError
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
@@ -125,7 +128,7 @@ def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
     (tmp_path / "data" / PROMPTS).write_text("".join(prompt_lines(prompts)))
     limits, published = PpoConfig(max_prompt_length=8), RewardConfig(mode="reference")
     workspace = Workspace(RunConfig(run_dir=str(tmp_path), ppo=limits, reward=published))
-    usable = reward.usable_prompts(workspace)
+    usable = prompts_lib.usable_prompts(workspace)
     assert list(usable) == [prompts[1], prompts[3]] and usable.longest == 5
     assert json.loads((tmp_path / "results" / "prompts.json").read_text()) == {
         "used": 2,
@@ -137,10 +140,10 @@ def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
     }
     assert "uses 2 prompts; left out: 1 longer than 8 tokens" in capsys.readouterr().out
     strict = Workspace(RunConfig(run_dir=str(tmp_path), ppo=limits))
-    assert list(reward.usable_prompts(strict)) == prompts[1:4]
+    assert list(prompts_lib.usable_prompts(strict)) == prompts[1:4]
     with pytest.raises(ConfigError, match="no prompt can be used"):
         ppo = PpoConfig(max_prompt_length=3)
-        reward.usable_prompts(Workspace(RunConfig(run_dir=str(tmp_path), ppo=ppo)))
+        prompts_lib.usable_prompts(Workspace(RunConfig(run_dir=str(tmp_path), ppo=ppo)))
 
 
 def test_every_step_visits_other_prompts_until_all_were_seen():
@@ -195,3 +198,43 @@ def test_the_price_of_divergence_follows_what_was_measured():
     assert reward.adapted_kl_coef(0.1, 0.02, 0.02) == 0.1
     assert 0.1 < reward.adapted_kl_coef(0.1, 0.021, 0.02) < reward.adapted_kl_coef(0.1, 9.0, 0.02)
     assert reward.adapted_kl_coef(0.1, -9.0, 0.02) == pytest.approx(0.1 * 0.98)
+
+
+def test_a_share_of_a_rollout_takes_prompts_that_go_wrong_at_first(tmp_path, monkeypatch):
+    call, other = ToolCall("f"), ToolCall("g")
+    stored = [
+        Prompt(str(n), [n + 1], "", (ToolSpec("f"), ToolSpec("g")), (call,), {}) for n in range(8)
+    ]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / PROMPTS).write_text("".join(prompt_lines(stored)))
+    ppo = PpoConfig(missed_share=0.75, prompts_per_step=4)
+    workspace = Workspace(RunConfig(run_dir=str(tmp_path), ppo=ppo))
+    wrong = {2, 3, 5}
+
+    def generate(sample, params, prompts, row_keys, **_):
+        assert sample == "greedy"
+        calls = [other if ids[0] - 1 in wrong else call for ids in prompts]
+        tokenizer = workspace.tokenizer
+        replies = [tokenizer.encode_continuation(" " + render_call(c))[0] for c in calls]
+        return [Generation([*reply, tokenizer.eos_id], [], True) for reply in replies]
+
+    monkeypatch.setattr(prompts_lib, "generate", generate)
+    monkeypatch.setattr(Workspace, "sampler", lambda *_: "greedy")
+    pools = prompts_lib.prompt_pools(workspace, {}, prompts_lib.usable_prompts(workspace))
+    visited = [prompts_lib.chosen(pools, 0, step) for step in range(5)]
+    for prompts in visited:
+        assert [int(prompt.id) in wrong for prompt in prompts] == [True, True, True, False]
+    assert {p.id for prompts in visited for p in prompts} == {prompt.id for prompt in stored}
+    counts = json.loads((tmp_path / "results" / "prompts.json").read_text())
+    assert (counts["used"], counts["missed"]) == (8, 3)
+
+
+@pytest.mark.parametrize(("missed", "others", "count"), [(5, 5, 3), (0, 5, 0), (5, 0, 4)])
+def test_what_one_kind_of_prompts_lacks_the_other_gives(missed, others, count):
+    ppo = PpoConfig(missed_share=0.75, prompts_per_step=4)
+    assert prompts_lib.share_of_missed(ppo, missed, others) == count
+
+
+def test_dialogues_are_not_judged_by_their_first_reply():
+    with pytest.raises(ConfigError, match="missed_share judges a reply by itself"):
+        reward.check_objective(PpoConfig(missed_share=0.5), "tools.py")

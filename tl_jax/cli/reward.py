@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from tl_jax.cli import updates
 from tl_jax.cli.environment import open_tools
+from tl_jax.cli.prompts import chosen, prompt_pools, usable_prompts
 from tl_jax.cli.supervised import start_state
 from tl_jax.cli.workspace import Workspace, check_reward
 from tl_jax.config import PpoConfig, RunConfig
-from tl_jax.data.pipeline import JsonlSource, make_loader
-from tl_jax.data.prepared_files import EXAMPLES, PROMPTS
-from tl_jax.data.records import read_prompts
+from tl_jax.data.pipeline import make_loader
+from tl_jax.data.prepared_files import EXAMPLES
 from tl_jax.models import critic as critic_lib
 from tl_jax.models import lora
 from tl_jax.parallel import processes, sharding
@@ -29,7 +27,7 @@ from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
 from tl_jax.rl.choice import scoring_temperature
 from tl_jax.rl.gold import with_gold
-from tl_jax.rl.prompts import StoredPrompts, choose_prompts, minibatches, select_prompts
+from tl_jax.rl.prompts import minibatches
 from tl_jax.settings import ConfigError
 from tl_jax.train import step as step_lib
 from tl_jax.train.checkpoint import Checkpoints
@@ -68,7 +66,7 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     """
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     check_rows(config, dict(workspace.mesh.shape))
-    check_objective(ppo)
+    check_objective(ppo, config.environment.path)
     check_reward(config)
     first = "supervised" if workspace.phase_done("supervised") else "before"
     trained, frozen = workspace.trained(first), workspace.frozen()
@@ -126,7 +124,7 @@ def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
             )
 
 
-def check_objective(ppo: PpoConfig) -> None:
+def check_objective(ppo: PpoConfig, path: str = "") -> None:
     """Refuse settings of the reward term that contradict each other.
 
     Raises:
@@ -143,6 +141,11 @@ def check_objective(ppo: PpoConfig) -> None:
                 f"config.ppo.advantage {ppo.advantage!r} has no use for a critic; set "
                 "config.ppo.value_coef to 0"
             )
+    if ppo.missed_share and path:
+        raise ConfigError(
+            "config.ppo.missed_share judges a reply by itself, not a dialogue with the tools of "
+            "config.environment.path; set it to 0"
+        )
     if ppo.dual_clip and ppo.dual_clip <= 1:
         raise ConfigError(f"config.ppo.dual_clip must be 0 or above 1, got {ppo.dual_clip}")
 
@@ -163,6 +166,7 @@ def make_advance(
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     temperature = scoring_temperature(ppo.temperature)
     prompts, tools = usable_prompts(workspace), open_tools(workspace)
+    pools = prompt_pools(workspace, reference, prompts)
     prompt_length = -(-prompts.longest // 64) * 64
     sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k)
     logprob_step = rollout_lib.make_logprob_step(
@@ -181,7 +185,7 @@ def make_advance(
         result = rollout_lib.rollout(
             lora.joined(state.params, frozen),
             reference,
-            choose_prompts(prompts, ppo.prompts_per_step, config.seed, step),
+            chosen(pools, config.seed, step),
             sample=sample,
             logprob_step=logprob_step,
             tokenizer=workspace.tokenizer,
@@ -248,38 +252,6 @@ def adapted_kl_coef(kl_coef: float, measured: float, target: float) -> float:
     """
     error = min(max(measured / target - 1.0, -_KL_REACH), _KL_REACH)
     return kl_coef * (1.0 + _KL_STEP * error)
-
-
-def usable_prompts(workspace: Workspace) -> StoredPrompts:
-    """Return the prompts of the training data that fit the limits of the rollout.
-
-    How many are left out, and why, is printed and written to ``results/prompts.json``.
-
-    Raises:
-      ConfigError: There are none.
-    """
-    ppo = workspace.config.ppo
-    path = workspace.data_dir / PROMPTS
-    kept, dropped = select_prompts(
-        read_prompts(path),
-        max_length=ppo.max_prompt_length,
-        max_reply=ppo.max_new_tokens,
-        mode=workspace.config.reward.mode,
-    )
-    if processes.is_first():
-        workspace.results_dir.mkdir(parents=True, exist_ok=True)
-        counts = {"used": len(kept), "left_out": dropped}
-        (workspace.results_dir / "prompts.json").write_text(json.dumps(counts, indent=1) + "\n")
-    if dropped and processes.is_first():
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        text = f"reward training uses {len(kept)} prompts; left out: {reasons}"
-        Console(soft_wrap=True, highlight=False).print(text, markup=False)
-    if not kept:
-        raise ConfigError(
-            f"no prompt can be used for reward training ({dropped}); raise "
-            "config.ppo.max_prompt_length or max_new_tokens, or look at mae_report.json"
-        )
-    return StoredPrompts(JsonlSource(path), kept)
 
 
 def gold_loader(workspace: Workspace) -> Any:

@@ -27,10 +27,16 @@ class StoredPrompts(Sequence[Prompt]):
     def __init__(self, source: Sequence[Any], lengths: Mapping[int, int]):
         self._source = source
         self._rows = np.array(list(lengths), np.int64)
+        self._lengths = lengths
         self.longest = max(lengths.values())
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def part(self, places: Sequence[int]) -> StoredPrompts:
+        """Return the prompts at some places, at least one."""
+        rows = [int(self._rows[place]) for place in places]
+        return StoredPrompts(self._source, {row: self._lengths[row] for row in rows})
 
     def __getitem__(self, index: Any) -> Any:
         return prompt_from_json(self._source[self._rows[index]])

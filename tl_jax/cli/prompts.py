@@ -1,0 +1,125 @@
+"""The prompts of reward training: those that can be used, and those that go wrong at first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import jax
+from rich.console import Console
+
+from tl_jax.cli.workspace import Workspace
+from tl_jax.config import PpoConfig
+from tl_jax.data.examples import Prompt
+from tl_jax.data.pipeline import JsonlSource
+from tl_jax.data.prepared_files import PROMPTS
+from tl_jax.data.records import read_prompts
+from tl_jax.parallel import processes
+from tl_jax.rewards import taxonomy
+from tl_jax.rl.prompts import StoredPrompts, choose_prompts, select_prompts
+from tl_jax.rl.rollout import score_samples
+from tl_jax.rl.sampler import generate
+from tl_jax.settings import ConfigError
+from tl_jax.types import Params
+
+Pools = Sequence[tuple[StoredPrompts, int]]
+"""Prompts, and how many of them each rollout takes."""
+
+
+def usable_prompts(workspace: Workspace) -> StoredPrompts:
+    """Return the prompts of the training data that fit the limits of the rollout.
+
+    How many are left out, and why, is printed and written to ``results/prompts.json``.
+
+    Raises:
+      ConfigError: There are none.
+    """
+    ppo = workspace.config.ppo
+    path = workspace.data_dir / PROMPTS
+    kept, dropped = select_prompts(
+        read_prompts(path),
+        max_length=ppo.max_prompt_length,
+        max_reply=ppo.max_new_tokens,
+        mode=workspace.config.reward.mode,
+    )
+    _record(workspace, {"used": len(kept), "left_out": dropped})
+    if dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        _say(f"reward training uses {len(kept)} prompts; left out: {reasons}")
+    if not kept:
+        raise ConfigError(
+            f"no prompt can be used for reward training ({dropped}); raise "
+            "config.ppo.max_prompt_length or max_new_tokens, or look at mae_report.json"
+        )
+    return StoredPrompts(JsonlSource(path), kept)
+
+
+def prompt_pools(workspace: Workspace, start: Params, prompts: StoredPrompts) -> Pools:
+    """Return where the prompts of a rollout come from, by ``config.ppo.missed_share``.
+
+    Args:
+      workspace: Of the run.
+      start: The policy that reward training starts from; its most likely reply decides.
+      prompts: All that can be used.
+    """
+    ppo = workspace.config.ppo
+    if not ppo.missed_share:
+        return [(prompts, ppo.prompts_per_step)]
+    wrong = missed(workspace, start, prompts)
+    known = set(range(len(prompts))) - set(wrong)
+    _record(workspace, {"missed": len(wrong)})
+    _say(f"at first {len(wrong)} of {len(prompts)} prompts get a wrong reply")
+    count = share_of_missed(ppo, len(wrong), len(known))
+    return [
+        (prompts.part(rows), number)
+        for rows, number in ((wrong, count), (sorted(known), ppo.prompts_per_step - count))
+        if number
+    ]
+
+
+def missed(workspace: Workspace, start: Params, prompts: StoredPrompts) -> list[int]:
+    """Return the places of the prompts whose most likely reply is not all right."""
+    config, ppo = workspace.config, workspace.config.ppo
+    every: list[Prompt] = list(prompts)
+    generations = generate(
+        workspace.sampler(ppo.max_new_tokens, 0.0, 1.0),
+        start,
+        [prompt.ids for prompt in every],
+        # The most likely reply needs no randomness.
+        jax.random.split(jax.random.key(0), len(every)),
+        batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
+    )
+    _, records = score_samples(
+        every,
+        generations,
+        tokenizer=workspace.tokenizer,
+        reward=config.reward,
+        step=0,
+        call_style=workspace.call_style,
+    )
+    return [i for i, record in enumerate(records) if record["category"] != taxonomy.ALL_RIGHT]
+
+
+def share_of_missed(ppo: PpoConfig, missed: int, others: int) -> int:
+    """Return how many prompts of a rollout are missed ones; what one kind lacks the other gives."""
+    if not missed or not others:
+        return ppo.prompts_per_step if missed else 0
+    return round(ppo.missed_share * ppo.prompts_per_step)
+
+
+def chosen(pools: Pools, seed: int, step: int) -> list[Prompt]:
+    """Return the prompts of a rollout."""
+    return [prompt for pool, count in pools for prompt in choose_prompts(pool, count, seed, step)]
+
+
+def _record(workspace: Workspace, counts: dict[str, object]) -> None:
+    if processes.is_first():
+        workspace.results_dir.mkdir(parents=True, exist_ok=True)
+        path = workspace.results_dir / "prompts.json"
+        found = json.loads(path.read_text()) if "used" not in counts else {}
+        path.write_text(json.dumps(found | counts, indent=1) + "\n")
+
+
+def _say(text: str) -> None:
+    if processes.is_first():
+        Console(soft_wrap=True, highlight=False).print(text, markup=False)
