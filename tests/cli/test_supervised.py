@@ -11,6 +11,7 @@ from tl_jax.cli.workspace import Workspace
 from tl_jax.config import DataConfig, MeshConfig, RunConfig
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
 from tl_jax.parallel.mesh import make_mesh
+from tl_jax.settings import ConfigError
 
 
 @pytest.fixture
@@ -34,6 +35,14 @@ def first_batch(run_dir, name, fit, *, repeat):
     batch = next(loader)
     loader.close()
     return batch["tokens"]
+
+
+def test_rows_whose_tokens_the_devices_cannot_share_are_refused(run_dir):
+    data = DataConfig(max_length=30, batch_size=2)
+    run = Workspace(RunConfig(run_dir=str(run_dir), data=data))
+    run.__dict__["mesh"] = make_mesh(MeshConfig(1, 2, 1, 4))
+    with pytest.raises(ConfigError, match="config.data.max_length = 30 .* 'sequence' of size 4"):
+        supervised.open_loader(run)
 
 
 def test_validation_does_not_begin_with_the_longest_examples(run_dir):

@@ -103,12 +103,14 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
 
 
 def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
-    """Refuse updates whose rows cannot be spread evenly over the mesh.
+    """Refuse updates whose rows and tokens cannot be spread evenly over the mesh.
 
     Raises:
       ConfigError: The message names the settings that decide about the rows.
     """
     ppo = config.ppo
+    if ppo.ce_coef:
+        sharding.check_length(config.data.max_length, "config.data.max_length", mesh_shape)
     rows, rest = divmod(ppo.prompts_per_step * ppo.samples_per_prompt, ppo.minibatches)
     names = "config.ppo.prompts_per_step x samples_per_prompt / minibatches"
     if rest:
@@ -164,6 +166,9 @@ def make_advance(
     temperature = scoring_temperature(ppo.temperature)
     prompts, tools = usable_prompts(workspace), open_tools(workspace)
     prompt_length = -(-prompts.longest // 64) * 64
+    longest = ppo.max_new_tokens if tools is None else tools.environment.config.max_tokens
+    name = "longest prompt, in multiples of 64, and all tokens of its replies"
+    sharding.check_length(prompt_length + longest, name, workspace.mesh.shape)
     sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k)
     logprob_step = rollout_lib.make_logprob_step(
         model, temperature=temperature, chunk=config.train.ce_chunk

@@ -102,6 +102,7 @@ def open_loader(workspace: Workspace) -> HostRows:
       ConfigError: The rows cannot be spread evenly over devices or micro-batches.
     """
     config = workspace.config
+    sharding.check_length(config.data.max_length, "config.data.max_length", workspace.mesh.shape)
     parts = workspace.mesh.shape["data"] * workspace.mesh.shape["fsdp"] * config.train.accumulation
     if config.data.batch_size % parts:
         raise ConfigError(

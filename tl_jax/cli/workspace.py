@@ -124,10 +124,9 @@ class Workspace:
         Raises:
           ConfigError: The model cannot be split like that.
         """
-        tensor = self.config.mesh.sampling_tensor
-        if not tensor:
+        mesh = make_sampling_mesh(self.mesh, self.config.mesh.sampling_tensor)
+        if mesh == self.mesh:
             return None
-        mesh = make_sampling_mesh(self.mesh, tensor)
         sharding.param_shardings(functional.abstract_params(self.model), mesh)
         return mesh
 
