@@ -8,10 +8,20 @@ import pytest
 
 from tl_jax.cli import supervised
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import DataConfig, MeshConfig, RunConfig
+from tl_jax.config import DataConfig, MeshConfig, ModelConfig, RunConfig
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.settings import ConfigError
+
+SIZES = {
+    "vocab_size": 64,
+    "embed_dim": 32,
+    "num_layers": 1,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 64,
+    "mlp_dim": 64,
+}
 
 
 @pytest.fixture
@@ -43,6 +53,16 @@ def test_rows_whose_tokens_the_devices_cannot_share_are_refused(run_dir):
     run.__dict__["mesh"] = make_mesh(MeshConfig(1, 2, 1, 4))
     with pytest.raises(ConfigError, match="config.data.max_length = 30 .* 'sequence' of size 4"):
         supervised.open_loader(run)
+
+
+@pytest.mark.parametrize(
+    ("attention", "words"),
+    [("cudnn", "cannot spread rows over mesh axis 'sequence'"), ("splash", "no whole number of")],
+)
+def test_a_kernel_that_cannot_share_rows_is_refused_at_the_door(attention, words):
+    model = ModelConfig(**SIZES, attention=attention, dtype="bfloat16")
+    with pytest.raises(ConfigError, match=f"config.model: .*{words}"):
+        supervised.check_attention(model, 64, make_mesh(MeshConfig(1, 2, 1, 4)))
 
 
 def test_validation_does_not_begin_with_the_longest_examples(run_dir):

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tl_jax.cli import updates
 from tl_jax.cli.environment import open_tools
-from tl_jax.cli.supervised import start_state
+from tl_jax.cli.supervised import check_attention, start_state
 from tl_jax.cli.workspace import Workspace, check_reward
 from tl_jax.config import PpoConfig, RunConfig
 from tl_jax.data.pipeline import JsonlSource, make_loader
@@ -169,6 +169,7 @@ def make_advance(
     longest = ppo.max_new_tokens if tools is None else tools.environment.config.max_tokens
     name = "longest prompt, in multiples of 64, and all tokens of its replies"
     sharding.check_length(prompt_length + longest, name, workspace.mesh.shape)
+    check_attention(model, prompt_length + longest, workspace.mesh)
     sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k)
     logprob_step = rollout_lib.make_logprob_step(
         model, temperature=temperature, chunk=config.train.ce_chunk
