@@ -99,6 +99,21 @@ def test_devices_that_share_a_row_have_their_own_queries_and_see_all_keys(sizes,
     assert_close(found["splash"], expected)
 
 
+def test_devices_that_share_a_row_have_a_window_that_differs_from_layer_to_layer():
+    qkv = inputs(1)
+    where = {"q_positions_BT": POSITIONS, "q_segments_BT": SEGMENTS, "same_tokens": True}
+
+    @jax.jit
+    def attend(limits_L):
+        layer = functools.partial(kernels.attend, *qkv, kind="chunked", blocks=BLOCKS, **where)
+        return jax.lax.map(lambda limit: layer(window=limit), limits_L)
+
+    with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1, 2), jax.devices()[:2])):
+        found = attend(np.array([50, 2**31 - 1], np.int32))
+    for out, window in zip(found, (50, 0), strict=True):
+        assert_close(out, value_and_grads(qkv, kind="chunked", window=window)[0])
+
+
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
