@@ -65,6 +65,15 @@ def test_a_kernel_that_cannot_share_rows_is_refused_at_the_door(attention, words
         supervised.check_attention(model, 64, make_mesh(MeshConfig(1, 2, 1, 4)))
 
 
+def test_rows_that_devices_cannot_sample_for_themselves_are_refused():
+    run = Workspace(RunConfig())
+    run.__dict__["model"] = ModelConfig(**SIZES)
+    run.__dict__["mesh"] = make_mesh(MeshConfig(1, 2, 1, 4))
+    run.check_sampled_rows(16, "rows")
+    with pytest.raises(ConfigError, match="rows = 12 rows are not divisible by 8 mesh rows"):
+        run.check_sampled_rows(12, "rows")
+
+
 def test_validation_does_not_begin_with_the_longest_examples(run_dir):
     stream, ordered = (
         first_batch(run_dir, VALIDATION, fit, repeat=False) for fit in ("stream", "sorted")

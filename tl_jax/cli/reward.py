@@ -68,6 +68,8 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     """
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     check_rows(config, dict(workspace.mesh.shape))
+    sampled = ppo.prompts_per_step * ppo.samples_per_prompt
+    workspace.check_sampled_rows(sampled, "config.ppo.prompts_per_step x samples_per_prompt")
     check_objective(ppo)
     check_reward(config)
     first = "supervised" if workspace.phase_done("supervised") else "before"

@@ -130,6 +130,22 @@ class Workspace:
         sharding.param_shardings(functional.abstract_params(self.model), mesh)
         return mesh
 
+    def check_sampled_rows(self, count: int, name: str) -> None:
+        """Refuse rows of sampling that devices which share rows in training cannot each have.
+
+        Raises:
+          ConfigError: ``count`` of the setting ``name`` is not divisible.
+        """
+        mesh = self.sampling_mesh
+        if mesh is None or self.mesh.shape["sequence"] == 1:
+            return
+        devices = sharding.parts(mesh, sharding.RULES["batch"])
+        if count % devices:
+            raise ConfigError(
+                f"{name} = {count} rows are not divisible by {devices} mesh rows: devices along "
+                "mesh axis 'sequence' sample rows of their own"
+            )
+
     def phase_done(self, phase: str) -> bool:
         """Whether the phase has a model: always for the initial one, else a final checkpoint."""
         if phase == "before":
