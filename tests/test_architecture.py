@@ -55,7 +55,12 @@ SIDEWAYS = {
 
 # Inside a room: a module may import those before it in its chain, never those after it.
 CHAINS = {
-    "ops": [("rope", "attention", "kernels"), ("splash", "kernels"), ("cudnn", "kernels")],
+    "ops": [
+        ("rope", "attention", "kernels"),
+        ("splash", "kernels"),
+        ("cudnn", "kernels"),
+        ("spread", "kernels"),
+    ],
     "calls": [
         ("call", "syntax", "json_values", "json_style", "parse", "render"),
         ("syntax", "python_style", "json_style"),
@@ -230,7 +235,8 @@ def test_operations_take_nothing_but_layouts_from_parallel():
         for name in imports_of(path)
         if name.startswith("tl_jax.parallel")
     }
-    assert taken <= {f"tl_jax.parallel.sharding.{name}" for name in ("constrain", "parts", "spec")}
+    allowed = ("constrain", "cut", "parts", "spec")
+    assert taken <= {f"tl_jax.parallel.sharding.{name}" for name in allowed}
 
 
 def test_files_of_a_room_import_along_its_chain():

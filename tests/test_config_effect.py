@@ -534,6 +534,7 @@ EFFECTS = {
     "mesh.data": Effect(mesh, 2),
     "mesh.fsdp": Effect(mesh, 2, (("mesh.data", -1), ("mesh.fsdp", 1))),
     "mesh.tensor": Effect(mesh, 2),
+    "mesh.sequence": Effect(mesh, 2),
     "mesh.sampling_tensor": Effect(sampling_mesh, 2),
     "mesh.topology": Effect(pod, "v5e:4x4"),
     "mesh.slices": Effect(pod, 2, (("mesh.topology", "v5e:4x4"),)),

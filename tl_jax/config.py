@@ -49,15 +49,19 @@ class ModelSourceConfig:
 class MeshConfig:
     """Sizes of the device mesh axes; one axis may be -1 (all remaining devices).
 
+    Rows lie over ``data`` and ``fsdp``, the tokens of each row over ``sequence`` (for rows too long
+    for one device), the features of a layer over ``tensor``; parameters over all but ``data``.
+
     ``topology`` is the TPU slice that the run is meant for, such as ``"v5e:16x16"``, and ``slices``
     how many of them: ``--dry_run`` compiles the programs for it, on any machine (empty: the plan is
     for the devices that are there). Text is sampled with each layer split over ``sampling_tensor``
-    devices (0: as in training).
+    devices (0: as in training, where devices along ``sequence`` take rows of their own).
     """
 
     data: int = 1
     fsdp: int = -1
     tensor: int = 1
+    sequence: int = 1
     topology: str = ""
     slices: int = positive(1)
     sampling_tensor: int = not_negative(0)

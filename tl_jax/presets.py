@@ -91,17 +91,19 @@ def on_pod(
     mesh: MeshConfig,
     *,
     rows: int,
+    length: int = 8192,
     remat: str = "full",
     ce_chunk: int = 1024,
     prompts: int = 0,
 ) -> RunConfig:
-    """Return a run on a TPU pod: rows of 8192 tokens in bfloat16, parameters in float32.
+    """Return a run on a TPU pod in bfloat16, parameters in float32.
 
     Args:
       name: Of the run directory.
       model: Id of the model on the Hugging Face Hub.
       mesh: The pod and how it is used.
       rows: Of a batch.
+      length: Tokens of a row.
       remat: What the backward pass keeps.
       ce_chunk: Positions whose logits exist at once.
       prompts: Of a rollout, each sampled four times; 0 trains supervised only.
@@ -120,7 +122,7 @@ def on_pod(
         run_dir=f"runs/{name}",
         model=ModelSourceConfig(path=model, dtype="bfloat16", remat=remat, attention="splash"),
         mesh=mesh,
-        data=DataConfig(path="trajectories.jsonl.gz", max_length=8192, batch_size=rows),
+        data=DataConfig(path="trajectories.jsonl.gz", max_length=length, batch_size=rows),
         mae=MaeConfig(action="mask"),
         train=TrainConfig(steps=1000, ce_chunk=ce_chunk, eval_every=200),
         optim=OptimConfig(learning_rate=1e-5, warmup_steps=50, weight_decay=0.0),

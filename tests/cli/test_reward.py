@@ -106,11 +106,11 @@ def test_rows_that_the_mesh_does_not_divide_are_refused_before_the_first_rollout
 ):
     config = RunConfig(ppo=dataclasses.replace(ROWS, **ppo), data=DataConfig(batch_size=data_rows))
     with pytest.raises(ConfigError, match=message):
-        reward.check_rows(config, {"data": 2, "fsdp": 2, "tensor": 1})
+        reward.check_rows(config, {"data": 2, "fsdp": 2, "sequence": 1})
 
 
 def test_rows_that_fit_are_accepted():
-    mesh = {"data": 2, "fsdp": 2, "tensor": 2}
+    mesh = {"data": 2, "fsdp": 2, "sequence": 2}
     reward.check_rows(RunConfig(ppo=ROWS), mesh)
     joint = dataclasses.replace(ROWS, ce_coef=0.5, minibatches=4)
     reward.check_rows(RunConfig(ppo=joint, data=DataConfig(batch_size=2)), mesh)

@@ -8,9 +8,20 @@ import pytest
 
 from tl_jax.cli import supervised
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import DataConfig, MeshConfig, RunConfig
+from tl_jax.config import DataConfig, MeshConfig, ModelConfig, RunConfig
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
 from tl_jax.parallel.mesh import make_mesh
+from tl_jax.settings import ConfigError
+
+SIZES = {
+    "vocab_size": 64,
+    "embed_dim": 32,
+    "num_layers": 1,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 64,
+    "mlp_dim": 64,
+}
 
 
 @pytest.fixture
@@ -34,6 +45,33 @@ def first_batch(run_dir, name, fit, *, repeat):
     batch = next(loader)
     loader.close()
     return batch["tokens"]
+
+
+def test_rows_whose_tokens_the_devices_cannot_share_are_refused(run_dir):
+    data = DataConfig(max_length=30, batch_size=2)
+    run = Workspace(RunConfig(run_dir=str(run_dir), data=data))
+    run.__dict__["mesh"] = make_mesh(MeshConfig(1, 2, 1, 4))
+    with pytest.raises(ConfigError, match="config.data.max_length = 30 .* 'sequence' of size 4"):
+        supervised.open_loader(run)
+
+
+@pytest.mark.parametrize(
+    ("attention", "words"),
+    [("cudnn", "cannot spread rows over mesh axis 'sequence'"), ("splash", "no whole number of")],
+)
+def test_a_kernel_that_cannot_share_rows_is_refused_at_the_door(attention, words):
+    model = ModelConfig(**SIZES, attention=attention, dtype="bfloat16")
+    with pytest.raises(ConfigError, match=f"config.model: .*{words}"):
+        supervised.check_attention(model, 64, make_mesh(MeshConfig(1, 2, 1, 4)))
+
+
+def test_rows_that_devices_cannot_sample_for_themselves_are_refused():
+    run = Workspace(RunConfig())
+    run.__dict__["model"] = ModelConfig(**SIZES)
+    run.__dict__["mesh"] = make_mesh(MeshConfig(1, 2, 1, 4))
+    run.check_sampled_rows(16, "rows")
+    with pytest.raises(ConfigError, match="rows = 12 rows are not divisible by 8 mesh rows"):
+        run.check_sampled_rows(12, "rows")
 
 
 def test_validation_does_not_begin_with_the_longest_examples(run_dir):

@@ -22,30 +22,29 @@ SEGMENTS = np.array([np.repeat((1, 2, 0), lengths) for lengths in LENGTHS], np.i
 POSITIONS = np.array([np.concatenate([np.arange(n) for n in ns]) for ns in LENGTHS], np.int32)
 
 
-def inputs(kv_heads=K):
+def inputs(kv_heads=K, length=T):
     rng = np.random.default_rng(0)
-    shapes = ((B, N, T, H), (B, kv_heads, T, H), (B, kv_heads, T, H))
+    shapes = ((B, N, length, H), (B, kv_heads, length, H), (B, kv_heads, length, H))
     return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
 
 
-DIRECTION = np.random.default_rng(1).normal(size=(B, N, T, H)).astype(np.float32)
-
-
 @functools.partial(jax.jit, static_argnames=("kind", "blocks", "window"))
-def value_and_grads(qkv, *, kind, blocks=BLOCKS, window=0):
+def value_and_grads(qkv, tokens=(POSITIONS, SEGMENTS), *, kind, blocks=BLOCKS, window=0):
+    positions, segments = tokens
+
     def total(qkv):
         out = kernels.attend(
             *qkv,
             kind=kind,
             blocks=blocks,
             same_tokens=True,
-            q_positions_BT=POSITIONS,
-            k_positions_BS=POSITIONS,
-            q_segments_BT=SEGMENTS,
-            k_segments_BS=SEGMENTS,
+            q_positions_BT=positions,
+            k_positions_BS=positions,
+            q_segments_BT=segments,
+            k_segments_BS=segments,
             window=window,
         )
-        return (out * DIRECTION).sum(), out
+        return (out * jnp.cos(jnp.arange(out.size)).reshape(out.shape)).sum(), out
 
     (_, out), grads = jax.value_and_grad(total, has_aux=True)(qkv)
     return out, grads
@@ -79,12 +78,55 @@ def test_every_device_computes_its_own_rows_and_heads():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "words"), [((4, 1, 1), "2 rows of a batch.*data"), ((1, 1, 8), "4 heads.*tensor")]
+    ("sizes", "blocks", "window"),
+    [((1, 1, 2, 2), BLOCKS, 50), ((1, 2, 1, 4), SplashConfig(128, 128, True), 0)],
+)
+def test_devices_that_share_a_row_have_their_own_queries_and_see_all_keys(sizes, blocks, window):
+    """Segments lie across the borders of the parts; the last part is half padding."""
+    lengths = ((130, 300, 82), (512, 0, 0))
+    tokens = (
+        np.array([np.concatenate([np.arange(n) for n in ns]) for ns in lengths], np.int32),
+        np.array([np.repeat((1, 2, 0), ns) for ns in lengths], np.int32),
+    )
+    expected = value_and_grads(inputs(1, 512), tokens, kind="chunked", window=window)
+    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
+    with jax.set_mesh(mesh):
+        found = {
+            kind: value_and_grads(inputs(1, 512), tokens, kind=kind, blocks=blocks, window=window)
+            for kind in ("chunked", "splash")
+        }
+    assert_close(found["chunked"], expected)
+    assert_close(found["splash"], expected)
+
+
+def test_devices_that_share_a_row_have_a_window_that_differs_from_layer_to_layer():
+    qkv = inputs(1)
+    where = {"q_positions_BT": POSITIONS, "q_segments_BT": SEGMENTS, "same_tokens": True}
+
+    @jax.jit
+    def attend(limits_L):
+        layer = functools.partial(kernels.attend, *qkv, kind="chunked", blocks=BLOCKS, **where)
+        return jax.lax.map(lambda limit: layer(window=limit), limits_L)
+
+    with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1, 2), jax.devices()[:2])):
+        found = attend(np.array([50, 2**31 - 1], np.int32))
+    for out, window in zip(found, (50, 0), strict=True):
+        assert_close(out, value_and_grads(qkv, kind="chunked", window=window)[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((4, 1, 1), "2 rows of a batch.*data"),
+        ((1, 1, 8), "4 heads.*tensor"),
+        ((1, 1, 1, 3), "200 tokens of a row.*sequence"),
+    ],
 )
 def test_rows_and_heads_that_cannot_be_spread_are_named(sizes, words):
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
     with jax.set_mesh(mesh), pytest.raises(ValueError, match=f"{words}.*of size {max(sizes)}"):
-        jax.eval_shape(functools.partial(value_and_grads, kind="splash"), inputs())
+        kind = "chunked" if len(sizes) > 3 else "splash"
+        jax.eval_shape(functools.partial(value_and_grads, kind=kind), inputs())
 
 
 def test_the_mask_given_to_cudnn_is_that_of_segments_order_and_window():
@@ -101,7 +143,7 @@ def test_the_kernel_compiles_to_tpu_code_forward_and_backward(fused, kernels):
 
     def total(q, k, v, segments):
         out = splash_attention(
-            *(q, k, v, segments),
+            *(q, k, v, segments, segments),
             window=50,
             blocks=SplashConfig(128, 128, fused),
             saved_name="attention",
@@ -114,6 +156,15 @@ def test_the_kernel_compiles_to_tpu_code_forward_and_backward(fused, kernels):
     assert text.count("tpu_custom_call") == kernels
 
 
+FACTS = {
+    "dtype": jnp.dtype("bfloat16"),
+    "head_dim": 64,
+    "length": 512,
+    "one_window": True,
+    "blocks": BLOCKS,
+}
+
+
 @pytest.mark.parametrize(
     ("platform", "change", "chosen"),
     [
@@ -123,13 +174,15 @@ def test_the_kernel_compiles_to_tpu_code_forward_and_backward(fused, kernels):
         ("gpu", {"dtype": jnp.dtype("float32")}, "chunked"),
         ("gpu", {"head_dim": 192}, "chunked"),
         ("gpu", {"length": 513}, "chunked"),
+        ("gpu", {"parts": 2}, "chunked"),
+        ("tpu", {"parts": 2}, "splash"),
+        ("tpu", {"parts": 8}, "chunked"),
         ("cpu", {}, "chunked"),
         ("", {}, "chunked"),
     ],
 )
 def test_auto_takes_what_fits_the_devices(platform, change, chosen):
-    facts = {"dtype": jnp.dtype("bfloat16"), "head_dim": 64, "length": 512, "one_window": True}
-    assert kernels.choose("auto", platform=platform, **(facts | change)) == chosen
+    assert kernels.choose("auto", platform=platform, **(FACTS | change)) == chosen
 
 
 @pytest.mark.parametrize(
@@ -138,16 +191,17 @@ def test_auto_takes_what_fits_the_devices(platform, change, chosen):
         ("splash", {"one_window": False}, "same sliding window"),
         ("cudnn", {"one_window": False}, "same sliding window"),
         ("cudnn", {"dtype": jnp.dtype("float32")}, "float32 heads.*model.dtype"),
+        ("cudnn", {"parts": 2}, "mesh axis 'sequence'"),
+        ("splash", {"parts": 8}, "512 tokens over mesh axis 'sequence' of size 8: 64 are no whole"),
     ],
 )
 def test_a_kernel_that_cannot_do_it_is_refused(kind, change, words):
-    facts = {"dtype": jnp.dtype("bfloat16"), "head_dim": 64, "length": 512, "one_window": True}
     with pytest.raises(ValueError, match=words):
-        kernels.choose(kind, platform="gpu", **(facts | change))
+        kernels.choose(kind, platform="gpu", **(FACTS | change))
 
 
 def test_a_choice_is_logged_once(caplog):
-    facts = {"dtype": jnp.dtype("float32"), "head_dim": 8, "length": 8, "one_window": True}
+    facts = FACTS | {"dtype": jnp.dtype("float32"), "length": 8}
     kernels._log.cache_clear()
     with caplog.at_level(logging.INFO, kernels.__name__):
         for _ in range(2):

@@ -75,6 +75,16 @@ def test_steps_of_one_collective_in_several_fusions_count_once():
     assert len(hlo.collectives(twice)) == 5
 
 
+def test_collectives_of_one_channel_that_are_written_in_the_program_count_each():
+    written = TEXT.replace("channel_id=9,", "channel_id=11,")
+    for line in ("to_apply=%add.1\n  %add.9", "replica_groups=[8,2]<=[16]\n}"):
+        name = 'metadata={op_name="jit(f)/while/shard_map/all_gather"}'
+        written = written.replace(line, line.replace("\n", f", {name}\n"))
+    assert len(hlo.collectives(written)) == 6
+    spread = 'frontend_attributes={chain_id="2"}, metadata={'
+    assert len(hlo.collectives(written.replace("metadata={", spread))) == 5
+
+
 def test_cycles_count_turns_of_loops_and_not_the_inside_of_fusions():
     assert hlo.cycles(TEXT) == 6 * 100 + 5
 

@@ -12,21 +12,27 @@ from tl_jax.settings import ConfigError
 @pytest.mark.parametrize(
     ("sizes", "devices", "expected"),
     [
-        ((1, -1, 1), 8, (1, 8, 1)),
-        ((-1, 2, 2), 8, (2, 2, 2)),
-        ((2, 1, -1), 8, (2, 1, 4)),
-        ((2, 2, 2), 8, (2, 2, 2)),
-        ((2, 4, -1), 8, (2, 4, 1)),
-        ((1, -1, 1), 1, (1, 1, 1)),
+        ((1, -1, 1), 8, (1, 8, 1, 1)),
+        ((-1, 2, 2), 8, (2, 2, 2, 1)),
+        ((2, 1, -1), 8, (2, 1, 4, 1)),
+        ((2, 2, 2), 8, (2, 2, 2, 1)),
+        ((2, 4, -1), 8, (2, 4, 1, 1)),
+        ((1, -1, 1, 4), 8, (1, 2, 1, 4)),
+        ((1, 2, 1, -1), 8, (1, 2, 1, 4)),
+        ((1, -1, 1), 1, (1, 1, 1, 1)),
     ],
 )
 def test_an_open_size_takes_the_remaining_devices(sizes, devices, expected):
-    assert mesh.resolve_sizes(MeshConfig(*sizes), devices) == expected
+    names = ("data", "fsdp", "tensor", "sequence")
+    found = mesh.resolve_sizes(MeshConfig(*sizes), devices)
+    assert found == dict(zip(names, expected, strict=True)) and tuple(found) == mesh.AXES
 
 
-@pytest.mark.parametrize("sizes", [(3, -1, 1), (2, 2, 1), (16, 1, 1), (4, 4, -1)])
+@pytest.mark.parametrize("sizes", [(3, -1, 1), (2, 2, 1), (16, 1, 1), (4, 4, -1), (1, 2, 1, 3)])
 def test_sizes_that_do_not_fit_the_devices_are_refused(sizes):
-    with pytest.raises(ConfigError, match=r"data x fsdp x tensor = .* 8 devices.*config\.mesh"):
+    with pytest.raises(
+        ConfigError, match=r"data x fsdp x sequence x tensor = .* 8 dev.*config\.mesh"
+    ):
         mesh.resolve_sizes(MeshConfig(*sizes), 8)
 
 
@@ -38,8 +44,8 @@ def test_sizes_without_a_meaning_are_refused(sizes):
 
 def test_the_mesh_is_automatic_and_uses_the_devices_given():
     made = mesh.make_mesh(MeshConfig(2, -1, 1), jax.devices()[:4])
-    assert dict(made.shape) == {"data": 2, "fsdp": 2, "tensor": 1}
-    assert made.axis_types == (AxisType.Auto,) * 3
+    assert dict(made.shape) == {"data": 2, "fsdp": 2, "sequence": 1, "tensor": 1}
+    assert made.axis_types == (AxisType.Auto,) * 4
     assert set(made.devices.flat) == set(jax.devices()[:4])
     assert mesh.make_mesh(MeshConfig()).size == len(jax.devices())
 

@@ -26,8 +26,8 @@ def mesh():
 
 
 def test_logical_axes_become_mesh_axes():
-    assert sharding.spec(("layers", "embed", "mlp")) == P(None, "fsdp", "tensor")
-    assert sharding.spec(("batch", "length", None)) == P(("data", "fsdp"), None, None)
+    assert sharding.spec(("layers", "embed", "mlp")) == P(None, ("fsdp", "sequence"), "tensor")
+    assert sharding.spec(("batch", "length", None)) == P(("data", "fsdp"), "sequence", None)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ def test_logical_axes_become_mesh_axes():
         (("vocab", "mlp"), "tensor"),
         (("embed", "embed"), "fsdp"),
         (("batch", "embed"), "fsdp"),
+        (("length", "embed"), "sequence"),
         (("act_heads", "act_mlp"), "tensor"),
     ],
 )
@@ -52,8 +53,8 @@ def test_an_unknown_axis_is_named_with_the_known_ones():
 def test_every_parameter_gets_the_layout_of_its_declaration(mesh):
     declared = functional.abstract_params(MODEL, value_head=True)
     layout = sharding.param_shardings(declared, mesh)
-    assert layout["layers"]["mlp"]["down"]["kernel"].spec == P(None, "tensor", "fsdp")
-    assert layout["embed"]["embedding"].spec == P("tensor", "fsdp")
+    assert layout["layers"]["mlp"]["down"]["kernel"].spec == P(None, "tensor", ("fsdp", "sequence"))
+    assert layout["embed"]["embedding"].spec == P("tensor", ("fsdp", "sequence"))
     assert layout["final_norm"]["scale"].spec == P(None)
     count = len(jax.tree.leaves(declared, is_leaf=lambda x: hasattr(x, "axes")))
     assert len(jax.tree.leaves(layout)) == count
@@ -79,11 +80,23 @@ def test_a_dimension_that_does_not_divide_is_named(mesh, change, words):
         assert word in str(caught.value)
 
 
+def test_rows_whose_tokens_do_not_divide_are_named(mesh):
+    sharding.check_length(30, "config.data.max_length", mesh.shape)
+    words = "config.data.max_length = 30 tokens .* mesh axis 'sequence' of size 4"
+    with pytest.raises(ConfigError, match=words):
+        sharding.check_length(30, "config.data.max_length", {"sequence": 4})
+
+
 def test_rows_of_a_batch_lie_over_data_and_fsdp(mesh):
     placed = jax.device_put(np.zeros((8, 6)), sharding.batch_sharding(mesh))
     assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 6)}
     whole = jax.device_put(np.zeros((8, 6)), sharding.replicated(mesh))
     assert whole.is_fully_replicated
+    shared = sharding.batch_sharding(make_mesh(MeshConfig(1, 2, 1, 4)))
+    placed = jax.device_put(np.zeros((8, 12)), shared)
+    assert {shard.data.shape for shard in placed.addressable_shards} == {(4, 3)}
+    # A process reads whole rows, of which it places its own tokens.
+    assert sharding.own_rows(shared, 8).tolist() == list(range(8))
 
 
 def test_a_hint_without_a_mesh_is_no_operation():
@@ -114,13 +127,29 @@ def test_parameters_move_to_the_mesh_of_sampling_by_one_program(mesh):
     for _ in range(2):
         found = sharding.moved(params, other)
     assert sharding._mover.cache_info().misses == 1
-    assert dict(other.shape) == {"data": 2, "fsdp": 1, "tensor": 4}
+    assert dict(other.shape) == {"data": 2, "fsdp": 1, "sequence": 1, "tensor": 4}
     assert list(other.devices.flat) == list(mesh.devices.flat)
     assert jax.tree.map(lambda x: x.sharding, found) == sharding.param_shardings(declared, other)
     jax.tree.map(np.testing.assert_array_equal, found, params)
     up = found["layers"]["mlp"]["up"]["kernel"]
     assert {shard.data.shape for shard in up.addressable_shards} == {(2, 32, 16)}
     assert sharding.moved(found, other) is found
+
+
+def test_devices_that_share_a_row_keep_their_parameters_when_text_is_sampled():
+    mesh = make_mesh(MeshConfig(1, 2, 2, 2))
+    other = make_sampling_mesh(mesh, 0)
+    assert dict(other.shape) == {"data": 1, "fsdp": 4, "sequence": 1, "tensor": 2}
+    layout = sharding.param_shardings(functional.abstract_params(MODEL), mesh)["embed"]
+    params = jax.device_put({"embedding": np.arange(64.0 * 32).reshape(64, 32)}, layout)
+    found = sharding.moved(params, other)["embedding"]
+    assert found.sharding.mesh == other
+    np.testing.assert_array_equal(found, params["embedding"])
+    for old, new in zip(
+        params["embedding"].addressable_shards, found.addressable_shards, strict=True
+    ):
+        assert old.data.unsafe_buffer_pointer() == new.data.unsafe_buffer_pointer()
+    assert make_sampling_mesh(other, 0) == other
 
 
 def test_a_mesh_of_sampling_that_does_not_fit_is_refused(mesh):

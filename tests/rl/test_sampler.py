@@ -250,11 +250,15 @@ def test_programs_are_compiled_per_bucket_and_not_per_prompt(params):
     assert sample.programs.read._cache_size() == 4
 
 
-def test_what_is_sampled_does_not_depend_on_the_mesh_of_sampling(params):
-    """Weights that lie along fsdp and tensor in training are moved to lie along tensor."""
-    mesh = make_mesh(MeshConfig(1, 2, 2), jax.devices()[:4])
+@pytest.mark.parametrize(("sizes", "tensor"), [((1, 2, 2), 2), ((1, 1, 2, 2), 0)])
+def test_what_is_sampled_does_not_depend_on_the_mesh_of_sampling(params, sizes, tensor):
+    """Weights that lie along fsdp and tensor in training are moved to lie along tensor.
+
+    Devices that share rows in training have rows of their own.
+    """
+    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[:4])
     placed = jax.device_put(params, param_shardings(functional.abstract_params(MODEL), mesh))
-    elsewhere = sampler.make_sampler(MODEL, SampleConfig(3), mesh=make_sampling_mesh(mesh, 2))
+    elsewhere = sampler.make_sampler(MODEL, SampleConfig(3), mesh=make_sampling_mesh(mesh, tensor))
     expected = sampler.generate(make(3), params, PROMPTS[:3], keys(3), batch_size=2)
     with jax.set_mesh(mesh):
         found = sampler.generate(elsewhere, placed, PROMPTS[:3], keys(3), batch_size=2)

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding
 
 from tl_jax.config import MeshConfig, ModelConfig, OptimConfig
 from tl_jax.models import functional
+from tl_jax.parallel import hlo, sharding
 from tl_jax.parallel import mesh as mesh_lib
-from tl_jax.parallel import sharding
 from tl_jax.train import optim
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch, Rollout
@@ -63,8 +64,14 @@ def one_per_row(length=16):
     return rows_of([[s] for s in samples()], length)
 
 
-def reward_batch():
-    batch = one_per_row()
+def packed():
+    """Four rows of 32 tokens."""
+    s = samples()
+    return rows_of([[s[0], s[1]], [s[2], s[3], s[4]], [s[5], s[6]], [s[7]]], 32)
+
+
+def reward_batch(batch=None):
+    batch = one_per_row() if batch is None else batch
     rng = np.random.default_rng(1)
     noise = [jnp.asarray(rng.normal(size=batch.tokens.shape), jnp.float32) for _ in range(5)]
     mask = ((batch.segment_ids > 0) & (batch.positions >= 2)).astype(jnp.float32)
@@ -89,9 +96,7 @@ def test_loss_and_gradient_do_not_depend_on_padding(params):
 
 
 def test_loss_and_gradient_do_not_depend_on_packing(params):
-    s = samples()
-    packed = rows_of([[s[0], s[1]], [s[2], s[3], s[4]], [s[5], s[6]], [s[7]]], 32)
-    assert_close(loss_and_grads(params, one_per_row()), loss_and_grads(params, packed))
+    assert_close(loss_and_grads(params, one_per_row()), loss_and_grads(params, packed()))
 
 
 @pytest.mark.parametrize("chunk", [5, 8])
@@ -196,6 +201,46 @@ def test_a_step_does_not_depend_on_the_mesh_and_compiles_once(params, loss, size
     assert_close(state.params, again.params, rtol=1e-3, atol=2e-5)
     assert_close(metrics, metrics_again, rtol=1e-3, atol=2e-5)
     assert jitted._cache_size() == 1
+
+
+@pytest.fixture(scope="module")
+def packed_step(params):
+    return run_step(params, reward_batch(packed()), JOINT)
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 1, 4), (2, 1, 2, 2)])
+def test_a_step_does_not_depend_on_how_devices_share_rows(params, packed_step, sizes):
+    """Segments and chunks of the cross-entropy reach over the borders of their parts."""
+    state, metrics, _ = packed_step
+    chunked = dataclasses.replace(JOINT, ce_chunk=12)
+    batch = reward_batch(packed())
+    again, metrics_again, jitted = run_step(params, batch, chunked, mesh_sizes=sizes)
+    assert_close(state.params, again.params, rtol=1e-3, atol=2e-5)
+    assert_close(metrics, metrics_again, rtol=1e-3, atol=2e-5)
+    assert jitted._cache_size() == 1
+
+
+def test_devices_that_share_rows_exchange_keys_and_values_and_no_hidden_states(params):
+    mesh = mesh_lib.make_mesh(MeshConfig(1, 2, 1, 4))
+    declared = functional.abstract_params(MODEL, value_head=True)
+    placed = sharding.placed(declared, mesh)
+    rows, length = 4, 96
+    whole = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding.batch_sharding(mesh))
+    batch = Batch(*(whole,) * 5)
+    with jax.set_mesh(mesh):
+        forward = jax.jit(lambda p, b: functional.hidden_states(p, b, MODEL))
+        compiled = forward.lower(placed, batch).compile()
+    where = NamedSharding(mesh, sharding.spec(("batch", "length", None)))
+    assert compiled.output_shardings.is_equivalent_to(where, 3)
+    found = hlo.collectives(compiled.as_text())
+    outside = max(one.elements for one in found if not one.in_loop)
+    assert outside <= MODEL.vocab_size * MODEL.embed_dim
+    found = [one for one in found if one.in_loop]
+    matrix = MODEL.embed_dim * MODEL.mlp_dim
+    keys = rows // 2 * length * MODEL.num_kv_heads * MODEL.head_dim
+    gathered = sorted(one.elements for one in found if one.kind == "all-gather")
+    assert gathered[-2:] == [keys, keys] and gathered[-3] <= matrix < keys
+    assert {one.kind for one in found} == {"all-gather"}
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

@@ -81,7 +81,7 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
     With several processes all must call this: they sample together, and the first writes.
 
     Raises:
-      ConfigError: No set is configured, or its file cannot be read.
+      ConfigError: No set is configured, or its file cannot be read, or its rows cannot be spread.
     """
     limits = workspace.config.evaluate
     if not has_sets(workspace):
@@ -89,6 +89,7 @@ def run(workspace: Workspace, phase: str) -> dict[str, Any]:
             "nothing to evaluate; set config.evaluate.synthetic_trajectories or "
             "config.evaluate.rotbench_path"
         )
+    workspace.check_sampled_rows(limits.batch_size, "config.evaluate.batch_size")
     sets = list(task_sets(workspace))
     sample = workspace.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
     guide = workspace.guide() if limits.constrained else None

@@ -20,8 +20,8 @@ from tl_jax.convert import gguf, hub
 from tl_jax.data.prepared_files import FINGERPRINT
 from tl_jax.models import critic, functional, known, lora, registry, remat
 from tl_jax.ops import kernels
-from tl_jax.parallel import tpu
-from tl_jax.parallel.mesh import AXES, resolve_sizes
+from tl_jax.parallel import sharding, tpu
+from tl_jax.parallel.mesh import resolve_sizes
 from tl_jax.train import checkpoint
 
 GIB = 1024**3
@@ -53,6 +53,8 @@ def show(workspace: Workspace, stage: str, console: Console) -> None:
         turns, path = config.environment.max_turns, escape(config.environment.path)
         table.add_row("tools", f"of {path}, up to {turns} replies a sample")
     shape = planned_mesh(workspace)
+    if stage in ("train", "run"):
+        sharding.check_length(config.data.max_length, "config.data.max_length", shape)
     table.add_row("mesh", " x ".join(f"{name} {size}" for name, size in shape.items()))
     model = planned_model(workspace)
     registry.check_lengths(config, model)
@@ -86,7 +88,7 @@ def planned_mesh(workspace: Workspace) -> dict[str, int]:
     if not mesh.topology:
         return dict(workspace.mesh.shape)
     count = tpu.parse(mesh.topology)[1] * mesh.slices
-    return dict(zip(AXES, resolve_sizes(mesh, count), strict=True))
+    return resolve_sizes(mesh, count)
 
 
 def steps(workspace: Workspace, stage: str) -> dict[str, str]:
@@ -164,8 +166,9 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     shape = planned_mesh(workspace)
 
     def per_device(state_bytes: float, tokens: float) -> tuple[str, str]:
-        activations = tokens / (shape["data"] * shape["fsdp"]) * _kept_bytes(model)
-        state = state_bytes / (shape["fsdp"] * shape["tensor"])
+        holders = shape["fsdp"] * shape["sequence"]
+        activations = tokens / (shape["data"] * holders) * _kept_bytes(model)
+        state = state_bytes / (holders * shape["tensor"])
         return f"{state / GIB:.2f} GiB", f"{activations / GIB:.2f} GiB"
 
     rows, length = config.data.batch_size, config.data.max_length

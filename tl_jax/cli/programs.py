@@ -182,9 +182,9 @@ def _sampling(
     state, frozen, reference = _reward_state(config, model, mesh)
     params = lora.joined(state.params, frozen)
     beside = (params, state.opt_state, reference)
+    mesh = make_sampling_mesh(mesh, config.mesh.sampling_tensor)
+    params = jax.tree.map(lambda leaf: _on(leaf, mesh), params)
     if config.mesh.sampling_tensor:
-        mesh = make_sampling_mesh(mesh, config.mesh.sampling_tensor)
-        params = jax.tree.map(lambda leaf: _on(leaf, mesh), params)
         beside = (*beside, params)
     unstacked = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),

@@ -15,7 +15,7 @@ import numpy as np
 from tl_jax.cli import updates
 from tl_jax.cli.environment import open_tools
 from tl_jax.cli.prompts import chosen, prompt_pools, usable_prompts
-from tl_jax.cli.supervised import start_state
+from tl_jax.cli.supervised import check_attention, start_state
 from tl_jax.cli.workspace import Workspace, check_reward
 from tl_jax.config import PpoConfig, RunConfig
 from tl_jax.data.pipeline import make_loader
@@ -66,6 +66,8 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     """
     config, model, ppo = workspace.config, workspace.model, workspace.config.ppo
     check_rows(config, dict(workspace.mesh.shape))
+    sampled = ppo.prompts_per_step * ppo.samples_per_prompt
+    workspace.check_sampled_rows(sampled, "config.ppo.prompts_per_step x samples_per_prompt")
     check_objective(ppo, config.environment.path)
     check_reward(config)
     first = "supervised" if workspace.phase_done("supervised") else "before"
@@ -101,12 +103,14 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
 
 
 def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
-    """Refuse updates whose rows cannot be spread evenly over the mesh.
+    """Refuse updates whose rows and tokens cannot be spread evenly over the mesh.
 
     Raises:
       ConfigError: The message names the settings that decide about the rows.
     """
     ppo = config.ppo
+    if ppo.ce_coef:
+        sharding.check_length(config.data.max_length, "config.data.max_length", mesh_shape)
     rows, rest = divmod(ppo.prompts_per_step * ppo.samples_per_prompt, ppo.minibatches)
     names = "config.ppo.prompts_per_step x samples_per_prompt / minibatches"
     if rest:
@@ -168,6 +172,10 @@ def make_advance(
     prompts, tools = usable_prompts(workspace), open_tools(workspace)
     pools = prompt_pools(workspace, reference, prompts)
     prompt_length = -(-prompts.longest // 64) * 64
+    longest = ppo.max_new_tokens if tools is None else tools.environment.config.max_tokens
+    name = "longest prompt, in multiples of 64, and all tokens of its replies"
+    sharding.check_length(prompt_length + longest, name, workspace.mesh.shape)
+    check_attention(model, prompt_length + longest, workspace.mesh)
     sample = workspace.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k)
     logprob_step = rollout_lib.make_logprob_step(
         model, temperature=temperature, chunk=config.train.ce_chunk

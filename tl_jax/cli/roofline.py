@@ -143,8 +143,8 @@ def _kept(model: ModelConfig, attention: float) -> float:
 def _moved(model: ModelConfig, mesh_shape: Mapping[str, int], tokens: int, trunks: int) -> float:
     """Return the bytes of one pass through all matrix products, per device."""
     layers, head = sum(_matrices(model).values()), model.embed_dim * model.vocab_size
-    rows = tokens / (mesh_shape["data"] * mesh_shape["fsdp"])
+    own = tokens / (mesh_shape["data"] * mesh_shape["fsdp"] * mesh_shape["sequence"])
     inner = 2 * (model.num_heads + model.num_kv_heads) * model.head_dim + 3 * model.mlp_dim
     width = model.num_layers * (7 * model.embed_dim + inner)
     size = 2 if model.dtype == "bfloat16" else 4
-    return size * ((trunks * layers + head) / mesh_shape["tensor"] + trunks * rows * width)
+    return size * ((trunks * layers + head) / mesh_shape["tensor"] + trunks * own * width)

@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.data.pipeline import make_loader
 from tl_jax.data.prepared_files import EXAMPLES, VALIDATION
 from tl_jax.data.streams import HostRows
-from tl_jax.models import lora
+from tl_jax.models import lora, windows
+from tl_jax.ops import kernels
 from tl_jax.parallel import sharding
 from tl_jax.settings import ConfigError
 from tl_jax.train import optim
@@ -30,8 +33,13 @@ STAGE = "supervised"
 
 
 def train(workspace: Workspace, metrics: MetricsWriter) -> None:
-    """Train up to ``config.train.steps``, from the newest checkpoint if there is one."""
+    """Train up to ``config.train.steps``, from the newest checkpoint if there is one.
+
+    Raises:
+      ConfigError: Rows that cannot be spread evenly, or attention that cannot compute them.
+    """
     config = workspace.config
+    check_attention(workspace.model, config.data.max_length, workspace.mesh)
     step, optimizer = make_step(config, workspace.model)
     init = functools.partial(step_lib.init_state, optimizer=optimizer)
     declared, frozen = workspace.declared(), workspace.frozen()
@@ -68,6 +76,27 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     loader.close()
 
 
+def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> None:
+    """Refuse a kernel of attention that cannot train on rows of ``length`` tokens.
+
+    Raises:
+      ConfigError: It was asked for by name.
+    """
+    try:
+        kernels.choose(
+            model.attention,
+            platform=mesh.devices.flat[0].platform,
+            dtype=jnp.dtype(model.dtype),
+            head_dim=model.head_dim,
+            length=length,
+            one_window=len(set(windows.per_layer(model))) == 1,
+            blocks=model.splash,
+            parts=mesh.shape["sequence"],
+        )
+    except ValueError as error:
+        raise ConfigError(f"config.model: {error}") from error
+
+
 def make_step(config: RunConfig, model: ModelConfig) -> tuple[Any, optax.GradientTransformation]:
     """Return the step of the supervised phase, to be compiled, and its optimiser."""
     loss = step_lib.LossConfig(ce_chunk=config.train.ce_chunk)
@@ -102,6 +131,7 @@ def open_loader(workspace: Workspace) -> HostRows:
       ConfigError: The rows cannot be spread evenly over devices or micro-batches.
     """
     config = workspace.config
+    sharding.check_length(config.data.max_length, "config.data.max_length", workspace.mesh.shape)
     parts = workspace.mesh.shape["data"] * workspace.mesh.shape["fsdp"] * config.train.accumulation
     if config.data.batch_size % parts:
         raise ConfigError(

@@ -124,12 +124,27 @@ class Workspace:
         Raises:
           ConfigError: The model cannot be split like that.
         """
-        tensor = self.config.mesh.sampling_tensor
-        if not tensor:
+        mesh = make_sampling_mesh(self.mesh, self.config.mesh.sampling_tensor)
+        if mesh == self.mesh:
             return None
-        mesh = make_sampling_mesh(self.mesh, tensor)
         sharding.param_shardings(functional.abstract_params(self.model), mesh)
         return mesh
+
+    def check_sampled_rows(self, count: int, name: str) -> None:
+        """Refuse rows of sampling that devices which share rows in training cannot each have.
+
+        Raises:
+          ConfigError: ``count`` of the setting ``name`` is not divisible.
+        """
+        mesh = self.sampling_mesh
+        if mesh is None or self.mesh.shape["sequence"] == 1:
+            return
+        devices = sharding.parts(mesh, sharding.RULES["batch"])
+        if count % devices:
+            raise ConfigError(
+                f"{name} = {count} rows are not divisible by {devices} mesh rows: devices along "
+                "mesh axis 'sequence' sample rows of their own"
+            )
 
     def phase_done(self, phase: str) -> bool:
         """Whether the phase has a model: always for the initial one, else a final checkpoint."""

@@ -16,7 +16,7 @@ from tl_jax.models import lora, nf4
 from tl_jax.ops import kernels
 from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
-from tl_jax.parallel.sharding import constrain
+from tl_jax.parallel.sharding import constrain, cut
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
 
@@ -123,7 +123,12 @@ class Embedding(nnx.Module):
         )
 
     def __call__(self, tokens_BT: jax.Array, dtype: str) -> jax.Array:
-        return jnp.take(self.embedding[...].astype(dtype), tokens_BT, axis=0)
+        table_VD = self.embedding[...].astype(dtype)
+        if cut("length") > 1:
+            # From a part of every vector there is no direct way to whole vectors of a part of the
+            # tokens: the compiler would give every device all of them.
+            table_VD = constrain(table_VD, "vocab", None)
+        return jnp.take(table_VD, tokens_BT, axis=0)
 
 
 class Attention(nnx.Module):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax.ops.matmul import matmul
-from tl_jax.parallel.sharding import constrain
+from tl_jax.parallel.sharding import constrain, cut
 
 
 def token_logprobs(
@@ -21,7 +21,7 @@ def token_logprobs(
     """Return the log-probability of each target and the entropy of each prediction.
 
     The vocabulary is only ever materialised for ``chunk`` positions per row; the backward pass
-    computes each chunk's logits again.
+    computes each chunk's logits again. Devices that share a row have a part of every chunk.
 
     Args:
       hidden_BTD: Final hidden states.
@@ -46,21 +46,30 @@ def token_logprobs(
         entropy_BC = log_norm_BC - jnp.sum(probs_BCV * logits_BCV, axis=-1)
         return target_BC - log_norm_BC, entropy_BC
 
-    B, T, D = hidden_BTD.shape
+    B, T = targets_BT.shape
     kernel_DV = kernel_DV.astype(hidden_BTD.dtype)
     if chunk <= 0 or chunk >= T:
         return score(hidden_BTD, targets_BT)
 
-    count = -(-T // chunk)
-    padding = count * chunk - T
-    hidden = jnp.pad(hidden_BTD, ((0, 0), (0, padding), (0, 0)))
-    targets = jnp.pad(targets_BT, ((0, 0), (0, padding)))
-    # Time is split, rows stay whole, so that each chunk is spread over the mesh like the batch.
-    hidden = hidden.reshape(B, count, chunk, D).swapaxes(0, 1)
-    targets = targets.reshape(B, count, chunk).swapaxes(0, 1)
+    # Time is split, rows stay whole, and a chunk has tokens of every device along a row, so that it
+    # is spread over the mesh like the batch.
+    devices = cut("length")
+    own = T // devices
+    size = -(-chunk // devices)
+    count = -(-own // size)
+
+    def chunks(x: jax.Array) -> jax.Array:
+        x = x.reshape(B, devices, own, -1)
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, count * size - own), (0, 0)))
+        x = x.reshape(B, devices, count, size, -1).transpose(2, 0, 1, 3, 4)
+        return x.reshape(count, B, devices * size, -1)
+
+    def joined(x: jax.Array) -> jax.Array:
+        x = x.reshape(count, B, devices, size).transpose(1, 2, 0, 3)
+        return x.reshape(B, devices, count * size)[:, :, :own].reshape(B, T)
+
     scorer = jax.checkpoint(score)
-    _, outputs = jax.lax.scan(lambda _, xs: (None, scorer(*xs)), None, (hidden, targets))
-    logprobs_BT, entropy_BT = (
-        out.swapaxes(0, 1).reshape(B, count * chunk)[:, :T] for out in outputs
-    )
+    xs = chunks(hidden_BTD), chunks(targets_BT)[..., 0]
+    _, outputs = jax.lax.scan(lambda _, xs: (None, scorer(*xs)), None, xs)
+    logprobs_BT, entropy_BT = map(joined, outputs)
     return logprobs_BT, entropy_BT

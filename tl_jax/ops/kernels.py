@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from tl_jax.ops import cudnn
+from tl_jax.ops import cudnn, splash
 from tl_jax.ops.attention import QUERY_CHUNK, SAVED, attention
-from tl_jax.ops.splash import Blocks, splash_attention
-from tl_jax.parallel.sharding import parts, spec
+from tl_jax.ops.spread import Tokens, spread
+from tl_jax.parallel.sharding import cut
 
 logger = logging.getLogger(__name__)
-
-_HEADS = ("batch", "act_heads", "length", None)
 
 
 def attend(
@@ -26,16 +23,18 @@ def attend(
     v_BKSH: jax.Array,
     *,
     kind: str,
-    blocks: Blocks,
+    blocks: splash.Blocks,
     same_tokens: bool,
+    q_positions_BT: jax.Array,
     q_segments_BT: jax.Array,
     window: int | jax.Array = 0,
-    **where: jax.Array,
+    **keys: jax.Array,
 ) -> jax.Array:
     """Attend as ``ops.attention.attention`` does, by the implementation called ``kind``.
 
     Kernels compute packed rows; keys in a cache are always XLA's. They count tokens where XLA's
     attention reads positions, so the positions of a segment must rise by one from token to token.
+    Where devices share a row each has its own queries and gathers the keys and values of all.
 
     Args:
       q_BNTH: Queries, heads before time.
@@ -45,48 +44,116 @@ def attend(
         ``"cudnn"`` (an NVIDIA GPU), or ``"auto"``: what fits the devices of the mesh in context.
       blocks: Sizes for ``"splash"``.
       same_tokens: Queries and keys are the same packed tokens in order.
+      q_positions_BT: Position of each query in its segment.
       q_segments_BT: Segment of each query, not negative.
       window: Positions a query sees, its own included; 0 means all. Kernels need a plain number.
-      **where: The other arguments of ``ops.attention.attention``.
+      **keys: Their positions and segments, as ``ops.attention.attention`` has them; not read if
+        they are the same tokens.
 
     Raises:
-      ValueError: A kernel was asked for by name and cannot do this, or rows or heads cannot be
-        spread over the mesh.
+      ValueError: A kernel was asked for by name and cannot do this, or rows, heads or tokens
+        cannot be spread over the mesh.
     """
-    if same_tokens:
-        chosen = choose(
-            kind,
-            platform=_platform(),
-            dtype=q_BNTH.dtype,
-            head_dim=q_BNTH.shape[-1],
-            length=q_BNTH.shape[2],
-            one_window=isinstance(window, int),
-        )
-    else:
-        chosen = "dense" if kind == "dense" else "chunked"
-    if chosen == "splash":
-        # As XLA's attention, the kernel names its output itself, together with the normaliser
-        # that its gradient needs.
-        kernel = functools.partial(
-            splash_attention,
+    if not same_tokens:
+        return attention(
+            q_BNTH,
+            k_BKSH,
+            v_BKSH,
+            q_positions_BT=q_positions_BT,
+            q_segments_BT=q_segments_BT,
+            same_tokens=False,
             window=window,
-            blocks=blocks,
-            saved_name=SAVED,
-            interpret=_platform() != "tpu",
+            chunk=0 if kind == "dense" else QUERY_CHUNK,
+            **keys,
         )
-        return _spread(kernel, q_BNTH, k_BKSH, v_BKSH, q_segments_BT)
-    if chosen == "cudnn":
-        kernel = functools.partial(cudnn.cudnn_attention, window=window)
-        return checkpoint_name(_spread(kernel, q_BNTH, k_BKSH, v_BKSH, q_segments_BT), SAVED)
+    chosen = choose(
+        kind,
+        platform=_platform(),
+        dtype=q_BNTH.dtype,
+        head_dim=q_BNTH.shape[-1],
+        length=q_BNTH.shape[2],
+        one_window=isinstance(window, int),
+        blocks=blocks,
+        parts=cut("length"),
+    )
+    if chosen == "splash":
+        kernel = functools.partial(_splash, window=window, blocks=blocks)
+    elif chosen == "cudnn":
+        kernel = functools.partial(_cudnn, window=window)
+    else:
+        chunk = QUERY_CHUNK if chosen == "chunked" else 0
+        kernel = functools.partial(_xla, window=window, chunk=chunk)
+    tokens = Tokens(q_positions_BT, q_segments_BT)
+    # The compiler itself spreads rows and heads of what it knows.
+    if jax.sharding.get_abstract_mesh().size <= 1 or (
+        chosen not in ("splash", "cudnn") and cut("length") == 1
+    ):
+        return kernel(q_BNTH, k_BKSH, v_BKSH, tokens, tokens, 0)
+    return spread(kernel, q_BNTH, k_BKSH, v_BKSH, tokens)
+
+
+def _splash(
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    queries: Tokens,
+    keys: Tokens,
+    part: jax.Array | int,
+    *,
+    window: int,
+    blocks: splash.Blocks,
+) -> jax.Array:
+    # As XLA's attention, the kernel names its output itself, together with the normaliser that its
+    # gradient needs.
+    return splash.splash_attention(
+        *(q_BNTH, k_BKSH, v_BKSH, queries.segments, keys.segments),
+        part=part,
+        window=window,
+        blocks=blocks,
+        saved_name=SAVED,
+        interpret=_platform() != "tpu",
+    )
+
+
+def _cudnn(
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    queries: Tokens,
+    keys: Tokens,
+    part: jax.Array | int,
+    *,
+    window: int,
+) -> jax.Array:
+    del keys, part  # the queries are those of all tokens
+    out_BNTH = cudnn.cudnn_attention(q_BNTH, k_BKSH, v_BKSH, queries.segments, window=window)
+    return checkpoint_name(out_BNTH, SAVED)
+
+
+def _xla(
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    queries: Tokens,
+    keys: Tokens,
+    part: jax.Array | int,
+    *,
+    window: int | jax.Array,
+    chunk: int,
+) -> jax.Array:
+    del part  # positions say it
     return attention(
         q_BNTH,
         k_BKSH,
         v_BKSH,
-        same_tokens=same_tokens,
-        q_segments_BT=q_segments_BT,
+        q_positions_BT=queries.positions,
+        k_positions_BS=keys.positions,
+        q_segments_BT=queries.segments,
+        k_segments_BS=keys.segments,
+        # The last part of a row sees all keys, and the others wait for it.
+        same_tokens=q_BNTH.shape[2] == k_BKSH.shape[2],
         window=window,
-        chunk=QUERY_CHUNK if chosen == "chunked" else 0,
-        **where,
+        chunk=chunk,
     )
 
 
@@ -98,6 +165,8 @@ def choose(
     head_dim: int,
     length: int,
     one_window: bool,
+    blocks: splash.Blocks,
+    parts: int = 1,
 ) -> str:
     """Return the implementation that computes packed rows, and log each choice once.
 
@@ -108,15 +177,29 @@ def choose(
       head_dim: Size of a head.
       length: Tokens of a row.
       one_window: The layers share one window, or have none.
+      blocks: Sizes for ``"splash"``.
+      parts: Devices that share a row.
 
     Raises:
       ValueError: ``kind`` is a kernel that cannot compute this.
     """
-    fits_cudnn = cudnn.fits(jnp.dtype(dtype), head_dim, length)
+    fits_cudnn = cudnn.fits(jnp.dtype(dtype), head_dim, length) and parts == 1
+    fits_splash = splash.fits(length, parts, blocks)
     if kind in ("splash", "cudnn") and not one_window:
         raise ValueError(
             f"attention {kind!r} needs the same sliding window in all layers; set model.attention "
             "to 'chunked'"
+        )
+    if kind == "splash" and not fits_splash:
+        raise ValueError(
+            f"attention 'splash' cannot spread rows of {length} tokens over mesh axis "
+            f"'sequence' of size {parts}: {length // parts} are no whole number of blocks; change "
+            "the rows, model.splash or mesh.sequence, or set model.attention to 'chunked'"
+        )
+    if kind == "cudnn" and parts > 1:
+        raise ValueError(
+            "attention 'cudnn' cannot spread rows over mesh axis 'sequence'; set mesh.sequence to "
+            "1, or model.attention to 'chunked'"
         )
     if kind == "cudnn" and not fits_cudnn:
         raise ValueError(
@@ -126,7 +209,7 @@ def choose(
     chosen = kind
     if kind == "auto":
         chosen = "chunked"
-        if platform == "tpu" and one_window:
+        if platform == "tpu" and one_window and fits_splash:
             chosen = "splash"
         elif platform == "gpu" and one_window and fits_cudnn:
             chosen = "cudnn"
@@ -143,35 +226,3 @@ def _platform() -> str:
     """Return what the mesh in context consists of; it need not be this machine's own devices."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return "" if device is None else device.platform
-
-
-def _spread(
-    kernel: functools.partial[jax.Array],
-    q_BNTH: jax.Array,
-    k_BKTH: jax.Array,
-    v_BKTH: jax.Array,
-    segments_BT: jax.Array,
-) -> jax.Array:
-    """Run a kernel for one device on every device's own rows and heads."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size <= 1:
-        return kernel(q_BNTH, k_BKTH, v_BKTH, segments_BT)
-    heads, rows = spec(_HEADS), spec(("batch", "length"))
-    for size, what, axes in (
-        (q_BNTH.shape[0], "rows of a batch", heads[0]),
-        (q_BNTH.shape[1], "heads", heads[1]),
-    ):
-        devices = parts(mesh, axes)
-        if size % devices:
-            raise ValueError(
-                f"{size} {what} are not divisible by mesh axes {axes} of size {devices}"
-            )
-    # With fewer key heads than devices each is held by several.
-    devices = parts(mesh, heads[1])
-    copies = devices // math.gcd(k_BKTH.shape[1], devices)
-    if copies > 1:
-        k_BKTH, v_BKTH = (jnp.repeat(x, copies, axis=1) for x in (k_BKTH, v_BKTH))
-    spread = jax.shard_map(
-        kernel, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False
-    )
-    return spread(q_BNTH, k_BKTH, v_BKTH, segments_BT)

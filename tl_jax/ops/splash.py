@@ -28,10 +28,12 @@ class Blocks(Protocol):
 
 def splash_attention(
     q_BNTH: jax.Array,
-    k_BKTH: jax.Array,
-    v_BKTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
     segments_BT: jax.Array,
+    segments_BS: jax.Array,
     *,
+    part: jax.Array | int = 0,
     window: int,
     blocks: Blocks,
     saved_name: str,
@@ -40,10 +42,13 @@ def splash_attention(
     """Attend to the same or earlier tokens of the same segment, on one device.
 
     Args:
-      q_BNTH: Queries, heads before time.
-      k_BKTH: Keys of the same tokens; N is a multiple of K.
-      v_BKTH: Values.
-      segments_BT: Segment of each token, not negative; the tokens of one lie side by side.
+      q_BNTH: Queries, heads before time, of all tokens or of one of the equal parts that they are
+        cut into (see ``fits``).
+      k_BKSH: Keys of all tokens; N is a multiple of K.
+      v_BKSH: Values.
+      segments_BT: Segment of each query, not negative; the tokens of one lie side by side.
+      segments_BS: Segment of each key.
+      part: Which part the queries are.
       window: Tokens a query sees, itself included; 0 means all.
       blocks: Sizes in tokens, rounded up to multiples of 128; a longer block than the rows is cut
         to them.
@@ -56,11 +61,15 @@ def splash_attention(
     Source: ``jax.experimental.pallas.ops.tpu.splash_attention``.
     """
     N, T, H = q_BNTH.shape[1:]
-    block_q, block_kv = (_block(size, T) for size in (blocks.block_q, blocks.block_kv))
-    length = _rounded(T, math.lcm(block_q, block_kv))
-    padding = ((0, 0), (0, 0), (0, length - T), (0, 0))
-    q, k, v = (jnp.pad(x, padding) for x in (q_BNTH * (H**-0.5), k_BKTH, v_BKTH))
-    segments = jnp.pad(segments_BT, padding[1:3], constant_values=_NO_TOKEN)
+    parts = k_BKSH.shape[2] // T
+    block_q, block_kv = _blocks(blocks, T)
+    own = _rounded(T, math.lcm(block_q, block_kv))
+    length = own * parts
+    padding = ((0, 0), (0, 0), (0, own - T), (0, 0))
+    q, k, v = (jnp.pad(x, padding) for x in (q_BNTH * (H**-0.5), k_BKSH, v_BKSH))
+    q_segments, kv_segments = (
+        jnp.pad(x, padding[1:3], constant_values=_NO_TOKEN) for x in (segments_BT, segments_BS)
+    )
     separate = {} if blocks.fused_backward else {"block_q_dq": block_q, "block_kv_dq": block_kv}
     shape = (length, length)
     mask = pallas.LocalMask(shape, (window - 1, 0), 0) if window else pallas.CausalMask(shape)
@@ -75,26 +84,54 @@ def splash_attention(
             **separate,
         ),
         head_shards=1,
-        q_seq_shards=1,
+        q_seq_shards=parts,
         residual_checkpoint_name=saved_name,
         interpret=interpret,
     )
-    rows = jax.vmap(functools.partial(_row, kernel))
-    return rows(q, k, v, segments)[:, :, :T]
+    rows = jax.vmap(functools.partial(_row, _of_part(kernel, part, parts)))
+    return rows(q, k, v, q_segments, kv_segments)[:, :, :T]
+
+
+def fits(length: int, parts: int, blocks: Blocks) -> bool:
+    """Whether the queries of rows of ``length`` tokens can be cut into equal parts.
+
+    What fills up the last block of a row would lie between the tokens of several parts.
+    """
+    own = length // parts
+    return parts == 1 or own % math.lcm(*_blocks(blocks, own)) == 0
+
+
+def _of_part(
+    kernel: pallas.SplashAttentionKernel, part: jax.Array | int, parts: int
+) -> pallas.SplashAttentionKernel:
+    """Return the kernel with what its masks say of the queries of one part."""
+    if parts == 1:
+        return kernel
+
+    def cut(mask: jax.Array) -> jax.Array:
+        # Blocks by head, queries and keys, or the place of each query.
+        axis = min(mask.ndim - 1, 1)
+        size = mask.shape[axis] // parts
+        return jax.lax.dynamic_slice_in_dim(mask, part * size, size, axis)
+
+    return jax.tree.map(cut, kernel)
 
 
 def _row(
     kernel: pallas.SplashAttentionKernel,
     q_NTH: jax.Array,
-    k_KTH: jax.Array,
-    v_KTH: jax.Array,
+    k_KSH: jax.Array,
+    v_KSH: jax.Array,
     segments_T: jax.Array,
+    segments_S: jax.Array,
 ) -> jax.Array:
-    return kernel(q_NTH, k_KTH, v_KTH, pallas.SegmentIds(segments_T, segments_T))
+    return kernel(q_NTH, k_KSH, v_KSH, pallas.SegmentIds(segments_T, segments_S))
 
 
-def _block(size: int, length: int) -> int:
-    return min(_rounded(size, _LANES), _rounded(length, _LANES))
+def _blocks(blocks: Blocks, length: int) -> tuple[int, int]:
+    longest = _rounded(length, _LANES)
+    block_q, block_kv = (_rounded(size, _LANES) for size in (blocks.block_q, blocks.block_kv))
+    return min(block_q, longest), min(block_kv, longest)
 
 
 def _rounded(size: int, unit: int) -> int:

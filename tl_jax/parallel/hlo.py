@@ -60,9 +60,7 @@ def collectives(text: str) -> list[Collective]:
             one = _collective(instruction, name, times, in_loop)
             if one is None:
                 continue
-            # Steps of one collective that is spread over several fusions share their channel.
-            channel = re.search(r"channel_id=(\d+)", instruction.rest)
-            key = channel[1] if channel else f"{name}/{instruction.name}"
+            key = _shared_name(instruction.rest) or f"{name}/{instruction.name}"
             if key not in found or found[key].bytes * found[key].times < one.bytes * one.times:
                 found[key] = one
     return list(found.values())
@@ -175,6 +173,16 @@ def _collective(
     elif kind == "all-reduce" and computation.startswith(_FUSED_SCATTER):
         kind, wire = "reduce-scatter", share
     return Collective(kind, elements, size, size * wire, group, times, in_loop)
+
+
+def _shared_name(attributes: str) -> str:
+    """Return what the steps of a collective that is spread over several fusions have in common.
+
+    It is their channel; but all collectives that are written in shard_map have the same.
+    """
+    is_written = re.search(r'op_name="[^"]*/shard_map/', attributes)
+    found = re.search(r'chain_id="\d+' if is_written else r"channel_id=\d+", attributes)
+    return found[0] if found else ""
 
 
 def _size(kind: str, dimensions: str) -> tuple[int, int]:

@@ -13,7 +13,8 @@ from jax.sharding import AxisType, Mesh
 from tl_jax.config import MeshConfig
 from tl_jax.settings import ConfigError
 
-AXES = ("data", "fsdp", "tensor")
+# Devices next to each other share a layer, then a row, then parameters.
+AXES = ("data", "fsdp", "sequence", "tensor")
 
 # Where this process stands in its cluster, said outright.
 _ADDRESS, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
@@ -75,13 +76,13 @@ def _whole_number(name: str) -> int:
     return int(value)
 
 
-def resolve_sizes(config: MeshConfig, device_count: int) -> tuple[int, int, int]:
-    """Return the three axis sizes with -1 replaced.
+def resolve_sizes(config: MeshConfig, device_count: int) -> dict[str, int]:
+    """Return the size of every axis, in the order of ``AXES``, with -1 replaced.
 
     Raises:
       ConfigError: The sizes do not multiply to ``device_count``.
     """
-    sizes = [config.data, config.fsdp, config.tensor]
+    sizes = [getattr(config, axis) for axis in AXES]
     if sizes.count(-1) > 1 or any(size == 0 or size < -1 for size in sizes):
         raise ConfigError(f"mesh sizes must be positive, at most one -1; got {sizes}")
     known = int(np.prod([size for size in sizes if size != -1]))
@@ -89,14 +90,14 @@ def resolve_sizes(config: MeshConfig, device_count: int) -> tuple[int, int, int]
         sizes[sizes.index(-1)] = device_count // known
     if int(np.prod(sizes)) != device_count:
         raise ConfigError(
-            f"mesh data x fsdp x tensor = {' x '.join(map(str, sizes))} does not match "
+            f"mesh {' x '.join(AXES)} = {' x '.join(map(str, sizes))} does not match "
             f"{device_count} devices; change config.mesh"
         )
-    return sizes[0], sizes[1], sizes[2]
+    return dict(zip(AXES, sizes, strict=True))
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Return a mesh with axes ``("data", "fsdp", "tensor")``, all Auto.
+    """Return a mesh with the axes ``AXES``, all Auto.
 
     Several slices of TPUs, which only the data-centre network connects, lie along ``data``.
 
@@ -108,8 +109,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
       ConfigError: The sizes do not fit the number of devices or of slices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = resolve_sizes(config, len(devices))
-    types = (AxisType.Auto,) * 3
+    sizes = tuple(resolve_sizes(config, len(devices)).values())
+    types = (AxisType.Auto,) * len(AXES)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
         return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
@@ -120,28 +121,31 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         )
     within = (sizes[0] // slices, *sizes[1:])
     grid = mesh_utils.create_hybrid_device_mesh(
-        within, (slices, 1, 1), devices, allow_split_physical_axes=True
+        within, (slices, 1, 1, 1), devices, allow_split_physical_axes=True
     )
     return Mesh(grid, AXES, axis_types=types)
 
 
 def make_sampling_mesh(mesh: Mesh, tensor: int) -> Mesh:
-    """Return the mesh on which text is sampled: the same devices, but none along fsdp.
+    """Return the mesh on which text is sampled: the same devices, but none along sequence.
 
-    Training gathers each layer's matrices once for thousands of tokens. Sampling would gather them
-    for every token; there each device keeps its part of them and of the work, and exchanges
-    activations.
+    A token at a time, there is nothing to split. With ``tensor`` there are none along fsdp either:
+    training gathers each layer's matrices once for thousands of tokens, but sampling would for
+    every token; so each device keeps its part of them and of the work, and exchanges activations.
 
     Args:
       mesh: The mesh of training.
-      tensor: Devices that share a layer.
+      tensor: Devices that share a layer; 0 leaves parameters where they are, with the devices along
+        sequence as more of those along fsdp.
 
     Raises:
       ConfigError: ``tensor`` does not divide the devices.
     """
-    if mesh.size % tensor:
+    if tensor and mesh.size % tensor:
         raise ConfigError(
             f"config.mesh.sampling_tensor {tensor} does not divide {mesh.size} devices"
         )
     # In the same order, so that one program can move arrays from mesh to mesh.
-    return Mesh(mesh.devices.reshape(-1, 1, tensor), AXES, axis_types=mesh.axis_types)
+    data, fsdp, sequence, within = mesh.devices.shape
+    sizes = (-1, 1, 1, tensor) if tensor else (data, fsdp * sequence, 1, within)
+    return Mesh(mesh.devices.reshape(sizes), AXES, axis_types=mesh.axis_types)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
@@ -15,17 +16,18 @@ from tl_jax.settings import ConfigError
 
 MeshAxes = str | tuple[str, ...] | None
 
-# Parameters: FSDP splits the embed side of each matrix, tensor parallelism the other side.
-# Activations (act_*): rows over data and fsdp, features of the inner layers over tensor.
+# Parameters: FSDP splits the embed side of each matrix, tensor parallelism the other side. Devices
+# that share a row hold parts of them, too. Activations (act_*): rows over data and fsdp, their
+# tokens over sequence, features of the inner layers over tensor.
 RULES: dict[str, MeshAxes] = {
     "vocab": "tensor",
-    "embed": "fsdp",
+    "embed": ("fsdp", "sequence"),
     "heads": "tensor",
     "kv_heads": "tensor",
     "mlp": "tensor",
     "layers": None,
     "batch": ("data", "fsdp"),
-    "length": None,
+    "length": "sequence",
     "act_embed": None,
     "act_heads": "tensor",
     "act_mlp": "tensor",
@@ -69,6 +71,31 @@ def parts(mesh: Mesh | AbstractMesh, axes: MeshAxes) -> int:
     return math.prod(mesh.shape[name] for name in names)
 
 
+def cut(axis: str) -> int:
+    """Return into how many parts the mesh in context cuts a logical axis; 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else parts(mesh, RULES[axis])
+
+
+def check_length(size: int, name: str, mesh_shape: Mapping[str, int]) -> None:
+    """Refuse rows whose tokens cannot be spread evenly.
+
+    Args:
+      size: Tokens of a row.
+      name: The setting that decides it.
+      mesh_shape: Sizes of the mesh axes.
+
+    Raises:
+      ConfigError: The message names the setting and the axis.
+    """
+    devices = mesh_shape["sequence"]
+    if size % devices:
+        raise ConfigError(
+            f"{name} = {size} tokens are not divisible by mesh axis 'sequence' of size {devices}; "
+            "change it or config.mesh.sequence"
+        )
+
+
 def param_shardings(declared: Any, mesh: Mesh) -> Any:
     """Return the NamedSharding of every declared parameter (same nested dict).
 
@@ -102,13 +129,26 @@ def placed(declared: Any, mesh: Mesh) -> Any:
 def moved(tree: Any, mesh: Mesh) -> Any:
     """Return arrays as they lie on another mesh of the same devices, moved by one program.
 
+    Where that mesh has every part on the device that has it already, nothing moves.
+
     Raises:
       ValueError: A dimension that an axis of ``mesh`` does not divide.
     """
     layout = jax.tree.map(lambda leaf: NamedSharding(mesh, leaf.sharding.spec), tree)
     if layout == jax.tree.map(lambda leaf: leaf.sharding, tree):
         return tree
+    if jax.tree.all(jax.tree.map(_lies_as, tree, layout)):
+        return jax.tree.map(_relabelled, tree, layout)
     return _mover(tuple(jax.tree.leaves(layout)), jax.tree.structure(layout))(tree)
+
+
+def _lies_as(leaf: jax.Array, where: NamedSharding) -> bool:
+    return leaf.sharding.is_equivalent_to(where, leaf.ndim)
+
+
+def _relabelled(leaf: jax.Array, where: NamedSharding) -> jax.Array:
+    shards = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, where, shards)
 
 
 @functools.lru_cache(maxsize=8)
@@ -118,7 +158,7 @@ def _mover(shardings: tuple[NamedSharding, ...], structure: Any) -> Any:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of ``[B, T]`` arrays: rows over data and fsdp."""
+    """Return the sharding of ``[B, T]`` arrays: rows over data and fsdp, tokens over sequence."""
     return NamedSharding(mesh, spec(("batch", "length")))
 
 
@@ -129,8 +169,9 @@ def own_rows(where: NamedSharding, count: int) -> np.ndarray:
       where: From ``batch_sharding``.
       count: Rows of the global batch; its mesh axes divide it.
     """
-    parts = where.addressable_devices_indices_map((count, 1)).values()
-    return np.unique(np.concatenate([np.arange(count)[index[0]] for index in parts]))
+    by_row = NamedSharding(where.mesh, P(where.spec[0]))
+    parts = by_row.addressable_devices_indices_map((count,)).values()
+    return np.unique(np.concatenate([np.arange(count)[index] for index in parts]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
