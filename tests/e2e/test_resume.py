@@ -9,7 +9,6 @@ import signal
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
@@ -67,24 +66,6 @@ CONFIG = RunConfig(
     ppo_optim=OptimConfig(learning_rate=1e-3, schedule="constant", warmup_steps=0),
     checkpoint=CheckpointConfig(every_steps=2, keep=2),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_compilation(tmp_path_factory):
-    """Keep compiled programs: the runs of a test compile the same ones."""
-    names = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.5,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in names.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def open_run(run_dir, config=CONFIG):

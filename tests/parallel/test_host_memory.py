@@ -1,9 +1,13 @@
 """Memory that computations on the CPU free stays with the process."""
 
+import importlib.util
 import subprocess
 import sys
+import types
 
 import pytest
+
+from tl_jax.parallel import host_memory
 
 PROGRAM = """
 import resource, sys
@@ -37,7 +41,21 @@ def test_a_program_that_runs_again_finds_its_scratch_memory():
         said, count = done.stdout.split()
         faults[mode] = int(count)
         if mode == "kept" and said != "True":
-            pytest.skip("another C library, or a plugin for other devices")
+            pytest.skip("another C library")
     # 64 MiB are 16384 pages of 4 KiB, in each of ten runs.
     assert faults["default"] > 100_000
     assert faults["kept"] < 40_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about the C library of Linux")
+def test_a_plugin_for_other_devices_counts_unless_only_the_cpu_is_asked_for(monkeypatch):
+    asked = []
+    library = types.SimpleNamespace(
+        mallopt=lambda name, value: asked.append(name) or 1, gnu_get_libc_version=lambda: b"2.36"
+    )
+    monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "libtpu" or None)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert not host_memory.keep_freed() and not asked
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert host_memory.keep_freed() and asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import os
 import sys
 
 # Parameters of mallopt in glibc's malloc.h.
@@ -21,9 +22,10 @@ def keep_freed() -> bool:
     theirs when they first ask for memory, so this must come before the first use of jax's devices.
 
     Returns:
-      Whether it is so now: on Linux with glibc, and without a plugin of jax for other devices.
+      Whether it is so now: on Linux with glibc, and without a plugin of jax for other devices,
+      unless ``JAX_PLATFORMS=cpu`` says that it is not to be used.
     """
-    if sys.platform != "linux" or _has_accelerator_plugin():
+    if sys.platform != "linux" or _may_use_accelerator():
         return False
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt") or not hasattr(library, "gnu_get_libc_version"):
@@ -32,6 +34,8 @@ def keep_freed() -> bool:
     return all(library.mallopt(name, value) == 1 for name, value in settings.items())
 
 
-def _has_accelerator_plugin() -> bool:
+def _may_use_accelerator() -> bool:
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return False
     found = any(importlib.util.find_spec(name) for name in ("libtpu", "jax_plugins"))
     return found or bool(importlib.metadata.entry_points(group="jax_plugins"))
