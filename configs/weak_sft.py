@@ -22,19 +22,22 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     train=c.TrainConfig(steps=87, ce_chunk=256, eval_every=87),
                     optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
                     ppo=c.PpoConfig(
-                        steps=60,
-                        prompts_per_step=16,
+                        steps=50,
+                        prompts_per_step=12,
                         samples_per_prompt=4,
+                        missed_share=0.5,
                         minibatches=2,
-                        max_prompt_length=384,
+                        max_prompt_length=512,
                         max_new_tokens=48,
+                        top_p=0.95,
                         kl_coef=0.05,
                         advantage="rloo",
                         value_coef=0.0,
+                        ce_coef=1.0,
                     ),
-                    ppo_optim=c.OptimConfig(learning_rate=2e-4, warmup_steps=2, weight_decay=0.0),
+                    ppo_optim=c.OptimConfig(learning_rate=3e-4, warmup_steps=5, weight_decay=0.0),
                     evaluate=c.EvaluateConfig(
-                        batch_size=64, max_new_tokens=96, synthetic_trajectories=64
+                        batch_size=64, max_new_tokens=96, synthetic_trajectories=128
                     ),
                 ),
                 irm,
