@@ -237,6 +237,9 @@ class PpoConfig:
     is left out (0: never). A rollout whose first update sees a log-ratio above
     ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet, so the programs that
     score and train disagree.
+
+    ``idle_memory`` is where the reference waits until it scores a rollout, and the moments of the
+    optimiser until the updates: on the device, or in the memory of its host (``"host"``).
     """
 
     steps: int = not_negative(30)
@@ -274,6 +277,7 @@ class PpoConfig:
     ce_coef: float = not_negative(0.0)
     reward_coef: float = not_negative(1.0)
     value_coef: float = not_negative(1.0)
+    idle_memory: str = choice("device", "host", default="device")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,6 +133,22 @@ def test_the_update_of_reward_training_has_the_reference_beside_it(pod):
     assert reduced < figures["collectives"]["reduce-scatter"]["wire_bytes"]
 
 
+def test_what_waits_in_the_memory_of_the_host_takes_none_of_the_device():
+    idle = dataclasses.replace(SMALL, ppo=dataclasses.replace(SMALL.ppo, idle_memory="host"))
+    mesh = make_mesh(MeshConfig())
+    update = programs.update_program(SMALL, MODEL, mesh)
+    moments, reference = map(
+        programs.bytes_per_device, (update.arguments[0].opt_state, update.beside)
+    )
+    waiting = {"update": reference, "score": moments}
+    for name in ("update", "score", "prefill", "decode"):
+        there, here = (
+            programs.bytes_per_device(programs.PROGRAMS[name](config, MODEL, mesh).beside)
+            for config in (idle, SMALL)
+        )
+        assert here - there == waiting.get(name, moments + reference) > 0
+
+
 @needs_compiler
 @pytest.mark.parametrize("name", ["prefill", "decode"])
 def test_sampling_compiles(pod, name):

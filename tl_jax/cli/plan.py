@@ -154,8 +154,9 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     Counted: the parameters, of the trained ones both Adam moments and the gradient in float32,
     and the activations kept per layer (the residual stream, and what the policy of
     rematerialisation keeps beside it). Reward training adds the value head, the critic's trunk if
-    it has one of its own, and what the reference model holds for itself; its rows are counted at
-    their longest. Scratch space of the compiler and the cache of the sampler are not.
+    it has one of its own, and what the reference model holds for itself, unless that waits in the
+    host's memory; its rows are counted at their longest. Scratch space of the compiler and the
+    cache of the sampler are not.
     """
     config, ppo = workspace.config, workspace.config.ppo
     trained, frozen = lora.split(functional.abstract_params(model), model.lora)
@@ -184,7 +185,9 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
         declared = critic.abstract_params(model, separate=separate)
         learning = lora.split(declared, model.lora)[0]
         # The frozen parameters of both trunks and of the reference are the same arrays.
-        held = _held_bytes(trained) + _held_bytes(frozen)
+        held = _held_bytes(frozen)
+        if ppo.idle_memory == "device":
+            held += _held_bytes(trained)
         update = ppo.prompts_per_step * ppo.samples_per_prompt / ppo.minibatches
         longest = ppo.max_prompt_length + ppo.max_new_tokens
         tokens = (update + rows) * max(longest, length) if ppo.ce_coef else update * longest
