@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from rich.table import Table
 
 from tl_jax.cli import programs, roofline
 from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.models import remat
 from tl_jax.parallel import hlo, tpu
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.settings import ConfigError
+
+RANKED = ("peak_bytes", "schedule_s", "ici_s", "estimate_s", "mfu_estimate", "wire_bytes")
+"""What a ranking says of each variant that fits."""
 
 # Two stages of the compiler say it in two ways.
 _NEEDED = re.compile(r"([\d.]+[MG])\)? (?:exceeds available HBM \(|of )([\d.]+[MG])")
@@ -132,6 +137,51 @@ def measure(name: str, pod: Pod, *, keep: Path | None = None) -> dict[str, Any]:
     }
 
 
+def variant(pod: Pod, text: str) -> Pod:
+    """Return the pod with another policy of rematerialisation and other flags of the compiler.
+
+    Args:
+      pod: Run and pod.
+      text: ``POLICY[-WORD ...][+FLAG=VALUE ...]``: without the flags whose names have a word in
+        them, and with others.
+
+    Raises:
+      ConfigError: No such policy, or a word that no flag has.
+    """
+    policy, *changes = re.split(r"(?=[-+])", text)
+    if policy not in ("none", *remat.KEPT):
+        raise ConfigError(f"variant {text!r} must begin with none, {', '.join(remat.KEPT)}")
+    options = dict(pod.options)
+    for change in changes:
+        name, _, value = change[1:].partition("=")
+        left = {flag: known for flag, known in options.items() if name not in flag}
+        if change.startswith("+"):
+            options[name] = value
+        elif left == options:
+            raise ConfigError(f"variant {text!r}: no flag has {name!r} in its name")
+        else:
+            options = left
+    return dataclasses.replace(
+        pod, model=dataclasses.replace(pod.model, remat=policy), options=options
+    )
+
+
+def place(pod: Pod, text: str) -> dict[str, Any]:
+    """Compile the supervised step of a variant and return its row of a ranking, JSON-ready."""
+    try:
+        found = measure(programs.SUPERVISED, variant(pod, text))
+    except DoesNotFit as error:
+        return {"variant": text, "refused": str(error)}
+    moved = sum(kind["wire_bytes"] for kind in found["collectives"].values())
+    found["wire_bytes"] = moved
+    return {"variant": text, **{name: found[name] for name in RANKED}}
+
+
+def ranked(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of a ranking, the shortest estimate first; last what does not fit."""
+    return sorted(rows, key=lambda row: (row.get("estimate_s", math.inf), row["variant"]))
+
+
 def largest_batch(pod: Pod) -> int:
     """Return the largest batch of the supervised step that fits, in whole rows per device.
 
@@ -173,6 +223,22 @@ def describe(pod: Pod) -> dict[str, Any]:
         "accumulation": config.train.accumulation,
         "options": dict(pod.options),
     }
+
+
+def ranking_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a ranking as a table."""
+    made = Table("variant", "GiB of a chip", "sent GB", "estimate", title=title)
+    for row in rows:
+        if "refused" in row:
+            made.add_row(row["variant"], row["refused"], "", "")
+            continue
+        made.add_row(
+            row["variant"],
+            f"{row['peak_bytes'] / tpu.GIB:.2f}",
+            f"{row['wire_bytes'] / 1e9:.3g}",
+            f"{row['estimate_s'] * 1e3:.4g} ms, MFU {row['mfu_estimate']:.1%}",
+        )
+    return made
 
 
 def table(title: str, figures: Sequence[Mapping[str, Any]]) -> Table:
