@@ -27,14 +27,18 @@ class ModelSourceConfig:
     ``remat`` says what of a layer the backward pass does not compute again: everything
     (``"none"``), the outputs of attention and of the weight matrices (``"minimal"``), of the
     matrices (``"dots"``), of attention with queries, keys and values (``"qkv"``), of attention, or
-    nothing (``"full"``).
+    nothing (``"full"``). ``"offload"`` and ``"attention_offload"`` are the last two with what they
+    keep, the input of each layer included, in the memory of the host.
     """
 
     path: str = "embedded"
     adapter: str = ""
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "minimal", "dots", "qkv", "attention", "full", default="minimal")
+    remat: str = choice(
+        *("none", "minimal", "dots", "qkv", "attention", "full", "attention_offload", "offload"),
+        default="minimal",
+    )
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     scratch_vocab_size: int = positive(2048)

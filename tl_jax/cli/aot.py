@@ -21,7 +21,10 @@ from tl_jax.parallel import hlo, tpu
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.settings import ConfigError
 
-RANKED = ("peak_bytes", "schedule_s", "ici_s", "estimate_s", "mfu_estimate", "wire_bytes")
+RANKED = (
+    *("peak_bytes", "wire_bytes", "host_bytes"),
+    *("schedule_s", "ici_s", "host_s", "estimate_s", "mfu_estimate"),
+)
 """What a ranking says of each variant that fits."""
 
 # Two stages of the compiler say it in two ways.
@@ -248,7 +251,7 @@ def table(title: str, figures: Sequence[Mapping[str, Any]]) -> Table:
     for row in figures:
         kinds = row["collectives"]
         by = ", ".join(f"{kind} {v['wire_bytes'] / 1e9:.2f}" for kind, v in kinds.items())
-        parts = {name: row[f"{name}_s"] for name in ("compute", "hbm", "ici")}
+        parts = {name: row[f"{name}_s"] for name in ("compute", "hbm", "ici", "host")}
         made.add_row(
             row["program"],
             f"{row['rows']} x {row['length']}",

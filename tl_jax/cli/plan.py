@@ -19,7 +19,6 @@ from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import gguf, hub
 from tl_jax.data.prepared_files import FINGERPRINT
 from tl_jax.models import critic, functional, known, lora, registry, remat
-from tl_jax.ops import kernels
 from tl_jax.parallel import tpu
 from tl_jax.parallel.mesh import AXES, resolve_sizes
 from tl_jax.train import checkpoint
@@ -218,13 +217,9 @@ def _state_bytes(declared: Any, moments: str) -> float:
 
 
 def _kept_bytes(model: ModelConfig) -> int:
-    """Return the bytes that a token leaves for the backward pass."""
-    heads, kv_heads = (n * model.head_dim for n in (model.num_heads, model.num_kv_heads))
-    widths = {"attn/q": heads, "attn/k": kv_heads, "attn/v": kv_heads, kernels.SAVED: heads}
-    widths |= {"mlp/gate": model.mlp_dim, "mlp/up": model.mlp_dim}
-    names = remat.KEPT.get(model.remat, remat.KEPT["minimal"])
-    kept = model.embed_dim + sum(widths.get(name, model.embed_dim) for name in names)
-    return kept * model.num_layers * (2 if model.dtype == "bfloat16" else 4)
+    """Return the bytes that a token leaves on the device for the backward pass."""
+    here, _ = remat.widths(model)
+    return here * model.num_layers * (2 if model.dtype == "bfloat16" else 4)
 
 
 def _leaves(declared: Any) -> list[Any]:
