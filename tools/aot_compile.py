@@ -13,13 +13,14 @@ stands below the table. The step of a 7B model compiles in minutes.
     --rank=VARIANT,...                    instead of the programs, compare variants of the step of
                                           the supervised phase: POLICY[-WORD ...][+FLAG=VALUE ...],
                                           a policy of model.remat, without the compiler flags whose
-                                          names have a word in them, and with others
+                                          names have a word in them ("-" alone: without any), and
+                                          with others
     --json=FILE                           put the figures into FILE, beside those of others
     --hlo=DIRECTORY                       keep the text of the compiled programs
     --config.section.field=value          as for tl-jax
 
-The table of README is tools/bench/results/aot.json, made by tools/aot_table.sh, which with RANK=1
-makes rank.json beside it.
+The table of README is tools/bench/results/aot.json, made by tools/aot_table.sh, as is the ranking
+rank.json beside it.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def variant(pod: Pod, text: str) -> Pod:
     Args:
       pod: Run and pod.
       text: ``POLICY[-WORD ...][+FLAG=VALUE ...]``: without the flags whose names have a word in
-        them, and with others.
+        them (``-`` alone: without any), and with others.
 
     Raises:
       ConfigError: No such policy, or a word that no flag has.
