@@ -17,8 +17,9 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                 presets.on_pod(
                     "codellama_7b_2xv5e256",
                     "codellama/CodeLlama-7b-hf",
-                    c.MeshConfig(data=2, topology="v5e:16x16", slices=2),
+                    c.MeshConfig(data=8, topology="v5e:16x16", slices=2),
                     rows=512,
+                    remat="attention",
                 ),
                 irm,
             )

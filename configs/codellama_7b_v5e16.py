@@ -17,8 +17,9 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                 presets.on_pod(
                     "codellama_7b_v5e16",
                     "codellama/CodeLlama-7b-hf",
-                    c.MeshConfig(topology="v5e:4x4"),
+                    c.MeshConfig(data=2, topology="v5e:4x4"),
                     rows=16,
+                    moments="bfloat16",
                 ),
                 irm,
             )

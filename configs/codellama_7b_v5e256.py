@@ -22,8 +22,9 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                 presets.on_pod(
                     "codellama_7b_v5e256",
                     "codellama/CodeLlama-7b-hf",
-                    c.MeshConfig(topology="v5e:16x16", sampling_tensor=16),
+                    c.MeshConfig(data=4, topology="v5e:16x16", sampling_tensor=16),
                     rows=256,
+                    remat="attention",
                     prompts=64,
                 ),
                 irm,

@@ -391,6 +391,18 @@ def reward_updates(scene, config):
     return updates(seen[0], 4), phase["parts"]
 
 
+def waiting(scene, config):
+    """The memory in which the reference waits."""
+    seen = []
+    scene.patch.setattr(
+        reward, "make_advance", lambda workspace, reference, *_: seen.append(reference)
+    )
+    workspace, _ = captured_phase(scene, reward, config)
+    scene.patch.setattr(Workspace, "trained", lambda self, phase: {"scale": jnp.ones(2)})
+    reward.train(workspace, None)
+    return [leaf.sharding.memory_kind for leaf in jax.tree.leaves(seen)]
+
+
 def reward_phase(scene, config):
     """Two steps of the reward phase: sampled, scored and cut into updates, but not trained."""
     workspace, seen = captured_phase(scene, reward, config)
@@ -634,6 +646,7 @@ EFFECTS = {
     "ppo.ce_coef": Effect(reward_phase, 0.5, JOINT),
     "ppo.reward_coef": Effect(reward_phase, 0.5, JOINT),
     "ppo.value_coef": Effect(reward_phase, 0.5),
+    "ppo.idle_memory": Effect(waiting, "host"),
     "ppo_optim.learning_rate": Effect(reward_updates, 1e-2),
     "ppo_optim.warmup_steps": Effect(reward_updates, 0),
     "ppo_optim.schedule": Effect(reward_updates, "cosine"),

@@ -92,7 +92,10 @@ class ModelConfig:
     max_position: int = 2048
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "minimal", "dots", "qkv", "attention", "full", default="minimal")
+    remat: str = choice(
+        *("none", "minimal", "dots", "qkv", "attention", "full", "attention_offload", "offload"),
+        default="minimal",
+    )
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     lora: LoraConfig = LoraConfig()

@@ -27,14 +27,18 @@ class ModelSourceConfig:
     ``remat`` says what of a layer the backward pass does not compute again: everything
     (``"none"``), the outputs of attention and of the weight matrices (``"minimal"``), of the
     matrices (``"dots"``), of attention with queries, keys and values (``"qkv"``), of attention, or
-    nothing (``"full"``).
+    nothing (``"full"``). ``"offload"`` and ``"attention_offload"`` are the last two with what they
+    keep, the input of each layer included, in the memory of the host.
     """
 
     path: str = "embedded"
     adapter: str = ""
     dtype: str = choice("float32", "bfloat16", default="float32")
     param_dtype: str = choice("float32", "bfloat16", default="float32")
-    remat: str = choice("none", "minimal", "dots", "qkv", "attention", "full", default="minimal")
+    remat: str = choice(
+        *("none", "minimal", "dots", "qkv", "attention", "full", "attention_offload", "offload"),
+        default="minimal",
+    )
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     scratch_vocab_size: int = positive(2048)
@@ -245,6 +249,9 @@ class PpoConfig:
     is left out (0: never). A rollout whose first update sees a log-ratio above
     ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet, so the programs that
     score and train disagree.
+
+    ``idle_memory`` is where the reference waits until it scores a rollout, and the moments of the
+    optimiser until the updates: on the device, or in the memory of its host (``"host"``).
     """
 
     steps: int = not_negative(30)
@@ -283,6 +290,7 @@ class PpoConfig:
     ce_coef: float = not_negative(0.0)
     reward_coef: float = not_negative(1.0)
     value_coef: float = not_negative(1.0)
+    idle_memory: str = choice("device", "host", default="device")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,6 +93,7 @@ def on_pod(
     rows: int,
     length: int = 8192,
     remat: str = "full",
+    moments: str = "float32",
     ce_chunk: int = 1024,
     prompts: int = 0,
 ) -> RunConfig:
@@ -105,6 +106,7 @@ def on_pod(
       rows: Of a batch.
       length: Tokens of a row.
       remat: What the backward pass keeps.
+      moments: Type of Adam's moments.
       ce_chunk: Positions whose logits exist at once.
       prompts: Of a rollout, each sampled four times; 0 trains supervised only.
     """
@@ -125,7 +127,9 @@ def on_pod(
         data=DataConfig(path="trajectories.jsonl.gz", max_length=length, batch_size=rows),
         mae=MaeConfig(action="mask"),
         train=TrainConfig(steps=1000, ce_chunk=ce_chunk, eval_every=200),
-        optim=OptimConfig(learning_rate=1e-5, warmup_steps=50, weight_decay=0.0),
+        optim=OptimConfig(
+            learning_rate=1e-5, warmup_steps=50, weight_decay=0.0, moments=moments
+        ),
         ppo=ppo,
         ppo_optim=OptimConfig(
             learning_rate=1e-6, warmup_steps=10, schedule="constant", weight_decay=0.0

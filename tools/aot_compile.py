@@ -10,11 +10,17 @@ stands below the table. The step of a 7B model compiles in minutes.
     --programs=NAME,...                   some of supervised, update, score, prefill, decode
     --flags=FILE                          instead of launch/xla_flags/CHIP.txt; empty: none
     --search                              find the largest batch that fits, too
+    --rank=VARIANT,...                    instead of the programs, compare variants of the step of
+                                          the supervised phase: POLICY[-WORD ...][+FLAG=VALUE ...],
+                                          a policy of model.remat, without the compiler flags whose
+                                          names have a word in them ("-" alone: without any), and
+                                          with others
     --json=FILE                           put the figures into FILE, beside those of others
     --hlo=DIRECTORY                       keep the text of the compiled programs
     --config.section.field=value          as for tl-jax
 
-The table of README is tools/bench/results/aot.json, made by tools/aot_table.sh.
+The table of README is tools/bench/results/aot.json, made by tools/aot_table.sh, as is the ranking
+rank.json beside it.
 """
 
 from __future__ import annotations
@@ -46,6 +52,7 @@ _SLICES = flags.DEFINE_integer("num_slices", None, "Slices of that topology.")
 _PROGRAMS = flags.DEFINE_list("programs", None, "Some of the programs only.")
 _FLAGS = flags.DEFINE_string("flags", None, "File of compiler flags.")
 _SEARCH = flags.DEFINE_bool("search", False, "Find the largest batch.")
+_RANK = flags.DEFINE_list("rank", None, "Variants to compare.")
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 _HLO = flags.DEFINE_string("hlo", None, "Directory for compiled programs.")
 
@@ -75,6 +82,18 @@ def write(path: Path, name: str, figures: dict[str, Any]) -> None:
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
+def rank(pod: aot.Pod, name: str) -> list[Any]:
+    """Return the ranking; of variants that are not asked for, the rows that the file has."""
+    path = Path(_JSON.value) if _JSON.value else None
+    known = json.loads(path.read_text()) if path and path.exists() else {}
+    rows = {row["variant"]: row for row in known.get(name, {}).get("ranking", ())}
+    for text in _RANK.value:
+        rows[text] = aot.place(pod, text)
+        if path:
+            write(path, name, {**aot.describe(pod), "ranking": aot.ranked(rows.values())})
+    return aot.ranked(rows.values())
+
+
 def main(argv: list[str]) -> None:
     if len(argv) > 1 or _CONFIG.value is None:
         sys.exit(__doc__)
@@ -85,6 +104,9 @@ def main(argv: list[str]) -> None:
         figures = {**aot.describe(pod), "programs": []}
         console = Console(width=None if sys.stdout.isatty() else 160)
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+        if _RANK.value:
+            console.print(aot.ranking_table(f"variants of {name}", rank(pod, name)))
+            return
         for program in _PROGRAMS.value or aot.names(config):
             keep = Path(_HLO.value) / name if _HLO.value else None
             figures["programs"].append(aot.measure(program, pod, keep=keep))

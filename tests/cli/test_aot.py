@@ -25,12 +25,14 @@ from tl_jax.config import (
 from tl_jax.models import functional, known
 from tl_jax.parallel import hlo, sharding, tpu
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.settings import from_dict
+from tl_jax.settings import ConfigError, from_dict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FLAGS = ROOT / "launch" / "xla_flags"
 RESULTS = ROOT / "tools/bench/results/aot.json"
 TABLE = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+RANKING = RESULTS.with_name("rank.json")
+RANKS = json.loads(RANKING.read_text(encoding="utf-8")) if RANKING.exists() else {}
 CONFIGS = [
     path
     for path in sorted((ROOT / "configs").glob("*.py"))
@@ -155,6 +157,22 @@ def test_the_update_of_reward_training_has_the_reference_beside_it(pod):
     assert reduced < figures["collectives"]["reduce-scatter"]["wire_bytes"]
 
 
+def test_what_waits_in_the_memory_of_the_host_takes_none_of_the_device():
+    idle = dataclasses.replace(SMALL, ppo=dataclasses.replace(SMALL.ppo, idle_memory="host"))
+    mesh = make_mesh(MeshConfig())
+    update = programs.update_program(SMALL, MODEL, mesh)
+    moments, reference = map(
+        programs.bytes_per_device, (update.arguments[0].opt_state, update.beside)
+    )
+    waiting = {"update": reference, "score": moments}
+    for name in ("update", "score", "prefill", "decode"):
+        there, here = (
+            programs.bytes_per_device(programs.PROGRAMS[name](config, MODEL, mesh).beside)
+            for config in (idle, SMALL)
+        )
+        assert here - there == waiting.get(name, moments + reference) > 0
+
+
 @needs_compiler
 @pytest.mark.parametrize("name", ["prefill", "decode"])
 def test_sampling_compiles(pod, name):
@@ -223,6 +241,14 @@ def test_work_is_counted_by_the_formula_that_is_printed():
     assert times["roofline_s"] == max(times[f"{part}_s"] for part in ("compute", "hbm", "ici"))
     assert times["schedule_s"] == times["estimate_s"] == 2.0
     assert times["mfu_bound"] <= found.model_flops / found.executed_flops < 0.8
+    # Inputs of the layers wait on the host; the forward pass has a quarter of the time.
+    there = dataclasses.replace(model, dtype="bfloat16", remat="offload")
+    moved = roofline.work("supervised", program, there, "shared")
+    assert found.host_bytes == times["host_s"] == 0
+    assert moved.host_bytes == 2 * 32 * 4096 * 8 * 8192 / mesh.size
+    assert moved.executed_flops == found.executed_flops
+    slow = roofline.times(moved, 0.0, 0, chip, 8)
+    assert slow["host_s"] == slow["estimate_s"] == 4 * moved.host_bytes / chip.host_bandwidth
 
 
 def read(path):
@@ -257,6 +283,34 @@ def test_the_committed_table_is_that_of_the_configuration_and_fits(name):
     # The docstring shows the compiler's figure.
     text = path.read_text(encoding="utf-8")
     assert all(f"{one['peak_bytes'] / tpu.GIB:.2f} GiB" in text for one in found.values())
+
+
+def test_a_variant_has_the_policy_and_flags_that_its_name_says():
+    flags = {"async_one": "1", "async_two": "2", "scatter": "3"}
+    pod = aot.Pod(SMALL, MODEL, make_mesh(MeshConfig()), tpu.CHIPS["v5e"], flags)
+    assert aot.variant(pod, "full") == pod
+    changed = aot.variant(pod, "attention-async+scatter=4+new=true")
+    assert changed.model == dataclasses.replace(MODEL, remat="attention")
+    assert changed.options == {"scatter": "4", "new": "true"}
+    assert not aot.variant(pod, "qkv-").options and pod.options == flags
+    for text, message in (("fast", "must begin with none, full"), ("full-no", "has 'no' in its")):
+        with pytest.raises(ConfigError, match=message):
+            aot.variant(pod, text)
+
+
+def test_a_ranking_begins_with_the_shortest_estimate_and_ends_with_what_does_not_fit():
+    rows = [{"variant": "none", "refused": "too large"}]
+    rows += [{"variant": str(time), "estimate_s": time} for time in (3, 1, 2)]
+    assert [row["variant"] for row in aot.ranked(rows)] == ["1", "2", "3", "none"]
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_the_shipped_policy_and_flags_lead_the_committed_ranking(name):
+    config, found = read(ROOT / "configs" / f"{name}.py"), RANKS[name]["ranking"]
+    assert found == aot.ranked(found)
+    rows = {row["variant"]: row.get("estimate_s", np.inf) for row in found}
+    # Estimates that are this near to each other say nothing.
+    assert rows[config.model.remat] <= 1.02 * min(rows.values())
 
 
 @needs_compiler

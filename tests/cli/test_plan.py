@@ -133,6 +133,9 @@ def test_reward_training_holds_a_reference_and_the_critic_too(
     kept = float(found["activations per device"].split()[0]) / (2 * 64)
     tokens = 4 * (ppo.max_prompt_length + ppo.max_new_tokens) * (2 if trunk else 1)
     assert found["activations per device, reward"] == f"{kept * tokens:.2f} GiB"
+    idle = changed(both, ppo=dataclasses.replace(ppo, idle_memory="host"))
+    waiting = plan.memory(idle, plan.planned_model(idle))["state per device, reward"]
+    assert waiting == f"{supervised + 16 * (trunk + head):.2f} GiB"
     joint = changed(both, ppo=dataclasses.replace(ppo, ce_coef=0.5))
     joined = plan.memory(joint, plan.planned_model(joint))["activations per device, reward"]
     assert joined == f"{kept * tokens * 6 / 4:.2f} GiB"

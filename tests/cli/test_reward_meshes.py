@@ -25,6 +25,7 @@ from tl_jax.data.prepared_files import PROMPTS
 from tl_jax.data.records import prompt_lines
 from tl_jax.data.tokenizer import train_byte_bpe
 from tl_jax.models import critic, functional, lora
+from tl_jax.parallel import memory
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.train import checkpoint
 from tl_jax.train.metrics import MetricsWriter
@@ -103,13 +104,13 @@ class Run:
         return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]
 
 
-def run_phase(run_dir, model_dir, mesh, adapters):
+def run_phase(run_dir, model_dir, mesh, adapters, ppo=PPO):
     config = RunConfig(
         run_dir=str(run_dir),
         model=ModelSourceConfig(path=str(model_dir)),
         lora=adapters,
         mesh=mesh,
-        ppo=PPO,
+        ppo=ppo,
         ppo_optim=OPTIM,
     )
     workspace = Workspace(config)
@@ -227,3 +228,27 @@ def test_new_adapters_see_the_first_rollout_as_the_whole_model_does(runs, device
             np.testing.assert_allclose(ours, value, rtol=1e-4, atol=1e-5, err_msg=name)
     # From then on they are two models.
     assert abs(adapters.updates[-1]["loss"] - whole.updates[-1]["loss"]) > 1e-3
+
+
+def test_what_waits_in_the_memory_of_the_host_changes_no_number(runs, tmp_path, model_dir):
+    here = runs[WHOLE, 8]
+    evicted = []
+
+    def record(tree, evict=memory.evicted):
+        evicted.append(tree)
+        return evict(tree)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "evicted", record)
+        ppo = dataclasses.replace(PPO, idle_memory="host")
+        there = run_phase(tmp_path, model_dir, MeshConfig(2, 2, 2), LoraConfig(), ppo)
+    assert len(evicted) == ROLLOUTS
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(evicted))
+    for name in ("samples.jsonl", "metrics.jsonl"):
+        assert there.rows(name) == here.rows(name)
+    for ours, theirs in zip(there.updates, here.updates, strict=True):
+        assert ours == theirs
+    for (path, ours), (_, theirs) in zip(
+        names.flatten(there.trained), names.flatten(here.trained), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs, err_msg=str(path))

@@ -1,13 +1,15 @@
-"""Each policy of rematerialisation keeps what it names, and no more."""
+"""Each policy of rematerialisation keeps what it names, where it says, and no more."""
 
 import dataclasses
 import math
 
 import jax
 import numpy as np
+import pytest
 
 from tl_jax.config import ModelConfig
 from tl_jax.models import functional, remat
+from tl_jax.ops import kernels
 from tl_jax.types import Batch
 
 MODEL = ModelConfig(
@@ -17,7 +19,7 @@ B, T = 2, 5
 
 
 def kept(policy):
-    """How many numbers the forward pass leaves for the backward pass."""
+    """How many numbers the forward pass leaves on the device, and how many on its host."""
     model = dataclasses.replace(MODEL, remat=policy)
     rows = np.zeros((B, T), np.int32)
     batch = Batch(rows, rows, rows.astype(np.float32), rows, rows)
@@ -30,21 +32,43 @@ def kept(policy):
         functional.abstract_params(model),
         is_leaf=lambda leaf: hasattr(leaf, "axes"),
     )
-    left = jax.eval_shape(run, params)
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(left))
+    left = jax.make_jaxpr(run)(params).out_avals
+    there = [leaf for leaf in left if leaf.memory_space == jax.memory.Space.Host]
+    sizes = [sum(math.prod(leaf.shape) for leaf in leaves) for leaves in (left, there)]
+    return sizes[0] - sizes[1], sizes[1]
 
 
 def test_each_policy_keeps_what_it_names_and_no_more():
-    least = kept("full")
+    least, _ = kept("full")
     q, kv, mlp, embed = 4 * 6, 2 * 6, 20, 8
     attended = q + 4  # and each head's norm of the softmax
     matrices = q + 2 * kv + embed + 2 * mlp + embed
     per_token = B * T * MODEL.num_layers
-    sizes = {name: (kept(name) - least) / per_token for name in remat.KEPT}
+    sizes = {name: (kept(name)[0] - least) / per_token for name in remat.KEPT}
     assert sizes.pop("full") == 0
+    # The input of each layer, too, is not on the device.
+    assert sizes.pop("offload") == sizes.pop("attention_offload") == -embed
     assert sizes.pop("attention") == attended
     assert sizes.pop("qkv") == attended + q + 2 * kv
     # Nothing of the layer is computed from the output of its last matrix.
     assert sizes.pop("dots") == matrices - embed
     assert sizes.pop("minimal") == matrices - embed + attended
-    assert not sizes and kept("none") - least > (matrices + q) * per_token
+    assert not sizes and kept("none")[0] - least > (matrices + q) * per_token
+    there = {name: kept(name)[1] / per_token for name in remat.KEPT}
+    assert there.pop("offload") == embed
+    assert there.pop("attention_offload") == embed + attended
+    assert not any(there.values())
+
+
+@pytest.mark.parametrize("policy", remat.KEPT)
+def test_what_is_counted_is_what_is_kept_but_for_norms_and_the_last_output(policy):
+    per_token = B * T * MODEL.num_layers
+    least = kept("full")[0] - MODEL.embed_dim * per_token
+    names = {*remat.KEPT[policy]}
+    here, there = remat.widths(dataclasses.replace(MODEL, remat=policy))
+    norms = MODEL.num_heads if kernels.SAVED in names else 0
+    norms_there = norms if kernels.SAVED in remat.OFFLOADED.get(policy, ()) else 0
+    last = MODEL.embed_dim if "mlp/down" in names else 0
+    found = kept(policy)
+    assert (found[0] - least) / per_token == here - last + norms - norms_there
+    assert found[1] / per_token == there + norms_there

@@ -107,7 +107,9 @@ def test_loss_and_gradient_do_not_depend_on_the_chunk(params, chunk):
 
 
 @pytest.mark.parametrize(
-    "change", [{"remat": "none"}, {"remat": "qkv"}, {"remat": "full"}, {"attention": "dense"}]
+    "change",
+    [{"remat": name} for name in ("none", "qkv", "full", "attention_offload")]
+    + [{"attention": "dense"}],
 )
 def test_remat_and_attention_chunks_change_nothing(params, change):
     model = dataclasses.replace(MODEL, **change)

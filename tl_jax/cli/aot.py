@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,16 @@ from rich.table import Table
 
 from tl_jax.cli import programs, roofline
 from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.models import remat
 from tl_jax.parallel import hlo, tpu
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.settings import ConfigError
+
+RANKED = (
+    *("peak_bytes", "wire_bytes", "host_bytes"),
+    *("schedule_s", "ici_s", "host_s", "estimate_s", "mfu_estimate"),
+)
+"""What a ranking says of each variant that fits."""
 
 # Two stages of the compiler say it in two ways.
 _NEEDED = re.compile(r"([\d.]+[MG])\)? (?:exceeds available HBM \(|of )([\d.]+[MG])")
@@ -84,7 +92,8 @@ def compile_program(program: programs.Program, pod: Pod) -> Any:
 def measure(name: str, pod: Pod, *, keep: Path | None = None) -> dict[str, Any]:
     """Compile one program and return its figures, JSON-ready.
 
-    ``peak_bytes`` is the compiler's own peak per device plus what lies beside the program.
+    ``peak_bytes`` is the compiler's own peak per device plus what lies beside the program. Where
+    more waits on the host than is made on the device, it is an upper limit.
 
     Args:
       name: One of ``programs.PROGRAMS``.
@@ -103,7 +112,8 @@ def measure(name: str, pod: Pod, *, keep: Path | None = None) -> dict[str, Any]:
         keep.mkdir(parents=True, exist_ok=True)
         (keep / f"{name}.hlo").write_text(text)
     beside = programs.bytes_per_device(program.beside)
-    own = compiled.memory_analysis().peak_memory_in_bytes
+    # What compiles fits; the compiler's peak is that of the larger memory, device's or host's.
+    own = min(compiled.memory_analysis().peak_memory_in_bytes, int(pod.chip.hbm_bytes))
     if own + beside > pod.chip.hbm_bytes:
         raise DoesNotFit(
             f"{name} does not fit a device: {own / tpu.GIB:.2f} GiB and {beside / tpu.GIB:.2f} GiB "
@@ -130,6 +140,51 @@ def measure(name: str, pod: Pod, *, keep: Path | None = None) -> dict[str, Any]:
         "tokens_per_s_per_device": tokens / times["estimate_s"],
         "compile_s": took,
     }
+
+
+def variant(pod: Pod, text: str) -> Pod:
+    """Return the pod with another policy of rematerialisation and other flags of the compiler.
+
+    Args:
+      pod: Run and pod.
+      text: ``POLICY[-WORD ...][+FLAG=VALUE ...]``: without the flags whose names have a word in
+        them (``-`` alone: without any), and with others.
+
+    Raises:
+      ConfigError: No such policy, or a word that no flag has.
+    """
+    policy, *changes = re.split(r"(?=[-+])", text)
+    if policy not in ("none", *remat.KEPT):
+        raise ConfigError(f"variant {text!r} must begin with none, {', '.join(remat.KEPT)}")
+    options = dict(pod.options)
+    for change in changes:
+        name, _, value = change[1:].partition("=")
+        left = {flag: known for flag, known in options.items() if name not in flag}
+        if change.startswith("+"):
+            options[name] = value
+        elif left == options:
+            raise ConfigError(f"variant {text!r}: no flag has {name!r} in its name")
+        else:
+            options = left
+    return dataclasses.replace(
+        pod, model=dataclasses.replace(pod.model, remat=policy), options=options
+    )
+
+
+def place(pod: Pod, text: str) -> dict[str, Any]:
+    """Compile the supervised step of a variant and return its row of a ranking, JSON-ready."""
+    try:
+        found = measure(programs.SUPERVISED, variant(pod, text))
+    except DoesNotFit as error:
+        return {"variant": text, "refused": str(error)}
+    moved = sum(kind["wire_bytes"] for kind in found["collectives"].values())
+    found["wire_bytes"] = moved
+    return {"variant": text, **{name: found[name] for name in RANKED}}
+
+
+def ranked(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of a ranking, the shortest estimate first; last what does not fit."""
+    return sorted(rows, key=lambda row: (row.get("estimate_s", math.inf), row["variant"]))
 
 
 def largest_batch(pod: Pod) -> int:
@@ -175,6 +230,22 @@ def describe(pod: Pod) -> dict[str, Any]:
     }
 
 
+def ranking_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a ranking as a table."""
+    made = Table("variant", "GiB of a chip", "sent GB", "estimate", title=title)
+    for row in rows:
+        if "refused" in row:
+            made.add_row(row["variant"], row["refused"], "", "")
+            continue
+        made.add_row(
+            row["variant"],
+            f"{row['peak_bytes'] / tpu.GIB:.2f}",
+            f"{row['wire_bytes'] / 1e9:.3g}",
+            f"{row['estimate_s'] * 1e3:.4g} ms, MFU {row['mfu_estimate']:.1%}",
+        )
+    return made
+
+
 def table(title: str, figures: Sequence[Mapping[str, Any]]) -> Table:
     """Return the figures of ``measure`` as a table, one row per program."""
     heads = ("program", "rows x tokens", "GiB of a chip", "model PFLOP", "HBM GB", "sent GB")
@@ -182,7 +253,7 @@ def table(title: str, figures: Sequence[Mapping[str, Any]]) -> Table:
     for row in figures:
         kinds = row["collectives"]
         by = ", ".join(f"{kind} {v['wire_bytes'] / 1e9:.2f}" for kind, v in kinds.items())
-        parts = {name: row[f"{name}_s"] for name in ("compute", "hbm", "ici")}
+        parts = {name: row[f"{name}_s"] for name in ("compute", "hbm", "ici", "host")}
         made.add_row(
             row["program"],
             f"{row['rows']} x {row['length']}",

@@ -19,7 +19,6 @@ from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import gguf, hub
 from tl_jax.data.prepared_files import FINGERPRINT
 from tl_jax.models import critic, functional, known, lora, registry, remat
-from tl_jax.ops import kernels
 from tl_jax.parallel import sharding, tpu
 from tl_jax.parallel.mesh import resolve_sizes
 from tl_jax.train import checkpoint
@@ -156,8 +155,9 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
     Counted: the parameters, of the trained ones both Adam moments and the gradient in float32,
     and the activations kept per layer (the residual stream, and what the policy of
     rematerialisation keeps beside it). Reward training adds the value head, the critic's trunk if
-    it has one of its own, and what the reference model holds for itself; its rows are counted at
-    their longest. Scratch space of the compiler and the cache of the sampler are not.
+    it has one of its own, and what the reference model holds for itself, unless that waits in the
+    host's memory; its rows are counted at their longest. Scratch space of the compiler and the
+    cache of the sampler are not.
     """
     config, ppo = workspace.config, workspace.config.ppo
     trained, frozen = lora.split(functional.abstract_params(model), model.lora)
@@ -187,7 +187,9 @@ def memory(workspace: Workspace, model: ModelConfig) -> dict[str, str]:
         declared = critic.abstract_params(model, separate=separate)
         learning = lora.split(declared, model.lora)[0]
         # The frozen parameters of both trunks and of the reference are the same arrays.
-        held = _held_bytes(trained) + _held_bytes(frozen)
+        held = _held_bytes(frozen)
+        if ppo.idle_memory == "device":
+            held += _held_bytes(trained)
         update = ppo.prompts_per_step * ppo.samples_per_prompt / ppo.minibatches
         longest = ppo.max_prompt_length + ppo.max_new_tokens
         tokens = (update + rows) * max(longest, length) if ppo.ce_coef else update * longest
@@ -218,13 +220,9 @@ def _state_bytes(declared: Any, moments: str) -> float:
 
 
 def _kept_bytes(model: ModelConfig) -> int:
-    """Return the bytes that a token leaves for the backward pass."""
-    heads, kv_heads = (n * model.head_dim for n in (model.num_heads, model.num_kv_heads))
-    widths = {"attn/q": heads, "attn/k": kv_heads, "attn/v": kv_heads, kernels.SAVED: heads}
-    widths |= {"mlp/gate": model.mlp_dim, "mlp/up": model.mlp_dim}
-    names = remat.KEPT.get(model.remat, remat.KEPT["minimal"])
-    kept = model.embed_dim + sum(widths.get(name, model.embed_dim) for name in names)
-    return kept * model.num_layers * (2 if model.dtype == "bfloat16" else 4)
+    """Return the bytes that a token leaves on the device for the backward pass."""
+    here, _ = remat.widths(model)
+    return here * model.num_layers * (2 if model.dtype == "bfloat16" else 4)
 
 
 def _leaves(declared: Any) -> list[Any]:

@@ -57,18 +57,22 @@ def supervised_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Pro
 
 
 def update_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
-    """Return the step of the reward phase; the frozen reference lies beside it."""
+    """Return the step of the reward phase; a reference that waits on the device lies beside it."""
     state, frozen, reference = _reward_state(config, model, mesh)
     step = updates.make_step(config, model, updates.make_optimizer(config))
     ppo = config.ppo
     rows, length = _reward_rows(config) // ppo.minibatches, _reward_length(config)
     batch = _batch(rows, length, mesh, with_rollout=True)
     jitted = _jit_step(step, state, frozen, mesh)
-    return Program(jitted, (state, batch, frozen), rows, length, reference, mesh)
+    beside = _idle(config, reference)
+    return Program(jitted, (state, batch, frozen), rows, length, beside, mesh)
 
 
 def score_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
-    """Return what scores a rollout under policy and critic; the optimiser lies beside it."""
+    """Return what scores a rollout under policy and critic, with the reference beside it.
+
+    The same scores it under the reference, with the policy beside it, in less memory.
+    """
     state, frozen, reference = _reward_state(config, model, mesh)
     step = rollout.make_logprob_step(
         model,
@@ -78,7 +82,8 @@ def score_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
     rows, length = _reward_rows(config), _reward_length(config)
     params = lora.joined(state.params, frozen)
     batch = _batch(rows, length, mesh)
-    return Program(step, (params, batch), rows, length, (state.opt_state, reference), mesh)
+    beside = (reference, *_idle(config, state.opt_state))
+    return Program(step, (params, batch), rows, length, beside, mesh)
 
 
 def read_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
@@ -172,6 +177,11 @@ def _reward_state(config: RunConfig, model: ModelConfig, mesh: Mesh) -> tuple[An
     return state, sharding.placed(frozen, mesh), sharding.placed(reference, mesh)
 
 
+def _idle(config: RunConfig, *waiting: Any) -> tuple[Any, ...]:
+    """Return what takes a device's memory of that which waits for another program."""
+    return () if config.ppo.idle_memory == "host" else waiting
+
+
 def _sampling(
     config: RunConfig, model: ModelConfig, mesh: Mesh
 ) -> tuple[Programs, Any, Rows, tuple[Any, ...], Mesh]:
@@ -181,7 +191,7 @@ def _sampling(
     programs = make_programs(model, limits)
     state, frozen, reference = _reward_state(config, model, mesh)
     params = lora.joined(state.params, frozen)
-    beside = (params, state.opt_state, reference)
+    beside = (params, *_idle(config, state.opt_state, reference))
     mesh = make_sampling_mesh(mesh, config.mesh.sampling_tensor)
     params = jax.tree.map(lambda leaf: _on(leaf, mesh), params)
     if config.mesh.sampling_tensor:

@@ -22,7 +22,7 @@ from tl_jax.data.pipeline import make_loader
 from tl_jax.data.prepared_files import EXAMPLES
 from tl_jax.models import critic as critic_lib
 from tl_jax.models import lora
-from tl_jax.parallel import processes, sharding
+from tl_jax.parallel import memory, processes, sharding
 from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
 from tl_jax.rl.choice import scoring_temperature
@@ -72,6 +72,8 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
     check_reward(config)
     first = "supervised" if workspace.phase_done("supervised") else "before"
     trained, frozen = workspace.trained(first), workspace.frozen()
+    if ppo.idle_memory == "host":
+        trained = memory.held_in(memory.HOST, trained)
     # Shares with the policy what is frozen.
     reference = lora.joined(trained, frozen)
     optimizer = updates.make_optimizer(config)
@@ -87,7 +89,9 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         workspace.checkpoint_dir(STAGE), settings.every_steps, settings.keep
     ) as checkpoints:
         head = abstract.params[critic_lib.HEAD]
-        initial = lambda: critic_lib.attach(trained, head, separate=separate)  # noqa: E731
+        initial = lambda: critic_lib.attach(  # noqa: E731
+            memory.held_in(memory.DEVICE, trained), head, separate=separate
+        )
         state, start = start_state(initial, abstract, layout, init, checkpoints, gold)
         phase = Phase(
             stage=STAGE,
@@ -190,6 +194,8 @@ def make_advance(
     def advance(state: TrainState, step: int) -> Advanced:
         began = time.monotonic()
         kl_coef = float(state.kl_coef)
+        if ppo.idle_memory == "host":
+            state = state.replace(opt_state=memory.evicted(state.opt_state))
         result = rollout_lib.rollout(
             lora.joined(state.params, frozen),
             reference,
@@ -206,6 +212,7 @@ def make_advance(
             batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
             prompt_length=prompt_length,
         )
+        state = state.replace(opt_state=memory.held_in(memory.DEVICE, state.opt_state))
         sampled = time.monotonic()
         update, beside = (critic, None) if step < warmup else (joint, gold)
         batch = jax.tree.map(processes.gather, result.batch)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.cli import programs
@@ -28,9 +27,11 @@ hbm_bytes = per pass: 2 bytes * (weights + inputs and outputs of all matrix prod
 compute_s = executed_flops / (devices * peak FLOP/s)
 hbm_s = hbm_bytes / (HBM bytes/s)
 ici_s = bytes that the collectives send per device / (bytes/s over all links)
-roofline_s = max(compute_s, hbm_s, ici_s), as if all overlapped; mfu_bound is its MFU
-schedule_s = cycles that the compiler expects, without collectives / clock
-estimate_s = max(schedule_s, ici_s); mfu_estimate is its MFU
+host_s = bytes that the forward pass puts into the host's memory / (bytes/s to the host) * 4
+         (it has a quarter of the step; the backward pass brings them back in the rest)
+roofline_s = max(compute_s, hbm_s, ici_s, host_s), as if all overlapped; mfu_bound is its MFU
+schedule_s = cycles that the compiler expects, without collectives and copies to the host / clock
+estimate_s = max(schedule_s, ici_s, host_s); mfu_estimate is its MFU
 MFU = model_flops / (devices * peak FLOP/s * seconds)"""
 
 
@@ -42,11 +43,13 @@ class Work:
       model_flops: Over all devices, see ``FORMULA``.
       executed_flops: Over all devices.
       hbm_bytes: Per device.
+      host_bytes: Per device, to the host's memory; as many come back.
     """
 
     model_flops: float
     executed_flops: float
     hbm_bytes: float
+    host_bytes: float
 
 
 def work(
@@ -82,10 +85,14 @@ def work(
     if trained:
         repeated = trunks * (trunk - tokens * _kept(model, attention)) + output
     state = programs.bytes_per_device(program.arguments[:2])
-    moved = _moved(model, program.mesh.shape, tokens, trunks) * (
-        1 + passes + bool(repeated and passes)
+    moved = _moved(model, program, tokens, trunks) * (1 + passes + bool(repeated and passes))
+    there = trunks * remat.widths(model)[1] * model.num_layers * _own(program, tokens)
+    return Work(
+        model_flops,
+        model_flops + repeated,
+        moved + state * (2 if trained else 1),
+        there * _size(model) if trained else 0.0,
     )
-    return Work(model_flops, model_flops + repeated, moved + state * (2 if trained else 1))
 
 
 def times(work: Work, wire_bytes: float, cycles: int, chip: Chip, devices: int) -> dict[str, float]:
@@ -102,9 +109,10 @@ def times(work: Work, wire_bytes: float, cycles: int, chip: Chip, devices: int) 
         "compute_s": work.executed_flops / (devices * chip.flops),
         "hbm_s": work.hbm_bytes / chip.hbm_bandwidth,
         "ici_s": wire_bytes / chip.ici_bandwidth,
+        "host_s": 4 * work.host_bytes / chip.host_bandwidth,
     }
     schedule = cycles / chip.clock
-    bound, estimate = max(parts.values()), max(schedule, parts["ici_s"])
+    bound, estimate = max(parts.values()), max(schedule, parts["ici_s"], parts["host_s"])
     ideal = work.model_flops / (devices * chip.flops)
     return {
         **parts,
@@ -140,11 +148,20 @@ def _kept(model: ModelConfig, attention: float) -> float:
     return scores + sum(2 * size for path, size in sizes.items() if path in names)
 
 
-def _moved(model: ModelConfig, mesh_shape: Mapping[str, int], tokens: int, trunks: int) -> float:
+def _own(program: programs.Program, tokens: int) -> float:
+    """Return the tokens of a device."""
+    shape = program.mesh.shape
+    return tokens / (shape["data"] * shape["fsdp"] * shape["sequence"])
+
+
+def _size(model: ModelConfig) -> int:
+    return 2 if model.dtype == "bfloat16" else 4
+
+
+def _moved(model: ModelConfig, program: programs.Program, tokens: int, trunks: int) -> float:
     """Return the bytes of one pass through all matrix products, per device."""
     layers, head = sum(_matrices(model).values()), model.embed_dim * model.vocab_size
-    own = tokens / (mesh_shape["data"] * mesh_shape["fsdp"] * mesh_shape["sequence"])
     inner = 2 * (model.num_heads + model.num_kv_heads) * model.head_dim + 3 * model.mlp_dim
     width = model.num_layers * (7 * model.embed_dim + inner)
-    size = 2 if model.dtype == "bfloat16" else 4
-    return size * ((trunks * layers + head) / mesh_shape["tensor"] + trunks * own * width)
+    weights = (trunks * layers + head) / program.mesh.shape["tensor"]
+    return _size(model) * (weights + trunks * _own(program, tokens) * width)

@@ -9,6 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from tl_jax.config import ModelConfig
 from tl_jax.models import remat, rotary, windows
@@ -85,6 +86,7 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
     shared_window, limits_L = windows.scanned(config)
 
     def layer(x_BTD: jax.Array, xs: tuple[Params, Any]) -> tuple[jax.Array, None]:
+        x_BTD = checkpoint_name(x_BTD, remat.INPUT)
         layer_params, limit = xs
         block = nnx.merge(block_graph, layer_params)
         q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)

@@ -32,26 +32,29 @@ class Chip:
       hbm_bytes: Memory that the compiler grants a program; it refuses more.
       hbm_bandwidth: Bytes per second.
       ici_bandwidth: Bytes per second out of the chip, over all links of the torus together.
+      host_bandwidth: Bytes per second to the host, and as many back.
       clock: Cycles per second: ``flops`` by two for each multiplier of its matrix units.
       devices: JAX devices in a chip.
 
     Source: the pages of v5e, v5p, v6e and TPU7x at cloud.google.com/tpu/docs; ``hbm_bytes`` is
-    what libtpu 0.0.42.1 says when a program does not fit.
+    what libtpu 0.0.42.1 says when a program does not fit; ``host_bandwidth`` is from the chapter on
+    TPUs of "How to Scale Your Model" (jax-ml.github.io/scaling-book), TPU7x's taken to be v6e's.
     """
 
     flops: float
     hbm_bytes: float
     hbm_bandwidth: float
     ici_bandwidth: float
+    host_bandwidth: float
     clock: float
     devices: int = 1
 
 
 CHIPS = {
-    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, 1.5e9),
-    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, 1.75e9),
-    "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 448e9, 1.75e9),
-    "tpu7x": Chip(2307e12 / 2, 94.75 * GIB, 7380e9 / 2, 1200e9 / 2, 2.2e9, devices=2),
+    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, 16e9, 1.5e9),
+    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, 16e9, 1.75e9),
+    "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 448e9, 32e9, 1.75e9),
+    "tpu7x": Chip(2307e12 / 2, 94.75 * GIB, 7380e9 / 2, 1200e9 / 2, 32e9, 2.2e9, devices=2),
 }
 """By the name that a topology begins with."""
 

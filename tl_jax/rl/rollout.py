@@ -21,7 +21,7 @@ from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.models import critic, functional
 from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import kl_estimates
-from tl_jax.parallel import processes
+from tl_jax.parallel import memory, processes
 from tl_jax.rewards import rules, taxonomy
 from tl_jax.rl import advantages
 from tl_jax.rl.choice import scoring_temperature
@@ -78,7 +78,8 @@ def rollout(
 
     Args:
       params: The policy, with its value head.
-      ref_params: The frozen supervised model (a value head is not needed).
+      ref_params: The frozen supervised model (a value head is not needed). In the host's memory,
+        it is on the device only while it scores.
       prompts: Each is sampled ``ppo.samples_per_prompt`` times.
       sample: From ``sampler.make_sampler`` with the limits and temperature of ``ppo``.
       logprob_step: From ``make_logprob_step`` at the same temperature.
@@ -157,7 +158,8 @@ def rollout(
         trained_BT = mask_BT * finished_B[:, None]
     # On every process whole, so that whatever is computed of them is global.
     logprobs_BT, values_BT, entropy_BT = map(processes.gather, logprob_step(params, batch))
-    ref_logprobs_BT = processes.gather(logprob_step(ref_params, batch)[0])
+    reference = memory.held_in(memory.DEVICE, ref_params)
+    ref_logprobs_BT = processes.gather(logprob_step(reference, batch)[0])
     filled = advantages.estimate(
         scores_B,
         logprobs_BT,
