@@ -127,9 +127,7 @@ def on_pod(
         data=DataConfig(path="trajectories.jsonl.gz", max_length=length, batch_size=rows),
         mae=MaeConfig(action="mask"),
         train=TrainConfig(steps=1000, ce_chunk=ce_chunk, eval_every=200),
-        optim=OptimConfig(
-            learning_rate=1e-5, warmup_steps=50, weight_decay=0.0, moments=moments
-        ),
+        optim=OptimConfig(learning_rate=1e-5, warmup_steps=50, weight_decay=0.0, moments=moments),
         ppo=ppo,
         ppo_optim=OptimConfig(
             learning_rate=1e-6, warmup_steps=10, schedule="constant", weight_decay=0.0
