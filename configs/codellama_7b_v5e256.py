@@ -26,6 +26,7 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     rows=256,
                     remat="attention",
                     prompts=64,
+                    idle_memory="host",
                 ),
                 irm,
             )

@@ -96,6 +96,7 @@ def on_pod(
     moments: str = "float32",
     ce_chunk: int = 1024,
     prompts: int = 0,
+    idle_memory: str = "device",
 ) -> RunConfig:
     """Return a run on a TPU pod in bfloat16, parameters in float32.
 
@@ -109,6 +110,7 @@ def on_pod(
       moments: Type of Adam's moments.
       ce_chunk: Positions whose logits exist at once.
       prompts: Of a rollout, each sampled four times; 0 trains supervised only.
+      idle_memory: Where reference and moments wait in reward training.
     """
     # In bfloat16 the programs that score and train round apart by more than in float32.
     ppo = PpoConfig(
@@ -118,6 +120,7 @@ def on_pod(
         max_prompt_length=7680,
         max_new_tokens=512,
         critic="separate",
+        idle_memory=idle_memory,
         max_first_log_ratio=0.1,
     )
     return RunConfig(

@@ -280,6 +280,13 @@ def test_the_committed_table_is_that_of_the_configuration_and_fits(name):
     assert found["supervised"]["rows"] == config.data.batch_size
     assert found["supervised"]["length"] == config.data.max_length
     assert all(one["peak_bytes"] < one["limit_bytes"] for one in found.values())
+    # Only the embedding and the output projection are whole outside the loop over layers.
+    model = known.find(config.model.path)
+    table = 4 * model.vocab_size * model.embed_dim
+    assert all(one["largest_gather_outside_loops_bytes"] <= table for one in found.values())
+    for step in found.keys() & {"supervised", "update"}:
+        moved = found[step]["collectives"]
+        assert moved["reduce-scatter"]["wire_bytes"] > 5 * moved["all-reduce"]["wire_bytes"]
     # The docstring shows the compiler's figure.
     text = path.read_text(encoding="utf-8")
     assert all(f"{one['peak_bytes'] / tpu.GIB:.2f} GiB" in text for one in found.values())
