@@ -4,8 +4,10 @@
 
 By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
 
-    program     rows x tokens  memory of a chip       sent by a chip  estimate
-    supervised  256 x 8192     3.99 GiB of 15.75      62.3 GB         3.25 s, MFU 59%
+    program     rows x tokens  memory of a chip    sent by a chip  estimate
+    supervised  256 x 8192     7.29 GiB of 15.75   34.9 GB         3.11 s, MFU 62%
+    update      256 x 8192     12.77 GiB of 15.75  63.5 GB         6.24 s, MFU 61%
+    score       256 x 8192     2.21 GiB of 15.75   14.1 GB         1.46 s
 """
 
 import ml_collections
