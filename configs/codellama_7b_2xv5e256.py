@@ -1,6 +1,11 @@
 """CodeLlama-7B, supervised, on two slices of v5e-256, 8192 tokens a row.
 
-tl-jax train --config=configs/codellama_7b_2xv5e256.py --dry_run
+    tl-jax train --config=configs/codellama_7b_2xv5e256.py --dry_run
+
+By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
+
+    program     rows x tokens  memory of a chip   sent by a chip  estimate
+    supervised  512 x 8192     7.54 GiB of 15.75  51.5 GB         3.31 s, MFU 58%
 """
 
 import ml_collections

@@ -8,6 +8,8 @@ By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
     supervised  256 x 8192     7.29 GiB of 15.75   34.9 GB         3.11 s, MFU 62%
     update      256 x 8192     12.77 GiB of 15.75  63.5 GB         6.24 s, MFU 61%
     score       256 x 8192     2.21 GiB of 15.75   14.1 GB         1.46 s
+    prefill     256 x 7680     15.42 GiB of 15.75  122.7 GB        3.36 s
+    decode      256 x 1        14.28 GiB of 15.75  0.0 GB          125 ms
 """
 
 import ml_collections

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What reward training adds to a weak supervised model: three seeds, then gain.{html,png,json}.
+# What reward training adds to a weak supervised model: three seeds, then gain.{html,png,json} in OUT.
 # OUT is the folder of the runs (default runs/weak_sft), SEEDS the seeds; TL_JAX the command.
 # Arguments go to tl-jax, such as --config.ppo.steps=40. What is done already is not done again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 out=${OUT:-runs/weak_sft}
-tl_jax=${TL_JAX:-.venv/bin/tl-jax}
+tl_jax=${TL_JAX:-$PWD/.venv/bin/tl-jax}
 runs=()
 for seed in ${SEEDS:-0 1 2}; do
     run=$out/seed$seed
@@ -18,6 +18,7 @@ for seed in ${SEEDS:-0 1 2}; do
         [ -e "$run/results/evaluate_$phase.json" ] || $tl_jax evaluate --phase=$phase "${options[@]}"
     done
     $tl_jax report "${options[@]}"
-    runs+=("$run")
+    runs+=("seed$seed")
 done
+cd "$out"
 $tl_jax report gain --runs="$(IFS=,; echo "${runs[*]}")"
