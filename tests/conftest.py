@@ -43,7 +43,7 @@ sys.path.append(str(Path(sys.prefix) / "tpu-compiler"))
 @pytest.fixture(autouse=True, scope="module")
 def quick_programs(request):
     """Leave out the optimisation of machine code, but where numbers are those that users get."""
-    as_shipped = request.path.parent.name in ("parity", "e2e")
+    as_shipped = request.path.parent.name in ("parity", "e2e", "models")
     jax.config.update("jax_disable_most_optimizations", not as_shipped)
 
 

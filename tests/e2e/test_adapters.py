@@ -22,7 +22,6 @@ from tl_jax.types import Batch
 from . import test_resume as resume
 
 pytestmark = resume.pytestmark
-one_compilation = resume.one_compilation
 
 STEPS = 2
 PHASES = ("supervised", "reward")
