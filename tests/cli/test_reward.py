@@ -18,6 +18,7 @@ from tl_jax.data.examples import Prompt
 from tl_jax.data.prepared_files import PROMPTS
 from tl_jax.data.records import prompt_lines
 from tl_jax.models import critic, functional
+from tl_jax.parallel import memory
 from tl_jax.rl.prompts import choose_prompts
 from tl_jax.rl.sampler import Generation
 from tl_jax.settings import ConfigError
@@ -212,7 +213,7 @@ def test_a_share_of_a_rollout_takes_prompts_that_go_wrong_at_first(tmp_path, mon
     wrong = {2, 3, 5}
 
     def generate(sample, params, prompts, row_keys, **_):
-        assert sample == "greedy"
+        assert sample == "greedy" and params["w"].sharding.memory_kind == memory.DEVICE
         calls = [other if ids[0] - 1 in wrong else call for ids in prompts]
         tokenizer = workspace.tokenizer
         replies = [tokenizer.encode_continuation(" " + render_call(c))[0] for c in calls]
@@ -220,7 +221,8 @@ def test_a_share_of_a_rollout_takes_prompts_that_go_wrong_at_first(tmp_path, mon
 
     monkeypatch.setattr(prompts_lib, "generate", generate)
     monkeypatch.setattr(Workspace, "sampler", lambda *_: "greedy")
-    pools = prompts_lib.prompt_pools(workspace, {}, prompts_lib.usable_prompts(workspace))
+    waiting = {"w": memory.held_in(memory.HOST, jnp.ones(2))}
+    pools = prompts_lib.prompt_pools(workspace, waiting, prompts_lib.usable_prompts(workspace))
     visited = [prompts_lib.chosen(pools, 0, step) for step in range(5)]
     for prompts in visited:
         assert [int(prompt.id) in wrong for prompt in prompts] == [True, True, True, False]

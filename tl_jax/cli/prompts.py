@@ -14,7 +14,7 @@ from tl_jax.data.examples import Prompt
 from tl_jax.data.pipeline import JsonlSource
 from tl_jax.data.prepared_files import PROMPTS
 from tl_jax.data.records import read_prompts
-from tl_jax.parallel import processes
+from tl_jax.parallel import memory, processes
 from tl_jax.rewards import taxonomy
 from tl_jax.rl.prompts import StoredPrompts, choose_prompts, select_prompts
 from tl_jax.rl.rollout import score_samples
@@ -83,7 +83,7 @@ def missed(workspace: Workspace, start: Params, prompts: StoredPrompts) -> list[
     every: list[Prompt] = list(prompts)
     generations = generate(
         workspace.sampler(ppo.max_new_tokens, 0.0, 1.0),
-        start,
+        memory.held_in(memory.DEVICE, start),
         [prompt.ids for prompt in every],
         # The most likely reply needs no randomness.
         jax.random.split(jax.random.key(0), len(every)),
