@@ -527,6 +527,7 @@ EFFECTS = {
     "model.dtype": Effect(program, "bfloat16"),
     "model.param_dtype": Effect(program, "bfloat16"),
     "model.remat": Effect(program, "none"),
+    "model.unroll": Effect(program, 2),
     "model.attention": Effect(program, "dense"),
     "model.splash.block_q": Effect(program, 256, SPLASH),
     "model.splash.block_kv": Effect(program, 256, SPLASH),

@@ -96,6 +96,7 @@ class ModelConfig:
         *("none", "minimal", "dots", "qkv", "attention", "full", "attention_offload", "offload"),
         default="minimal",
     )
+    unroll: int = positive(1)
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     lora: LoraConfig = LoraConfig()

@@ -29,6 +29,8 @@ class ModelSourceConfig:
     matrices (``"dots"``), of attention with queries, keys and values (``"qkv"``), of attention, or
     nothing (``"full"``). ``"offload"`` and ``"attention_offload"`` are the last two with what they
     keep, the input of each layer included, in the memory of the host.
+    ``unroll`` layers are compiled as one step of the loop over the layers: with more, compilation
+    takes longer, and less is copied in and out of the arrays that hold all layers.
     """
 
     path: str = "embedded"
@@ -39,6 +41,7 @@ class ModelSourceConfig:
         *("none", "minimal", "dots", "qkv", "attention", "full", "attention_offload", "offload"),
         default="minimal",
     )
+    unroll: int = positive(1)
     attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
     splash: SplashConfig = SplashConfig()
     scratch_vocab_size: int = positive(2048)

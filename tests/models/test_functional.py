@@ -345,3 +345,22 @@ def test_biases_and_head_norms_lie_as_what_they_are_added_to():
         assert attn[name]["scale"].shape == (MODEL.num_layers, MODEL.head_dim)
     fresh = functional.init(BASES["full"], jax.random.key(0))["layers"]
     assert not np.any(fresh["attn"]["q"]["bias"]) and np.all(fresh["attn"]["q_norm"]["scale"] == 1)
+
+
+@pytest.mark.parametrize("unroll", [2, 9])
+def test_layers_taken_several_at_a_time_give_the_same(params, unroll):
+    """Three layers, two at a time or all at once: values, and gradients with rematerialisation."""
+    batch = rows(np.arange(8)[None])
+
+    def loss(params, config):
+        return jnp.sin(functional.hidden_states(params, batch, config)).sum()
+
+    expected, found = (
+        jax.jit(jax.value_and_grad(loss), static_argnums=1)(
+            params, dataclasses.replace(MODEL, remat="minimal", unroll=count)
+        )
+        for count in (1, unroll)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
+    )

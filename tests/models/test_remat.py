@@ -4,12 +4,14 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import Primitive
 
 from tl_jax.config import ModelConfig
 from tl_jax.models import functional, remat
-from tl_jax.ops import kernels
+from tl_jax.ops import cudnn, kernels
 from tl_jax.types import Batch
 
 MODEL = ModelConfig(
@@ -72,3 +74,27 @@ def test_what_is_counted_is_what_is_kept_but_for_norms_and_the_last_output(polic
     found = kept(policy)
     assert (found[0] - least) / per_token == here - last + norms - norms_there
     assert found[1] / per_token == there + norms_there
+
+
+@pytest.mark.parametrize("policy", remat.KEPT)
+def test_cudnn_attends_once_where_the_output_of_attention_is_kept(policy):
+    """A stand-in with the name of JAX's primitive, which wants an NVIDIA GPU to be traced."""
+    stand_in = Primitive(cudnn.PRIMITIVE)
+    stand_in.def_abstract_eval(lambda x: x)
+
+    @jax.custom_vjp
+    def attend(x):
+        return stand_in.bind(x)
+
+    def forward(x):
+        out = stand_in.bind(x)
+        return out, out
+
+    attend.defvjp(forward, lambda out, grad: (grad * out,))
+
+    def layer(x):
+        return jnp.sin(attend(jnp.sin(x)))
+
+    gradient = jax.grad(lambda x: remat.rematerialised(layer, policy)(x))
+    times = str(jax.make_jaxpr(gradient)(1.0)).count(f"= {cudnn.PRIMITIVE}")
+    assert times == (1 if kernels.SAVED in remat.KEPT[policy] else 2)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from tl_jax.ops.cross_entropy import token_logprobs
 
@@ -116,18 +117,43 @@ def test_the_logits_of_a_large_vocabulary_are_only_there_for_a_chunk():
             return weighted_loss(hidden, kernel, targets, weights, chunk)
 
         program = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arrays)
-        return max(int(np.prod(shape)) for shape in made_by(program.jaxpr))
+        made = (out for equation in equations(program.jaxpr) for out in equation.outvars)
+        return max(int(np.prod(out.aval.shape)) for out in made)
 
     assert largest(chunk) == width * vocab
     assert largest(0) == rows * length * vocab
 
 
-def made_by(jaxpr):
-    """Shapes of all that a program computes, within its loops too."""
+def equations(jaxpr):
+    """All that a program computes, within its loops too."""
     for equation in jaxpr.eqns:
-        yield from (out.aval.shape for out in equation.outvars)
+        yield equation
         for inner in jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
         ):
             if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
-                yield from made_by(getattr(inner, "jaxpr", inner))
+                yield from equations(getattr(inner, "jaxpr", inner))
+
+
+@pytest.mark.parametrize("chunk", [0, 3])
+def test_the_gradient_of_the_entropy_equals_finite_differences(chunk):
+    hidden, kernel, targets, weights = inputs()
+
+    def loss(hidden, kernel):
+        logprobs, entropy = token_logprobs(hidden, kernel, targets, chunk=chunk, temperature=0.7)
+        return jnp.sum((logprobs + 2 * entropy) * weights)
+
+    check_grads(loss, (hidden, kernel), order=1, modes=["rev"], rtol=2e-2)
+
+
+def test_products_of_the_backward_pass_are_of_the_type_of_the_hidden_states():
+    """A product that one float32 operand makes float32 takes several times as long."""
+    hidden, kernel, targets, weights = inputs()
+    hidden = hidden.astype(jnp.bfloat16)
+    gradient = jax.grad(weighted_loss, argnums=(0, 1))
+    closed = jax.make_jaxpr(gradient, static_argnums=4)(hidden, kernel, targets, weights, 3)
+    products = [x for x in equations(closed.jaxpr) if x.primitive.name == "dot_general"]
+    assert len(products) == 4
+    assert {var.aval.dtype for product in products for var in product.invars} == {
+        jnp.dtype("bfloat16")
+    }

@@ -10,6 +10,7 @@ import pytest
 
 from tl_jax.config import MeshConfig, SplashConfig
 from tl_jax.ops import kernels
+from tl_jax.ops.attention import attention
 from tl_jax.ops.cudnn import cudnn_attention
 from tl_jax.ops.splash import splash_attention
 from tl_jax.parallel.mesh import make_mesh
@@ -134,6 +135,51 @@ def test_the_mask_given_to_cudnn_is_that_of_segments_order_and_window():
         found = cudnn_attention(*inputs(), SEGMENTS, window=window, implementation="xla")
         expected, _ = value_and_grads(inputs(), kind="chunked", window=window)
         assert_close(found, expected)
+
+
+def test_rows_of_one_text_are_attended_without_a_mask():
+    """What stands at padding is nobody's; real tokens never see it."""
+    lengths = ((130, 70), (200, 0))
+    segments = np.array([np.repeat((1, 0), ns) for ns in lengths], np.int32)
+    positions = np.array([np.concatenate([np.arange(n) for n in ns]) for ns in lengths], np.int32)
+    real = segments[:, None, :, None] > 0
+
+    def total(attend, qkv):
+        out = jnp.where(real, attend(*qkv), 0)
+        return (out * jnp.cos(jnp.arange(out.size)).reshape(out.shape)).sum(), out
+
+    def cudnn(q, k, v):
+        return cudnn_attention(q, k, v, segments, window=50, implementation="xla")
+
+    def chunked(q, k, v):
+        return attention(
+            *(q, k, v),
+            q_positions_BT=positions,
+            k_positions_BS=positions,
+            q_segments_BT=segments,
+            k_segments_BS=segments,
+            same_tokens=True,
+            window=50,
+        )
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(functools.partial(total, one), has_aux=True))(inputs())
+        for one in (cudnn, chunked)
+    )
+    assert_close(found, expected)
+
+
+def test_the_mask_is_read_where_a_row_has_several_texts_only():
+    """Everything else being equal, a text beside another one is what decides."""
+    segments = np.ones((B, T), np.int32)
+    run = jax.jit(functools.partial(cudnn_attention, window=0, implementation="xla"))
+    q, k, v = inputs()
+    one = run(q, k, v, segments)
+    segments[0, 150:] = 2
+    several = run(q, k, v, segments)
+    assert_close(several[:, :, :150], one[:, :, :150])
+    assert_close(several[1], one[1])
+    assert np.abs(several[0, :, 150:] - one[0, :, 150:]).max() > 0.1
 
 
 @pytest.mark.parametrize(("fused", "kernels"), [(False, 3), (True, 2)])

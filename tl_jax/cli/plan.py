@@ -143,6 +143,7 @@ def planned_model(workspace: Workspace) -> ModelConfig:
         dtype=source.dtype,
         param_dtype=source.param_dtype,
         remat=source.remat,
+        unroll=source.unroll,
         attention=source.attention,
         splash=source.splash,
         lora=workspace.config.lora,

@@ -98,7 +98,9 @@ class Workspace:
             remat=source.remat,
             attention=source.attention,
         )
-        return dataclasses.replace(config, splash=source.splash, lora=self.config.lora)
+        return dataclasses.replace(
+            config, unroll=source.unroll, splash=source.splash, lora=self.config.lora
+        )
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:

@@ -106,7 +106,10 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
 
     x_BTD = _embed(params, jnp.asarray(batch.tokens), config)
     x_BTD, _ = jax.lax.scan(
-        remat.rematerialised(layer, config.remat), x_BTD, (params["layers"], limits_L)
+        remat.rematerialised(layer, config.remat),
+        x_BTD,
+        (params["layers"], limits_L),
+        unroll=min(config.unroll, config.num_layers),
     )
     return nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from tl_jax.config import ModelConfig
-from tl_jax.ops import kernels
+from tl_jax.ops import cudnn, kernels
 from tl_jax.parallel import memory
 
 INPUT = "layer"
@@ -51,7 +51,13 @@ def rematerialised(layer: Callable[..., Any], policy: str) -> Callable[..., Any]
         offload_src=memory.DEVICE,
         offload_dst=memory.HOST,
     )
-    return jax.checkpoint(layer, policy=names)
+
+    def keeps(primitive: Any, *operands: Any, **parameters: Any) -> Any:
+        if primitive.name == cudnn.PRIMITIVE:
+            return kernels.SAVED in KEPT[policy]
+        return names(primitive, *operands, **parameters)
+
+    return jax.checkpoint(layer, policy=keeps)
 
 
 def widths(model: ModelConfig) -> tuple[int, int]:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+PRIMITIVE = "dot_product_attention_fwd_wrapper"
+"""Name of JAX's primitive that returns the output and the softmax norms that its gradient needs.
+
+Nothing but the output leaves ``jax.nn.dot_product_attention``, so that rematerialisation cannot
+find the norms by a name of ours.
+"""
+
 _DTYPES = ("bfloat16", "float16")
 _MAX_HEAD_DIM = 128  # 256 from Hopper on
+_MASKED = -1e30  # finite, so that no row of scores is without a number
 
 
 def fits(dtype: jnp.dtype, head_dim: int, length: int) -> bool:
@@ -44,12 +52,25 @@ def cudnn_attention(
     Returns:
       ``[B, N, T, H]`` in the dtype of the queries; softmax in float32.
     """
-    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
-    out_BTNH = jax.nn.dot_product_attention(
+
+    def attend(
+        q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, bias_B1TT: jax.Array | None
+    ) -> jax.Array:
+        return jax.nn.dot_product_attention(
+            *(q_BTNH, k_BTKH, v_BTKH),
+            bias=bias_B1TT,
+            is_causal=True,
+            local_window_size=(window - 1, 0) if window else None,
+            implementation=implementation,
+        )
+
+    others_BTT = segments_BT[:, :, None] != segments_BT[:, None, :]
+    bias_B1TT = jnp.where(others_BTT, _MASKED, 0).astype(q_BNTH.dtype)[:, None]
+    out_BTNH = jax.lax.cond(
+        jnp.all((segments_BT == segments_BT[:, :1]) | (segments_BT == 0)),
+        lambda q_BTNH, k_BTKH, v_BTKH, _: attend(q_BTNH, k_BTKH, v_BTKH, None),
+        attend,
         *(x.swapaxes(1, 2) for x in (q_BNTH, k_BKTH, v_BKTH)),
-        mask=same_BTT[:, None],
-        is_causal=True,
-        local_window_size=(window - 1, 0) if window else None,
-        implementation=implementation,
+        bias_B1TT,
     )
     return out_BTNH.swapaxes(1, 2)

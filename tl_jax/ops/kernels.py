@@ -7,7 +7,6 @@ import logging
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from tl_jax.ops import cudnn, splash
 from tl_jax.ops.attention import QUERY_CHUNK, SAVED, attention
@@ -126,8 +125,7 @@ def _cudnn(
     window: int,
 ) -> jax.Array:
     del keys, part  # the queries are those of all tokens
-    out_BNTH = cudnn.cudnn_attention(q_BNTH, k_BKSH, v_BKSH, queries.segments, window=window)
-    return checkpoint_name(out_BNTH, SAVED)
+    return cudnn.cudnn_attention(q_BNTH, k_BKSH, v_BKSH, queries.segments, window=window)
 
 
 def _xla(

@@ -5,7 +5,8 @@
 Both sides train a LLaMA decoder with the sizes of Llama-3.2-1B from random weights, on the same
 token rows: parameters and AdamW in float32, matrix products in bfloat16. The peer has SDPA (flash
 attention), fused AdamW and torch.compile; "torch_bfloat16" holds its parameters in bfloat16, too,
-which is less than the others do. Each side runs in a process of its own, one after the other, with
+which is less than the others do. "tl_jax_packed" has eight texts in each row that do not see each
+other, which the peer cannot. Each side runs in a process of its own, one after the other, with
 as many rows as it is given: so that the memory measured is its own. Needs no network.
 
 MFU is model FLOPs per second over the card's published dense bfloat16 peak; model FLOPs are three
@@ -54,10 +55,13 @@ SIZES = ModelConfig(
 )
 TINY = dataclasses.replace(
     SIZES, vocab_size=512, embed_dim=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=16,
-    mlp_dim=128,
+    mlp_dim=128, dtype="float32",
 )  # fmt: skip
 OPTIMISER = OptimConfig(learning_rate=1e-4, warmup_steps=0, schedule="constant")
-SIDES = ("tl_jax", "torch", "torch_bfloat16")
+SIDES = ("tl_jax", "tl_jax_packed", "torch", "torch_bfloat16")
+TEXTS = 8
+"""Texts in a row of the packed side."""
+
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 """Dense bfloat16 operations per second, from NVIDIA's data sheets of the SXM cards."""
 
@@ -69,6 +73,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=10, help="timed, after three that are not")
     parser.add_argument("--remat", default="minimal")
+    parser.add_argument("--unroll", type=int, default=1, help="layers in a step of the loop")
     parser.add_argument("--attention", default="auto")
     parser.add_argument("--ce_chunk", type=int, default=1024)
     parser.add_argument("--sides", default=",".join(SIDES))
@@ -83,7 +88,10 @@ def main() -> None:
     results = {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        **{name: getattr(options, name) for name in ("rows", "length", "remat", "ce_chunk")},
+        **{
+            name: getattr(options, name)
+            for name in ("rows", "length", "remat", "unroll", "ce_chunk")
+        },
         "parameters": parameters(TINY if options.tiny else SIZES),
         "sides": found,
         "targets": {"mfu": 0.45, "ratio_to_torch": 1.15},
@@ -93,7 +101,7 @@ def main() -> None:
         results["ratios"] = {
             f"to {side}": round(own / one["tokens_per_s"], 3)
             for side, one in found.items()
-            if side != "tl_jax" and "tokens_per_s" in one
+            if side.startswith("torch") and "tokens_per_s" in one
         }
     text = json.dumps(results, indent=1)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -116,9 +124,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     tokens = np.random.default_rng(0).integers(
         1, sizes.vocab_size, (options.rows, options.length + 1), np.int32
     )
-    if options.side == "tl_jax":
-        sizes = dataclasses.replace(sizes, remat=options.remat, attention=options.attention)
-        run, card, peak_memory = own_step(sizes, tokens, options.ce_chunk)
+    texts = TEXTS if options.side == "tl_jax_packed" else 1
+    if options.side.startswith("tl_jax"):
+        sizes = dataclasses.replace(
+            sizes, remat=options.remat, unroll=options.unroll, attention=options.attention
+        )
+        run, card, peak_memory = own_step(sizes, tokens, options.ce_chunk, texts)
     else:
         run, card, peak_memory = torch_step(sizes, tokens, options.side == "torch_bfloat16")
     began = time.perf_counter()
@@ -133,7 +144,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         seconds.append(time.perf_counter() - began)
     median = statistics.median(seconds)
     size = options.rows * options.length
-    flops = model_flops(sizes, options.rows, options.length)
+    flops = model_flops(sizes, texts * options.rows, options.length // texts)
     peaks = [peak for name, peak in PEAKS.items() if name in card]
     return {
         "card": card,
@@ -168,7 +179,7 @@ def model_flops(sizes: ModelConfig, rows: int, length: int) -> float:
 Side = tuple[Callable[[], float], str, Callable[[], float]]
 
 
-def own_step(sizes: ModelConfig, tokens: np.ndarray, ce_chunk: int) -> Side:
+def own_step(sizes: ModelConfig, tokens: np.ndarray, ce_chunk: int, texts: int) -> Side:
     """Return a function that makes one step of this package, the card, and its peak memory."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
     import jax
@@ -190,12 +201,13 @@ def own_step(sizes: ModelConfig, tokens: np.ndarray, ce_chunk: int) -> Side:
     where = sharding.batch_sharding(mesh)
     jitted = step_lib.jit_train_step(step, layout, where, {})
     rows, length = tokens.shape[0], tokens.shape[1] - 1
+    places = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
     batch = Batch(
         tokens=tokens[:, :-1],
         targets=tokens[:, 1:],
         weights=np.ones((rows, length), np.float32),
-        positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
-        segment_ids=np.ones((rows, length), np.int32),
+        positions=places % (length // texts),
+        segment_ids=1 + places // (length // texts),
     )
     batch = jax.device_put(batch, where)
 
@@ -224,21 +236,22 @@ def torch_step(sizes: ModelConfig, tokens: np.ndarray, is_bfloat16: bool) -> Sid
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
-    model = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=sizes.vocab_size,
-            hidden_size=sizes.embed_dim,
-            num_hidden_layers=sizes.num_layers,
-            num_attention_heads=sizes.num_heads,
-            num_key_value_heads=sizes.num_kv_heads,
-            head_dim=sizes.head_dim,
-            intermediate_size=sizes.mlp_dim,
-            tie_word_embeddings=True,
-            max_position_embeddings=sizes.max_position,
-            attn_implementation="sdpa",
-            use_cache=False,
-        )
-    ).to(device, torch.bfloat16 if is_bfloat16 else torch.float32)
+    config = transformers.LlamaConfig(
+        vocab_size=sizes.vocab_size,
+        hidden_size=sizes.embed_dim,
+        num_hidden_layers=sizes.num_layers,
+        num_attention_heads=sizes.num_heads,
+        num_key_value_heads=sizes.num_kv_heads,
+        head_dim=sizes.head_dim,
+        intermediate_size=sizes.mlp_dim,
+        tie_word_embeddings=True,
+        max_position_embeddings=sizes.max_position,
+        attn_implementation="sdpa",
+        use_cache=False,
+    )
+    with device:
+        model = transformers.LlamaForCausalLM(config)
+    model.to(device, torch.bfloat16 if is_bfloat16 else torch.float32)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=OPTIMISER.learning_rate,
