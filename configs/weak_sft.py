@@ -19,7 +19,7 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
                     model=c.ModelSourceConfig(remat="none"),
                     mae=c.MaeConfig(action="mask"),
-                    train=c.TrainConfig(steps=87, ce_chunk=256, eval_every=87),
+                    train=c.TrainConfig(steps=87, ce_chunk=64, eval_every=87),
                     optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
                     ppo=c.PpoConfig(
                         steps=50,

@@ -9,6 +9,7 @@ from jax.test_util import check_grads
 from tl_jax.ops.cross_entropy import token_logprobs
 
 B, T, D, V = 2, 7, 5, 11
+ALL = np.ones((B, T))
 
 
 def inputs():
@@ -29,7 +30,7 @@ def by_hand(hidden, kernel, targets, temperature=1.0):
 @pytest.mark.parametrize("chunk", [0, 1, 3, 7, 100])
 def test_logprobs_and_entropy_equal_numpy(chunk, temperature):
     hidden, kernel, targets, _ = inputs()
-    found = token_logprobs(hidden, kernel, targets, chunk=chunk, temperature=temperature)
+    found = token_logprobs(hidden, kernel, targets, ALL, chunk=chunk, temperature=temperature)
     expected = by_hand(hidden, kernel, targets, temperature)
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == jnp.float32
@@ -38,13 +39,13 @@ def test_logprobs_and_entropy_equal_numpy(chunk, temperature):
 
 def test_entropy_that_nobody_asked_for_is_zero_and_the_rest_is_the_same():
     hidden, kernel, targets, _ = inputs()
-    logprobs, entropy = token_logprobs(hidden, kernel, targets, chunk=3, with_entropy=False)
+    logprobs, entropy = token_logprobs(hidden, kernel, targets, ALL, chunk=3, with_entropy=False)
     np.testing.assert_allclose(logprobs, by_hand(hidden, kernel, targets)[0], atol=1e-5)
     np.testing.assert_array_equal(entropy, np.zeros((B, T)))
 
 
 def weighted_loss(hidden, kernel, targets, weights, chunk):
-    logprobs, _ = token_logprobs(hidden, kernel, targets, chunk=chunk, with_entropy=False)
+    logprobs, _ = token_logprobs(hidden, kernel, targets, weights, chunk=chunk, with_entropy=False)
     return -jnp.sum(logprobs * weights)
 
 
@@ -76,29 +77,17 @@ def test_chunks_keep_logits_of_all_positions_out_of_the_program():
             return weighted_loss(h, k, targets, weights, chunk)
 
         program = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(hidden, kernel)
-        return max(_vocabulary_sizes(program.jaxpr))
+        made = [out.aval.shape for x in equations(program.jaxpr) for out in x.outvars]
+        return max(int(np.prod(shape)) for shape in made if len(shape) > 2 and shape[-1] == V)
 
     assert largest(0) == B * T * V
     assert largest(3) == B * 3 * V
 
 
-def _vocabulary_sizes(jaxpr):
-    """Sizes of all intermediate arrays whose last axis is the vocabulary."""
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            shape = variable.aval.shape
-            if len(shape) > 2 and shape[-1] == V:
-                yield int(np.prod(shape))
-        for parameter in equation.params.values():
-            inner = getattr(parameter, "jaxpr", parameter)
-            if hasattr(inner, "eqns"):
-                yield from _vocabulary_sizes(inner)
-
-
 def test_half_precision_hidden_states_are_scored_in_float32():
     hidden, kernel, targets, _ = inputs()
     low = jnp.asarray(hidden, jnp.bfloat16)
-    found = token_logprobs(low, kernel, targets, chunk=3)
+    found = token_logprobs(low, kernel, targets, ALL, chunk=3)
     rounded = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32) for x in (hidden, kernel)]
     for a, b in zip(found, by_hand(*rounded, targets), strict=True):
         assert a.dtype == jnp.float32
@@ -140,7 +129,9 @@ def test_the_gradient_of_the_entropy_equals_finite_differences(chunk):
     hidden, kernel, targets, weights = inputs()
 
     def loss(hidden, kernel):
-        logprobs, entropy = token_logprobs(hidden, kernel, targets, chunk=chunk, temperature=0.7)
+        logprobs, entropy = token_logprobs(
+            hidden, kernel, targets, weights, chunk=chunk, temperature=0.7
+        )
         return jnp.sum((logprobs + 2 * entropy) * weights)
 
     check_grads(loss, (hidden, kernel), order=1, modes=["rev"], rtol=2e-2)
@@ -157,3 +148,41 @@ def test_products_of_the_backward_pass_are_of_the_type_of_the_hidden_states():
     assert {var.aval.dtype for product in products for var in product.invars} == {
         jnp.dtype("bfloat16")
     }
+
+
+@pytest.mark.parametrize("chunk", [0, 2, 3])
+def test_what_nobody_asks_for_is_zero_and_changes_nothing(chunk):
+    """Values and gradients are those of a row whose every position counts, weighted the same."""
+    hidden, kernel, targets, _ = inputs()
+    counted = np.array([[0, 0, 1, 0, 0, 1, 1], [0, 1, 0, 0, 0, 0, 0]])
+
+    def loss(hidden, kernel, counted_BT):
+        logprobs, entropy = token_logprobs(hidden, kernel, targets, counted_BT, chunk=chunk)
+        total = jnp.sum((logprobs + 2 * entropy) * counted * np.arange(1, 8))
+        return total, (logprobs, entropy)
+
+    gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+    (few, found), few_grads = gradient(hidden, kernel, counted)
+    (every, expected), grads = gradient(hidden, kernel, ALL)
+    np.testing.assert_allclose(few, every, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), few_grads, grads)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, np.where(counted, b, 0), atol=1e-5)
+
+
+def test_a_chunk_without_positions_that_count_is_not_computed():
+    """NaN that nobody asks for stays where it is, unless its chunk is computed."""
+    hidden, kernel, targets, _ = inputs()
+    hidden[:, 3:] = np.nan
+    counted = np.arange(T) < 3
+
+    def loss(hidden, kernel, chunk):
+        logprobs, _ = token_logprobs(
+            *(hidden, kernel, targets, np.broadcast_to(counted, (B, T))), chunk=chunk
+        )
+        return jnp.sum(logprobs)
+
+    gradient = jax.grad(loss, argnums=(0, 1))
+    for found in gradient(hidden, kernel, 3):
+        assert np.isfinite(found).all()
+    assert np.isnan(gradient(hidden, kernel, 4)[1]).any()

@@ -190,6 +190,7 @@ def test_the_ratio_is_one_at_the_first_step(params, result):
             hidden,
             functional.head_kernel(params, MODEL),
             batch.targets,
+            old.mask,
             chunk=16,
             temperature=PPO.temperature,
         )
@@ -428,7 +429,8 @@ def test_reward_settings_reach_the_score():
 
 
 def test_greedy_sampling_is_scored_at_temperature_one(params):
-    batch, _ = rl.build_batch([[3, 4]], [[5, 6]], [[True, True]])
+    batch, mask = rl.build_batch([[3, 4]], [[5, 6]], [[True, True]])
+    batch = batch.replace(weights=mask)
     greedy = rl.make_logprob_step(MODEL, temperature=0.0, chunk=16)(params, batch)
     plain = rl.make_logprob_step(MODEL, temperature=1.0, chunk=16)(params, batch)
     for a, b in zip(greedy, plain, strict=True):

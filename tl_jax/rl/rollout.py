@@ -157,9 +157,10 @@ def rollout(
         finished_B = np.array([episode.last.finished for episode in episodes], np.float32)
         trained_BT = mask_BT * finished_B[:, None]
     # On every process whole, so that whatever is computed of them is global.
-    logprobs_BT, values_BT, entropy_BT = map(processes.gather, logprob_step(params, batch))
+    asked = batch.replace(weights=mask_BT)
+    logprobs_BT, values_BT, entropy_BT = map(processes.gather, logprob_step(params, asked))
     reference = memory.held_in(memory.DEVICE, ref_params)
-    ref_logprobs_BT = processes.gather(logprob_step(reference, batch)[0])
+    ref_logprobs_BT = processes.gather(logprob_step(reference, asked)[0])
     filled = advantages.estimate(
         scores_B,
         logprobs_BT,
@@ -327,8 +328,8 @@ def make_logprob_step(model_config: ModelConfig, *, temperature: float, chunk: i
       chunk: Positions per chunk of the cross-entropy.
 
     Returns:
-      ``(params, batch) -> (logprobs_BT, values_BT, entropy_BT)``, float32. Values are 0 if the
-      parameters have no value head.
+      ``(params, batch) -> (logprobs_BT, values_BT, entropy_BT)``, float32. Log-probabilities and
+      entropy are 0 where the weight of a target is, values if the parameters have no value head.
     """
     temperature = scoring_temperature(temperature)
 
@@ -337,7 +338,9 @@ def make_logprob_step(model_config: ModelConfig, *, temperature: float, chunk: i
         hidden_BTD = functional.hidden_states(params, batch, model_config)
         kernel_DV = functional.head_kernel(params, model_config)
         logprobs_BT, entropy_BT = token_logprobs(
-            hidden_BTD, kernel_DV, batch.targets, chunk=chunk, temperature=temperature
+            *(hidden_BTD, kernel_DV, batch.targets, batch.weights),
+            chunk=chunk,
+            temperature=temperature,
         )
         if critic.HEAD in params:
             values_BT = critic.values(params, hidden_BTD, batch, model_config, stop_gradient=True)

@@ -137,19 +137,23 @@ def loss_sums(
     """
     hidden_BTD = functional.hidden_states(params, batch, model)
     sums: dict[str, jax.Array] = {}
-    temperatures = {1.0} if loss.ce_coef else set()
+    counted: dict[float, jax.Array] = {}
+    if loss.ce_coef:
+        counted[1.0] = batch.weights != 0
     if loss.reward_coef:
-        temperatures.add(loss.temperature)
+        sampled_BT = _rollout(batch).mask != 0
+        counted[loss.temperature] = counted.get(loss.temperature, False) | sampled_BT
     scored = {
         temperature: token_logprobs(
             hidden_BTD,
             functional.head_kernel(params, model),
             batch.targets,
+            counted_BT,
             chunk=loss.ce_chunk,
             temperature=temperature,
             with_entropy=bool(loss.reward_coef) and temperature == loss.temperature,
         )
-        for temperature in temperatures
+        for temperature, counted_BT in counted.items()
     }
     if loss.ce_coef:
         sums["ce"] = -jnp.sum(scored[1.0][0] * batch.weights)
