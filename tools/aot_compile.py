@@ -7,7 +7,8 @@ and refuses what does not fit. Times are bounds from published peaks, not measur
 stands below the table. The step of a 7B model compiles in minutes.
 
     --topology=v5e:16x16 --num_slices=2   instead of the configuration's mesh.topology and slices
-    --programs=NAME,...                   some of supervised, update, score, prefill, decode
+    --programs=NAME,...                   some of supervised, update, score, prefill, decode; the
+                                          others keep the figures that FILE has
     --flags=FILE                          instead of launch/xla_flags/CHIP.txt; empty: none
     --search                              find the largest batch that fits, too
     --rank=VARIANT,...                    instead of the programs, compare variants of the step of
@@ -74,6 +75,12 @@ def read_options(config: RunConfig) -> dict[str, str]:
     return tpu.read_flags(path.read_text()) if name != "" else {}
 
 
+def read(name: str) -> dict[str, Any]:
+    """Return the figures of one configuration that the file of --json has."""
+    path = Path(_JSON.value) if _JSON.value else None
+    return json.loads(path.read_text()).get(name, {}) if path and path.exists() else {}
+
+
 def write(path: Path, name: str, figures: dict[str, Any]) -> None:
     """Put the figures of one configuration into a file that may hold others'."""
     found = json.loads(path.read_text()) if path.exists() else {}
@@ -84,13 +91,12 @@ def write(path: Path, name: str, figures: dict[str, Any]) -> None:
 
 def rank(pod: aot.Pod, name: str) -> list[Any]:
     """Return the ranking; of variants that are not asked for, the rows that the file has."""
-    path = Path(_JSON.value) if _JSON.value else None
-    known = json.loads(path.read_text()) if path and path.exists() else {}
-    rows = {row["variant"]: row for row in known.get(name, {}).get("ranking", ())}
+    rows = {row["variant"]: row for row in read(name).get("ranking", ())}
     for text in _RANK.value:
         rows[text] = aot.place(pod, text)
-        if path:
-            write(path, name, {**aot.describe(pod), "ranking": aot.ranked(rows.values())})
+        if _JSON.value:
+            ranking = {**aot.describe(pod), "ranking": aot.ranked(rows.values())}
+            write(Path(_JSON.value), name, ranking)
     return aot.ranked(rows.values())
 
 
@@ -107,9 +113,12 @@ def main(argv: list[str]) -> None:
         if _RANK.value:
             console.print(aot.ranking_table(f"variants of {name}", rank(pod, name)))
             return
+        known = read(name).get("programs", []) if _PROGRAMS.value else []
+        rows = {row["program"]: row for row in known}
         for program in _PROGRAMS.value or aot.names(config):
             keep = Path(_HLO.value) / name if _HLO.value else None
-            figures["programs"].append(aot.measure(program, pod, keep=keep))
+            rows[program] = aot.measure(program, pod, keep=keep)
+            figures["programs"] = [rows[one] for one in aot.names(config) if one in rows]
             if _JSON.value:
                 write(Path(_JSON.value), name, figures)
         if _SEARCH.value:

@@ -92,3 +92,22 @@ def test_cycles_count_turns_of_loops_and_not_the_inside_of_fusions():
 def test_a_loop_without_a_constant_bound_counts_once():
     open_ended = TEXT.replace("constant(6)", "get-tuple-element(%t.2), index=1")
     assert hlo.totals(hlo.collectives(open_ended))["all-gather"]["times"] == 2
+
+
+def test_branches_of_either_notation_count_as_taken():
+    branch = """\
+%{name} (p.1: f32[8]) -> f32[32] {{
+  ROOT %gather.1 = f32[32]{{0}} all-gather(%p.1), channel_id=2, replica_groups=[1,4]<=[4]
+}}
+
+"""
+    call = (
+        "ENTRY %main.1 (a.1: f32[8]) -> f32[32] {{\n  ROOT %c.1 = f32[32]{{0}} conditional({}\n}}\n"
+    )
+    for branches in (
+        "%p.2, %a.1, %a.1), true_computation=%yes.1, false_computation=%no.1",
+        "%i.2, %a.1, %a.1), branch_computations={%no.1, %yes.1}",
+    ):
+        for name in ("yes.1", "no.1"):
+            found = hlo.collectives(branch.format(name=name) + call.format(branches))
+            assert [one.bytes for one in found] == [4 * 32]

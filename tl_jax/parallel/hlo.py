@@ -13,7 +13,10 @@ KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective
 _ARRAY = re.compile(r"\b(pred|bf16|f8e\w+|[sufc]\d+)\[([\d,]*)\]")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
-_CALLED = re.compile(r"\b(calls|body|condition|to_apply|true_computation)=%?([\w.\-]+)")
+_CALLED = re.compile(
+    r"\b(calls|body|condition|to_apply|true_computation|false_computation)=%?([\w.\-]+)"
+)
+_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 # The TPU compiler's reduce-scatter: an all-reduce fused with the slice that a device keeps.
 _FUSED_SCATTER = "all-reduce-scatter"
@@ -51,7 +54,7 @@ class _Instruction(NamedTuple):
 def collectives(text: str) -> list[Collective]:
     """Return the collectives of ``compiled.as_text()``, each once, in no particular order.
 
-    Loops whose number of turns is not a constant count as one turn.
+    Loops whose number of turns is not a constant count as one turn; every branch counts as taken.
     """
     computations, entry = _computations(text)
     found: dict[str, Collective] = {}
@@ -142,7 +145,14 @@ def _reached(
             loops = instruction.opcode == "while"
             inner = times * (_turns(computations.get(called["condition"], [])) if loops else 1)
             fused = is_fused or instruction.opcode == "fusion"
-            waiting += [(other, inner, in_loop or loops, fused) for other in called.values()]
+            branches = [
+                name.strip(" %")
+                for names in _BRANCHES.findall(instruction.rest)
+                for name in names.split(",")
+            ]
+            waiting += [
+                (other, inner, in_loop or loops, fused) for other in (*called.values(), *branches)
+            ]
 
 
 def _turns(condition: list[_Instruction]) -> int:
