@@ -17,7 +17,7 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                 presets.on_pod(
                     "codellama_7b_v6e256",
                     "codellama/CodeLlama-7b-hf",
-                    c.MeshConfig(topology="v6e:16x16"),
+                    c.MeshConfig(data=16, topology="v6e:16x16"),
                     rows=512,
                 ),
                 irm,

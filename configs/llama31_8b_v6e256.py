@@ -17,7 +17,7 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                 presets.on_pod(
                     "llama31_8b_v6e256",
                     "meta-llama/Llama-3.1-8B-Instruct",
-                    c.MeshConfig(topology="v6e:16x16"),
+                    c.MeshConfig(data=16, topology="v6e:16x16"),
                     rows=512,
                     ce_chunk=512,
                 ),

@@ -113,6 +113,15 @@ def test_no_parameter_of_the_layers_is_gathered_outside_their_loop(step):
 
 
 @needs_compiler
+def test_a_mesh_may_cut_the_sides_of_a_slice(caplog):
+    """No set of sides of a 4 x 4 torus has 8 chips."""
+    config = dataclasses.replace(SMALL, mesh=MeshConfig(data=2, topology="v6e:4x4"))
+    mesh = aot.open_pod(config, MODEL, {}).mesh
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 8, "sequence": 1, "tensor": 1}
+    assert len(set(mesh.devices.flat)) == 16 and "cuts the sides of the slice" in caplog.text
+
+
+@needs_compiler
 def test_what_does_not_fit_is_refused(pod):
     wide = dataclasses.replace(MODEL, vocab_size=128 * 1024)
     config = dataclasses.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from jax.sharding import AxisType, Mesh
 
 from tl_jax.config import MeshConfig
 from tl_jax.settings import ConfigError
+
+logger = logging.getLogger(__name__)
 
 # Devices next to each other share a layer, then a row, then parameters.
 AXES = ("data", "fsdp", "sequence", "tensor")
@@ -113,7 +116,12 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     types = (AxisType.Auto,) * len(AXES)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+        try:
+            return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+        except NotImplementedError:  # 4 x 64 on a torus of 16 x 16, say
+            logger.warning("mesh %s cuts the sides of the slice into parts", sizes)
+        grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        return Mesh(grid, AXES, axis_types=types)
     if sizes[0] % slices:
         raise ConfigError(
             f"config.mesh.data {sizes[0]} is not divisible by the {slices} slices; only the "
