@@ -5,7 +5,7 @@
 By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip   sent by a chip  estimate
-    supervised  512 x 8192     7.54 GiB of 15.75  51.5 GB         3.31 s, MFU 58%
+    supervised  512 x 8192     7.41 GiB of 15.75  49.5 GB         3.31 s, MFU 58%
 """
 
 import ml_collections

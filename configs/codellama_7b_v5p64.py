@@ -5,9 +5,9 @@
 By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip    sent by a chip  estimate
-    supervised  128 x 8192     50.11 GiB of 95.74  46.8 GB         2.60 s, MFU 63%
-    update      64 x 8192      50.62 GiB of 95.74  85.0 GB         2.72 s, MFU 60%
-    score       64 x 8192      3.77 GiB of 95.74   27.6 GB         684 ms
+    supervised  128 x 8192     50.11 GiB of 95.74  44.7 GB         2.60 s, MFU 63%
+    update      64 x 8192      50.68 GiB of 95.74  82.9 GB         2.71 s, MFU 60%
+    score       64 x 8192      3.77 GiB of 95.74   27.6 GB         685 ms
     prefill     64 x 7680      19.88 GiB of 95.74  57.3 GB         1.12 s
     decode      64 x 1         21.67 GiB of 95.74  0.0 GB          38.9 ms
 """

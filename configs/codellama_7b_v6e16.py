@@ -5,7 +5,7 @@
 By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip    sent by a chip  estimate
-    supervised  32 x 8192      13.78 GiB of 31.25  48.6 GB         1.81 s, MFU 46%
+    supervised  32 x 8192      13.78 GiB of 31.25  46.6 GB         1.80 s, MFU 46%
 """
 
 import ml_collections

@@ -111,3 +111,15 @@ def test_branches_of_either_notation_count_as_taken():
         for name in ("yes.1", "no.1"):
             found = hlo.collectives(branch.format(name=name) + call.format(branches))
             assert [one.bytes for one in found] == [4 * 32]
+
+
+def test_groups_of_a_mesh_whose_devices_are_in_another_order_are_read():
+    text = """\
+ENTRY %main.1 (a.1: f32[64]) -> f32[8] {
+  ROOT %s.1 = f32[8]{0} reduce-scatter(%a.1), channel_id=1, \
+replica_groups=mesh['axis_0'=8,'axis_1'=1,'axis_2'=4], device_ids=([4,8]T(1,0)) {'axis_0'}, \
+use_global_device_ids=true, dimensions={0}, to_apply=%add.1
+}
+"""
+    (found,) = hlo.collectives(text)
+    assert (found.group, found.bytes, found.wire_bytes) == (8, 4 * 64, 4 * 64 * 7 / 8)
