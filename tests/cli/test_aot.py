@@ -339,3 +339,16 @@ def test_every_pod_configuration_fits(path):
     for name in aot.names(config):
         figures = aot.measure(name, pod)
         assert figures["peak_bytes"] < figures["limit_bytes"]
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 8])
+def test_the_largest_batch_is_the_last_that_fits(monkeypatch, most):
+    """Whole rows a device; four devices share them."""
+    pod = aot.Pod(SMALL, MODEL, make_mesh(MeshConfig(), jax.devices()[:4]), tpu.CHIPS["v5e"], {})
+
+    def compile_program(program, _):
+        if program.arguments[1].tokens.shape[0] > 4 * most:
+            raise aot.DoesNotFit("too large")
+
+    monkeypatch.setattr(aot, "compile_program", compile_program)
+    assert aot.largest_batch(pod) == 4 * most

@@ -39,7 +39,9 @@ def cudnn_attention(
     """Attend to the same or earlier tokens of the same segment, on one device.
 
     The kernel takes segments as a ``[B, 1, T, T]`` mask in the dtype of the queries, 2 T^2 bytes
-    per row, which the heads share.
+    per row, which the heads share. Where every row of the device is one text with padding (segment
+    0) behind it, the order of tokens says as much and no mask is read; then padding sees the text,
+    and what stands there is nobody's.
 
     Args:
       q_BNTH: Queries, heads before time.

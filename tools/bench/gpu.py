@@ -6,7 +6,7 @@ Both sides train a LLaMA decoder with the sizes of Llama-3.2-1B from random weig
 token rows: parameters and AdamW in float32, matrix products in bfloat16. The peer has SDPA (flash
 attention), fused AdamW and torch.compile; "torch_bfloat16" holds its parameters in bfloat16, too,
 which is less than the others do. "tl_jax_packed" has eight texts in each row that do not see each
-other, which the peer cannot. Each side runs in a process of its own, one after the other, with
+other; the peer has no such side. Each side runs in a process of its own, one after the other, with
 as many rows as it is given: so that the memory measured is its own. Needs no network.
 
 MFU is model FLOPs per second over the card's published dense bfloat16 peak; model FLOPs are three
