@@ -192,7 +192,11 @@ class OptimConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Length of the supervised phase and what it reports."""
+    """Length of the supervised phase and what it reports.
+
+    Logits exist for ``ce_chunk`` positions of a row at once (0: all), in both phases; a chunk whose
+    positions are neither trained nor were sampled is left out.
+    """
 
     steps: int = not_negative(200)
     accumulation: int = positive(1)

@@ -89,6 +89,7 @@ def run_config(directory: pathlib.Path, work: Work, path: str) -> Any:
         run_dir=str(directory / "run"),
         model=config.ModelSourceConfig(path=path),
         data=config.DataConfig(synthetic_trajectories=4 * work.prompts),
+        train=config.TrainConfig(ce_chunk=work.new),
         ppo=ppo,
         ppo_optim=optim,
     )
@@ -232,6 +233,7 @@ def own_side(directory: pathlib.Path, work: Work) -> Side:
         prompts, replies = check_rows(directory, work)
         sampled = [[True] * work.new for _ in prompts]
         batch, mask = rollout.build_batch(prompts, replies, sampled, length=work.length + work.new)
+        batch = batch.replace(weights=mask)
         found = [scorers[0](params, batch)[0] for params in (states[0].params, reference)]
         return [float(np.mean(np.asarray(values)[mask > 0])) for values in found]
 
