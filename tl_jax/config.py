@@ -216,14 +216,15 @@ class RewardConfig:
 
     String arguments of ``free_text_tools``, each a tool or ``"tool.parameter"``, are free text:
     ``free_text_match`` wants them ``"exact"``, in the same words in order (``"normalised"``), or
-    in about the same words (``"token_f1"``, an F1 of at least ``free_text_min_f1``). The reference
-    mode does not read these.
+    in about the same words (``"token_f1"``, an F1 of at least ``free_text_min_f1``; a word too
+    many in a long text may be a wrong one, so what is trained on this learns to be vague). The
+    reference mode does not read these.
     """
 
     mode: str = choice("reference", "strict", "graded", default="strict")
     clip: float = above_zero(5.0)
     free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
-    free_text_match: str = choice("exact", "normalised", "token_f1", default="token_f1")
+    free_text_match: str = choice("exact", "normalised", "token_f1", default="normalised")
     free_text_min_f1: float = number(0.85, above=0, most=1)
 
 

@@ -41,9 +41,19 @@ def test_words_decide(prediction, gold, same):
 
 
 def test_the_threshold_is_inclusive():
-    # Three of four and of four words are shared: F1 = 0.75.
-    assert same_free_text("a b c d", "a b c e", min_f1=0.75)
-    assert not same_free_text("a b c d", "a b c e", min_f1=0.76)
+    # Three words of three and of five are shared: F1 = 0.75.
+    assert same_free_text("a b c d e", "a b c", min_f1=0.75)
+    assert not same_free_text("a b c d e", "a b c", min_f1=0.76)
+
+
+def test_no_word_may_stand_in_the_place_of_another():
+    gold = "I found three flights to the place that you asked me for, all of them before noon"
+    words = gold.split()
+    for at in range(len(words)):
+        other = " ".join([*words[:at], "other", *words[at + 1 :]])
+        assert not same_free_text(other, gold, min_f1=0.5)
+        assert not same_free_text(gold, other, min_f1=0.5)
+    assert same_free_text(gold + ", I think", gold, min_f1=0.85)
 
 
 @pytest.mark.parametrize(

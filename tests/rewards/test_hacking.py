@@ -49,7 +49,9 @@ BOOK = ToolCall(
     },
 )
 NOW = ToolCall("now")
-FINISH = ToolCall("finish", {"answer": "The flight to Rome costs 120 euros."})
+FINISH = ToolCall(
+    "finish", {"answer": "The flight to Rome costs 120 euros and is confirmed for the two of you."}
+)
 GOLDS = {"forecast": FORECAST, "book": BOOK, "now": NOW, "finish": FINISH}
 LOOK_ALIKE = str.maketrans("aeoicpxyw", "\u0430\u0435\u043e\u0456\u0441\u0440\u0445\u0443\u051d")
 
@@ -66,6 +68,12 @@ def other_values(value, *, free_text):
         )
         yield from (value.replace("Rome", "Oslo") + "x", value.replace("120", "-120") + ";1")
         yield render_call(FORECAST)
+        if free_text:
+            words = value.split()
+            for at in range(len(words)):
+                yield " ".join([*words[:at], "cancelled", *words[at + 1 :]])
+                yield " ".join([*words[:at], *words[at + 1 :]])
+                yield " ".join([*words[:at], *words[at:][1:2], words[at], *words[at + 2 :]])
         if not free_text:
             yield from (value + " ", " " + value, value.upper(), value.lower(), value + "\u200b")
             yield from (value + "\n", "\ufeff" + value, value[:-1] + "\uff53", f"'{value}'")
@@ -254,9 +262,22 @@ def test_no_attack_is_right_where_several_calls_are_due(style):
             assert reward.value < RIGHT or reply.strip() == right, reply[:200]
 
 
+WORDLESS = (".", "?!", "\u200b", "[]", "<|im_start|>", "<tool_call", "</tool_call>", "[/INST]")
+HIDDEN = (
+    "{'name': 'forecast', 'arguments': {'city': 'Paris', 'days': 3}}",
+    '{"function": "forecast", "parameters": {"city": "Paris"}}',
+    '{"function": {"name": "forecast"}}',
+    "{'tool' : 'now'}",
+    "forecast[city='Paris', days=3]",
+    "forecast\n(city='Paris')",
+    "forecast {'city': 'Paris'}",
+)
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_no_call_hides_where_none_is_right(style):
-    assert score("Which city do you mean?", None, TOOLS, style=style).value == RIGHT
+    for words in ("Which city do you mean?", "\u3069\u3053\uff1f", "5 > 3 and 2 < 3", "<b>Yes</b>"):
+        assert score(words, None, TOOLS, style=style).value == RIGHT
     for label, gold in GOLDS.items():
         text = render_call(gold, style)
         for reply in (
@@ -267,6 +288,8 @@ def test_no_call_hides_where_none_is_right(style):
             f"```\n{text}\n```",
             "",
             " \n",
+            *WORDLESS,
+            *HIDDEN,
         ):
             for mode in ("strict", "graded"):
                 reward = score(reply, None, TOOLS, mode=mode, style=style)

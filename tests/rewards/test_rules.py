@@ -1,5 +1,6 @@
 """The strict reward: its ladder, what it forgives, and what must not fool it."""
 
+import functools
 import json
 import os
 import pathlib
@@ -259,7 +260,8 @@ def test_one_changed_character_is_not_right_unless_it_is_a_blank_or_a_sign(at, c
     [
         ("The flight to Rome costs 120 euros and leaves at 9.", True),
         ("the flight to Rome costs 120 euros, and leaves at 9", True),
-        ("The flight to Rome costs 120 euros and it leaves at 9.", True),
+        ("The flight to Rome costs 120 euros and it leaves at 9.", False),
+        ("The flight to Rome costs 120 euros and lands at 9.", False),
         ("The flight to Rome costs 150 euros and leaves at 9.", False),
         ("The flight to Rome costs 9 euros and leaves at 120.", False),
         ("The flight to Rome costs not 120 euros and leaves at 9.", False),
@@ -275,12 +277,15 @@ def test_free_text_is_compared_by_its_words(answer, right):
 
 def test_free_text_settings_take_effect():
     prediction, gold = "finish(answer = 'All is done now')", "finish(answer = 'All is done.')"
-    assert score(prediction, gold, TOOLS).value == RIGHT
-    assert score(prediction, gold, TOOLS, free_text_tools=()).value == -0.25
-    assert score(prediction, gold, TOOLS, free_text_min_f1=0.9).value == -0.25
+    about = functools.partial(score, prediction, gold, TOOLS, free_text_match="token_f1")
+    assert about().value == RIGHT
+    assert about(free_text_tools=()).value == -0.25
+    assert about(free_text_min_f1=0.9).value == -0.25
     for match in ("normalised", "exact"):
         assert score(prediction, gold, TOOLS, free_text_match=match).value == -0.25
-    with pytest.raises(ValueError, match="known: token_f1, normalised, exact"):
+    assert score("finish(answer = 'all is done')", gold, TOOLS).value == RIGHT
+    assert score("finish(answer = 'all is done')", gold, TOOLS, free_text_match="exact").value < 1
+    with pytest.raises(ValueError, match="known: normalised, token_f1, exact"):
         score(prediction, gold, TOOLS, free_text_match="fuzzy")
 
 

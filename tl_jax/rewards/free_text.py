@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection
 
-MATCHES = ("token_f1", "normalised", "exact")
+MATCHES = ("normalised", "token_f1", "exact")
 
 # One token per CJK character, per number with its sign and unit, else per word; "don't" is one.
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
@@ -28,7 +28,8 @@ class FreeText:
     Attributes:
       names: A tool's name, for all its string arguments, or ``"tool.parameter"``.
       match: ``"exact"``: nothing but equal strings; ``"normalised"``: the same words in the same
-        order, whatever their case and the punctuation; ``"token_f1"``: about the same words.
+        order, whatever their case and the punctuation; ``"token_f1"``: about the same words, of
+        which a long text may have one too many or too few.
       min_f1: Least F1 of the words for ``"token_f1"``.
     """
 
@@ -70,9 +71,10 @@ def same_free_text(prediction: str, gold: str, *, min_f1: float) -> bool:
     """Tell whether two free texts say the same as far as words can tell.
 
     They do if their tokens (NFKC, lower case, punctuation dropped) overlap with an F1 of at least
-    ``min_f1``, if the tokens that turn a statement round, numbers, units and negations, are the
-    same and in the same order, and if each has the names of the other: the words other than "I"
-    that have a capital inside a sentence. Texts without any token must be equal.
+    ``min_f1``; if tokens are only added or only left out, as one that stands in another's place
+    may be another answer; if those that turn a statement round, numbers, signs and negations, are
+    the same and in the same order; and if each has the names of the other: the words other than
+    "I" that have a capital inside a sentence. Texts without any token must be equal.
     """
     if prediction == gold:
         return True
@@ -82,7 +84,8 @@ def same_free_text(prediction: str, gold: str, *, min_f1: float) -> bool:
     if not (_names(prediction) <= set(right) and _gold_names(gold) <= set(left)):
         return False
     common = sum((Counter(left) & Counter(right)).values())
-    return 2 * common >= min_f1 * (len(left) + len(right))
+    replaced = common < min(len(left), len(right))
+    return not replaced and 2 * common >= min_f1 * (len(left) + len(right))
 
 
 def _tokens(text: str) -> tuple[str, ...]:

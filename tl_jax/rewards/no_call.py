@@ -7,13 +7,19 @@ from collections.abc import Iterable
 
 from tl_jax.calls.parse import CallSyntaxError, parse_calls
 
-_MARKS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>")
+_MARKS = ("<tool_call", "</tool_call", "[TOOL_CALLS]", "<|python_tag|>")
 _NAME = r"[\w.\-$@/:]"
 # A name, a bracket and a keyword argument. The look-behind keeps the search linear.
 _PYTHON_CALL = re.compile(rf"(?<!{_NAME}){_NAME}++[ \t]*+\([ \t\r\n]*+{_NAME}++[ \t\r\n]*+=(?!=)")
-_JSON_CALL = re.compile(r'"name"[ \t\r\n]*+:[ \t\r\n]*+"')
-_BRACKET = re.compile(r"[ \t]*+\(")
+_JSON_CALL = re.compile(r"""(["'])(?:name|function|tool)\1[ \t\r\n]*+:[ \t\r\n]*+["'{]""")
+_BRACKET = re.compile(r"[ \t\r\n]*+\(|[ \t]*+[\[{]")
 _NAME_CHARACTER = re.compile(_NAME)
+_CONTROL = re.compile(r"<[|/]?[^<>\s]*[|>]?>|\[/?[A-Z_]+\]")
+
+
+def holds_words(text: str) -> bool:
+    """Tell whether ``text`` has a letter or digit outside control tokens such as ``<|im_end|>``."""
+    return any(map(str.isalnum, _CONTROL.sub(" ", text)))
 
 
 def holds_call(text: str, tool_names: Iterable[str], style: str) -> bool:
@@ -21,7 +27,7 @@ def holds_call(text: str, tool_names: Iterable[str], style: str) -> bool:
 
     That is more than ``parse.parse_calls`` reads, so that a broken or hidden call is not taken for
     a reply in words: the mark of a style, an offered name with a bracket after it, any name with a
-    keyword argument, the first field of a JSON call.
+    keyword argument, the field of a JSON or Python dictionary that names a tool.
 
     Args:
       text: A reply.

@@ -20,7 +20,7 @@ from tl_jax.rewards.answers import (
 from tl_jax.rewards.assignment import best_assignment
 from tl_jax.rewards.free_text import MATCHES, FreeText, free_text
 from tl_jax.rewards.ladder import ALL_RIGHT, PENALTIES, RIGHT, Reward, graded, ladder
-from tl_jax.rewards.no_call import holds_call
+from tl_jax.rewards.no_call import holds_call, holds_words
 from tl_jax.rewards.taxonomy import Finding
 
 __all__ = [
@@ -264,7 +264,7 @@ def _is_silent(prediction: Answer, tools: Tools, style: str) -> bool:
         return not as_calls(prediction)
     names = tools if isinstance(tools, Mapping) else [tool.name for tool in tools]
     # A reply without a word answers nothing.
-    return bool(prediction.strip()) and not holds_call(prediction, names, style)
+    return holds_words(prediction) and not holds_call(prediction, names, style)
 
 
 def _find(tools: Tools, name: str) -> ToolSpec | None:
