@@ -474,8 +474,9 @@ def tool_process(scene, config):
 
 def reply_to(prompt, row):
     """Return a reply that only strict scoring with free text accepts, or nonsense."""
-    if row % 2 == 0 and prompt.golds[0].name == "finish":
-        return " " + render_call(prompt.golds[0]).removesuffix("')") + " as found')"
+    more = {0: "!", 1: " as found"}.get(row % 4)
+    if more and prompt.golds[0].name == "finish":
+        return " " + render_call(prompt.golds[0]).removesuffix("')") + more + "')"
     return " no call"
 
 
@@ -604,7 +605,7 @@ EFFECTS = {
     "reward.clip": Effect(reward_phase, 0.5),
     "reward.free_text_tools": Effect(reward_phase, ()),
     "reward.free_text_match": Effect(reward_phase, "exact"),
-    "reward.free_text_min_f1": Effect(reward_phase, 1.0),
+    "reward.free_text_min_f1": Effect(reward_phase, 1.0, (("reward.free_text_match", "token_f1"),)),
     "environment.path": Effect(tool_process, "<tools.py>"),
     "environment.max_turns": Effect(reward_phase, 2, DIALOGUES),
     "environment.max_tokens": Effect(reward_phase, 500, DIALOGUES),
@@ -626,7 +627,7 @@ EFFECTS = {
     "ppo.whiten_advantages": Effect(reward_phase, False),
     "ppo.kl": Effect(reward_phase, "loss_k2"),
     "ppo.kl_target": Effect(reward_phase, 0.1),
-    "ppo.advantage": Effect(reward_phase, "rloo", COMPARED),
+    "ppo.advantage": Effect(reward_phase, "rloo", (*COMPARED, ("ppo.whiten_advantages", False))),
     "ppo.group_std": Effect(reward_phase, True, COMPARED),
     "ppo.truncated": Effect(reward_phase, "mask", (("ppo.max_new_tokens", 40),)),
     "ppo.aggregation": Effect(reward_phase, "sequence_mean"),

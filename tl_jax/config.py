@@ -252,9 +252,9 @@ class PpoConfig:
 
     ``truncated`` samples, cut off at ``max_new_tokens``, get the reward of a format error
     (``"penalise"``) or are left out (``"mask"``). ``aggregation`` weighs all sampled tokens alike
-    or all samples. ``dual_clip`` of 0 is off; it must be above 1 otherwise. After an update that
-    moved the policy by more than ``stop_kl`` nats per token the rest of the updates of a rollout
-    is left out (0: never). A rollout whose first update sees a log-ratio above
+    or all samples. ``dual_clip`` of 0 is off; it must be above 1 otherwise. Once the updates of a
+    rollout have moved the policy by more than ``stop_kl`` nats per token the rest of them is left
+    out (0: never). A rollout whose first update sees a log-ratio above
     ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet, so the programs that
     score and train disagree.
 

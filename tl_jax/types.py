@@ -97,4 +97,3 @@ class StepMetrics:
     ratio: jax.Array
     kl_loss: jax.Array
     max_abs_log_ratio: jax.Array
-    entropy: jax.Array

@@ -327,6 +327,22 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(params):
     assert max(jax.tree.leaves(moved)) > 0
 
 
+def test_a_step_that_starts_too_far_from_the_sampling_policy_changes_nothing(params):
+    loss = step_lib.LossConfig(ce_coef=0.0, reward_coef=1.0, ce_chunk=0)
+    batch = reward_batch()
+    free, metrics, _ = run_step(params, batch, loss, steps=1)
+    moved = float(metrics.approx_kl)
+    assert moved > 0
+    near, _, _ = run_step(params, batch, dataclasses.replace(loss, stop_kl=1.01 * moved), steps=1)
+    assert_close(near.params, free.params, rtol=0, atol=0)
+    far, metrics, _ = run_step(
+        params, batch, dataclasses.replace(loss, stop_kl=0.99 * moved), steps=1
+    )
+    assert_close(far.params, params, rtol=0, atol=0)
+    assert float(metrics.approx_kl) == pytest.approx(moved)
+    assert int(far.skipped) == 0
+
+
 def test_values_with_stopped_gradient_train_the_head_alone(params):
     loss = step_lib.LossConfig(ce_coef=0.0, value_coef=1.0, ce_chunk=0)
     grads = jax.grad(lambda p: step_lib.loss_sums(p, reward_batch(), MODEL, loss)["value"])(params)

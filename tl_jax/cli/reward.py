@@ -223,11 +223,11 @@ def make_advance(
                 part = with_gold(part, next(beside))
             placed = jax.tree.map(lambda x: processes.place(np.asarray(x), rows), part)
             state, metrics = update(state, placed, frozen)
+            if values and ppo.stop_kl and float(metrics.approx_kl) > ppo.stop_kl:
+                break  # The step has seen it, too, and has changed nothing.
             values.append(metrics)
             if len(values) == 1:
                 check_first_update(float(metrics.max_abs_log_ratio), ppo.max_first_log_ratio)
-            if ppo.stop_kl and float(metrics.approx_kl) > ppo.stop_kl:
-                break
         if ppo.kl_target:
             new = adapted_kl_coef(kl_coef, result.metrics["kl_k1"], ppo.kl_target)
             state = state.replace(kl_coef=processes.place(np.float32(new), layout.kl_coef))

@@ -75,6 +75,7 @@ def _loss(config: RunConfig, **coefficients: Any) -> step_lib.LossConfig:
         dual_clip=ppo.dual_clip,
         clip_value=ppo.clip_value,
         entropy_coef=ppo.entropy_coef,
+        stop_kl=ppo.stop_kl,
         kl_estimator=ppo.kl.removeprefix("loss_") if ppo.kl != "reward_k1" else "",
         aggregation=ppo.aggregation,
         temperature=scoring_temperature(ppo.temperature),

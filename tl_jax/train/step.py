@@ -26,7 +26,8 @@ class LossConfig:
     A coefficient of zero removes its term from the compiled program. Supervised training is
     (1, 0, 0), reward training (0, 1, value_coef), a joint run mixes them. The policy term is the
     clipped loss, minus ``entropy_coef`` times the entropy, plus, if ``kl_estimator`` is set, the
-    state's ``kl_coef`` times the divergence from the reference.
+    state's ``kl_coef`` times the divergence from the reference. With a ``stop_kl`` above 0, a step
+    whose policy is already more nats per token from the one that sampled changes nothing.
     """
 
     ce_coef: float = 1.0
@@ -37,6 +38,7 @@ class LossConfig:
     dual_clip: float = 0.0
     clip_value: float = 0.2
     entropy_coef: float = 0.0
+    stop_kl: float = 0.0
     kl_estimator: str = ""
     aggregation: str = "token_mean"
     temperature: float = 1.0
@@ -151,7 +153,8 @@ def loss_sums(
             counted_BT,
             chunk=loss.ce_chunk,
             temperature=temperature,
-            with_entropy=bool(loss.reward_coef) and temperature == loss.temperature,
+            with_entropy=bool(loss.reward_coef and loss.entropy_coef)
+            and temperature == loss.temperature,
         )
         for temperature, counted_BT in counted.items()
     }
@@ -170,8 +173,9 @@ def loss_sums(
             clip_high=loss.clip_high,
             dual_clip=loss.dual_clip,
         )
-        sums["entropy"] = jnp.sum(entropy_BT * weights_BT)
         sums |= stats
+        if loss.entropy_coef:
+            sums["entropy"] = jnp.sum(entropy_BT * weights_BT)
         if loss.kl_estimator:
             sums["kl_loss"] = kl_loss(
                 logprobs_BT, rollout.ref_logprobs, weights_BT, estimator=loss.kl_estimator
@@ -232,7 +236,9 @@ def make_train_step(
         if loss.ce_coef:
             total += loss.ce_coef * sums["ce"] / weight
         if loss.reward_coef:
-            term = sums["policy"] - loss.entropy_coef * sums["entropy"]
+            term = sums["policy"]
+            if loss.entropy_coef:
+                term -= loss.entropy_coef * sums["entropy"]
             if loss.kl_estimator:
                 term += kl_coef * sums["kl_loss"]
             total += loss.reward_coef * term / sampled
@@ -258,11 +264,14 @@ def make_train_step(
         grads = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), grads)
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
+        near = jnp.bool_(True)
+        if loss.reward_coef and loss.stop_kl:
+            near = sums["approx_kl"] <= loss.stop_kl * totals[1]
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
         def keep(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+            return jax.tree.map(lambda n, o: jnp.where(finite & near, n, o), new, old)
 
         new_state = state.replace(
             step=state.step + 1,
@@ -360,5 +369,4 @@ def _metrics(
         ratio=sums.get("ratio", zero) / sampled,
         kl_loss=sums.get("kl_loss", zero) / sampled,
         max_abs_log_ratio=sums.get("max_abs_log_ratio", zero),
-        entropy=sums.get("entropy", zero) / sampled,
     )
