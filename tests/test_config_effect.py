@@ -444,6 +444,14 @@ def reward_phase(scene, config):
     scene.patch.setattr(reward.rollout_lib, "generate", generate)
     scene.patch.setattr(prompts_lib, "generate", generate)
     scene.patch.setattr(reward.rollout_lib, "make_logprob_step", make_logprob_step)
+    open_gold = reward.gold_loader
+
+    def gold_loader(workspace):
+        loader = open_gold(workspace)
+        loader.close = lambda: None  # the steps below come after the end of the phase
+        return loader
+
+    scene.patch.setattr(reward, "gold_loader", gold_loader)
     scene.patch.setattr(reward.step_lib, "jit_train_step", jit_train_step)
     try:
         reward.train(workspace, None)
@@ -626,7 +634,7 @@ EFFECTS = {
     "ppo.gae_lambda": Effect(reward_phase, 0.5),
     "ppo.whiten_advantages": Effect(reward_phase, False),
     "ppo.kl": Effect(reward_phase, "loss_k2"),
-    "ppo.kl_target": Effect(reward_phase, 0.1),
+    "ppo.kl_target": Effect(reward_phase, 0.1, (("ppo.critic_warmup_steps", 0),)),
     "ppo.advantage": Effect(reward_phase, "rloo", (*COMPARED, ("ppo.whiten_advantages", False))),
     "ppo.group_std": Effect(reward_phase, True, COMPARED),
     "ppo.truncated": Effect(reward_phase, "mask", (("ppo.max_new_tokens", 40),)),

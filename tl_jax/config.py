@@ -251,12 +251,12 @@ class PpoConfig:
     spares that look at every prompt.
 
     ``truncated`` samples, cut off at ``max_new_tokens``, get the reward of a format error
-    (``"penalise"``) or are left out (``"mask"``). ``aggregation`` weighs all sampled tokens alike
-    or all samples. ``dual_clip`` of 0 is off; it must be above 1 otherwise. Once the updates of a
-    rollout have moved the policy by more than ``stop_kl`` nats per token the rest of them is left
-    out (0: never). A rollout whose first update sees a log-ratio above
-    ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet, so the programs that
-    score and train disagree.
+    (``"penalise"``; the published reward scores them like any other) or are left out (``"mask"``).
+    ``aggregation`` weighs all sampled tokens alike or all samples. ``dual_clip`` of 0 is off; it
+    must be above 1 otherwise. Once the updates of a rollout have moved the policy by more than
+    ``stop_kl`` nats per token the rest of them is left out (0: never). A rollout whose first update
+    sees a log-ratio above ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet,
+    so the programs that score and train disagree.
 
     ``idle_memory`` is where the reference waits until it scores a rollout, and the moments of the
     optimiser until the updates: on the device, or in the memory of its host (``"host"``).

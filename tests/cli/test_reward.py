@@ -179,6 +179,9 @@ def test_the_learning_rate_of_a_rollout_is_that_of_its_last_update():
         (dict(advantage="rloo", samples_per_prompt=1, value_coef=0.0), "samples_per_prompt to 2"),
         (dict(advantage="grpo", samples_per_prompt=2), "value_coef to 0"),
         (dict(dual_clip=0.5), "dual_clip must be 0 or above 1"),
+        (dict(steps=2), "ppo.steps=2 would leave the policy as it is"),
+        (dict(kl_target=0.1, kl_coef=0.0), "kl_coef to a first price"),
+        (dict(missed_share=0.5, prompts_per_step=1), "prompts_per_step to 2 or more"),
     ],
 )
 def test_settings_of_the_objective_that_contradict_each_other_are_refused(changes, message):
@@ -235,6 +238,28 @@ def test_a_share_of_a_rollout_takes_prompts_that_go_wrong_at_first(tmp_path, mon
 def test_what_one_kind_of_prompts_lacks_the_other_gives(missed, others, count):
     ppo = PpoConfig(missed_share=0.75, prompts_per_step=4)
     assert prompts_lib.share_of_missed(ppo, missed, others) == count
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.99, 3), (1.0, 4)])
+def test_no_kind_of_prompts_is_lost_by_rounding(share, count):
+    ppo = PpoConfig(missed_share=share, prompts_per_step=4)
+    assert prompts_lib.share_of_missed(ppo, 5, 5) == count
+
+
+def test_a_prompt_whose_dialogue_ends_in_a_long_call_is_left_out(tmp_path):
+    short, long = ToolCall("f"), ToolCall("f", {"a": "one word and another " * 20})
+    stored = [
+        Prompt(str(n), [1], "", (ToolSpec("f"),), (short,), {}, 5, goal)
+        for n, goal in enumerate([(short,), (long,), ()])
+    ]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / PROMPTS).write_text("".join(prompt_lines(stored)))
+    config = RunConfig(run_dir=str(tmp_path), ppo=PpoConfig(max_new_tokens=20))
+    assert len(prompts_lib.usable_prompts(Workspace(config))) == 3
+    tools = dataclasses.replace(config.environment, path="tools.py")
+    config = dataclasses.replace(config, environment=tools)
+    kept = prompts_lib.usable_prompts(Workspace(config))
+    assert [prompt.id for prompt in kept] == ["0", "2"]
 
 
 def test_dialogues_are_not_judged_by_their_first_reply():

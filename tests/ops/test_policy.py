@@ -287,20 +287,23 @@ def test_the_gradient_of_k2_is_that_of_the_divergence():
 def test_group_baselines_by_hand():
     returns, kept = jnp.array([1.0, -1.0, 3.0, 2.0, 2.0, 2.0]), jnp.ones(6, bool)
     compare = lambda **kind: policy.group_advantages(returns, kept, 3, **kind)  # noqa: E731
-    plain = compare(leave_one_out=False, scale=False)
+    plain = compare(leave_one_out=False)
     np.testing.assert_allclose(plain, [0, -2, 2, 0, 0, 0], atol=1e-6)
     # The others of 3.0 have the mean 0.
-    left = compare(leave_one_out=True, scale=False)
+    left = compare(leave_one_out=True)
     np.testing.assert_allclose(left, [0, -3, 3, 0, 0, 0], atol=1e-6)
-    scaled = compare(leave_one_out=False, scale=True)
+    scaled = compare(leave_one_out=False, scale_by_B=returns)
     np.testing.assert_allclose(scaled[:3].var(), 1.0, rtol=1e-4)
+    # A group whose rewards agree keeps what else differs at its size.
+    scaled = compare(leave_one_out=False, scale_by_B=jnp.array([0.1] * 3 + [1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(scaled[:3], plain[:3], atol=1e-6)
 
 
 def test_samples_left_out_change_no_group_baseline():
     kept = jnp.array([True, False, True, True, False, False])
     for junk in (0.0, 50.0):
         returns = jnp.array([1.0, junk, 3.0, 2.0, junk, junk])
-        found = policy.group_advantages(returns, kept, 3, leave_one_out=True, scale=False)
+        found = policy.group_advantages(returns, kept, 3, leave_one_out=True)
         np.testing.assert_allclose(found, [-2, 0, 2, 0, 0, 0], atol=1e-6)
 
 

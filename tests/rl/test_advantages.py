@@ -64,3 +64,19 @@ def test_whitening_leaves_samples_of_one_reward_alone(method):
     sampled = found[mask > 0]
     assert (found[0, 1:] > 0).all() and found[1, 1] < 0
     np.testing.assert_allclose(np.var(sampled), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+@pytest.mark.parametrize("scale_groups", [False, True])
+@pytest.mark.parametrize("scores", [[1.0, 1.0, 0.1, 0.1], [1.0, -1.0, 0.1, 0.1]])
+def test_the_price_of_divergence_is_not_blown_up_where_rewards_agree(method, scale_groups, scores):
+    """Two prompts with two samples each; those of the second agree, in one case of both."""
+    rng = np.random.default_rng(0)
+    mask = np.ones((4, 3), np.float32)
+    old = 0.01 * rng.normal(size=(4, 3)).astype(np.float32)
+    zeros = np.zeros_like(mask)
+    settings = SETTINGS | {"method": method, "group_size": 2, "scale_groups": scale_groups}
+    scores = np.array(scores, np.float32)
+    found = advantages.estimate(scores, old, zeros, zeros, mask, **settings).advantages
+    assert 0 < np.abs(found[2:]).max() < 0.01
+    assert np.abs(found[:2]).max() < 0.01 if scores[0] == scores[1] else (found[0] > 0.5).all()

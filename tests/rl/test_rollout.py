@@ -216,6 +216,15 @@ def test_samples_depend_on_seed_step_and_prompt_but_not_on_the_batch(collect, re
     assert [record["sampled"] for record in swapped.records] == texts[3:] + texts[:3]
 
 
+def test_a_prompt_that_comes_twice_gets_other_samples_the_second_time(collect):
+    once = collect(prompts=PROMPTS[:1])
+    twice = collect(prompts=[PROMPTS[0], PROMPTS[0]])
+    sampled = [record["sampled"] for record in twice.records]
+    half = len(once.records)
+    assert sampled[:half] == [record["sampled"] for record in once.records]
+    assert sampled[half:] != sampled[:half]
+
+
 def test_records_name_prompt_gold_category_and_reward(result):
     assert [record["prompt_id"] for record in result.records] == ["one"] * 3 + ["two"] * 3
     for record in result.records:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 
 import jax
 from rich.console import Console
 
+from tl_jax.calls.render import render_calls
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import PpoConfig
 from tl_jax.data.examples import Prompt
@@ -41,6 +43,7 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
         max_length=ppo.max_prompt_length,
         max_reply=ppo.max_new_tokens,
         mode=workspace.config.reward.mode,
+        reply_tokens=_longest_reply(workspace),
     )
     _record(workspace, {"used": len(kept), "left_out": dropped})
     if dropped:
@@ -52,6 +55,20 @@ def usable_prompts(workspace: Workspace) -> StoredPrompts:
             "config.ppo.max_prompt_length or max_new_tokens, or look at mae_report.json"
         )
     return StoredPrompts(JsonlSource(path), kept)
+
+
+def _longest_reply(workspace: Workspace) -> Callable[[Prompt], int]:
+    """Return what tells the tokens of the longest reply that a prompt's reward asks for."""
+    if not workspace.config.environment.path:
+        return operator.attrgetter("reply_tokens")
+
+    def tokens(prompt: Prompt) -> int:
+        # What is rewarded is the last call of the dialogue, which ends with a stop token.
+        goal = render_calls(prompt.goal, workspace.call_style) if prompt.goal else ""
+        ids = workspace.tokenizer.encode_continuation(goal)[0] if goal else ()
+        return max(prompt.reply_tokens, len(ids) + 1)
+
+    return tokens
 
 
 def prompt_pools(workspace: Workspace, start: Params, prompts: StoredPrompts) -> Pools:
@@ -104,7 +121,10 @@ def share_of_missed(ppo: PpoConfig, missed: int, others: int) -> int:
     """Return how many prompts of a rollout are missed ones; what one kind lacks the other gives."""
     if not missed or not others:
         return ppo.prompts_per_step if missed else 0
-    return round(ppo.missed_share * ppo.prompts_per_step)
+    if ppo.missed_share == 1:
+        return ppo.prompts_per_step
+    # A pool that is never visited would be lost for the whole run.
+    return min(max(round(ppo.missed_share * ppo.prompts_per_step), 1), ppo.prompts_per_step - 1)
 
 
 def chosen(pools: Pools, seed: int, step: int) -> list[Prompt]:

@@ -104,6 +104,8 @@ def train(workspace: Workspace, metrics: MetricsWriter) -> None:
         run_phase(
             phase, state, start, checkpoints=checkpoints, metrics=metrics, metadata={"stage": STAGE}
         )
+    if gold is not None:
+        gold.close()
 
 
 def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
@@ -149,6 +151,22 @@ def check_objective(ppo: PpoConfig, path: str = "") -> None:
                 f"config.ppo.advantage {ppo.advantage!r} has no use for a critic; set "
                 "config.ppo.value_coef to 0"
             )
+    if 0 < ppo.steps <= updates.warmup_rollouts(ppo) and (ppo.reward_coef or ppo.ce_coef):
+        raise ConfigError(
+            f"in the first config.ppo.critic_warmup_steps={ppo.critic_warmup_steps} rollouts only "
+            f"the critic learns, so config.ppo.steps={ppo.steps} would leave the policy as it is; "
+            "raise ppo.steps or lower ppo.critic_warmup_steps"
+        )
+    if ppo.kl_target and not ppo.kl_coef:
+        raise ConfigError(
+            "config.ppo.kl_target changes config.ppo.kl_coef step by step, and 0 stays 0; set "
+            "kl_coef to a first price such as 0.1, or kl_target to 0"
+        )
+    if 0 < ppo.missed_share < 1 and ppo.prompts_per_step == 1:
+        raise ConfigError(
+            "config.ppo.missed_share divides the prompts of a rollout; set "
+            "config.ppo.prompts_per_step to 2 or more, or missed_share to 0 or 1"
+        )
     if ppo.missed_share and path:
         raise ConfigError(
             "config.ppo.missed_share judges a reply by itself, not a dialogue with the tools of "
@@ -228,7 +246,7 @@ def make_advance(
             values.append(metrics)
             if len(values) == 1:
                 check_first_update(float(metrics.max_abs_log_ratio), ppo.max_first_log_ratio)
-        if ppo.kl_target:
+        if ppo.kl_target and step >= warmup:
             new = adapted_kl_coef(kl_coef, result.metrics["kl_k1"], ppo.kl_target)
             state = state.replace(kl_coef=processes.place(np.float32(new), layout.kl_coef))
         found = {**result.metrics, **summary(values), "kl_coef": kl_coef}

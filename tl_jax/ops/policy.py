@@ -111,10 +111,8 @@ def gae(
     return advantages_BT, advantages_BT + values_BT
 
 
-def whiten(x: jax.Array, mask: jax.Array, *, centre: bool = True, eps: float = 1e-8) -> jax.Array:
+def whiten(x: jax.Array, mask: jax.Array, *, eps: float = 1e-8) -> jax.Array:
     """Shift and scale the masked-in entries to mean 0 and variance 1 over the whole array.
-
-    Without ``centre`` they are only divided by their deviation: what is 0 stays 0.
 
     The variance is that of the population (no Bessel correction), so a single entry gives 0
     instead of a division by zero. Call it on the global batch: whitening a micro-batch of one row
@@ -128,11 +126,36 @@ def whiten(x: jax.Array, mask: jax.Array, *, centre: bool = True, eps: float = 1
     count = jnp.maximum(jnp.sum(sampled.astype(jnp.float32)), 1.0)
     centred = jnp.where(sampled, x - jnp.sum(x) / count, 0.0)
     scale = jax.lax.rsqrt(jnp.sum(jnp.square(centred)) / count + eps)
-    return (centred if centre else x) * scale
+    return centred * scale
+
+
+def scaled(x: jax.Array, measure: jax.Array, mask: jax.Array) -> jax.Array:
+    """Divide ``x`` by the deviation of the masked-in entries of ``measure``, 0 stays 0.
+
+    A measure that does not vary leaves ``x`` as it is, however small that is.
+
+    Returns:
+      Float32 of the same shape, 0 at masked entries.
+    """
+    sampled = mask > 0
+    count = jnp.maximum(jnp.sum(sampled.astype(jnp.float32)), 1.0)
+    measure = jnp.where(sampled, measure, 0.0).astype(jnp.float32)
+    centred = jnp.where(sampled, measure - jnp.sum(measure) / count, 0.0)
+    return jnp.where(sampled, x, 0.0) * _inverse(jnp.sum(jnp.square(centred)) / count)
+
+
+def _inverse(variance: jax.Array) -> jax.Array:
+    """Return one over the deviation, 1 where nothing but rounding varies."""
+    return jnp.where(variance > 1e-8, jax.lax.rsqrt(jnp.maximum(variance, 1e-8)), 1.0)
 
 
 def group_advantages(
-    returns_B: jax.Array, kept_B: jax.Array, group_size: int, *, leave_one_out: bool, scale: bool
+    returns_B: jax.Array,
+    kept_B: jax.Array,
+    group_size: int,
+    *,
+    leave_one_out: bool,
+    scale_by_B: jax.Array | None = None,
 ) -> jax.Array:
     """Compare each sample with the other samples of its prompt; no critic is needed.
 
@@ -142,8 +165,10 @@ def group_advantages(
       group_size: Samples per prompt, at least 2.
       leave_one_out: The baseline of a sample is the mean of the others, which leaves the gradient
         unbiased; else the mean of all, itself included.
-      scale: Divide by the standard deviation in the group, which makes easy and hard prompts count
-        as much as those in between.
+      scale_by_B: If given, divide by the standard deviation of these in the group, which makes easy
+        and hard prompts count as much as those in between. Pass the rewards: returns also hold the
+        price of divergence, and where all samples have one reward nothing but that would be left
+        and be blown up to full size.
 
     Returns:
       ``[B]`` float32; 0 in groups with fewer than two samples that take part.
@@ -152,13 +177,17 @@ def group_advantages(
     section 4.1; Liu et al. 2025 (arXiv 2503.20783) on the division.
     """
     kept = kept_B.reshape(-1, group_size).astype(jnp.float32)
-    returns = jnp.where(kept > 0, returns_B.reshape(-1, group_size), 0.0).astype(jnp.float32)
     count = jnp.sum(kept, axis=1, keepdims=True)
-    mean = jnp.sum(returns, axis=1, keepdims=True) / jnp.maximum(count, 1.0)
-    centred = jnp.where((kept > 0) & (count > 1), returns - mean, 0.0)
-    if scale:
-        variance = jnp.sum(jnp.square(centred), axis=1, keepdims=True) / jnp.maximum(count, 1.0)
-        centred = centred * jax.lax.rsqrt(variance + 1e-8)
+
+    def from_mean(x_B: jax.Array) -> jax.Array:
+        x = jnp.where(kept > 0, x_B.reshape(-1, group_size), 0.0).astype(jnp.float32)
+        mean = jnp.sum(x, axis=1, keepdims=True) / jnp.maximum(count, 1.0)
+        return jnp.where((kept > 0) & (count > 1), x - mean, 0.0)
+
+    centred = from_mean(returns_B)
+    if scale_by_B is not None:
+        squares = jnp.sum(jnp.square(from_mean(scale_by_B)), axis=1, keepdims=True)
+        centred = centred * _inverse(squares / jnp.maximum(count, 1.0))
     if leave_one_out:
         centred = centred * count / jnp.maximum(count - 1.0, 1.0)
     return centred.reshape(-1)

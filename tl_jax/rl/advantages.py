@@ -41,13 +41,14 @@ def estimate(
       gamma: Discount per token.
       gae_lambda: Trace decay per token.
       whiten: Bring advantages to mean 0 and variance 1 over the whole array. Pass the global
-        batch; returns stay as they are. Comparisons are scaled only: samples of one reward say
-        nothing, and a shift would move them.
+        batch; returns stay as they are. Comparisons are only divided by the deviation that they
+        have without the price of divergence: samples of one reward say nothing, a shift would
+        move them, and where no prompt's samples differ the price alone would be blown up.
       method: ``"gae"`` with the critic, or the comparison of a prompt's samples ``"grpo"`` or
         ``"rloo"``, which gives all tokens of a sample one advantage and reads neither the values
         nor ``gamma`` and ``gae_lambda``.
       group_size: Samples per prompt, standing together (for the comparison).
-      scale_groups: Divide by the standard deviation in each group.
+      scale_groups: Divide by the standard deviation of the scores in each group.
 
     Returns:
       A ``Rollout`` of ``[B, T]`` float32 arrays, 0 at masked entries.
@@ -64,16 +65,25 @@ def estimate(
         rewards_BT, old_values_BT, mask_BT, gamma=gamma, lam=gae_lambda
     )
     if method != "gae":
-        compared_B = policy.group_advantages(
-            jnp.sum(rewards_BT, axis=1),
-            jnp.any(mask_BT > 0, axis=1),
-            group_size,
-            leave_one_out=method == "rloo",
-            scale=scale_groups,
+        bounded_B = jnp.clip(scores_B, -reward_clip, reward_clip)
+        compared_BT, measure_BT = (
+            jnp.broadcast_to(
+                policy.group_advantages(
+                    of_B,
+                    jnp.any(mask_BT > 0, axis=1),
+                    group_size,
+                    leave_one_out=method == "rloo",
+                    scale_by_B=bounded_B if scale_groups else None,
+                )[:, None],
+                mask_BT.shape,
+            )
+            for of_B in (jnp.sum(rewards_BT, axis=1), bounded_B)
         )
-        advantages_BT = jnp.where(mask_BT > 0, compared_B[:, None], 0.0)
-    if whiten:
-        advantages_BT = policy.whiten(advantages_BT, mask_BT, centre=method == "gae")
+        advantages_BT = jnp.where(mask_BT > 0, compared_BT, 0.0)
+        if whiten:
+            advantages_BT = policy.scaled(advantages_BT, measure_BT, mask_BT)
+    elif whiten:
+        advantages_BT = policy.whiten(advantages_BT, mask_BT)
     return Rollout(
         mask=jnp.asarray(mask_BT, jnp.float32),
         old_logprobs=jnp.where(mask_BT > 0, old_logprobs_BT, 0.0).astype(jnp.float32),

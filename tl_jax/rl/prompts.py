@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,12 @@ class StoredPrompts(Sequence[Prompt]):
 
 
 def select_prompts(
-    prompts: Iterable[Prompt], *, max_length: int, max_reply: int, mode: str
+    prompts: Iterable[Prompt],
+    *,
+    max_length: int,
+    max_reply: int,
+    mode: str,
+    reply_tokens: Callable[[Prompt], int] = operator.attrgetter("reply_tokens"),
 ) -> tuple[dict[int, int], dict[str, int]]:
     """Find the prompts that reward training can use, without keeping any.
 
@@ -53,6 +59,7 @@ def select_prompts(
       max_reply: Most tokens that are sampled. Where the right answer is longer, no sample could be
         right, and training would learn to shorten what must be long.
       mode: Of the reward; the published one needs prompts with exactly one gold call.
+      reply_tokens: Tells the tokens of a prompt's right answer.
 
     Returns:
       ``(kept, dropped)``: numbers of the usable prompts, from 0, with their tokens; and counts of
@@ -65,7 +72,7 @@ def select_prompts(
             dropped["not exactly one gold call"] += 1
         elif len(prompt.ids) > max_length:
             dropped[f"longer than {max_length} tokens"] += 1
-        elif prompt.reply_tokens > max_reply:
+        elif reply_tokens(prompt) > max_reply:
             dropped[f"right answer longer than {max_reply} tokens"] += 1
         else:
             kept[number] = len(prompt.ids)

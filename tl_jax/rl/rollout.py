@@ -100,7 +100,12 @@ def rollout(
         the published reward cannot read.
     """
     repeated = [prompt for prompt in prompts for _ in range(ppo.samples_per_prompt)]
-    numbers = list(range(ppo.samples_per_prompt)) * len(prompts)
+    # A prompt that a rollout visits twice gets other samples the second time.
+    seen: collections.Counter[str] = collections.Counter()
+    numbers = []
+    for prompt in repeated:
+        numbers.append(seen[prompt.id])
+        seen[prompt.id] += 1
     prompt_ids = [prompt.ids for prompt in repeated]
     keys = sample_keys(seed, step, [prompt.id for prompt in repeated], numbers)
     limits = None if tools is None else tools.environment.config
