@@ -1,4 +1,4 @@
-"""Reward training alone, from a supervised model that had a third of the quick start's steps.
+"""Reward training from a weak supervised model: a third of the quick start's steps, a row each.
 
 tl-jax run --config=configs/weak_sft.py --config.seed=1 --config.run_dir=runs/weak_sft_1
 """
@@ -16,14 +16,14 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
             presets.with_irm(
                 c.RunConfig(
                     run_dir="runs/weak_sft",
-                    data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
+                    data=c.DataConfig(max_length=768, batch_size=1, synthetic_trajectories=2000),
                     model=c.ModelSourceConfig(remat="none"),
                     mae=c.MaeConfig(action="mask"),
                     train=c.TrainConfig(steps=87, ce_chunk=64, eval_every=87),
                     optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
                     ppo=c.PpoConfig(
                         steps=50,
-                        prompts_per_step=12,
+                        prompts_per_step=24,
                         samples_per_prompt=4,
                         missed_share=0.5,
                         minibatches=2,
