@@ -96,6 +96,18 @@ def test_equal_inputs_are_not_prepared_again(trajectory, tokenizer, tmp_path):
     assert (out / "examples.jsonl").stat().st_mtime_ns == stamp
 
 
+def test_files_that_were_cut_are_written_again(trajectory, tokenizer, tmp_path):
+    out = tmp_path / "out"
+    report = run(many(trajectory, 4), tokenizer, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    first, rest = before["examples.jsonl"].split(b"\n", 1)
+    assert rest
+    (out / "examples.jsonl").write_bytes(first + b"\n")
+    (out / "prompts.jsonl").unlink()
+    assert run(many(trajectory, 4), tokenizer, out) == report
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     "changes",
     [

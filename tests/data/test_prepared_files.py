@@ -7,7 +7,15 @@ import sys
 
 import pytest
 
-from tl_jax.data.prepared_files import FINGERPRINT, REPORT, replacing, source_hash, up_to_date
+from tl_jax.data.prepared_files import (
+    FINGERPRINT,
+    LINES,
+    REPORT,
+    replacing,
+    source_hash,
+    up_to_date,
+    write_fingerprint,
+)
 
 KILLED = """
 import pathlib, sys, time
@@ -58,13 +66,37 @@ def test_an_error_leaves_nothing(tmp_path):
     assert not names(tmp_path)
 
 
-def test_files_without_their_fingerprint_or_report_are_not_up_to_date(tmp_path):
-    assert up_to_date(tmp_path, {"a": 1}) is None
-    (tmp_path / FINGERPRINT).write_text('{"a": 1}')
-    assert up_to_date(tmp_path, {"a": 1}) is None
+@pytest.fixture
+def made(tmp_path):
+    """A directory made from ``{"a": 1}``."""
+    for name in LINES:
+        (tmp_path / name).write_text('{"row": 1}\n{"row": 2}\n')
     (tmp_path / REPORT).write_text('{"rows": 2}')
-    assert up_to_date(tmp_path, {"a": 1}) == {"rows": 2}
-    assert up_to_date(tmp_path, {"a": 2}) is None
+    write_fingerprint(tmp_path, {"a": 1})
+    return tmp_path
+
+
+def test_files_of_the_same_inputs_are_up_to_date(made):
+    assert up_to_date(made, {"a": 1}) == {"rows": 2}
+    assert up_to_date(made, {"a": 2}) is None
+
+
+@pytest.mark.parametrize("name", [REPORT, FINGERPRINT, *LINES])
+def test_a_directory_without_one_of_its_files_is_not_up_to_date(made, name):
+    (made / name).unlink()
+    assert up_to_date(made, {"a": 1}) is None
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("left", ["", '{"row": 1}\n', '{"row": 1}\n{"ro'])
+def test_a_file_that_was_cut_is_not_up_to_date(made, name, left):
+    (made / name).write_text(left)
+    assert up_to_date(made, {"a": 1}) is None
+
+
+def test_files_of_unknown_size_are_not_up_to_date(made):
+    (made / FINGERPRINT).write_text('{"a": 1}')
+    assert up_to_date(made, {"a": 1}) is None
 
 
 def test_the_source_hash_follows_the_bytes(tmp_path):

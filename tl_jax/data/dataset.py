@@ -24,7 +24,6 @@ from tl_jax.data.mae import TurnLabel, label_turns, without_dropped
 from tl_jax.data.mae_rules import policy_of
 from tl_jax.data.prepared_files import (
     EXAMPLES,
-    FINGERPRINT,
     LINES,
     PROMPTS,
     QUARANTINE,
@@ -37,6 +36,7 @@ from tl_jax.data.prepared_files import (
     replacing,
     source_hash,
     up_to_date,
+    write_fingerprint,
     write_json,
 )
 from tl_jax.data.records import example_line, prompt_lines
@@ -95,7 +95,7 @@ def prepare(
     seed: int,
     out_dir: str | os.PathLike[str],
 ) -> dict[str, Any]:
-    """Write the token files of a data set, unless they are there already.
+    """Write the token files of a data set, unless they are there already and whole.
 
     Files: ``examples.jsonl``, ``validation.jsonl``, ``prompts.jsonl``,
     ``validation_prompts.jsonl``, ``quarantine.jsonl`` (file, line, reason, row), ``removed.jsonl``
@@ -139,7 +139,7 @@ def prepare(
     with replacing(out) as work:
         report = _write(sources, tokenizer, data, mae, key_tokens, seed, work)
         write_json(work / REPORT, report)
-        write_json(work / FINGERPRINT, fingerprint)
+        write_fingerprint(work, fingerprint)
     return report
 
 

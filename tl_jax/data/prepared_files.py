@@ -40,13 +40,18 @@ def source_hash(path: str | os.PathLike[str]) -> str:
 
 
 def up_to_date(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the report in ``out`` if its files were made from the same inputs, else None."""
+    """Return the report in ``out`` if its files are whole and of the same inputs, else None."""
     try:
-        if json.loads((out / FINGERPRINT).read_text(encoding="utf-8")) == fingerprint:
-            return json.loads((out / REPORT).read_text(encoding="utf-8"))
+        found = json.loads((out / FINGERPRINT).read_text(encoding="utf-8"))
+        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+        return report if found == {**fingerprint, **_sizes(out)} else None
     except (OSError, ValueError):
-        pass
-    return None
+        return None
+
+
+def write_fingerprint(out: Path, fingerprint: dict[str, Any]) -> None:
+    """Write what the files in ``out`` were made from, and their sizes; the last file to write."""
+    write_json(out / FINGERPRINT, {**fingerprint, **_sizes(out)})
 
 
 @contextlib.contextmanager
@@ -82,6 +87,10 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def json_line(row: Any) -> str:
     """Return a row as one line of compact JSON."""
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _sizes(out: Path) -> dict[str, dict[str, int]]:
+    return {"bytes": {name: (out / name).stat().st_size for name in LINES}}
 
 
 def _check_replaceable(out: Path) -> None:
