@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from tl_jax.cli import convert, plan, prepare, run
 from tl_jax.cli.convert import Request
 from tl_jax.cli.workspace import Workspace
-from tl_jax.config import ModelSourceConfig, RunConfig
+from tl_jax.config import LoraConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import from_hf, hub, names, to_hf
 from tl_jax.data.tokenizer import load_tokenizer
 from tl_jax.models import functional, registry
@@ -181,6 +181,37 @@ def test_a_target_that_holds_the_source_is_never_replaced(model_dir, tmp_path, c
         convert.main(None, console, Request(str(source), str(source.parent), force=True))
     convert.main(None, console, Request(str(source), str(source), dtype="bfloat16", force=True))
     assert json.loads((source / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (".", "holds the run itself"),
+        ("..", "holds the run itself"),
+        ("link", "holds the run itself"),
+        ("checkpoints", "keeps its checkpoints there"),
+        ("checkpoints/reward", "keeps its checkpoints there"),
+        ("data", "keeps its data there"),
+        ("../base", "holds the initial model"),
+    ],
+)
+@pytest.mark.parametrize("adapter", [False, True])
+def test_an_export_never_takes_the_place_of_its_run(
+    model_dir, tmp_path, console, target, reason, adapter
+):
+    run_dir, base = tmp_path / "run", tmp_path / "base"
+    for name in ("data", "checkpoints/reward"):
+        (run_dir / name).mkdir(parents=True)
+    (run_dir / "link").symlink_to(run_dir)
+    shutil.copytree(model_dir, base)
+    before = sorted(tmp_path.rglob("*"))
+    source = ModelSourceConfig(path=str(base))
+    lora = LoraConfig(rank=2 if adapter else 0)
+    workspace = Workspace(RunConfig(run_dir=str(run_dir), model=source, lora=lora))
+    with pytest.raises(ConfigError, match=reason):
+        request = Request(target=str(run_dir / target), adapter=adapter, force=True)
+        convert.main(workspace, console, request)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("orbax", [False, True])

@@ -41,6 +41,7 @@ from tl_jax.train.checkpoint import Checkpoints
 from tl_jax.train.metrics import ProgressPrinter
 
 CARD = "README.md"
+_OF_A_RUN = ("checkpoints", "data", "model", "results", "tensorboard", "tokenizer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
     """Return the source in words and the target, both checked.
 
     Raises:
-      ConfigError: The flags do not fit together, or the target is occupied.
+      ConfigError: The flags do not fit together, or the target is occupied or of the run itself.
     """
     if request.source:
         if not request.target:
@@ -111,6 +112,7 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
             raise ConfigError("--adapter needs a run with adapters (config.lora.rank above 0)")
         usual = workspace.run_dir / "adapter" if request.adapter else workspace.export_dir
         target = Path(request.target) if request.target else usual
+        _check_apart(workspace, target)
         source = f"{workspace.newest_phase()} model of {workspace.run_dir}"
     else:
         raise ConfigError("give --config to export a run, or --source and --target")
@@ -118,6 +120,23 @@ def _ends(workspace: Workspace | None, request: Request) -> tuple[str, Path]:
     if occupied and not request.force:
         raise ConfigError(f"{target} exists; give another --target, or --force to replace it")
     return source, target
+
+
+def _check_apart(workspace: Workspace, target: Path) -> None:
+    """Refuse a target that would take the place of the run or of a part of it."""
+    end = target.resolve()
+    if workspace.run_dir.resolve().is_relative_to(end):
+        raise ConfigError(f"--target: {target} holds the run itself; give a directory of its own")
+    if workspace.model_dir.resolve().is_relative_to(end):
+        raise ConfigError(
+            f"--target: {target} holds the initial model of the run; give a directory of its own"
+        )
+    for name in _OF_A_RUN:
+        if end.is_relative_to((workspace.run_dir / name).resolve()):
+            raise ConfigError(
+                f"--target: {target} belongs to the run, which keeps its {name} there; give a "
+                "directory of its own"
+            )
 
 
 def export(workspace: Workspace, request: Request, console: Console) -> Path:
