@@ -60,6 +60,15 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
         report.compare(runs)
 
 
+def test_replies_may_hold_any_separator_of_lines(runs, tmp_path):
+    before = report.compare(runs)
+    for file in tmp_path.glob("run*/results/*.jsonl"):
+        rows = [json.loads(line) | {"reply": "a\u2028b\x85c"} for line in file.open()]
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.write_text(text, encoding="utf-8")
+    assert report.compare(runs) == before
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_the_command_needs_no_configuration(runs, console, tmp_path, monkeypatch, dry_run):
     for name, value in (("DRY_RUN", dry_run), ("RUNS", runs), ("TOPIC", "gain"), ("CONFIG", None)):

@@ -69,6 +69,17 @@ def test_a_line_cut_by_a_kill_is_removed_before_appending(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0c", "\r\n"])
+def test_a_sample_with_any_character_outlives_the_next_start(tmp_path, mark):
+    with metrics.MetricsWriter(tmp_path) as writer:
+        writer.write_sample("reward", 1, {"sampled": f"a{mark}b"})
+    before = (tmp_path / "samples.jsonl").read_bytes()
+    with metrics.MetricsWriter(tmp_path):
+        pass
+    assert (tmp_path / "samples.jsonl").read_bytes() == before
+    assert json.loads(before)["sampled"] == f"a{mark}b"
+
+
 def test_plain_progress_prints_first_and_last_and_not_every_step():
     out = io.StringIO()
     console = rich.console.Console(file=out, width=200)

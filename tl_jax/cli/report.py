@@ -187,7 +187,8 @@ def _replies(run_dir: Path, phase: str) -> list[Reply]:
             f"--runs: no file {path}; `tl-jax evaluate --phase={phase}` with that run's --config "
             "writes it"
         )
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def _show_gain(runs: Sequence[str], console: Console) -> None:

@@ -50,7 +50,7 @@ from tl_jax.data.template_trial import TEMPLATES, open_template
 from tl_jax.data.tokenizer import Tokenizer
 from tl_jax.settings import to_dict
 
-_FORMAT_VERSION = 9
+_FORMAT_VERSION = 10
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (

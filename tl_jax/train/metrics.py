@@ -141,7 +141,8 @@ class MetricsWriter:
             path = self.run_dir / name
             if not path.exists():
                 continue
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            with path.open(encoding="utf-8", errors="replace") as file:
+                lines = list(file)  # str.splitlines would cut at U+2028 inside a text, too
             kept = [line for line in lines if _is_row(line) and not unwanted(json.loads(line))]
             if len(kept) < len(lines):
                 _replace_text(path, "".join(kept))

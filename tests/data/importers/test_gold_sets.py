@@ -191,6 +191,14 @@ def test_a_call_with_words_beside_it_keeps_them_before_the_call():
     assert last.content == "I look\nwell.\nOne moment." and len(last.calls) == 2
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85"])
+def test_a_call_goes_on_to_the_end_of_its_line(mark):
+    call = json.dumps({"name": "Now", "parameters": {"x": f"a{mark}b"}}, ensure_ascii=False)
+    row = {**TOOLRL, "output": f"<think> T. </think>\n<tool_call>\n{call}\n{call}\n</tool_call>"}
+    last = toolrl.trajectory(row, source="s", line=0).messages[-1]
+    assert [dict(c.arguments) for c in last.calls] == [{"x": f"a{mark}b"}] * 2
+
+
 def test_a_call_that_is_no_json_is_a_turn_without_calls():
     row = {**TOOLRL, "output": "<think> T. </think>\n<tool_call>\n{broken\n</tool_call>"}
     last = toolrl.trajectory(row, source="s", line=0).messages[-1]

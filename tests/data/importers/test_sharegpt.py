@@ -71,6 +71,9 @@ HERMES = "You call functions. <tools> {} </tools> For each call return <tool_cal
         json.dumps([{"type": "function", "function": TOOL}]),
         str([TOOL]),
         "\n" + json.dumps(TOOL) + "\n" + json.dumps({**TOOL, "name": "other"}) + "\n",
+        json.dumps({**TOOL, "description": "a\u2028b\x85c"}, ensure_ascii=False)
+        + "\n"
+        + json.dumps({**TOOL, "name": "other"}),
     ],
 )
 def test_hermes_rows_have_tools_calls_and_answers_in_tags(block):

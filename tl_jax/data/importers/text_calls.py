@@ -104,7 +104,7 @@ def _declarations(block: str) -> list[Any]:
         found = load_loose_json(block, "the <tools> block")
         return found if isinstance(found, list) else [found]
     except RowError:
-        lines = [line for line in block.splitlines() if line.strip()]
+        lines = [line for line in block.split("\n") if line.strip()]
         if len(lines) < 2:
             raise
         return [load_loose_json(line.strip(), "a line of the <tools> block") for line in lines]

@@ -104,7 +104,7 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
 
 def _called(thought: str, body: str) -> Message:
     try:
-        calls = [load_json(line, "a call") for line in body.splitlines() if line.strip()]
+        calls = [load_json(line, "a call") for line in body.split("\n") if line.strip()]
         pairs = [(call["name"], call["parameters"]) for call in calls]
     except (RowError, KeyError, TypeError):
         return unparsable_turn("\n".join(part for part in (thought, body) if part))
