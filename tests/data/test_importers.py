@@ -3,6 +3,7 @@
 import copy
 import gzip
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -149,6 +150,36 @@ def test_rows_with_a_lone_surrogate_anywhere_are_refused(tmp_path, lone):
         assert isinstance(good, Trajectory) and isinstance(refused, BadRow), name
         assert "surrogates not allowed" in refused.reason and refused.line == 1
         json.dumps(refused.row, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("turn", "change", "reason"),
+    [
+        (0, {"content": [{"type": "text", "text": "hi"}]}, "content of a user turn .* not list"),
+        (2, {"content": {"temp": 20}}, "content of a tool turn .* not dict"),
+        (2, {"content": 5}, "content of a tool turn .* not int"),
+        (2, {"content": False}, "content of a tool turn .* not bool"),
+        (2, {"status": None}, "status of a tool turn .* not NoneType"),
+        (1, {"calls": [{"name": None, "arguments": {}}]}, "name of a call .* not None"),
+        (1, {"calls": [{"name": "", "arguments": {}}]}, "name of a call .* not ''"),
+        (1, {"calls": [{"name": "f", "arguments": [["a", 1]]}]}, "arguments of a call .* not list"),
+        (1, {"calls": [{"name": "f", "arguments": None}]}, "arguments of a call .* not NoneType"),
+    ],
+)
+def test_a_canonical_turn_of_other_types_is_a_bad_row(tmp_path, trajectory, turn, change, reason):
+    good, bad = to_json(trajectory), to_json(trajectory)
+    bad["messages"][turn].update(change)
+    found, refused = read(write(tmp_path / "a.jsonl", [good, bad]))
+    assert isinstance(found, Trajectory) and isinstance(refused, BadRow)
+    assert re.search(reason, refused.reason) and refused.row == bad
+
+
+def test_a_canonical_turn_may_have_no_content(tmp_path, trajectory):
+    row = to_json(trajectory)
+    row["messages"][1]["content"] = None
+    assert [to_json(found) for found in read(write(tmp_path / "a.jsonl", [row]))] == [
+        to_json(trajectory)
+    ]
 
 
 def test_a_missing_file_and_a_wrong_ending_are_refused(tmp_path):

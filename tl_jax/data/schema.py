@@ -87,28 +87,13 @@ def from_json(row: Mapping[str, Any]) -> Trajectory:
     """Build a Trajectory from ``to_json`` output.
 
     Raises:
-      RowError: A missing field, an unknown role or a malformed call.
+      RowError: A missing field, one of another type, or an unknown role.
     """
     try:
-        messages = []
-        for entry in row["messages"]:
-            if entry["role"] not in ROLES:
-                raise RowError(f"unknown role {entry['role']!r}; known: {', '.join(ROLES)}")
-            messages.append(
-                Message(
-                    role=entry["role"],
-                    content=entry.get("content") or "",
-                    calls=tuple(
-                        ToolCall(call["name"], dict(call["arguments"]))
-                        for call in entry.get("calls", ())
-                    ),
-                    status=entry.get("status", ""),
-                )
-            )
         return Trajectory(
             id=str(row["id"]),
             tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
-            messages=tuple(messages),
+            messages=tuple(_message(entry) for entry in row["messages"]),
             source=row.get("source", ""),
             line=row.get("line", -1),
             tags=dict(row.get("tags", {})),
@@ -117,3 +102,27 @@ def from_json(row: Mapping[str, Any]) -> Trajectory:
         raise RowError(f"malformed trajectory: {error!r}") from error
     except ValueError as error:
         raise RowError(str(error)) from error
+
+
+def _message(entry: Mapping[str, Any]) -> Message:
+    role, content, status = entry["role"], entry.get("content"), entry.get("status", "")
+    if role not in ROLES:
+        raise RowError(f"unknown role {role!r}; known: {', '.join(ROLES)}")
+    if not isinstance(content, str | None):
+        raise RowError(f"the content of a {role} turn must be a text, not {_kind(content)}")
+    if not isinstance(status, str):
+        raise RowError(f"the status of a {role} turn must be a text, not {_kind(status)}")
+    return Message(role, content or "", tuple(map(_call, entry.get("calls", ()))), status)
+
+
+def _call(entry: Mapping[str, Any]) -> ToolCall:
+    name, arguments = entry["name"], entry["arguments"]
+    if not isinstance(name, str) or not name:
+        raise RowError(f"the name of a call must be a text that is not empty, not {name!r}")
+    if not isinstance(arguments, Mapping):
+        raise RowError(f"the arguments of a call must be an object, not {_kind(arguments)}")
+    return ToolCall(name, dict(arguments))
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
