@@ -71,6 +71,7 @@ HARD_NEGATIVES = [
     # A number that is no code, a state that is not the call's.
     '{"city": "Atlanta", "code": 404}',
     '{"name": "Room 404", "code": 404}',
+    '{"code": "⁴⁰⁴"}',
     '{"email": "a@b.c", "result": "invalid"}',
     '{"order_id": 1, "status": "failed"}',
     '{"order_id": 1, "status": "Failed", "message": "The card was declined."}',

@@ -20,6 +20,7 @@ PROPERTIES = {
     "place": {"type": "object", "properties": {"zip": {"type": "integer"}}},
     "either": {"type": ["string", "null"]},
     "odd": {"type": "date"},
+    "nested": {"type": ["string", {"type": "integer"}]},
     "free": {"description": "anything"},
 }
 TOOL = tool_from_schema(
@@ -54,6 +55,7 @@ def category(name="f", tools=(TOOL,), **arguments):
         ({"city": "Rome", "price": 1}, None),
         ({"city": "Rome", "exact": "true"}, None),
         ({"city": "Rome", "exact": 1}, "content_filling"),
+        ({"city": "Rome", "nested": 5}, None),
         ({"city": "Rome", "unit": "F"}, None),
         ({"city": "Rome", "unit": "K"}, "content_filling"),
         ({"city": "Rome", "level": "2"}, None),

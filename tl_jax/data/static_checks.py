@@ -91,7 +91,7 @@ def _against(value: Any, schema: Mapping[str, Any], depth: int) -> str:
     kinds = [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else []
     if schema.get("nullable") is True and value is None:
         return ""
-    known = [kind for kind in kinds if kind in _TYPES]
+    known = [kind for kind in kinds if isinstance(kind, str) and kind in _TYPES]
     if known and len(known) == len(kinds) and not any(_TYPES[kind](value) for kind in known):
         return f"wrong type, not {' or '.join(known)}"
     listed = schema.get("enum")
