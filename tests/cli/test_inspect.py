@@ -10,6 +10,7 @@ from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.cli import inspect
 from tl_jax.cli.workspace import Workspace
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, ModelSourceConfig, RunConfig
+from tl_jax.data.prepared_files import EXAMPLES
 from tl_jax.data.schema import Message, Trajectory, to_json
 from tl_jax.report.sample import TURN_COLUMNS
 from tl_jax.settings import ConfigError
@@ -68,6 +69,14 @@ def test_without_colours_brackets_stand_for_them(workspace):
     assert "legend: ⟦trained⟧" in text and all(name in text for name in TURN_COLUMNS)
     assert "Example 1: t0" in text and "left out by MAE: 1 turns" in text
     assert "status given by the source" in text
+
+
+@pytest.mark.parametrize(("line", "shown"), [("0", "made, line 1, "), ("-1", "made, trajectory")])
+def test_lines_of_the_source_are_counted_from_1(workspace, line, shown):
+    output(workspace)
+    row = inspect.read_example(workspace.data_dir / EXAMPLES, 1)
+    row["tags"]["line"] = line
+    assert shown in inspect.read_sample(row, 1, workspace.tokenizer).origin
 
 
 def test_colours_need_a_terminal_that_wants_them(workspace, monkeypatch):

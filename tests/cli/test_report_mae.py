@@ -58,7 +58,7 @@ def test_a_dry_run_says_what_would_be_judged(rows, console, tmp_path, monkeypatc
     monkeypatch.setattr(main_lib, "_CONFIG", types.SimpleNamespace(value=values))
     main_lib.main("report", console)
     shown = " ".join(console.file.getvalue().split())
-    assert "rows.jsonl (canonical; row 0: " in shown and report.CHART in shown
+    assert "rows.jsonl (canonical; row 1: " in shown and report.CHART in shown
     assert ("static" if configured else "structured") in shown
     assert {path.name for path in tmp_path.iterdir()} == before
 

@@ -153,16 +153,24 @@ def test_bad_rows_go_to_quarantine(trajectory, tokenizer, tmp_path):
     report = run(rows, tokenizer, tmp_path / "out")
     assert report["bad_rows"] == 1 and report["rows"] == 61
     (entry,) = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").open())
-    assert entry == {"file": "a.jsonl", "line": 60, "reason": "not JSON", "row": "{"}
+    assert entry == {"file": "a.jsonl", "line": 61, "reason": "not JSON", "row": "{"}
 
 
 def test_too_many_bad_rows_stop_with_a_summary(trajectory, tokenizer, tmp_path):
     rows = many(trajectory, 10) + [BadRow("a.jsonl", 10 + i, "not JSON", "{") for i in range(2)]
     with pytest.raises(
-        DataError, match=r"2 of 12 rows of made.*\n  2 x not JSON \(first at line 10\)"
+        DataError, match=r"2 of 12 rows of made.*\n  2 x not JSON \(first at line 11\)"
     ):
         run(rows, tokenizer, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_entry_of_a_list_is_a_row_not_a_line(trajectory, tokenizer, tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([to_json(trajectory), 5, to_json(trajectory)], indent=1))
+    sources = open_sources(DataConfig(path=str(path)), 0)
+    with pytest.raises(DataError, match=r"\(first at row 2\)"):
+        prepared(sources, tokenizer, tmp_path / "out")
 
 
 def test_a_trajectory_without_text_form_is_quarantined(trajectory, tokenizer, tmp_path):
@@ -321,7 +329,7 @@ def test_a_task_is_on_one_side_whichever_source_it_comes_from(trajectory, tokeni
 def test_one_bad_source_stops_even_if_it_is_small(trajectory, tokenizer, tmp_path):
     bad = [BadRow("b.jsonl", line, "not JSON", "{") for line in (3, 8)]
     sources = [weighted(trajectory, 1.0, 400, "a"), WeightedSource("b.jsonl", bad)]
-    with pytest.raises(DataError, match=r"2 of 2 rows of b\.jsonl .*\n  2 x not JSON .*line 3"):
+    with pytest.raises(DataError, match=r"2 of 2 rows of b\.jsonl .*\n  2 x not JSON .*line 4"):
         prepared(sources, tokenizer, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
@@ -338,11 +346,11 @@ def test_duplicates_are_removed_counted_and_paired(trajectory, tokenizer, tmp_pa
     assert len(pairs) == 15
     assert pairs[0] == {
         "file": "a",
-        "line": 1,
+        "line": 2,
         "id": "a1001",
         "removed": True,
         "check": "exact duplicate",
-        "of": {"file": "a", "line": 0, "id": "a1000"},
+        "of": {"file": "a", "line": 1, "id": "a1000"},
         "similarity": 1.0,
     }
 
@@ -362,12 +370,12 @@ def test_rows_left_out_are_named_by_the_file_they_were_read_from(trajectory, tok
         (source,) = open_sources(DataConfig(path=str(path)), 0)
         prepared([source], tokenizer, tmp_path / name, validation_fraction=0.0, **action)
         (refused,) = examples_in(tmp_path / name / "quarantine.jsonl")
-        assert (refused["file"], refused["line"]) == (str(path), 2)
+        assert (refused["file"], refused["line"]) == (str(path), 3)
         places = [(r["file"], r["line"]) for r in examples_in(tmp_path / name / "removed.jsonl")]
-        lines = [4] if name == "same" else [0, 2, 4]
+        lines = [5] if name == "same" else [1, 3, 5]
         assert places == [(str(path), line) for line in lines]
     (same,) = examples_in(tmp_path / "same" / "removed.jsonl")
-    assert same["of"] == {"file": str(path), "line": 0, "id": "t1"}
+    assert same["of"] == {"file": str(path), "line": 1, "id": "t1"}
 
 
 def test_tags_of_the_data_are_not_taken_for_counts(trajectory, tokenizer, tmp_path):
@@ -404,10 +412,10 @@ def test_overlaps_with_evaluation_sets_are_listed(trajectory, tokenizer, tmp_pat
     assert sum(report["trajectories"].values()) == (16 if action == "remove" else 20)
     hits = examples_in(tmp_path / "out" / "removed.jsonl")
     assert [(hit["id"], hit["row"], hit["what"]) for hit in hits] == [
-        ("b1006", 0, "query 3"),
-        ("b1007", 0, "query 3"),
-        ("b1008", 1, "query 4"),
-        ("b1009", 1, "query 4"),
+        ("b1006", 1, "query 3"),
+        ("b1007", 1, "query 3"),
+        ("b1008", 2, "query 4"),
+        ("b1009", 2, "query 4"),
     ]
     assert all(hit["removed"] == (action == "remove") for hit in hits)
 

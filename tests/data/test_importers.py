@@ -112,7 +112,7 @@ def test_the_format_is_recognised_and_the_reason_told(tmp_path, trajectory, row,
     row = to_json(trajectory) if row == "made" else row
     found = read(write(tmp_path / "a.jsonl", [{"x": 1}, row]))
     assert found.format == name
-    assert found.reason.startswith("row 1: ")
+    assert found.reason.startswith("row 2: ")
 
 
 def test_an_unknown_format_names_the_keys_and_the_setting(tmp_path):

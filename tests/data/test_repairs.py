@@ -100,7 +100,7 @@ def test_a_pair_holds_the_texts_of_the_training_samples(trajectory, tokenizer, a
     assert row["chosen"] == " search_advice(query = 'love', limit = 2) "
     assert row["id"] == "Turn 1: t1 -> Turn 2: t1"
     assert (row["category"], row["kind"]) == ("parameter_hallucination", "same_tool")
-    assert (row["trajectory"], row["source"], row["line"]) == ("t1", "made.jsonl", 7)
+    assert (row["trajectory"], row["source"], row["line"]) == ("t1", "made.jsonl", 8)
 
 
 def test_of_parallel_calls_only_the_wrong_one_differs(trajectory, tokenizer):

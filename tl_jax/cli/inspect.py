@@ -81,7 +81,8 @@ def read_sample(row: dict[str, Any], number: int, tokenizer: Tokenizer) -> Sampl
     tags, ids = row["tags"], row["ids"]
     added = tokenizer.backend.get_added_tokens_decoder()
     control = {token for token, what in added.items() if what.special}
-    place = f", line {tags['line']}" if int(tags["line"]) >= 0 else ""
+    line = int(tags["line"]) + 1
+    place = f", line {line}" if line else ""
     left_out = "".join(
         f"; {tags[tag]} {what} are left out to fit"
         for tag, what in ((ELIDED_TAG, "tool feedbacks"), (DROPPED_TAG, "old messages"))

@@ -101,9 +101,10 @@ def prepare(
     ``validation_prompts.jsonl``, ``quarantine.jsonl`` (file, line, reason, row), ``removed.jsonl``
     (duplicates and overlaps with evaluation sets), ``repair_pairs.jsonl`` (wrong calls with the
     right ones after them, as preference pairs), ``mae_report.json`` and ``fingerprint.json``. They
-    appear together or not at all. Trajectories of the same task (``split.task_key``) fall on
-    the same side of the validation split. One trajectory is in memory at a time; limits keep
-    their sample, and the search for duplicates a few KiB per trajectory.
+    appear together or not at all. A ``line`` in quarantined and removed rows and in pairs counts
+    from 1: lines of a ``.jsonl`` file, entries of a ``.json`` file. Trajectories of the same task
+    (``split.task_key``) fall on the same side of the validation split. One trajectory is in memory
+    at a time; limits keep their sample, and the search for duplicates a few KiB per trajectory.
 
     Args:
       sources: What to read; lazily, and not at all if the files are up to date.
@@ -289,7 +290,7 @@ def _apart_from_evaluation(
         for hit in hits:
             tally.contamination[f"{hit.check}: {hit.path}"] += 1
             found = {"removed": remove, "check": f"contamination: {hit.check}"}
-            where = {"in": hit.path, "row": hit.row, "what": hit.detail}
+            where = {"in": hit.path, "row": hit.row + 1, "what": hit.detail}
             removed.write(json_line({**_named(entry.place), **found, **where}))
         if hits and remove:
             tally.sources[entry.source].removed["contamination"] += 1
@@ -323,11 +324,13 @@ def _distinct(
 
 
 def _named(place: Place) -> dict[str, Any]:
-    return dict(zip(("file", "line", "id"), place, strict=True))
+    file, row, name = place
+    return {"file": file, "line": row + 1, "id": name}
 
 
 def _quarantined(row: BadRow) -> str:
-    return json_line({"file": row.path, "line": row.line, "reason": row.reason, "row": row.row})
+    where = {"file": row.path, "line": row.line + 1}
+    return json_line({**where, "reason": row.reason, "row": row.row})
 
 
 def _thin(path: Path, count: int, size: int, seed: int) -> None:

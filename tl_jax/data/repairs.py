@@ -90,7 +90,7 @@ def repair_rows(
     ``prompt`` is the text before the wrong turn, ``rejected`` that turn, and ``chosen`` the turn
     with the right call; in a turn of parallel calls only the wrong one differs. The texts are those
     of the training samples: same template, shortened in the same way. Pairs whose samples are too
-    long are left out.
+    long are left out. ``line`` counts from 1 and is 0 where it is not known.
 
     Args:
       trajectory: The dialogue.
@@ -131,7 +131,7 @@ def repair_rows(
             "kind": repair.kind,
             "trajectory": trajectory.id,
             "source": trajectory.source,
-            "line": trajectory.line,
+            "line": trajectory.line + 1,
             "rejected_turn": repair.wrong.turn,
             "chosen_turn": repair.right.turn,
         }

@@ -34,7 +34,7 @@ class SourceTally:
       examples: Examples written, by side.
       tokens: Their tokens, by side.
       trained_tokens: Those with a weight, by side.
-      first: First line of each reason of a bad row.
+      first: First row of each reason of a bad row, from 0.
     """
 
     rows: int = 0
@@ -60,8 +60,9 @@ class SourceTally:
         """
         if self.bad.total() <= max_bad_fraction * self.rows:
             return
+        unit = "row" if name.removesuffix(".gz").endswith(".json") else "line"
         summary = "".join(
-            f"\n  {number} x {reason} (first at line {self.first[reason]})"
+            f"\n  {number} x {reason} (first at {unit} {self.first[reason] + 1})"
             for reason, number in self.bad.most_common(5)
         )
         raise DataError(

@@ -154,7 +154,7 @@ def imported(path, *rows, **more):
 def test_every_format_is_recognised_and_read(folder, name):
     source = read(write(folder / "a.jsonl", {"x": 1}, ROWS[name]))
     assert source.format == name
-    assert source.reason.startswith("row 1: ")
+    assert source.reason.startswith("row 2: ")
     bad, found = source
     assert isinstance(bad, BadRow)
     assert [tool.name for tool in found.tools] == ["f"]

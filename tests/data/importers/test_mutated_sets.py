@@ -93,7 +93,7 @@ def sources(tmp_path_factory):
 @pytest.mark.parametrize("name", sorted(SETS))
 def test_every_format_is_recognised_and_its_rows_are_read(sources, name):
     assert sources[name].format == name
-    assert sources[name].reason.startswith("row 0: ")
+    assert sources[name].reason.startswith("row 1: ")
     rows = [row for row in sources[name] if isinstance(row, Trajectory)]
     assert len(rows) == len(SETS[name][0])
 

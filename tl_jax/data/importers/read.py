@@ -187,7 +187,7 @@ def _recognised(path: str) -> tuple[str, str]:
     for name, module in FORMATS.items():
         for line, row in rows:
             if reason := module.recognise(row):
-                return name, f"row {line}: {reason}"
+                return name, f"row {line + 1}: {reason}"
     keys = dict.fromkeys(key for _, row in rows if isinstance(row, dict) for key in row)
     seen = f"its rows have the keys {', '.join(keys)}" if keys else "it has no JSON objects"
     raise ValueError(
