@@ -1,6 +1,7 @@
 """The counts of the prepared data are shown whatever words are in them."""
 
 import json
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from tl_jax.config import DataConfig, EvaluateConfig, ModelSourceConfig, PpoConf
 from tl_jax.data import synthetic
 from tl_jax.data.schema import to_json
 from tl_jax.data.split import is_validation
+from tl_jax.data.tokenizer import load_tokenizer
 from tl_jax.settings import ConfigError
 
 
@@ -65,6 +67,21 @@ def test_trajectories_that_ask_what_rotbench_asks_are_not_trained(tmp_path, mode
     prepare._show(report, console)
     shown = " ".join(console.file.getvalue().split())
     assert "evaluation queries compared" in shown and "first_turn.jsonl 1" in shown
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_tokenizer_that_outgrew_its_model_is_refused(tmp_path, model_dir, monkeypatch, stops):
+    model = tmp_path / "model"
+    shutil.copytree(model_dir, model)
+    config = json.loads((model / "config.json").read_text())
+    size = load_tokenizer(model).eos_id if stops else config["vocab_size"] // 2
+    (model / "config.json").write_text(json.dumps({**config, "vocab_size": size}))
+    run = workspace(tmp_path, model)
+    if stops:
+        monkeypatch.setattr(prepare.dataset, "prepare", lambda *_, **__: pytest.fail("was read"))
+    with pytest.raises(ConfigError, match=f"has {size} ids and its tokenizer .* resize the model"):
+        prepare.prepare(run)
+    assert not run.data_dir.exists()
 
 
 def test_a_new_tokenizer_learns_only_from_what_is_trained(tmp_path):

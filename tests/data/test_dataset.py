@@ -1,8 +1,10 @@
 """Prepared data sets: complete, counted, atomic, repeated only when something changed."""
 
+import copy
 import dataclasses
 import itertools
 import json
+import re
 
 import pytest
 
@@ -16,7 +18,7 @@ from tl_jax.data.records import read_prompts
 from tl_jax.data.schema import DataError, Message, to_json
 from tl_jax.data.sources import WeightedSource, open_sources
 from tl_jax.data.text_starts import TextStarts
-from tl_jax.data.tokenizer import train_byte_bpe
+from tl_jax.data.tokenizer import from_fast, train_byte_bpe
 from tl_jax.settings import ConfigError
 
 
@@ -181,6 +183,32 @@ def test_a_trajectory_without_text_form_is_quarantined(trajectory, tokenizer, tm
     report = run(rows, tokenizer, tmp_path / "out")
     assert report["bad_rows"] == 1
     assert "cannot be written as text" in (tmp_path / "out" / "quarantine.jsonl").read_text()
+
+
+def test_tokens_that_the_model_lacks_are_refused_and_named(trajectory, tokenizer, tmp_path):
+    rows = many(trajectory, 4)
+    run(rows, tokenizer, tmp_path / "out", vocab_size=tokenizer.vocab_size)
+    names = ("examples.jsonl", "validation.jsonl", "prompts.jsonl", "validation_prompts.jsonl")
+    ids = [e["ids"] for name in names for e in examples_in(tmp_path / "out" / name)]
+    size = max(map(max, ids))
+    text = re.escape(repr(tokenizer.backend.id_to_token(size)))
+    whole = tokenizer.vocab_size
+    reason = f"token {text} has the id {size}, .* {size} ids and its tokenizer {whole}: resize"
+    with pytest.raises(ConfigError, match=reason):
+        run(rows, tokenizer, tmp_path / "small", vocab_size=size)
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_tokenizer_may_have_more_ids_than_the_model_if_none_is_written(
+    trajectory, tokenizer, tmp_path
+):
+    report = run(many(trajectory, 4), tokenizer, tmp_path / "out")
+    fast = copy.deepcopy(tokenizer.fast)
+    fast.add_tokens(["⁂unused⁂"])
+    larger = from_fast(fast)
+    assert larger.vocab_size > tokenizer.vocab_size
+    again = run(many(trajectory, 4), larger, tmp_path / "new", vocab_size=tokenizer.vocab_size)
+    assert again == report
 
 
 def test_nothing_to_train_on_is_said(trajectory, tokenizer, tmp_path):

@@ -142,10 +142,12 @@ def prepare(workspace: Workspace) -> dict[str, Any]:
     """Write the token files and return the report.
 
     Raises:
-      ConfigError: An evaluation set or a source that is no file.
+      ConfigError: An evaluation set or a source that is no file, or a token that the model does
+        not have.
       DataError: See ``dataset.prepare``.
     """
-    config = workspace.config
+    config, vocab_size = workspace.config, workspace.model.vocab_size
+    workspace.tokenizer.check_ids(workspace.stop_ids, vocab_size)
     return dataset.prepare(
         open_sources(config.data, config.seed),
         workspace.tokenizer,
@@ -154,6 +156,7 @@ def prepare(workspace: Workspace) -> dict[str, Any]:
         key_tokens=config.key_tokens,
         seed=config.seed,
         out_dir=workspace.data_dir,
+        vocab_size=vocab_size,
     )
 
 

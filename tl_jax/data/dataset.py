@@ -94,6 +94,7 @@ def prepare(
     key_tokens: KeyTokenConfig,
     seed: int,
     out_dir: str | os.PathLike[str],
+    vocab_size: int | None = None,
 ) -> dict[str, Any]:
     """Write the token files of a data set, unless they are there already and whole.
 
@@ -115,12 +116,14 @@ def prepare(
       key_tokens: Weights of the trained tokens.
       seed: Seed of the samples taken.
       out_dir: Directory to write; replaced if it holds other data.
+      vocab_size: Number of ids of the model, to hold what is written against; None if unknown.
 
     Returns:
       The report, as in ``mae_report.json``.
 
     Raises:
-      ConfigError: No file at one of ``data.contamination_paths``.
+      ConfigError: No file at one of ``data.contamination_paths``, or a token that the model does
+        not have.
       DataError: More bad rows in a source than ``data.max_bad_fraction`` allows, nothing to train
         on, an evaluation set that cannot be read, or a chat template that cannot be used.
     """
@@ -138,7 +141,7 @@ def prepare(
     if (report := up_to_date(out, fingerprint)) is not None:
         return report
     with replacing(out) as work:
-        report = _write(sources, tokenizer, data, mae, key_tokens, seed, work)
+        report = _write(sources, tokenizer, data, mae, key_tokens, seed, work, vocab_size)
         write_json(work / REPORT, report)
         write_fingerprint(work, fingerprint)
     return report
@@ -152,6 +155,7 @@ def _write(
     key_tokens: KeyTokenConfig,
     seed: int,
     work: Path,
+    vocab_size: int | None,
 ) -> dict[str, Any]:
     """Write the files into ``work`` and return the report."""
     limits: dict[str, Any] = dict(
@@ -194,6 +198,9 @@ def _write(
                 counts.add_bad(row)
                 files[QUARANTINE].write(_quarantined(row))
                 continue
+            if vocab_size is not None:
+                for written in (*built.examples, *built.prompts):
+                    tokenizer.check_ids(written.ids, vocab_size)
             held_out = is_validation(trajectory, data.validation_fraction)
             side = SIDES[held_out]
             times = min(entry.copies, 1) if held_out else entry.copies

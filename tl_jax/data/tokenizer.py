@@ -14,6 +14,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from tl_jax.data.text_pieces import TextPieces
 from tl_jax.data.text_starts import TextStarts
+from tl_jax.settings import ConfigError
 
 Offsets = list[tuple[int, int]]
 
@@ -81,6 +82,20 @@ class Tokenizer:
         if found is None:
             raise ValueError(f"this tokenizer has no token {text!r}")
         return found
+
+    def check_ids(self, ids: Sequence[int], vocab_size: int) -> None:
+        """Refuse ids that a model of ``vocab_size`` ids has no embedding for.
+
+        Raises:
+          ConfigError: The message names the largest of them.
+        """
+        largest = max(ids, default=-1)
+        if largest >= vocab_size:
+            raise ConfigError(
+                f"config.model.path: token {self.backend.id_to_token(largest)!r} has the id "
+                f"{largest}, but the model has {vocab_size} ids and its tokenizer "
+                f"{self.vocab_size}: resize the model's embeddings or use its own tokenizer"
+            )
 
     def encode(
         self, text: str, add_bos: bool = False, *, shared: int = 0
