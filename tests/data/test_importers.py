@@ -265,6 +265,14 @@ def test_a_damaged_compressed_file_is_named(tmp_path, damage, ending):
         read_json(path)
 
 
+@pytest.mark.parametrize("form", ["auto", "openai"])
+def test_lines_in_a_file_that_is_to_be_one_value_are_unusable_data(tmp_path, form):
+    path = tmp_path / "rows.json"
+    path.write_text('{"messages": []}\n{"messages": []}\n')
+    with pytest.raises(DataError, match=r"rows\.json: not JSON: .* must end in \.jsonl"):
+        list(read(path, form))
+
+
 def test_text_that_is_not_compressed_is_no_gzip_file(tmp_path):
     path = tmp_path / "rows.jsonl.gz"
     path.write_text("{}")

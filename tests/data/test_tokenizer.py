@@ -52,6 +52,16 @@ def test_another_control_token_makes_another_fingerprint(trained, tmp_path, name
     assert after.fingerprint != before.fingerprint == trained.fingerprint
 
 
+def test_a_file_of_an_unknown_form_is_named_with_what_to_do(trained, tmp_path):
+    trained.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["type"] = "of next year"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"tokenizer\.json: cannot be read .* upgrade it"):
+        load_tokenizer(tmp_path)
+
+
 def test_auto_tokenizer_loads_what_was_saved(trained, tmp_path):
     trained.save(tmp_path)
     loaded = load_tokenizer(tmp_path)

@@ -181,7 +181,8 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """Load the tokenizer of a Hugging Face model directory, offline and without remote code.
 
     Raises:
-      ValueError: No tokenizer in ``path``, no fast version of it, or no end-of-sequence token.
+      ValueError: No tokenizer in ``path``, one of an unknown form, no fast version of it, or no
+        end-of-sequence token.
     """
     from transformers import AutoTokenizer  # seconds to import; not needed to read examples
 
@@ -190,6 +191,13 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         fast = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: cannot load a tokenizer ({error})") from error
+    except Exception as error:
+        if type(error) is not Exception:  # as which the library raises what it cannot read
+            raise
+        raise ValueError(
+            f"{os.path.join(path, 'tokenizer.json')}: cannot be read ({error}); written by a newer "
+            "`tokenizers`? upgrade it, or fetch the file again"
+        ) from error
     return from_fast(fast, path)
 
 

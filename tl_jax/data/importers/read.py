@@ -34,7 +34,7 @@ from tl_jax.data.importers import (
 )
 from tl_jax.data.importers.json_text import check_characters
 from tl_jax.data.importers.opened import opened
-from tl_jax.data.schema import RowError, Trajectory
+from tl_jax.data.schema import DataError, RowError, Trajectory
 
 _MODULES = (
     canonical,
@@ -161,7 +161,8 @@ def read(
     Raises:
       ValueError: An unknown format or file ending, a file that no importer recognises, or a file
         of tools that cannot be read or that the format has no use for.
-      DataError: A damaged ``.gz`` file, now or while reading on.
+      DataError: A damaged ``.gz`` file, or a ``.json`` file that is not JSON, now or while reading
+        on.
       FileNotFoundError: No such file.
     """
     path, tools_path = str(path), str(tools_path)
@@ -233,7 +234,7 @@ def _whole(path: str, raw: bytes) -> Iterator[tuple[int, Any]]:
         text = raw.decode("utf-8-sig")
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(
+        raise DataError(
             f"{path}: {_reason(error)}; a file of one row a line must end in .jsonl"
         ) from error
     for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
