@@ -139,6 +139,32 @@ def test_several_calls_of_a_reply_are_shown_and_asked_for(workspace, console, to
     assert asked[1:3] == ["output of find_train: ", "output of book: "]
 
 
+@pytest.mark.parametrize(
+    ("outputs", "statuses"),
+    [
+        (("", "yes"), ["missing", ""]),
+        (("9:00", ""), ["", "missing"]),
+        (("9:00", "yes"), ["", ""]),
+        (("", ""), []),
+    ],
+)
+def test_an_output_stands_at_the_place_of_its_call(console, monkeypatch, outputs, statuses):
+    calls = (ToolCall("find_train", {"city": "Rome"}), ToolCall("book", {"n": 1}))
+    replies = iter([generate.Reply("two", "", calls), *[generate.Reply("Done.", "", ())] * 2])
+    heard = []
+
+    def reply(messages):
+        heard.append(list(messages))
+        return next(replies)
+
+    typing(console, monkeypatch, "to Rome", *outputs, "and?")
+    with pytest.raises(EOFError):
+        generate.chat(reply, (), console)
+    tools = [message for message in heard[1] if message.role == "tool"]
+    assert [message.content for message in tools] == list(outputs)[: len(tools)]
+    assert [message.status for message in tools] == statuses
+
+
 def test_a_dialogue_that_grows_too_long_is_refused(workspace, console, tools, monkeypatch):
     replying(workspace, monkeypatch, " find_train(city='Rome')")
     typing(console, monkeypatch, "to Rome", "x" * 2000)

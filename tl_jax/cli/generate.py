@@ -2,7 +2,7 @@
 
 The tools come from a JSON file, a list of OpenAI-style function objects (--tools). With --prompt
 one request is answered. Without it you chat at the terminal: type a request; if the model calls
-tools, type the output of each and the model goes on, or leave it empty to speak next yourself. An
+tools, type the output of each and the model goes on, or leave all empty to speak next yourself. An
 empty request ends the chat.
 
 The reply is greedy. config.evaluate.max_new_tokens and config.evaluate.stop_strings say where it
@@ -120,9 +120,14 @@ def chat(
             messages.append(Message("assistant", content, reply.calls))
             asked = [f"output of {call.name}: " for call in reply.calls]
             outputs = [console.input(question, markup=False) for question in asked]
-            messages += [Message("tool", output) for output in outputs if output]
             # With an output to read it is the model's turn again.
             reading = any(outputs)
+            if reading:
+                # One for every call: a template tells whose output one is by its place.
+                messages += [
+                    Message("tool", output, status="" if output else "missing")
+                    for output in outputs
+                ]
 
 
 def show(reply: Reply, tools: tuple[ToolSpec, ...], console: Console) -> None:
