@@ -4,9 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-if [ ! -x .venv/bin/python ]; then
-    "${PYTHON:-python3}" -m venv .venv
-fi
+# shellcheck source=tools/venv.sh
+. tools/venv.sh
 echo "installing tl_jax into .venv"
 .venv/bin/python -m pip install --quiet --constraint tools/constraints.txt --editable .
 exec .venv/bin/tl-jax run --config=configs/quickstart.py "$@"

@@ -1,5 +1,6 @@
 """The shell scripts are well formed, strict, and say what they are for."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,40 @@ def test_it_is_strict_and_begins_with_its_help(path):
     assert lines[0] == "#!/usr/bin/env bash" and lines[1].startswith("# ")
     first = next(line for line in lines[1:] if not line.startswith("#"))
     assert first == "set -euo pipefail"
+
+
+@pytest.mark.parametrize("name", ["quickstart.sh", "test.sh"])
+def test_a_python_that_is_too_old_is_refused_before_anything_is_installed(tmp_path, name):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for file in (name, "venv.sh"):
+        shutil.copy(ROOT / "tools" / file, tools)
+    old = tmp_path / "python3.10"
+    change = "import sys; sys.version_info = (3, 10, 4); exec(sys.argv.pop(1))"
+    old.write_text(
+        f'#!/bin/sh\n[ "$1" = -c ] || exit 9\nshift\n{sys.executable} -c "{change}" "$@"\n'
+    )
+    old.chmod(0o755)
+    refused = f"{old} is Python 3.10, but 3.11 or newer is needed"
+
+    def run(python):
+        return subprocess.run(
+            ["bash", tools / name],
+            env={"PATH": os.environ["PATH"], "PYTHON": str(python)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run(old)
+    assert done.returncode == 1 and done.stderr.startswith(refused)
+    assert f"bash tools/{name}" in done.stderr and not (tmp_path / ".venv").exists()
+    # A .venv that is there counts, whatever PYTHON says.
+    place = tmp_path / ".venv/bin"
+    place.mkdir(parents=True)
+    shutil.copy(old, place / "python")
+    done = run(sys.executable)
+    assert done.returncode == 1 and done.stderr.startswith(".venv/bin/python is Python 3.10")
 
 
 @pytest.mark.parametrize(
