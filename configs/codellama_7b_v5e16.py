@@ -1,11 +1,11 @@
 """CodeLlama-7B, supervised, on a v5e-16, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_v5e16.py --dry_run
+    python tools/aot_compile.py --config=configs/codellama_7b_v5e16.py
 
-By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
+By the TPU compiler, flags of launch/xla_flags/v5e.txt (nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip    sent by a chip  estimate
-    supervised  16 x 8192      14.32 GiB of 15.75  32.8 GB         3.19 s, MFU 60%
+    supervised  16 x 8192      14.32 GiB of 15.75  45.7 GB         3.19 s, MFU 60%
 """
 
 import ml_collections

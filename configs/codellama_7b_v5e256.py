@@ -1,8 +1,8 @@
 """CodeLlama-7B, supervised and with reward training, on a v5e-256, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_v5e256.py --dry_run
+    python tools/aot_compile.py --config=configs/codellama_7b_v5e256.py
 
-By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
+By the TPU compiler, flags of launch/xla_flags/v5e.txt (nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip    sent by a chip  estimate
     supervised  256 x 8192     7.29 GiB of 15.75   32.8 GB         3.11 s, MFU 62%

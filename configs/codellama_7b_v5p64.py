@@ -1,8 +1,8 @@
 """CodeLlama-7B, supervised and with reward training, on 64 chips of v5p, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_v5p64.py --dry_run
+    python tools/aot_compile.py --config=configs/codellama_7b_v5p64.py
 
-By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
+By the TPU compiler, flags of launch/xla_flags/v5p.txt (nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip    sent by a chip  estimate
     supervised  128 x 8192     50.11 GiB of 95.74  44.7 GB         2.60 s, MFU 63%

@@ -1,8 +1,8 @@
 """CodeLlama-7B, supervised, on a v6e-16, 8192 tokens a row.
 
-    tl-jax train --config=configs/codellama_7b_v6e16.py --dry_run
+    python tools/aot_compile.py --config=configs/codellama_7b_v6e16.py
 
-By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
+By the TPU compiler, flags of launch/xla_flags/v6e.txt (nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip    sent by a chip  estimate
     supervised  32 x 8192      13.78 GiB of 31.25  46.6 GB         1.80 s, MFU 46%

@@ -1,8 +1,8 @@
 """Llama-3.1-8B, supervised, on a v6e-256, 8192 tokens a row.
 
-    tl-jax train --config=configs/llama31_8b_v6e256.py --dry_run
+    python tools/aot_compile.py --config=configs/llama31_8b_v6e256.py
 
-By the TPU compiler (tools/aot_compile.py; nothing was run on a TPU):
+By the TPU compiler, flags of launch/xla_flags/v6e.txt (nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip    sent by a chip  estimate
     supervised  512 x 8192     15.46 GiB of 31.25  95.7 GB         1.72 s, MFU 54%

@@ -2,9 +2,13 @@
 
     python tools/aot_compile.py --config=configs/codellama_7b_v5e256.py
 
-The compiler is the package libtpu (pip install 'jax[tpu]'). It says how much memory a chip needs
-and refuses what does not fit. Times are bounds from published peaks, not measurements; the formula
-stands below the table. The step of a 7B model compiles in minutes.
+The compiler is the package libtpu, for any x86-64 Linux machine:
+
+    .venv/bin/pip install --constraint tools/constraints.txt libtpu
+
+It says how much memory a chip needs and refuses what does not fit. Times are bounds from published
+peaks, not measurements; the formula stands below the table. The step of a 7B model compiles in
+minutes, for v6e in ten to twenty-one.
 
     --topology=v5e:16x16 --num_slices=2   instead of the configuration's mesh.topology and slices
     --programs=NAME,...                   some of supervised, update, score, prefill, decode; the

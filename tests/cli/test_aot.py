@@ -40,7 +40,7 @@ CONFIGS = [
 ]
 
 needs_compiler = pytest.mark.skipif(
-    not tpu.is_compiler_installed(), reason="needs the package libtpu (pip install 'jax[tpu]')"
+    not tpu.is_compiler_installed(), reason="needs the package libtpu, see tools/test.sh"
 )
 
 MODEL = ModelConfig(
@@ -296,9 +296,17 @@ def test_the_committed_table_is_that_of_the_configuration_and_fits(name):
     for step in found.keys() & {"supervised", "update"}:
         moved = found[step]["collectives"]
         assert moved["reduce-scatter"]["wire_bytes"] > 5 * moved["all-reduce"]["wire_bytes"]
-    # The docstring shows the compiler's figure.
+    # The docstring shows the compiler's figures, and README has them in its table.
     text = path.read_text(encoding="utf-8")
-    assert all(f"{one['peak_bytes'] / tpu.GIB:.2f} GiB" in text for one in found.values())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (cells,) = (line for line in readme.splitlines() if line.startswith(f"| `{name}`"))
+    for one in found.values():
+        peak = f"{one['peak_bytes'] / tpu.GIB:.2f}"
+        sent = sum(kind["wire_bytes"] for kind in one["collectives"].values()) / 1e9
+        rows = f"{one['rows']} x {one['length']} "
+        (line,) = (line for line in text.splitlines() if line.split()[:1] == [one["program"]])
+        assert rows in line and f" {peak} GiB" in line and f" {sent:.1f} GB" in line
+        assert f" {peak} " in cells
 
 
 def test_a_variant_has_the_policy_and_flags_that_its_name_says():

@@ -91,7 +91,10 @@ def devices(topology: str, slices: int = 1) -> Sequence[Any]:
     """
     parse(topology)
     if not is_compiler_installed():
-        raise ConfigError("the compiler for TPUs is the package libtpu; pip install 'jax[tpu]'")
+        raise ConfigError(
+            "the compiler for TPUs is the package libtpu, for x86-64 Linux; install it with "
+            ".venv/bin/pip install --constraint tools/constraints.txt libtpu"
+        )
     # Before anything loads libtpu. A real TPU machine sets these itself.
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
