@@ -54,7 +54,7 @@ def write_result(workspace, phase, step, **more):
     path = evaluate.result_path(workspace, phase)
     path.parent.mkdir(exist_ok=True)
     settings = to_dict(workspace.config.evaluate)
-    path.write_text(json.dumps({"step": step, "settings": settings, "sets": sets, **more}))
+    path.write_text(json.dumps({"step": step, "settings": settings, "sets": sets} | more))
 
 
 def test_questions_to_the_user_are_scored_beside_service_calls_and_final_answers(workspace):
@@ -93,6 +93,23 @@ def test_the_table_shows_service_calls_first_and_marks_scores_of_an_older_step(
     assert service < whole < clean
     assert "70.0 / 70.0 / 70.0" in printed[service:whole]
     assert "90.0 / 90.0 / 90.0" in printed[whole:clean]
+
+
+def test_tasks_that_were_too_long_to_be_asked_are_told(workspace, saved, console):
+    write_result(workspace, "before", 0)
+    evaluate.show(workspace, console)
+    assert "max_prompt_length" not in console.file.getvalue()
+    saved["supervised"] = 20
+    for phase, step in (("before", 0), ("supervised", 20)):
+        sets = {"rotbench/clean": {**summary(1.0), "items": 105, "too_long": 83}}
+        write_result(workspace, phase, step, sets=sets)
+    console.width = 200
+    evaluate.show(workspace, console)
+    told = (
+        "83 of 105 tasks of rotbench/clean are longer than config.evaluate.max_prompt_length "
+        "(1024 tokens) and count as wrong; raise it"
+    )
+    assert console.file.getvalue().count(told) == 1
 
 
 def test_results_say_which_sets_the_training_data_were_kept_apart_from(workspace, saved, console):

@@ -7,6 +7,7 @@ import pytest
 from tl_jax.calls.call import ToolCall
 from tl_jax.data.examples import Prompt
 from tl_jax.evaluate import runner
+from tl_jax.evaluate.gains import paired_gains
 from tl_jax.evaluate.runner import TaskSet, evaluate, read_reply
 from tl_jax.evaluate.scores import MISS, TurnScore, score_call
 from tl_jax.rl.sampler import Generation
@@ -69,13 +70,38 @@ def test_groups_are_summarised_apart_and_skipped_prompts_count_in_theirs():
     )
     summaries, records, _ = scored(tasks, RIGHT)
     summary = summaries["toy"]
-    assert summary["items"] == 4 and summary["too_long"] == 1 and len(records) == 3
+    assert summary["items"] == 4 and summary["too_long"] == 1
     assert summary["ts"]["percent"] == 75 and summary["cf"]["percent"] == 50
     assert summary["groups"]["a"]["items"] == 3
     assert summary["groups"]["a"]["cf"]["percent"] == pytest.approx(200 / 3)
     assert summary["groups"]["b"]["ts"]["percent"] == 100
     assert summary["groups"]["b"]["cf"]["percent"] == 0
     assert summary["parsed_percent"] == 75
+
+
+def test_records_have_the_items_of_the_summary_those_that_are_skipped_as_wrong():
+    tasks = TaskSet(
+        "toy",
+        (prompt("a"), prompt("b")),
+        plain,
+        skipped=(prompt("a", 9),),
+        group=lambda prompt: prompt.id[0],
+    )
+    summaries, records, _ = scored(tasks, RIGHT)
+    assert [record["prompt_id"] for record in records] == ["a9", "a0", "b0"]
+    assert records[0] == {
+        **{"set": "toy", "group": "a", "prompt_id": "a9", "reply": "", "gold": ["f(x = 1)"]},
+        **{"parsed": False, "ts": False, "pi": False, "cf": False},
+    }
+    gains, summary = paired_gains(records, records)["toy"], summaries["toy"]
+    assert gains["items"] == summary["items"] == 3
+    assert gains["cf"]["after"] == pytest.approx(summary["cf"]["percent"])
+    assert gains["groups"]["a"]["items"] == summary["groups"]["a"]["items"] == 2
+
+
+def test_a_set_of_which_every_prompt_is_skipped_is_all_wrong():
+    summaries, records, _ = scored(TaskSet("toy", (), plain, skipped=(prompt("a"),)), RIGHT)
+    assert summaries["toy"]["ts"]["percent"] == 0 and len(records) == 1
 
 
 def test_another_rule_scores_the_same_replies():

@@ -108,8 +108,7 @@ def test_replies_and_scores_are_written_once_and_the_same(runs):
         json.loads((run_dir / "results/evaluate_reward.json").read_text())["sets"]
         for run_dir in runs
     )
-    asked = sum(found["items"] - found["too_long"] for found in theirs.values())
-    assert len(together) == asked > 0
+    assert len(together) == sum(found["items"] for found in theirs.values()) > 0
     clock = ("seconds", "tokens_per_s")
     for name, found in theirs.items():
         assert {k: v for k, v in ours[name].items() if k not in clock} == {

@@ -197,6 +197,16 @@ def test_service_calls_come_before_all_turns_of_their_set(tmp_path):
     ]
 
 
+def test_tasks_that_were_too_long_to_be_asked_are_told(tmp_path):
+    content = result("reward", 97)
+    content["sets"]["rotbench/clean"]["too_long"] = 83
+    content["settings"] = {"max_prompt_length": 1024}
+    write(tmp_path / "results" / "evaluate_reward.json", content)
+    page = run.write_report(tmp_path).read_text()
+    assert "83 of 105 tasks of rotbench/clean are longer than config.evaluate" in page
+    assert page.count("count as wrong; raise it.") == 1 and "(1024 tokens)" in page
+
+
 def test_a_metric_that_is_missing_is_not_a_number(tmp_path):
     write(tmp_path / "results" / "evaluate_reward.json", {"sets": {"a": {"items": 4}}})
     ((_, _, items, scores),) = run.results_rows(read.read_run(tmp_path))

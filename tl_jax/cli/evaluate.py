@@ -40,7 +40,7 @@ from tl_jax.evaluate import rotbench
 from tl_jax.evaluate.runner import TaskSet, evaluate
 from tl_jax.evaluate.scores import Policy, TurnScore, score_call
 from tl_jax.parallel import processes
-from tl_jax.report.read import labelled_sets, read_json
+from tl_jax.report.read import labelled_sets, read_json, too_long
 from tl_jax.settings import ConfigError, to_dict
 from tl_jax.train.metrics import ProgressPrinter
 
@@ -251,10 +251,12 @@ def _rotbench(
 def show(workspace: Workspace, console: Console) -> None:
     """Print the scores of every phase evaluated so far; those not current say of which step."""
     found = {}
+    long: dict[str, None] = {}
     unchecked: dict[str, None] = {}
     for phase in PHASES:
         result = read_json(result_path(workspace, phase))
         if result:
+            long |= dict.fromkeys(too_long(result))
             if phase != "before":
                 unchecked |= dict.fromkeys(result.get("not_checked_against", ()))
             current = is_current(workspace, phase)
@@ -269,6 +271,8 @@ def show(workspace: Workspace, console: Console) -> None:
         cells = [_cell(sets[name]) if name in sets else "" for sets in found.values()]
         table.add_row(name, *cells)
     console.print(table)
+    for sentence in long:
+        console.print(sentence, markup=False)
     for path in unchecked:
         console.print(
             f"the training data were not checked for overlaps with {path}: it was not in "

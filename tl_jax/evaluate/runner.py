@@ -79,11 +79,12 @@ def evaluate(
     Returns:
       ``(summaries, records)``. Summaries by name, those of ``scores.summarise``; that of the set
       also holds its groups, the share of replies that are calls, the generated tokens, the
-      seconds taken and the tokens per second. One JSON-ready record per reply.
+      seconds taken and the tokens per second. One JSON-ready record per prompt, first those that
+      are skipped, whose replies are empty.
     """
     began = time.monotonic()
-    records: list[dict[str, Any]] = []
-    answers: list[tuple[ToolCall | None, Prompt]] = [(None, p) for p in task_set.skipped]
+    # Each with its prompt; what is too long is never asked.
+    replies: list[tuple[str, ToolCall | None, Prompt]] = [("", None, p) for p in task_set.skipped]
     generations = generate(
         sample,
         params,
@@ -97,32 +98,32 @@ def evaluate(
         # A control token inside a reply makes it no call, but for those of its style.
         text = reply_text(generation, tokenizer)
         call = read_reply(text, call_style) if generation.finished else None
-        answers.append((call, prompt))
-        group = {} if task_set.group is None else {"group": task_set.group(prompt)}
-        records.append(
-            {
-                "set": task_set.name,
-                **group,
-                "prompt_id": prompt.id,
-                "reply": text,
-                "gold": [render_call(gold, call_style) for gold in prompt.golds],
-                "parsed": call is not None,
-                **dataclasses.asdict(task_set.score(call, prompt)),
-            }
-        )
+        replies.append((text, call, prompt))
     tokens = sum(len(generation.ids) for generation in generations)
     seconds = time.monotonic() - began
-    scores = [task_set.score(*answer) for answer in answers]
+    scores = [task_set.score(call, prompt) for _, call, prompt in replies]
     summary = summarise(scores)
     if task_set.group is not None:
-        groups = [task_set.group(prompt) for _, prompt in answers]
+        groups = [task_set.group(prompt) for _, _, prompt in replies]
         summary["groups"] = summarise_groups(scores, groups)
-    parsed = sum(record["parsed"] for record in records)
+    parsed = sum(call is not None for _, call, _ in replies)
     summary["parsed_percent"] = 100.0 * parsed / max(len(scores), 1)
     summary["too_long"] = len(task_set.skipped)
     summary |= {"tokens": tokens, "seconds": seconds, "tokens_per_s": tokens / seconds}
     others = {
-        name: summarise([rule(*answer) for answer in answers])
+        name: summarise([rule(call, prompt) for _, call, prompt in replies])
         for name, rule in task_set.other_rules.items()
     }
+    records = [
+        {
+            "set": task_set.name,
+            **({} if task_set.group is None else {"group": task_set.group(prompt)}),
+            "prompt_id": prompt.id,
+            "reply": text,
+            "gold": [render_call(gold, call_style) for gold in prompt.golds],
+            "parsed": call is not None,
+            **dataclasses.asdict(score),
+        }
+        for (text, call, prompt), score in zip(replies, scores, strict=True)
+    ]
     return {task_set.name: summary, **others}, records

@@ -57,6 +57,7 @@ class RunData:
       versions: Software and devices, or empty.
       metrics: Rows of ``metrics.jsonl`` by stage, in order of steps.
       results: Phase -> evaluation set (see ``labelled_sets``) -> scores.
+      too_long: Sentences of ``too_long`` about all phases.
       tokens_per_s: Phase -> generation speed of its evaluation.
       data_report: Counts of the prepare stage, or empty.
       weights: Weight -> number of trained targets, of the first examples.
@@ -69,6 +70,7 @@ class RunData:
     versions: Mapping[str, Any]
     metrics: Mapping[str, Sequence[Mapping[str, Any]]]
     results: Mapping[str, Mapping[str, SetResult]]
+    too_long: Sequence[str]
     tokens_per_s: Mapping[str, float]
     data_report: Mapping[str, Any]
     weights: Mapping[float, int]
@@ -94,11 +96,13 @@ def read_run(run_dir: Path) -> RunData:
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir}: no such run directory; check --config.run_dir")
     results, speeds = {}, {}
+    long: dict[str, None] = {}
     for phase in PHASES:
         content = read_json(run_dir / "results" / f"evaluate_{phase}.json")
         sets = content.get("sets")
         if isinstance(sets, Mapping):
             results[phase] = {n: _set_result(entry) for n, entry in labelled_sets(sets).items()}
+            long |= dict.fromkeys(too_long(content))
         if math.isfinite(speed := number(content.get("tokens_per_s"))):
             speeds[phase] = speed
     weights, examples_read = _weights(run_dir / "data" / EXAMPLES)
@@ -108,6 +112,7 @@ def read_run(run_dir: Path) -> RunData:
         versions=read_json(run_dir / "versions.json"),
         metrics=_metrics(run_dir / "metrics.jsonl"),
         results=results,
+        too_long=tuple(long),
         tokens_per_s=speeds,
         data_report=read_json(run_dir / "data" / REPORT),
         weights=weights,
@@ -140,6 +145,22 @@ def labelled_sets(sets: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[str(name)] = entry
     return found
+
+
+def too_long(result: Mapping[str, Any]) -> list[str]:
+    """Return a sentence about each set of a result file with tasks that were too long to be asked.
+
+    Args:
+      result: Content of ``evaluate_<phase>.json``.
+    """
+    settings = result.get("settings")
+    limit = settings.get("max_prompt_length") if isinstance(settings, Mapping) else None
+    return [
+        f"{count} of {entry.get('items')} tasks of {name} are longer than "
+        f"config.evaluate.max_prompt_length ({limit} tokens) and count as wrong; raise it"
+        for name, entry in result["sets"].items()
+        if isinstance(entry, Mapping) and (count := entry.get("too_long"))
+    ]
 
 
 def is_headline(name: str) -> bool:

@@ -118,6 +118,7 @@ def _results(run: RunData) -> str:
         + ". Each counts only calls that are right in the one before it; the texts of "
         "finish and ask_to_user are not compared, so service calls are the figure to read. "
         "Brackets: 95 % bootstrap interval.</p>",
+        *(f'<p class="note">{html.text(sentence)}.</p>' for sentence in run.too_long),
         html.absent(f"Not in this run: {', '.join(missing)}.") if missing else "",
     )
 
