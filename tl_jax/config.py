@@ -335,7 +335,8 @@ class EvaluateConfig:
 
     Of the embedded world, ``synthetic_trajectories`` held-out dialogues each are scored with seen
     tools, with seen tools in new wordings, and with unseen tools (0: none). ``rotbench_path`` is
-    RoTBench's first-turn file (empty: not scored). ``max_tasks`` caps every set (0: no cap).
+    RoTBench's ``Data/First_Turn/clean.json`` or JSON lines of its items, each also with ``noise``
+    and ``index`` (empty: not scored). ``max_tasks`` caps every set (0: no cap).
 
     A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
     ``constrained`` lets the model name offered tools and declared parameters only.

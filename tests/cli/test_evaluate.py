@@ -131,6 +131,21 @@ def test_results_say_which_sets_the_training_data_were_kept_apart_from(workspace
         assert ("were not checked for overlaps with" in console.file.getvalue()) == warned
 
 
+@pytest.mark.parametrize(
+    "content,message",
+    [(b'{"noise": "heavy"}\n', "no RoTBench items of noise 'clean'"), (b"\xff\n", ":1: not UTF-8")],
+)
+def test_a_rotbench_file_that_cannot_be_scored_is_an_error_of_its_setting(
+    workspace, tmp_path, content, message
+):
+    path = tmp_path / "set.jsonl"
+    path.write_bytes(content)
+    limits = EvaluateConfig(synthetic_trajectories=0, rotbench_path=str(path))
+    run_ = Workspace(dataclasses.replace(workspace.config, evaluate=limits))
+    with pytest.raises(ConfigError, match=rf"config\.evaluate\.rotbench_path: .*{message}"):
+        list(evaluate.task_sets(run_))
+
+
 def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(
     workspace, monkeypatch, console
 ):

@@ -10,6 +10,7 @@ import pytest
 from tl_jax.calls.call import Parameter, ToolCall
 from tl_jax.calls.parse import parse_call
 from tl_jax.calls.render import PYTHON_STYLES, render_call
+from tl_jax.data.contamination import EvaluationSets
 from tl_jax.data.schema import DataError, RowError
 from tl_jax.evaluate.rotbench import NOISES, read_items, score_item, score_react
 from tl_jax.evaluate.scores import MISS, TurnScore, summarise
@@ -106,11 +107,90 @@ def test_a_compressed_file_reads_the_same(item, tmp_path):
         row(conversations=[*row()["conversations"][:2], {"from": "assistant", "value": ["hm"]}]),
         {"noise": "clean"},
         [],
+        row(noise=[]),
     ],
 )
 def test_a_bad_line_is_named(bad, tmp_path):
     with pytest.raises(RowError, match=r"a\.jsonl:2: no RoTBench item"):
         read_items(write(tmp_path / "a.jsonl", [row(), bad]))
+
+
+def released(rows):
+    """The form of RoTBench's own files: one indented list without noise and index."""
+    kept = ("id", "conversations", "scenario")
+    return json.dumps([{name: r[name] for name in kept} for r in rows], indent=4)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_released_form_has_its_noise_and_indices_from_name_and_order(noise, tmp_path):
+    rows = [row(noise=noise, index=number, scenario=f"S{number}") for number in range(2)]
+    found = read_items(write(tmp_path / "a.jsonl", rows), noise=noise)
+    (tmp_path / f"{noise}.json").write_text(released(rows), encoding="utf-8")
+    assert read_items(tmp_path / f"{noise}.json", noise=noise) == found
+    with gzip.open(tmp_path / f"{noise}.json.gz", "wt", encoding="utf-8") as file:
+        file.write(released(rows))
+    assert read_items(tmp_path / f"{noise}.json.gz", noise=noise) == found
+
+
+def test_blank_lines_a_byte_order_mark_and_line_separators_do_no_harm(tmp_path):
+    rows = [row(index=1), row(index=2, scenario="a\u2028b")]
+    lines = "\n\n".join(json.dumps(r, ensure_ascii=False) for r in rows)
+    for name, text in (
+        ("a.jsonl", f"\n{lines}\n \n"),
+        ("clean.json", f"[{','.join(map(json.dumps, rows))}]"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        found = read_items(tmp_path / name)
+        assert [item.id for item in found] == ["rotbench-clean-001", "rotbench-clean-002"]
+        assert found[1].tags["scenario"] == "a\u2028b"
+
+
+@pytest.mark.parametrize(
+    "name,content,message",
+    [
+        ("first.json", released([row()]).encode(), r"first\.json: item 0, .*call it .*clean\.json"),
+        ("clean.json", json.dumps(row()).encode(), r"clean\.json: no list .*must end in \.jsonl"),
+        ("clean.json", b"[\n\n}", r"clean\.json:3: not JSON .*one item a line"),
+        ("clean.json", b"[1]", r"clean\.json: item 0, counted from 0: no RoTBench item"),
+        ("clean.json", b'["a",\n"\xff"]', r"clean\.json:2: not UTF-8 .*save the file as UTF-8"),
+        ("a.jsonl", json.dumps(row()).encode() + b'\n{"\xff"', r"a\.jsonl:2: not UTF-8"),
+        ("a.jsonl", json.dumps(row()).encode() + b"\n{", r"a\.jsonl:2: not JSON"),
+        ("a.jsonl", json.dumps(row()).encode() + b"\n" + b"[" * 100_000, r"a\.jsonl:2: not JSON"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_place_and_the_fix(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RowError, match=message):
+        read_items(tmp_path / name)
+
+
+def test_an_item_that_occurs_again_is_named(tmp_path):
+    rows = [row(), row(noise="heavy"), row(scenario="other")]
+    assert len(read_items(write(tmp_path / "a.jsonl", rows[:2]))) == 1
+    with pytest.raises(RowError, match=r"a\.jsonl:3: noise 'clean' has an item of index 7 already"):
+        read_items(write(tmp_path / "a.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    "rows,held", [([], "no items"), ([row(noise="heavy"), row(noise="heavy")], "2 of 'heavy'")]
+)
+def test_a_file_without_items_of_the_noise_is_refused(rows, held, tmp_path):
+    with pytest.raises(
+        DataError, match=rf"a\.jsonl: .*'clean' \(it holds {held}\); take clean\.json"
+    ):
+        read_items(write(tmp_path / "a.jsonl", rows))
+
+
+@needs_data
+@pytest.mark.parametrize("noise", NOISES)
+def test_both_forms_of_the_published_items_are_the_same(noise, tmp_path):
+    with gzip.open(FILE, "rt", encoding="utf-8") as lines:
+        rows = [source for source in map(json.loads, lines) if source["noise"] == noise]
+    (tmp_path / f"{noise}.json").write_text(released(rows), encoding="utf-8")
+    assert read_items(tmp_path / f"{noise}.json", noise=noise) == read_items(FILE, noise=noise)
+    queries = EvaluationSets([str(tmp_path / f"{noise}.json")]).counts
+    write(tmp_path / "a.jsonl", rows)
+    assert [*queries.values()] == [*EvaluationSets([str(tmp_path / "a.jsonl")]).counts.values()]
 
 
 def test_a_damaged_compressed_file_is_named(tmp_path):

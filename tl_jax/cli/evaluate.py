@@ -35,7 +35,7 @@ from tl_jax.data.encoding import prompt_ids
 from tl_jax.data.examples import Prompt, build_prompts
 from tl_jax.data.mae import label_turns
 from tl_jax.data.prepared_files import REPORT, source_hash
-from tl_jax.data.schema import RowError
+from tl_jax.data.schema import DataError, RowError
 from tl_jax.evaluate import rotbench
 from tl_jax.evaluate.runner import TaskSet, evaluate
 from tl_jax.evaluate.scores import Policy, TurnScore, score_call
@@ -164,7 +164,7 @@ def task_sets(workspace: Workspace) -> Iterator[TaskSet]:
             raise ConfigError(f"config.evaluate.rotbench_path: no file {limits.rotbench_path}")
         try:
             items = rotbench.read_items(limits.rotbench_path, noise="clean")
-        except RowError as error:
+        except (RowError, DataError) as error:
             raise ConfigError(f"config.evaluate.rotbench_path: {error}") from error
         by_id = {item.id: item for item in items}
         released = functools.partial(_rotbench, by_id, count_empty_arguments=False)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.data.importers.opened import opened
 from tl_jax.data.importers.schemas import normalised_tool
-from tl_jax.data.schema import Message, RowError
+from tl_jax.data.schema import DataError, Message, RowError
 from tl_jax.evaluate.scores import MISS, Policy, TurnScore, score_call
 
 NOISES = ("clean", "slight", "medium", "heavy", "union")
@@ -46,30 +47,46 @@ def read_items(path: str | os.PathLike[str], *, noise: str = "clean") -> list[It
     """Read the items of one noise level from a first-turn file.
 
     Args:
-      path: JSON lines, plain or gzip, each ``{noise, index, scenario, conversations}``; the system
-        message holds the tools, the last message the list of accepted answers.
+      path: Either of two forms, plain or gzip. A ``.json`` file is one list as RoTBench releases
+        it, each item ``{id, conversations, scenario}``: its noise is the name of the file, such as
+        ``clean.json``, its index the position. Any other file is JSON lines, each item also with
+        ``noise`` and ``index``. The system message of an item holds the tools, the last message
+        the list of accepted answers.
       noise: One of ``NOISES``.
 
     Raises:
-      RowError: A line that is no item; the message names file and line.
-      DataError: A ``.gz`` file that is damaged or cut off.
+      RowError: A row that is no item, or an item that occurs again; the message names file and row.
+      DataError: No items of this noise, or a ``.gz`` file that is damaged or cut off.
       ValueError: ``noise`` is unknown.
     """
     if noise not in NOISES:
         raise ValueError(f"unknown RoTBench noise {noise!r}; known: {', '.join(NOISES)}")
-    items = []
-    with opened(str(path), "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                if row["noise"] == noise:
-                    items.append(_item(row))
-            except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-                raise RowError(
-                    f"{path}:{number}: no RoTBench item ({error!r}); expected noise, index,"
-                    " scenario and a conversation of system, user and assistant"
-                ) from error
-    return items
+    items: dict[str, Item] = {}
+    noises: Counter[str] = Counter()
+    for place, row in _rows(str(path)):
+        try:
+            noises[row["noise"]] += 1
+            item = _item(row) if row["noise"] == noise else None
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+            raise RowError(
+                f"{place}: no RoTBench item ({error!r}); expected noise, index, scenario and a"
+                " conversation of system, user and assistant"
+            ) from error
+        if item is None:
+            continue
+        if item.id in items:
+            raise RowError(
+                f"{place}: noise {noise!r} has an item of index {row['index']} already; drop this"
+                " one or give it another index"
+            )
+        items[item.id] = item
+    if not items:
+        found = ", ".join(f"{count} of {name!r}" for name, count in noises.items())
+        raise DataError(
+            f"{path}: no RoTBench items of noise {noise!r} (it holds {found or 'no items'}); take"
+            f" {noise}.json from RoTBench's Data/First_Turn"
+        )
+    return list(items.values())
 
 
 def score_item(
@@ -106,6 +123,48 @@ def score_react(prediction: str, golds: Sequence[str], tool_names: Sequence[str]
         raise ValueError(f"a gold answer is no ReAct call: {golds[expected.index(None)]!r}")
     calls = [call for call in expected if call is not None]
     return _score(_parse_react(prediction), calls, tool_names, False)
+
+
+def _rows(path: str) -> Iterator[tuple[str, Any]]:
+    """Yield every row with its place in the file, as messages name it."""
+    stem, ending = os.path.splitext(os.path.basename(path).removesuffix(".gz"))
+    with opened(path, "rb") as stream:
+        if ending != ".json":
+            for number, line in enumerate(stream, start=1):
+                if line.removeprefix(codecs.BOM_UTF8).strip():
+                    yield f"{path}:{number}", _parsed(path, number, line)
+            return
+        rows = _parsed(path, 1, stream.read())
+    if not isinstance(rows, list):
+        raise RowError(f"{path}: no list of items; a file of one item a line must end in .jsonl")
+    for index, row in enumerate(rows):
+        place = f"{path}: item {index}, counted from 0"
+        if isinstance(row, dict):
+            row = {"noise": stem, "index": index} | row
+            if row["noise"] not in NOISES:
+                names = ", ".join(f"{name}.json" for name in NOISES)
+                raise RowError(
+                    f"{place}: unknown noise {row['noise']!r}; items that do not say their noise"
+                    f" have that of the file's name, so call it as RoTBench does: {names}"
+                )
+        yield place, row
+
+
+def _parsed(path: str, first: int, raw: bytes) -> Any:
+    """Return the JSON value of a file's text from its line ``first`` on."""
+    try:
+        return json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = first + raw.count(b"\n", 0, error.start)
+        raise RowError(
+            f"{path}:{line}: not UTF-8 text ({error.reason}); save the file as UTF-8"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        line = first + getattr(error, "lineno", 1) - 1
+        raise RowError(
+            f"{path}:{line}: not JSON ({getattr(error, 'msg', error)}); a .json file holds one"
+            " list, a .jsonl file one item a line"
+        ) from error
 
 
 def _score(
