@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -183,3 +184,21 @@ def test_steps_lost_in_a_crash_are_done_again_the_same_way(whole, prepared, tmp_
     assert final_state(run_dir, phase)[1] == "2"
     train_stage.train_phase(open_run(run_dir), phase)
     assert_same_run(phase, run_dir, through)
+
+
+def test_a_damaged_final_step_can_be_made_anew_as_its_message_says(whole, tmp_path):
+    phase, through = whole
+    run_dir = shutil.copytree(through, tmp_path / "run")
+    last = Path(checkpoint.latest_step_dir(run_dir / "checkpoints" / phase))
+    array = max((last / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    array.write_bytes(bytes(reversed(array.read_bytes())))
+    workspace = open_run(run_dir)
+    told = f"has changed content .*; move {STEPS} out of .*/{phase} and run `tl-jax train` again"
+    with pytest.raises(checkpoint.CheckpointError, match=told):
+        workspace.trained(phase)
+    assert workspace.phase_done(phase)
+    shutil.move(last, tmp_path)
+    assert workspace.saved_step(phase) == STEPS - 1 and not workspace.phase_done(phase)
+    train_stage.train_phase(workspace, phase)
+    assert_same_run(phase, run_dir, through)
+    workspace.trained(phase)

@@ -218,7 +218,11 @@ def restore_params(step_dir: str | os.PathLike[str], abstract_params: Any) -> An
     _require_shardings(abstract_params)
     problem = find_damage(path)
     if problem:
-        raise CheckpointError(f"{path} {problem}; use another step")
+        # A model is never replaced by an older one without the user's doing.
+        raise CheckpointError(
+            f"{path} {problem}; move {path.name} out of {path.parent} and run `tl-jax train` "
+            "again: it goes on from the newest step left there, or without one from the beginning"
+        )
     target = {"params": abstract_params}
     _require_shapes(path, _shapes(target), dtypes=False)
     context = ocp.Context()
