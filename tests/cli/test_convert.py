@@ -257,6 +257,10 @@ def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, c
     (tmp_path / "run" / "results" / "evaluate_before.json").write_text(json.dumps(scores))
     convert.renew_card(workspace)
     assert "| world | before | 7 | 50.0 [25.0, 75.0] |" in card.read_text()
+    convert.main(workspace, console, Request(dtype="bfloat16", force=True))
+    told = card.read_text()
+    convert.renew_card(workspace)
+    assert card.read_text() == told and "bfloat16" in told
 
 
 def test_what_cannot_be_converted_is_said(model_dir, tmp_path, console):

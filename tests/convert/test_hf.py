@@ -367,6 +367,13 @@ def test_pickled_weights_are_refused_with_the_way_out(checkpoint):
     (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"pytorch_model.bin.*save_pretrained"):
         from_hf.load(checkpoint)
+    # What is fetched of such a model on the Hub.
+    (checkpoint / "pytorch_model.bin").rename(checkpoint / "pytorch_model.bin.index.json")
+    with pytest.raises(CheckpointError, match=r"pytorch_model.bin.index.json.*save_pretrained"):
+        from_hf.load(checkpoint)
+    (checkpoint / "pytorch_model.bin.index.json").unlink()
+    with pytest.raises(CheckpointError, match="never fetched"):
+        from_hf.load(checkpoint)
 
 
 def test_an_incomplete_download_is_refused(params, checkpoint, tmp_path):

@@ -1,5 +1,7 @@
 """Mesh sizes (one may be left open, wrong ones are refused) and who starts the cluster."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 from jax.sharding import AxisType
@@ -73,6 +75,12 @@ def connections(monkeypatch):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments: calls.append(arguments))
     return calls
+
+
+@pytest.mark.parametrize(("platform", "slices"), [("tpu", 2), ("gpu", 1), ("cpu", 1)])
+def test_hosts_without_tpus_are_no_slices(platform, slices):
+    devices = [SimpleNamespace(platform=platform, slice_index=host) for host in (0, 0, 1, 1)]
+    assert mesh.count_slices(devices) == slices
 
 
 def test_a_place_in_the_cluster_that_is_given_is_taken(monkeypatch, connections):

@@ -340,7 +340,21 @@ def test_a_step_that_starts_too_far_from_the_sampling_policy_changes_nothing(par
     )
     assert_close(far.params, params, rtol=0, atol=0)
     assert float(metrics.approx_kl) == pytest.approx(moved)
-    assert int(far.skipped) == 0
+    assert int(far.skipped) == int(far.step) == 0 and int(near.step) == 1
+
+
+def test_the_rate_that_is_told_is_the_one_that_was_taken(params):
+    rate = lambda count: 1e-3 / (1.0 + count)  # noqa: E731
+    optimizer = optax.sgd(rate)
+    step = jax.jit(step_lib.make_train_step(MODEL, SFT, optimizer, schedule=rate))
+    state = step_lib.init_state(params, optimizer)
+    bad = one_per_row().replace(weights=jnp.full_like(one_per_row().weights, jnp.nan))
+    for batch in (one_per_row(), bad, one_per_row()):
+        before = state.params
+        state, metrics = step(state, batch)
+    change = optax.tree.norm(jax.tree.map(jnp.subtract, state.params, before))
+    assert float(metrics.learning_rate) == pytest.approx(1e-3 / 2)
+    assert float(change / metrics.grad_norm) == pytest.approx(1e-3 / 2, rel=1e-3)
 
 
 def test_values_with_stopped_gradient_train_the_head_alone(params):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,7 +207,8 @@ def export_adapters(workspace: Workspace, request: Request, console: Console) ->
 def renew_card(workspace: Workspace) -> None:
     """Write the model card of the run's export anew if what it tells has changed."""
     file = workspace.export_dir / CARD
-    text = _card(workspace, Request().dtype)
+    exported = json.loads((workspace.export_dir / "config.json").read_text(encoding="utf-8"))
+    text = _card(workspace, exported.get("dtype") or exported["torch_dtype"])
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         draft = file.with_name(f".{CARD}.tmp")
         draft.write_text(text, encoding="utf-8")

@@ -319,11 +319,16 @@ def _weight_files(directory: Path) -> list[Path]:
     if index.is_file():
         absent = ", ".join(file.name for file in missing) or "nothing"
         raise CheckpointError(f"{index}: names {absent}, not found beside it; fetch it again")
-    pickled = sorted(p.name for p in directory.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    # Of a model on the Hub only the index of such files is fetched.
+    kinds = (".bin", ".pt", ".pth", ".bin.index.json")
+    pickled = sorted(p.name for p in directory.iterdir() if p.name.endswith(kinds))
     if pickled:
         raise CheckpointError(
             f"{directory}: holds {pickled[0]} but no safetensors; pickled weights can run code and "
             "are not read. Convert them where torch is installed: "
             "`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)`"
         )
-    raise CheckpointError(f"{directory}: holds neither {_WEIGHTS} nor {_INDEX}")
+    raise CheckpointError(
+        f"{directory}: holds neither {_WEIGHTS} nor {_INDEX}; a model of the Hub that has pickled "
+        "weights only must be converted first, as they are never fetched"
+    )

@@ -114,7 +114,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     devices = jax.devices() if devices is None else list(devices)
     sizes = tuple(resolve_sizes(config, len(devices)).values())
     types = (AxisType.Auto,) * len(AXES)
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    slices = count_slices(devices)
     if slices == 1:
         try:
             return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
@@ -132,6 +132,17 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         within, (slices, 1, 1, 1), devices, allow_split_physical_axes=True
     )
     return Mesh(grid, AXES, axis_types=types)
+
+
+def count_slices(devices: Sequence[jax.Device]) -> int:
+    """Return the number of TPU slices that ``devices`` belong to, 1 on other devices.
+
+    GPUs and CPUs of several hosts have a ``slice_index`` as well, one per host, but any axis may
+    lie across their network.
+    """
+    if devices[0].platform != "tpu":
+        return 1
+    return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def make_sampling_mesh(mesh: Mesh, tensor: int) -> Mesh:

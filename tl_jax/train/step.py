@@ -274,12 +274,13 @@ def make_train_step(
             return jax.tree.map(lambda n, o: jnp.where(finite & near, n, o), new, old)
 
         new_state = state.replace(
-            step=state.step + 1,
+            step=state.step + near.astype(jnp.int32),
             params=keep(params, state.params),
             opt_state=keep(opt_state, state.opt_state),
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
         )
-        rate = schedule(state.step) if schedule is not None else 0.0
+        # The optimiser counts the steps that it took.
+        rate = schedule(state.step - state.skipped) if schedule is not None else 0.0
         metrics = _metrics(batch, total, sums, totals, grad_norm, rate, new_state.skipped)
         return new_state, metrics
 
