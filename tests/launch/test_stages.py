@@ -9,6 +9,8 @@ import time
 import pytest
 from launchers import ARGUMENTS, LAUNCH, printed, read_flags
 
+from tl_jax.cli.main import STAGES
+
 # Record what a process of a cluster is told, by stage; do what the test wants.
 TL_JAX = """\
 env >"$CALLS.$1.${JAX_PROCESS_ID:-alone}"
@@ -225,7 +227,7 @@ def slurm(bench):
     (bench.place / "venv/bin").mkdir(parents=True)
     bench.replace("tl-jax")
     (bench.programs / "tl-jax").rename(bench.place / "venv/bin/tl-jax")
-    bench.replace("srun", 'exit "$(cat "$CALLS.status")"')
+    bench.replace("srun", 'env >"$CALLS.step"; exit "$(cat "$CALLS.status")"')
     bench.replace("scontrol")
     return bench
 
@@ -240,6 +242,28 @@ def test_a_slurm_job_queues_itself_again_only_when_its_state_was_saved(slurm, st
     again = [["scontrol", "requeue", "7"]] if status == 3 else []
     assert slurm.calls == [step, *again]
     assert "clean up: scancel 7" in done.stdout.splitlines()
+
+
+def environment_of_a_step(slurm, **settings):
+    (slurm.place / "calls.status").write_text("0")
+    settings = {"SLURM_SUBMIT_DIR": str(slurm.place), "VENV": "venv", **settings}
+    done = slurm.run("slurm_gpu.sbatch", "--", *ARGUMENTS, settings=settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = (slurm.place / "calls.step").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def test_slurm_jobs_that_share_a_node_have_no_port_in_common(slurm):
+    taken = set()
+    for job in ("4711", "4712", "4713", "5999"):
+        first = int(environment_of_a_step(slurm, SLURM_JOB_ID=job)["JAX_COORDINATOR_PORT"])
+        ports = set(range(first, first + len(STAGES)))
+        assert not taken & ports
+        taken |= ports
+    # Neither ports of the system nor those that Linux gives to connections.
+    assert min(taken) >= 1024 and max(taken) < 32768
+    own = environment_of_a_step(slurm, SLURM_JOB_ID="4711", JAX_COORDINATOR_PORT="9000")
+    assert own["JAX_COORDINATOR_PORT"] == "9000"
 
 
 def test_a_dry_run_of_a_slurm_job_prints_the_step(slurm):
