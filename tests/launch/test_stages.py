@@ -266,6 +266,11 @@ def test_slurm_jobs_that_share_a_node_have_no_port_in_common(slurm):
     assert own["JAX_COORDINATOR_PORT"] == "9000"
 
 
+def test_the_step_of_a_slurm_job_gets_the_cpus_of_the_job(slurm):
+    told = environment_of_a_step(slurm, SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="12")
+    assert told["SRUN_CPUS_PER_TASK"] == "12"
+
+
 def test_a_dry_run_of_a_slurm_job_prints_the_step(slurm):
     done = slurm.run("slurm_gpu.sbatch", "--dry-run", "--", *ARGUMENTS, settings={})
     assert (done.returncode, done.stderr) == (0, "")
