@@ -5,7 +5,8 @@
 #        host.sh start NAME CHIP TL_JAX_ARGUMENT... begin or resume the training as a service
 #        host.sh record                             after the service: note in the bucket how it ended
 #
-# The code lies in /opt/tl_jax/code. See `journalctl -u tl-jax` for what the training prints.
+# The code lies in /opt/tl_jax/code. A setup that failed can be repeated.
+# See `journalctl -u tl-jax` for what the training prints.
 # DESTDIR is put before system paths (for tests).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -30,10 +31,11 @@ setup() {
     fi
     mkdir -p "$MOUNT"
     mountpoint -q "$MOUNT" || gcsfuse --config-file "$LAUNCH_DIR/gcsfuse.yaml" "$bucket" "$MOUNT"
-    if [ ! -x "$PLACE/venv/bin/python" ]; then
+    # An environment that was left half made has a Python, but no pip.
+    if ! "$PLACE/venv/bin/python" -m pip --version >/dev/null 2>&1; then
         # The VM images bring Python 3.10; uv fetches 3.11.
         python3 -m pip install --quiet --target "$PLACE/uv" "uv==$UV_VERSION"
-        UV_PYTHON_INSTALL_DIR="$PLACE/python" "$PLACE/uv/bin/uv" venv --quiet --seed \
+        UV_PYTHON_INSTALL_DIR="$PLACE/python" "$PLACE/uv/bin/uv" venv --quiet --clear --seed \
             --python 3.11 "$PLACE/venv"
     fi
     "$PLACE/venv/bin/python" -m pip install --quiet \

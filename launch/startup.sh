@@ -21,9 +21,18 @@ chip="$(attribute tl-jax-chip)"
 lines="$(attribute tl-jax-arguments)"
 mapfile -t arguments <<<"$lines"
 
-rm -rf -- "$PLACE/code"
-mkdir -p -- "$PLACE/code"
-gcloud storage cp "$code" "$PLACE/code.tar.gz"
-tar -xzf "$PLACE/code.tar.gz" -C "$PLACE/code"
-bash "$PLACE/code/launch/host.sh" setup "$bucket"
+install() {
+    rm -rf -- "$PLACE/code" &&
+        mkdir -p -- "$PLACE/code" &&
+        gcloud storage cp "$code" "$PLACE/code.tar.gz" &&
+        tar -xzf "$PLACE/code.tar.gz" -C "$PLACE/code" &&
+        bash "$PLACE/code/launch/host.sh" setup "$bucket"
+}
+
+# The slice waits for every host, and nobody else tries again before the next boot: a lock that apt
+# holds or a download that fails must not keep this host out.
+until install; do
+    echo "startup.sh: the installation failed with status $?; trying again in 30 s" >&2
+    sleep 30
+done
 exec bash "$PLACE/code/launch/host.sh" start "$name" "$chip" "${arguments[@]}"

@@ -113,10 +113,14 @@ fi
 """
 
 
-def test_a_new_host_mounts_the_bucket_and_gets_its_own_python(vm):
+@pytest.mark.parametrize("left", ["nothing", "an environment without pip"])
+def test_a_new_host_mounts_the_bucket_and_gets_its_own_python(vm, left):
     assert boot(vm).returncode == 0
     place = vm.place / "opt/tl_jax"
     (place / "venv/bin/python").unlink()
+    if left != "nothing":
+        vm.replace("python", "exit 1")
+        (vm.programs / "python").rename(place / "venv/bin/python")
     vm.replace("mountpoint", "false")
     vm.replace("python3", PIP)
     hugepages = vm.place / "sys/kernel/mm/transparent_hugepage/enabled"
@@ -128,8 +132,36 @@ def test_a_new_host_mounts_the_bucket_and_gets_its_own_python(vm):
     config = f"{place}/code/launch/gcsfuse.yaml"
     assert ["gcsfuse", "--config-file", config, "my-bucket", f"{vm.place}/mnt/tl_jax"] in vm.calls
     uv = next(call for call in vm.calls if call[0] == "uv")
-    assert uv[1] == "venv" and uv[-3:] == ["--python", "3.11", f"{place}/venv"]
+    assert uv[1] == "venv" and "--clear" in uv and uv[-3:] == ["--python", "3.11", f"{place}/venv"]
     assert "--editable" in vm.calls[-1] and vm.calls[-1][0] == "python"
+
+
+# Each program, and each copy under another name, fails two times before it does its work.
+FAILING = """\
+echo >>"$CALLS.tries.${0##*/}"
+[ "$(wc -l <"$CALLS.tries.${0##*/}")" -gt 2 ] || exit 7
+"""
+
+
+def test_a_boot_tries_again_until_the_program_is_installed(vm):
+    (vm.place / "opt/tl_jax/venv/bin/python").unlink()
+    gcsfuse = (vm.programs / "gcsfuse").rename(vm.place / "gcsfuse")
+    for directory in ("usr/share/keyrings", "etc/apt/sources.list.d"):
+        (vm.place / directory).mkdir(parents=True)
+    (vm.place / "metadata/cloud.google.asc").touch()
+    vm.replace("apt-get", f'{FAILING}[ "$3" != install ] || cp {gcsfuse} {vm.programs}/gcsfuse')
+    vm.replace("gcloud", f'{FAILING}cp {vm.place}/code.tar.gz "${{@: -1}}"')
+    vm.replace("python3", FAILING + PIP)
+    vm.replace("sleep")
+    done = boot(vm)
+    assert done.returncode == 0
+    tries = {path.name.removeprefix("calls.tries.") for path in vm.place.glob("calls.tries.*")}
+    assert tries == {"apt-get", "gcloud", "python3", "uv", "python"}
+    sleeps = [call for call in vm.calls if call[0] == "sleep"]
+    assert len(sleeps) >= 2 * 4 and all(call == ["sleep", "30"] for call in sleeps)
+    failed = "the installation failed with status 7; trying again in 30 s"
+    assert done.stderr.count(failed) == len(sleeps)
+    assert vm.calls[-1] == ["systemctl", "start", "tl-jax"]
 
 
 @pytest.mark.parametrize(
