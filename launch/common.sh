@@ -107,6 +107,13 @@ chip_of() {
     esac
 }
 
+# Print how often a training that fails is started again.
+max_restarts() {
+    [[ "${MAX_RESTARTS:-100}" =~ ^[0-9]+$ ]] ||
+        fail "MAX_RESTARTS=$MAX_RESTARTS must be a whole number"
+    echo "${MAX_RESTARTS:-100}"
+}
+
 # Print the flags of a file as one line for LIBTPU_INIT_ARGS.
 read_flags() {
     [ -f "$1" ] || fail "no flag file $1"

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # What a TPU VM does for itself, as root; tpu_vm.sh and startup.sh call it on every host.
 #
-# usage: host.sh setup BUCKET                       mount the bucket, install the program
-#        host.sh start NAME CHIP TL_JAX_ARGUMENT... begin or resume the training as a service
-#        host.sh record                             after the service: note in the bucket how it ended
+# usage: host.sh setup BUCKET        mount the bucket, install the program
+#        host.sh start NAME CHIP RESTARTS TL_JAX_ARGUMENT...
+#                                    begin or resume the training as a service, which ends when it
+#                                    has failed more than RESTARTS times in a row
+#        host.sh record              after the service: note in the bucket how it ended
 #
 # The code lies in /opt/tl_jax/code. A setup that failed can be repeated.
 # See `journalctl -u tl-jax` for what the training prints.
@@ -43,12 +45,14 @@ setup() {
 }
 
 start() {
-    local name="$1" chip="$2"
-    shift 2
+    local name="$1" chip="$2" restarts="$3"
+    shift 3
     if systemctl is-active --quiet tl-jax; then
         fail "a training is running here; stop it first (systemctl stop tl-jax)"
     fi
     printf '%s\n' "$name" >"$PLACE/name"
+    printf '%s\n' "$restarts" >"$PLACE/restarts"
+    rm -f -- "$PLACE/failures"
     {
         echo '#!/usr/bin/env bash'
         echo 'set -euo pipefail'
@@ -65,22 +69,34 @@ start() {
 }
 
 record() {
-    local finished
-    # 0 and 2 are final; anything else is started again.
-    case "${EXIT_STATUS:-}" in
-        0 | 2)
-            finished="$MOUNT/finished/$(cat "$PLACE/name")"
-            mkdir -p "$MOUNT/finished"
-            # The log first: whoever sees the status may delete this host.
-            journalctl --unit=tl-jax --lines=2000 >"$finished.$(hostname).log"
-            printf '%s\n' "$EXIT_STATUS" >"$finished"
+    local finished restarts failures=0 status="${EXIT_STATUS:-unknown}"
+    # 0 and 2 are final, 3 was a stop in good order; anything else is started again for a while.
+    case "$status" in
+        0 | 2) ;;
+        3)
+            rm -f -- "$PLACE/failures"
+            return
+            ;;
+        *)
+            restarts="$(cat "$PLACE/restarts")"
+            failures=$(($(cat "$PLACE/failures" 2>/dev/null || echo 0) + 1))
+            printf '%s\n' "$failures" >"$PLACE/failures"
+            [ "$failures" -gt "$restarts" ] || return 0
+            echo "failed $failures times in a row (MAX_RESTARTS=$restarts); not started again"
             ;;
     esac
+    finished="$MOUNT/finished/$(cat "$PLACE/name")"
+    mkdir -p "$MOUNT/finished"
+    # The log first: whoever sees the status may delete this host.
+    journalctl --unit=tl-jax --lines=2000 >"$finished.$(hostname).log"
+    printf '%s\n' "$status" >"$finished"
+    # A stop by hand is what keeps systemd from the restart; it waits for this script.
+    [ "$failures" -eq 0 ] || systemctl stop --no-block tl-jax
 }
 
 case "${1:-}" in
     setup) [ "$#" -eq 2 ] || fail "usage: host.sh setup BUCKET" ;;
-    start) [ "$#" -ge 4 ] || fail "usage: host.sh start NAME CHIP TL_JAX_ARGUMENT..." ;;
+    start) [ "$#" -ge 5 ] || fail "usage: host.sh start NAME CHIP RESTARTS TL_JAX_ARGUMENT..." ;;
     record) ;;
     *)
         usage >&2

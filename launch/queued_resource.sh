@@ -16,7 +16,7 @@
 # delete  delete the request and its slices
 #
 # Reads PROJECT ZONE NAME BUCKET ACCELERATOR RUNTIME_VERSION SLICES SPOT RESERVED VALID_UNTIL
-# POLL_SECONDS (launch/env.example).
+# POLL_SECONDS MAX_RESTARTS (launch/env.example).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -34,10 +34,11 @@ first_node="$NAME"
 
 # Set REQUEST to the command that asks for the slices.
 make_request() {
-    local chip
+    local chip restarts metadata
     require BUCKET ACCELERATOR RUNTIME_VERSION
     require_arguments "$MOUNT"
     chip="$(chip_of "$ACCELERATOR")"
+    restarts="$(max_restarts)"
     upload_code
     # gcloud splits metadata at commas; the arguments come from a file.
     echo "build/launch/$NAME.arguments:"
@@ -50,8 +51,9 @@ make_request() {
     else
         REQUEST+=(--node-count="$slices" --node-prefix="$NAME")
     fi
+    metadata="tl-jax-name=$NAME,tl-jax-bucket=$BUCKET,tl-jax-code=$CODE,tl-jax-chip=$chip"
     REQUEST+=(
-        --metadata="tl-jax-name=$NAME,tl-jax-bucket=$BUCKET,tl-jax-code=$CODE,tl-jax-chip=$chip"
+        --metadata="$metadata,tl-jax-restarts=$restarts"
         --metadata-from-file="startup-script=launch/startup.sh,tl-jax-arguments=build/launch/$NAME.arguments"
     )
     [ -z "${SPOT:-}" ] || REQUEST+=(--spot)

@@ -3,8 +3,8 @@
 # taken away and comes back resumes the training without anybody's help.
 #
 # launch/queued_resource.sh gives it to the VMs together with the metadata that it reads:
-# tl-jax-name, tl-jax-bucket, tl-jax-code (gs://... archive), tl-jax-chip and tl-jax-arguments
-# (one argument of tl-jax per line).
+# tl-jax-name, tl-jax-bucket, tl-jax-code (gs://... archive), tl-jax-chip, tl-jax-restarts and
+# tl-jax-arguments (one argument of tl-jax per line).
 set -euo pipefail
 
 PLACE="${DESTDIR:-}/opt/tl_jax"
@@ -18,6 +18,7 @@ name="$(attribute tl-jax-name)"
 bucket="$(attribute tl-jax-bucket)"
 code="$(attribute tl-jax-code)"
 chip="$(attribute tl-jax-chip)"
+restarts="$(attribute tl-jax-restarts)"
 lines="$(attribute tl-jax-arguments)"
 mapfile -t arguments <<<"$lines"
 
@@ -35,4 +36,4 @@ until install; do
     echo "startup.sh: the installation failed with status $?; trying again in 30 s" >&2
     sleep 30
 done
-exec bash "$PLACE/code/launch/host.sh" start "$name" "$chip" "${arguments[@]}"
+exec bash "$PLACE/code/launch/host.sh" start "$name" "$chip" "$restarts" "${arguments[@]}"

@@ -13,7 +13,7 @@
 # stop    save the state and stop the training; the slice stays
 # delete  delete the slice
 #
-# Reads PROJECT ZONE NAME BUCKET ACCELERATOR RUNTIME_VERSION SPOT (launch/env.example).
+# Reads PROJECT ZONE NAME BUCKET ACCELERATOR RUNTIME_VERSION SPOT MAX_RESTARTS (launch/env.example).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -52,8 +52,9 @@ sudo bash /opt/tl_jax/code/launch/host.sh setup $(show "$BUCKET")"
         require ACCELERATOR
         require_arguments "$MOUNT"
         chip="$(chip_of "$ACCELERATOR")"
+        restarts="$(max_restarts)"
         on_hosts "$(show sudo bash /opt/tl_jax/code/launch/host.sh start "$NAME" "$chip" \
-            "${ARGUMENTS[@]}")"
+            "$restarts" "${ARGUMENTS[@]}")"
         ;;
     status)
         run gcloud compute tpus tpu-vm describe "$NAME" "${place[@]}" --format='value(state)'

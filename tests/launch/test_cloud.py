@@ -15,7 +15,8 @@ SSH = [*TPUS, "tpu-vm", "ssh", "first", *PLACE]
 DELETE_VM = [*TPUS, "tpu-vm", "delete", "first", *PLACE]
 DELETE_REQUEST = [*TPUS, "queued-resources", "delete", "first", *PLACE, "--force", "--quiet"]
 METADATA = [
-    f"--metadata=tl-jax-name=first,tl-jax-bucket=my-bucket,tl-jax-code={CODE},tl-jax-chip=v5e",
+    f"--metadata=tl-jax-name=first,tl-jax-bucket=my-bucket,tl-jax-code={CODE},tl-jax-chip=v5e,"
+    "tl-jax-restarts=100",
     "--metadata-from-file=startup-script=launch/startup.sh,"
     "tl-jax-arguments=build/launch/first.arguments",
 ]
@@ -69,11 +70,11 @@ GOLDEN = {
     ),
     "tpu_vm setup": ({}, [UPLOAD, [*SSH, "--worker=all", f"--command={SETUP}"]], DELETE_VM),
     "tpu_vm run": (
-        {},
+        {"MAX_RESTARTS": "7"},
         [
             [*SSH, "--worker=all"]
             + [
-                "--command=sudo bash /opt/tl_jax/code/launch/host.sh start first v5e "
+                "--command=sudo bash /opt/tl_jax/code/launch/host.sh start first v5e 7 "
                 + " ".join(ARGUMENTS)
             ]
         ],
@@ -240,7 +241,7 @@ def test_the_arguments_of_a_queued_run_go_into_a_file_line_by_line(cloud, checko
     [
         (
             "tpu_vm run",
-            ["sudo", "bash", "/opt/tl_jax/code/launch/host.sh", "start", "first", "v5e"],
+            ["sudo", "bash", "/opt/tl_jax/code/launch/host.sh", "start", "first", "v5e", "100"],
         ),
         ("xpk create", ["exec", "bash", "launch/run_stages.sh"]),
     ],
@@ -290,6 +291,13 @@ def test_a_missing_value_is_named_and_nothing_is_called(cloud, checkout, case, m
         ("xpk status", ["status"], {"NAME": "a" * 29}, "longer than the 28 characters"),
         ("tpu_vm run", ["run", "--", *ARGUMENTS], {"ACCELERATOR": "h100-8"}, "no TPU known"),
         ("queued_resource status", ["status"], {"SLICES": "two"}, "SLICES=two must be"),
+        ("tpu_vm run", ["run", "--", *ARGUMENTS], {"MAX_RESTARTS": "-1"}, "MAX_RESTARTS=-1 must"),
+        (
+            "queued_resource watch",
+            ["watch", "--", *ARGUMENTS],
+            {"MAX_RESTARTS": "no"},
+            "MAX_RESTARTS=no must be a whole number",
+        ),
         ("tpu_vm create", ["create", "--spot"], {}, "unknown option --spot"),
         ("tpu_vm create", ["create", "run"], {}, "one action at a time"),
         ("gke status", ["restart"], {}, "unknown action restart"),

@@ -12,6 +12,7 @@ METADATA = {
     "tl-jax-bucket": "my-bucket",
     "tl-jax-code": "gs://my-bucket/code/0123456789ab.tar.gz",
     "tl-jax-chip": "v5e",
+    "tl-jax-restarts": "2",
     "tl-jax-arguments": "\n".join([*ARGUMENTS, "--config.data.path=/a b/$(c)'d'.jsonl"]),
 }
 
@@ -97,7 +98,7 @@ def test_the_service_runs_the_stages_with_the_arguments_and_flags(vm):
 def test_a_second_start_beside_a_running_training_is_refused(vm):
     assert boot(vm).returncode == 0
     vm.replace("systemctl")
-    done = host(vm, "start", "first", "v5e", *ARGUMENTS)
+    done = host(vm, "start", "first", "v5e", "2", *ARGUMENTS)
     assert done.returncode == 2 and "a training is running here" in done.stderr
 
 
@@ -178,6 +179,26 @@ def test_a_final_status_is_noted_in_the_bucket_with_the_log(vm, status, final):
     assert (finished / "first.host-0.log").read_text() == "the log\n"
 
 
+def test_a_training_that_fails_too_often_in_a_row_is_ended(vm):
+    assert boot(vm).returncode == 0
+    finished = vm.place / "mnt/tl_jax/finished"
+    stop = ["systemctl", "stop", "--no-block", "tl-jax"]
+    for status in ("1", "134", "3", "1", "ABRT"):
+        assert host(vm, "record", EXIT_STATUS=status).returncode == 0
+    assert not finished.exists() and stop not in vm.calls
+    # A start by hand or at a boot counts anew.
+    assert host(vm, "start", "first", "v5e", "2", *ARGUMENTS).returncode == 0
+    for _ in range(2):
+        assert host(vm, "record", EXIT_STATUS="1").returncode == 0
+    assert not finished.exists() and stop not in vm.calls
+    done = host(vm, "record", EXIT_STATUS="1")
+    assert done.returncode == 0 and "failed 3 times in a row (MAX_RESTARTS=2)" in done.stdout
+    assert (finished / "first").read_text() == "1\n"
+    assert (finished / "first.host-0.log").read_text() == "the log\n"
+    # Last, as the host may be gone afterwards.
+    assert vm.calls[-1] == stop
+
+
 def test_the_service_restarts_all_but_wrong_settings_and_lets_the_training_save():
     unit = configparser.ConfigParser(strict=True)
     unit.optionxform = str
@@ -191,7 +212,7 @@ def test_the_service_restarts_all_but_wrong_settings_and_lets_the_training_save(
     assert service["ExecStopPost"].endswith("launch/host.sh record")
 
 
-@pytest.mark.parametrize("words", [(), ("install",), ("setup",), ("start", "first", "v5e")])
+@pytest.mark.parametrize("words", [(), ("install",), ("setup",), ("start", "first", "v5e", "2")])
 def test_half_a_command_is_refused(bench, words):
     done = bench.run("host.sh", *words, settings={"DESTDIR": str(bench.place)})
     assert done.returncode == 2 and "host.sh" in done.stderr and not bench.calls
