@@ -182,7 +182,7 @@ def test_the_export_is_replaced_when_the_model_is_newer(workspace, saved, consol
     def export(workspace, request, _):
         assert request.force
         workspace.export_dir.mkdir(exist_ok=True)
-        (workspace.export_dir / "config.json").write_text("{}")
+        (workspace.export_dir / "config.json").write_text('{"torch_dtype": "float32"}')
         made.append(workspace.newest_phase())
 
     monkeypatch.setattr(run.convert, "export", export)
