@@ -5,9 +5,9 @@
 By the TPU compiler, flags of launch/xla_flags/v5e.txt (nothing was run on a TPU):
 
     program     rows x tokens  memory of a chip    sent by a chip  estimate
-    supervised  256 x 8192     7.29 GiB of 15.75   32.8 GB         3.11 s, MFU 62%
-    update      256 x 8192     12.83 GiB of 15.75  61.4 GB         6.39 s, MFU 59%
-    score       256 x 8192     2.22 GiB of 15.75   14.1 GB         1.46 s
+    supervised  256 x 8192     7.29 GiB of 15.75   49.6 GB         3.11 s, MFU 62%
+    update      256 x 8192     12.83 GiB of 15.75  92.9 GB         6.39 s, MFU 59%
+    score       256 x 8192     2.22 GiB of 15.75   27.6 GB         1.46 s
     prefill     256 x 7680     15.42 GiB of 15.75  122.7 GB        3.36 s
     decode      256 x 1        14.28 GiB of 15.75  0.0 GB          125 ms
 """
