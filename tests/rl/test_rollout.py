@@ -385,11 +385,12 @@ def test_prompts_are_selected_by_length_and_by_what_the_reward_can_read():
     none = dataclasses.replace(PROMPTS[0], golds=())
     prompts = [several, *PROMPTS, none]
     length = len(PROMPTS[1].ids)
-    kept, dropped = select_prompts(prompts, max_length=length, max_reply=9, mode="reference")
+    reply = {"max_reply": 9, "reply_tokens": lambda prompt: prompt.reply_tokens}
+    kept, dropped = select_prompts(prompts, max_length=length, mode="reference", **reply)
     assert kept == {2: 3}
     assert dropped == {"not exactly one gold call": 2, "longer than 3 tokens": 1}
     for mode in ("strict", "graded"):
-        kept, dropped = select_prompts(prompts, max_length=100, max_reply=9, mode=mode)
+        kept, dropped = select_prompts(prompts, max_length=100, mode=mode, **reply)
         assert list(kept) == [0, 1, 2, 3] and not dropped
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -49,7 +48,7 @@ def select_prompts(
     max_length: int,
     max_reply: int,
     mode: str,
-    reply_tokens: Callable[[Prompt], int] = operator.attrgetter("reply_tokens"),
+    reply_tokens: Callable[[Prompt], int],
 ) -> tuple[dict[int, int], dict[str, int]]:
     """Find the prompts that reward training can use, without keeping any.
 
