@@ -9,8 +9,8 @@ comes from a run of this file.
 import ml_collections
 
 from tl_jax import config as c
-from tl_jax import presets
-from tl_jax.settings import to_dict
+from tl_jax.config import presets
+from tl_jax.config.fields import to_dict
 
 
 def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:

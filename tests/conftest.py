@@ -1,5 +1,6 @@
 """Run the tests on eight virtual CPU devices, with programs that compile quickly and once."""
 
+import io
 import os
 import shutil
 import sys
@@ -30,6 +31,12 @@ if not _IS_WORKER:
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from tl_jax.config import ModelConfig  # noqa: E402
+from tl_jax.convert import to_hf  # noqa: E402
+from tl_jax.data.tokenize.tokenizer import train_byte_bpe  # noqa: E402
+from tl_jax.models import functional  # noqa: E402
 
 # Grain and the command line read absl flags; pytest never parses them.
 flags.FLAGS.mark_as_parsed()
@@ -50,3 +57,37 @@ def quick_programs(request):
 def pytest_unconfigure():
     if not _IS_WORKER:
         shutil.rmtree(os.environ[_CACHE], ignore_errors=True)
+
+
+MODEL = ModelConfig(
+    vocab_size=264,
+    embed_dim=16,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    mlp_dim=32,
+    tie_embeddings=True,
+)
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    """The model directory; float32 values that bfloat16 cannot hold."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = train_byte_bpe(["find a train to Rome"] * 9, 264, folder / "tokenizer")
+    assert tokenizer.vocab_size == MODEL.vocab_size
+    to_hf.save(
+        functional.init(MODEL, jax.random.key(0)),
+        folder / "hf",
+        config=MODEL,
+        source=folder / "tokenizer",
+        generation={"eos_token_id": tokenizer.eos_id},
+    )
+    return folder / "hf"
+
+
+@pytest.fixture
+def console():
+    """A console whose ``file`` keeps what is printed."""
+    return Console(file=io.StringIO(), soft_wrap=True, highlight=False)

@@ -13,48 +13,50 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tl_jax"
 
 LEVELS = (
-    ("settings", "architecture", "config", "presets", "types"),
+    ("errors", "types"),
+    ("config",),
     ("parallel", "ops", "calls"),
-    ("models", "data", "rewards", "convert"),
-    ("train", "rl", "evaluate", "report"),
+    ("models", "rewards", "data"),
+    ("convert", "sampling", "report"),
+    ("run",),
+    ("rl", "evaluate", "publish"),
+    ("train",),
+    ("aot",),
     ("cli",),
 )
 
 # Room -> rooms it may import. Every other arrow is an error.
 ALLOWED = {
-    "settings": set(),
-    "architecture": {"settings"},
-    "config": {"settings", "architecture"},
-    "presets": {"settings", "config"},
+    "errors": set(),
     "types": set(),
-    "parallel": {"settings", "config", "types"},
+    "config": {"errors"},
+    "parallel": {"errors", "types", "config"},
     "ops": {"parallel"},
-    "calls": set(),
-    "models": {"settings", "config", "types", "parallel", "ops"},
-    "data": {"settings", "config", "calls"},
-    "rewards": {"settings", "config", "calls"},
-    "convert": {"settings", "config", "types", "parallel", "models"},
-    "train": {"settings", "config", "types", "parallel", "ops", "models"},
-    "rl": {"settings", "config", "types", "parallel", "ops", "calls", "models", "data", "rewards"},
-    "evaluate": {"settings", "config", "types", "calls", "data", "rewards", "rl"},
-    "report": {"settings", "config", "calls", "data", "rewards"},
+    "calls": {"errors"},
+    "models": {"errors", "types", "config", "parallel", "ops"},
+    "rewards": {"errors", "config", "calls"},
+    "data": {"errors", "config", "calls"},
+    "convert": {"errors", "types", "config", "parallel", "models"},
+    "sampling": {"errors", "types", "config", "parallel", "ops", "calls", "models", "data"},
+    "report": {"errors", "config", "calls", "data", "rewards"},
 }
+_BELOW = {"errors", "types", "config", "parallel", "ops", "calls", "models", "rewards", "data"}
+ALLOWED["run"] = _BELOW | {"convert", "sampling", "report"}
+ALLOWED["rl"] = _BELOW | {"sampling", "run"}
+ALLOWED["evaluate"] = _BELOW | {"sampling", "report", "run"}
+ALLOWED["publish"] = _BELOW | {"convert", "report", "run"}
+ALLOWED["train"] = _BELOW | {"sampling", "run", "rl"}
+ALLOWED["aot"] = ALLOWED["train"] | {"convert", "evaluate", "train"}
 ALLOWED["cli"] = set(ALLOWED)
 
 # Arrows inside a level, and the only module that may be imported along them.
 SIDEWAYS = {
-    ("architecture", "settings"): "settings",
-    ("config", "settings"): "settings",
-    ("config", "architecture"): "architecture",
-    ("presets", "settings"): "settings",
-    ("presets", "config"): "config",
     ("ops", "parallel"): "parallel.sharding",
-    ("convert", "models"): "models",
-    ("evaluate", "rl"): "rl.sampler",
 }
 
 # Inside a room: a module may import those before it in its chain, never those after it.
 CHAINS = {
+    "config": [("fields", "model", "run", "presets")],
     "ops": [
         ("rope", "attention", "kernels"),
         ("splash", "kernels"),
@@ -74,34 +76,44 @@ CHAINS = {
         ("rope_fields", "registry", "known"),
     ],
     "data": [
-        ("schema", "importers", "dataset"),
-        ("feedback_rules", "feedback", "mae_rules", "static_checks", "mae"),
-        ("schema", "feedback", "mae", "marks", "examples", "records", "dataset"),
-        ("mae", "fitting", "repairs", "dataset"),
-        ("schema", "templates", "key_tokens", "examples", "pipeline"),
-        ("tokenizer", "rivals", "key_tokens"),
-        ("templates", "chat_template", "template_trial", "encoding", "fitting", "examples"),
-        ("tokenizer", "chat_template"),
-        ("control_marks", "chat_template"),
-        ("call_spans", "chat_template"),
-        ("reply_places", "chat_template"),
-        ("templates", "synthetic", "sources", "dataset"),
-        ("schema", "prepared_files", "sources"),
-        ("schema", "ngrams", "duplicates", "dataset"),
-        ("importers", "contamination", "dataset"),
-        ("ngrams", "contamination"),
-        ("examples", "tally", "dataset"),
-        ("schema", "split", "dataset"),
-        ("text_pieces", "text_starts", "tokenizer"),
-        ("packing", "pipeline"),
-        ("streams", "pipeline"),
+        ("trajectory", "importers", "prepare"),
+        ("trajectory", "mae", "examples", "prepare", "loader"),
+        ("tokenize", "render", "examples"),
+        ("synthetic", "prepare"),
+        ("mae.feedback_rules", "mae.feedback", "mae.policy", "mae.schema_checks", "mae.labels"),
+        (
+            "render.paper_template",
+            "render.call_spans",
+            "render.chat_template",
+            "render.probe",
+        ),
+        ("render.control_tokens", "render.chat_template"),
+        ("render.reply_cache", "render.chat_template"),
+        ("render.chatml_tools", "render.probe"),
+        ("tokenize.word_cache", "tokenize.prefix_cache", "tokenize.tokenizer"),
+        (
+            "examples.encode",
+            "examples.truncate",
+            "examples.build",
+            "examples.jsonl",
+        ),
+        ("examples.alternative_tokens", "examples.key_tokens", "examples.build"),
+        ("examples.alternative_tokens", "examples.annotations", "examples.build"),
+        ("examples.truncate", "examples.repair_pairs"),
+        ("prepare.ngrams", "prepare.dedup", "prepare.dataset"),
+        ("prepare.ngrams", "prepare.contamination", "prepare.dataset"),
+        ("prepare.files", "prepare.sources", "prepare.dataset"),
+        ("prepare.split", "prepare.dataset"),
+        ("prepare.statistics", "prepare.dataset"),
+        ("loader.packing", "loader.loader"),
+        ("loader.host_shards", "loader.loader"),
     ],
     "rewards": [
         ("taxonomy", "reference", "rules"),
         ("taxonomy", "free_text", "strict", "rules"),
-        ("taxonomy", "ladder", "rules"),
+        ("taxonomy", "penalties", "rules"),
         ("answers", "rules"),
-        ("assignment", "rules"),
+        ("matching", "rules"),
         ("no_call", "rules"),
     ],
     "convert": [
@@ -113,27 +125,46 @@ CHAINS = {
         ("names", "peft"),
         ("hf_directory", "peft"),
     ],
-    "train": [("step", "loop"), ("checkpoint", "loop"), ("metrics", "loop")],
-    "rl": [
-        ("choice", "decoding", "sampler", "advantages", "rollout"),
-        ("sampler", "episode", "tool_turns", "rollout"),
-        ("tool_worker", "environment", "tool_turns"),
-        ("python_names", "json_names", "constraints", "rollout"),
+    "sampling": [
+        ("next_token", "decode", "sampler", "grammar"),
+        ("python_grammar", "json_grammar", "grammar"),
     ],
-    "evaluate": [("scores", "rotbench", "runner"), ("scores", "gains")],
     "report": [
         ("read", "figures", "run"),
         ("html", "run"),
         ("figures", "gains"),
         ("html", "gains"),
         ("mae", "run"),
-        ("html", "sample"),
-        ("mae", "model_card"),
+        ("html", "example"),
     ],
+    "run": [
+        ("checkpoint", "directory", "prepare"),
+        ("record", "metrics"),
+        ("directory", "chat"),
+    ],
+    "rl": [
+        ("episode", "tool_loop", "rollout"),
+        ("tool_worker", "tool_process", "tool_loop"),
+        ("tool_loop", "tools_check"),
+        ("advantages", "rollout"),
+        ("scoring", "rollout_metrics", "rollout"),
+        ("batch", "rollout"),
+        ("logprobs", "rollout"),
+    ],
+    "evaluate": [("scores", "tasks", "suites", "run"), ("scores", "compare_runs")],
+    "publish": [("model_card", "export", "conversions")],
+    "train": [
+        ("step", "sft", "ppo", "phases"),
+        ("optimizer", "sft"),
+        ("loop", "sft"),
+        ("ppo_step", "ppo"),
+        ("prompt_pools", "ppo"),
+    ],
+    "aot": [("programs", "roofline", "compile", "plan"), ("hlo", "compile")],
 }
 
 WITHOUT_JAX = ("calls", "data", "rewards")
-NEEDS_JAX = {"tl_jax.data.pipeline"}
+NEEDS_JAX = {"tl_jax.data.loader.loader"}
 
 NNX_SURFACE = {
     "Module", "Param", "Rngs", "initializers", "split", "merge", "to_pure_dict", "List",

@@ -7,7 +7,8 @@ import pytest
 
 from tl_jax import config as config_lib
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.settings import ConfigError, check_path, from_dict, to_dict
+from tl_jax.config.fields import check_path, from_dict, to_dict
+from tl_jax.errors import ConfigError
 
 SIZES = {
     "vocab_size": 64,

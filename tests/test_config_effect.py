@@ -17,26 +17,31 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tl_jax.aot import plan
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.render import render_call
-from tl_jax.cli import evaluate, plan, prepare, reward, supervised
-from tl_jax.cli import prompts as prompts_lib
-from tl_jax.cli import workspace as workspace_lib
-from tl_jax.cli.environment import open_tools
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, RunConfig
+from tl_jax.config.fields import from_dict
 from tl_jax.convert import peft, to_hf
 from tl_jax.data import synthetic
-from tl_jax.data.prepared_files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
-from tl_jax.data.records import read_prompts
-from tl_jax.data.schema import DataError, to_json
-from tl_jax.data.templates import render_sample
-from tl_jax.data.tokenizer import train_byte_bpe
+from tl_jax.data.examples.jsonl import read_prompts
+from tl_jax.data.prepare.files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
+from tl_jax.data.render.paper_template import render_sample
+from tl_jax.data.tokenize.tokenizer import train_byte_bpe
+from tl_jax.data.trajectory import to_json
+from tl_jax.errors import ConfigError, DataError
+from tl_jax.evaluate import run as evaluate
 from tl_jax.models import functional, nf4
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.rl.sampler import Generation
-from tl_jax.settings import ConfigError, from_dict
-from tl_jax.train import optim
+from tl_jax.rl.tools_check import open_tools
+from tl_jax.run import directory as workspace_lib
+from tl_jax.run import prepare
+from tl_jax.run.directory import Run
+from tl_jax.sampling.sampler import Generation
+from tl_jax.train import optimizer as optim
+from tl_jax.train import ppo as ppo_lib
+from tl_jax.train import prompt_pools as prompts_lib
+from tl_jax.train import sft
 from tl_jax.types import Batch, StepMetrics, TrainState
 
 BASE = {
@@ -86,7 +91,7 @@ class Scene:
 
 
 def on_one_device(config):
-    workspace = Workspace(config)
+    workspace = Run(config)
     workspace.__dict__["mesh"] = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     return workspace
 
@@ -129,7 +134,7 @@ def folder(tmp_path_factory):
     queries = [json.dumps({"query": t.messages[0].content}) for t in world[:3]]
     (folder / "evaluation.jsonl").write_text("\n".join(queries) + "\n")
     (folder / "rotbench.jsonl").write_text(json.dumps(rotbench_row()) + "\n")
-    run = Workspace(Scene(folder, None).config({}))
+    run = Run(Scene(folder, None).config({}))
     prepare.prepare(run)
     return folder
 
@@ -200,17 +205,17 @@ def digest(tree):
 
 
 def paths(scene, config):
-    workspace = Workspace(config)
+    workspace = Run(config)
     return workspace.data_dir, workspace.results_dir, workspace.checkpoint_dir("reward")
 
 
 def model_source(scene, config):
-    return Workspace(config).model_dir
+    return Run(config).model_dir
 
 
 def program(scene, config):
     """The traced forward pass."""
-    model = Workspace(config).model
+    model = Run(config).model
     params = jax.tree.map(
         lambda info: jax.ShapeDtypeStruct(info.shape, info.dtype),
         functional.abstract_params(model),
@@ -224,7 +229,7 @@ def program(scene, config):
 def declared(scene, config):
     """What the parameters look like; the blocks are shorter than the tiny model's matrices."""
     scene.patch.setattr(nf4, "BLOCK", 8)
-    return str(functional.abstract_params(Workspace(config).model))
+    return str(functional.abstract_params(Run(config).model))
 
 
 def adapters(scene, config):
@@ -238,33 +243,33 @@ def scratch(scene, config):
 
     def train(texts, vocab_size, out_dir):
         seen.append(vocab_size)
-        return Workspace(scene.config({})).tokenizer
+        return Run(scene.config({})).tokenizer
 
     scene.patch.setattr(prepare, "train_byte_bpe", train)
     scene.patch.setattr(prepare.functional, "init", lambda model, key: seen.append(model))
     scene.patch.setattr(prepare.to_hf, "save", lambda *_, **__: None)
-    prepare.make_model(Workspace(config), Console(quiet=True))
+    prepare.make_model(Run(config), Console(quiet=True))
     return seen
 
 
 def mesh(scene, config):
-    return dict(Workspace(config).mesh.shape)
+    return dict(Run(config).mesh.shape)
 
 
 def pod(scene, config):
-    return plan.planned_mesh(Workspace(config))
+    return plan.planned_mesh(Run(config))
 
 
 def sampling_mesh(scene, config):
     """The devices of the mesh on which text is sampled."""
-    found = Workspace(config).sampling_mesh
+    found = Run(config).sampling_mesh
     return found and dict(found.shape)
 
 
 def prepared(scene, config):
     """The prepared examples and prompts, or why there are none."""
     run_dir = scene.folder / "prepared"
-    workspace = Workspace(dataclasses.replace(config, run_dir=str(run_dir)))
+    workspace = Run(dataclasses.replace(config, run_dir=str(run_dir)))
     try:
         prepare.prepare(workspace)
     except DataError as error:
@@ -275,7 +280,7 @@ def prepared(scene, config):
 
 def batches(scene, config):
     """The first training batches."""
-    loader = supervised.open_loader(on_one_device(config))
+    loader = sft.open_loader(on_one_device(config))
     found = [digest(next(loader)) for _ in range(6)]
     loader.close()
     return found
@@ -291,7 +296,7 @@ def prefetched(scene, config):
         return make(stream, prefetch_buffer_size=prefetch_buffer_size)
 
     scene.patch.setattr(grain.experimental, "ThreadPrefetchIterDataset", recorded)
-    supervised.open_loader(on_one_device(config)).close()
+    sft.open_loader(on_one_device(config)).close()
     return seen
 
 
@@ -348,22 +353,22 @@ def captured_phase(scene, module, config):
         return None, 0
 
     scene.patch.setattr(module, "start_state", start_state)
-    scene.patch.setattr(Workspace, "trained", lambda self, phase: {"name": phase})
+    scene.patch.setattr(Run, "trained", lambda self, phase: {"name": phase})
     workspace = on_one_device(config)
     return workspace, seen
 
 
 def supervised_phase(scene, config):
     """Loss, updates, rhythm and validation of the supervised phase."""
-    workspace, seen = captured_phase(scene, supervised, config)
+    workspace, seen = captured_phase(scene, sft, config)
 
     def make_eval_step(model, *, ce_chunk):
         seen["eval_chunk"] = ce_chunk
         return lambda params, batch: (jnp.sum(batch.weights), jnp.float32(1))
 
-    scene.patch.setattr(supervised.step_lib, "make_eval_step", make_eval_step)
-    scene.patch.setattr(supervised.step_lib, "jit_train_step", lambda step, *_: step)
-    supervised.train(workspace, None)
+    scene.patch.setattr(sft.step_lib, "make_eval_step", make_eval_step)
+    scene.patch.setattr(sft.step_lib, "jit_train_step", lambda step, *_: step)
+    sft.train(workspace, None)
     phase = seen["phase"]
     return {
         "losses": seen["losses"],
@@ -377,7 +382,7 @@ def supervised_phase(scene, config):
 
 def reward_updates(scene, config):
     """What the optimiser of the reward phase does."""
-    scene.patch.setattr(reward, "make_advance", lambda *_: None)
+    scene.patch.setattr(ppo_lib, "make_advance", lambda *_: None)
     made = optim.make_optimizer
     seen = []
 
@@ -386,8 +391,8 @@ def reward_updates(scene, config):
         return seen[-1]
 
     scene.patch.setattr(optim, "make_optimizer", make_optimizer)
-    workspace, phase = captured_phase(scene, reward, config)
-    reward.train(workspace, None)
+    workspace, phase = captured_phase(scene, ppo_lib, config)
+    ppo_lib.train(workspace, None)
     return updates(seen[0], 4), phase["parts"]
 
 
@@ -395,17 +400,17 @@ def waiting(scene, config):
     """The memory in which the reference waits."""
     seen = []
     scene.patch.setattr(
-        reward, "make_advance", lambda workspace, reference, *_: seen.append(reference)
+        ppo_lib, "make_advance", lambda workspace, reference, *_: seen.append(reference)
     )
-    workspace, _ = captured_phase(scene, reward, config)
-    scene.patch.setattr(Workspace, "trained", lambda self, phase: {"scale": jnp.ones(2)})
-    reward.train(workspace, None)
+    workspace, _ = captured_phase(scene, ppo_lib, config)
+    scene.patch.setattr(Run, "trained", lambda self, phase: {"scale": jnp.ones(2)})
+    ppo_lib.train(workspace, None)
     return [leaf.sharding.memory_kind for leaf in jax.tree.leaves(seen)]
 
 
 def reward_phase(scene, config):
     """Two steps of the reward phase: sampled, scored and cut into updates, but not trained."""
-    workspace, seen = captured_phase(scene, reward, config)
+    workspace, seen = captured_phase(scene, ppo_lib, config)
     events: list[Any] = []
     golds = {tuple(p.ids): p for p in read_prompts(workspace.data_dir / PROMPTS)}
 
@@ -441,20 +446,20 @@ def reward_phase(scene, config):
         return update
 
     scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
-    scene.patch.setattr(reward.rollout_lib, "generate", generate)
+    scene.patch.setattr(ppo_lib.rollout_lib, "generate", generate)
     scene.patch.setattr(prompts_lib, "generate", generate)
-    scene.patch.setattr(reward.rollout_lib, "make_logprob_step", make_logprob_step)
-    open_gold = reward.gold_loader
+    scene.patch.setattr(ppo_lib, "make_logprob_step", make_logprob_step)
+    open_gold = ppo_lib.gold_loader
 
     def gold_loader(workspace):
         loader = open_gold(workspace)
         loader.close = lambda: None  # the steps below come after the end of the phase
         return loader
 
-    scene.patch.setattr(reward, "gold_loader", gold_loader)
-    scene.patch.setattr(reward.step_lib, "jit_train_step", jit_train_step)
+    scene.patch.setattr(ppo_lib, "gold_loader", gold_loader)
+    scene.patch.setattr(ppo_lib.step_lib, "jit_train_step", jit_train_step)
     try:
-        reward.train(workspace, None)
+        ppo_lib.train(workspace, None)
     except ConfigError as error:
         return str(error)
     phase = seen["phase"]
@@ -464,14 +469,14 @@ def reward_phase(scene, config):
         for step in range(2):
             state, _, found = phase.advance(state, step)
             records.append(found)
-    except reward.Mismatch as error:
+    except ppo_lib.ScoringMismatch as error:
         return str(error)
     return events, records, phase.steps, Stub.last
 
 
 def tool_process(scene, config):
     """What limits a tool that runs has, and whether a long result is told; None if none runs."""
-    tools = open_tools(Workspace(config))
+    tools = open_tools(Run(config))
     if tools is None:
         return None
     session = tools.environment.session()
@@ -499,8 +504,8 @@ def evaluation(scene, config):
 
     scene.patch.setattr(evaluate, "evaluate", record)
     scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
-    scene.patch.setattr(Workspace, "params", lambda self, phase: None)
-    evaluate.run(on_one_device(config), "before")
+    scene.patch.setattr(Run, "params", lambda self, phase: None)
+    evaluate.evaluate_phase(on_one_device(config), "before")
     return events
 
 

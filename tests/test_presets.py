@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 
-from tl_jax import presets
-from tl_jax.config import PpoConfig, RunConfig
-from tl_jax.settings import ConfigError, from_dict
+from tl_jax.config import PpoConfig, RunConfig, presets
+from tl_jax.config.fields import from_dict
+from tl_jax.errors import ConfigError
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 

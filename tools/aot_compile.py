@@ -43,11 +43,12 @@ from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from tl_jax.cli import aot, plan, roofline
-from tl_jax.cli.workspace import Workspace
+from tl_jax.aot import compile, plan, roofline
 from tl_jax.config import RunConfig
+from tl_jax.config.fields import from_dict
+from tl_jax.errors import ConfigError
 from tl_jax.parallel import tpu
-from tl_jax.settings import ConfigError, from_dict
+from tl_jax.run.directory import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,15 +94,15 @@ def write(path: Path, name: str, figures: dict[str, Any]) -> None:
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
-def rank(pod: aot.Pod, name: str) -> list[Any]:
+def rank(pod: compile.Pod, name: str) -> list[Any]:
     """Return the ranking; of variants that are not asked for, the rows that the file has."""
     rows = {row["variant"]: row for row in read(name).get("ranking", ())}
     for text in _RANK.value:
-        rows[text] = aot.place(pod, text)
+        rows[text] = compile.place(pod, text)
         if _JSON.value:
-            ranking = {**aot.describe(pod), "ranking": aot.ranked(rows.values())}
+            ranking = {**compile.describe(pod), "ranking": compile.ranked(rows.values())}
             write(Path(_JSON.value), name, ranking)
-    return aot.ranked(rows.values())
+    return compile.ranked(rows.values())
 
 
 def main(argv: list[str]) -> None:
@@ -110,29 +111,29 @@ def main(argv: list[str]) -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     try:
         config = read_config()
-        pod = aot.open_pod(config, plan.planned_model(Workspace(config)), read_options(config))
-        figures = {**aot.describe(pod), "programs": []}
+        pod = compile.open_pod(config, plan.planned_model(Run(config)), read_options(config))
+        figures = {**compile.describe(pod), "programs": []}
         console = Console(width=None if sys.stdout.isatty() else 160)
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
         if _RANK.value:
-            console.print(aot.ranking_table(f"variants of {name}", rank(pod, name)))
+            console.print(compile.ranking_table(f"variants of {name}", rank(pod, name)))
             return
         known = read(name).get("programs", []) if _PROGRAMS.value else []
         rows = {row["program"]: row for row in known}
-        for program in _PROGRAMS.value or aot.names(config):
+        for program in _PROGRAMS.value or compile.names(config):
             keep = Path(_HLO.value) / name if _HLO.value else None
-            rows[program] = aot.measure(program, pod, keep=keep)
-            figures["programs"] = [rows[one] for one in aot.names(config) if one in rows]
+            rows[program] = compile.measure(program, pod, keep=keep)
+            figures["programs"] = [rows[one] for one in compile.names(config) if one in rows]
             if _JSON.value:
                 write(Path(_JSON.value), name, figures)
         if _SEARCH.value:
-            figures["largest_batch"] = aot.largest_batch(pod)
+            figures["largest_batch"] = compile.largest_batch(pod)
             if _JSON.value:
                 write(Path(_JSON.value), name, figures)
     except ConfigError as error:
         sys.exit(f"error: {error}")
     title = f"{name} on {config.mesh.slices} x {config.mesh.topology}"
-    console.print(aot.table(title, figures["programs"]))
+    console.print(compile.table(title, figures["programs"]))
     if _SEARCH.value:
         console.print(f"largest batch that fits: {figures['largest_batch']} rows")
     console.print(roofline.FORMULA, markup=False, highlight=False)

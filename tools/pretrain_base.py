@@ -34,10 +34,10 @@ from absl import app, flags
 from tl_jax.config import ModelConfig, OptimConfig
 from tl_jax.convert import from_hf, to_hf
 from tl_jax.data import synthetic
-from tl_jax.data.pipeline import make_loader
-from tl_jax.data.tokenizer import Tokenizer, load_tokenizer, train_byte_bpe
+from tl_jax.data.loader.loader import make_loader
+from tl_jax.data.tokenize.tokenizer import Tokenizer, load_tokenizer, train_byte_bpe
 from tl_jax.models import functional
-from tl_jax.train import optim
+from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch
 

@@ -9,20 +9,22 @@ import pytest
 from rich.console import Console
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.cli import convert, evaluate, prepare
-from tl_jax.cli.convert import Request
-from tl_jax.cli.workspace import Workspace
+from tl_jax.cli import prepare
 from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.config.fields import from_dict
 from tl_jax.convert import to_hf
-from tl_jax.data import dataset
-from tl_jax.data.encoding import prompt_ids
-from tl_jax.data.prepared_files import EXAMPLES, FINGERPRINT, PROMPTS
-from tl_jax.data.records import read_prompts
-from tl_jax.data.schema import DataError, Message
-from tl_jax.data.template_trial import open_template
-from tl_jax.data.tokenizer import load_tokenizer, train_byte_bpe
+from tl_jax.data.examples.encode import prompt_ids
+from tl_jax.data.examples.jsonl import read_prompts
+from tl_jax.data.prepare import dataset
+from tl_jax.data.prepare.files import EXAMPLES, FINGERPRINT, PROMPTS
+from tl_jax.data.render.probe import open_template
+from tl_jax.data.tokenize.tokenizer import load_tokenizer, train_byte_bpe
+from tl_jax.data.trajectory import Message
+from tl_jax.errors import ConfigError, DataError
+from tl_jax.evaluate.suites import embedded_world
 from tl_jax.models import functional
-from tl_jax.settings import ConfigError, from_dict
+from tl_jax.publish.export import Request, export
+from tl_jax.run.directory import Run
 
 EOS, STOP = "<|eos|>", "<|im_end|>"
 
@@ -55,7 +57,7 @@ def workspace(folder, name="run", **sections):
         **sections,
     }
     values["data"] = {**data, "template": "chatml_tools", **sections.get("data", {})}
-    return Workspace(from_dict(RunConfig, values))
+    return Run(from_dict(RunConfig, values))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_prompts_of_rollouts_and_evaluation_end_with_the_generation_prompt(prepa
     run, _ = prepared
     prompts = list(read_prompts(run.data_dir / PROMPTS))
     assert prompts
-    for prompt in [*prompts, *evaluate.synthetic_prompts(run, "seen")]:
+    for prompt in [*prompts, *embedded_world.synthetic_prompts(run, "seen")]:
         assert prompt.text.endswith("<|im_start|>assistant\n")
         assert run.tokenizer.decode(prompt.ids, keep_control=True) == prompt.text
 
@@ -99,7 +101,7 @@ def stops_of(run):
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "tl_jax.cli.workspace._sampler", lambda model, settings, *_: found.append(settings)
+            "tl_jax.run.directory._sampler", lambda model, settings, *_: found.append(settings)
         )
         run.sampler(4, 0.0, 1.0)
     return found[0].stop_ids
@@ -122,7 +124,9 @@ def test_data_are_prepared_anew_when_the_template_changes(folder, prepared, monk
     template = open_template("chatml_tools", run.tokenizer)
     changed = dataclasses.replace(template, source=template.source.replace("You can", "You may"))
     monkeypatch.setattr(dataset, "open_template", lambda name, tokenizer: changed)
-    monkeypatch.setattr("tl_jax.data.encoding.open_template", lambda name, tokenizer: changed)
+    monkeypatch.setattr(
+        "tl_jax.data.examples.encode.open_template", lambda name, tokenizer: changed
+    )
     prepare.prepare(run)
     assert (run.data_dir / FINGERPRINT).read_text() != before
     text = next(read_prompts(run.data_dir / PROMPTS)).text
@@ -132,7 +136,7 @@ def test_data_are_prepared_anew_when_the_template_changes(folder, prepared, monk
 def test_the_exported_model_writes_the_same_prompts_and_stops_alike(folder, prepared):
     run, _ = prepared
     target = folder / "export"
-    convert.export(run, Request(target=str(target)), Console(quiet=True))
+    export(run, Request(target=str(target)), Console(quiet=True))
     exported = load_tokenizer(target)
     assert "tools" in exported.fast.chat_template
     settings = json.loads((target / "generation_config.json").read_text())

@@ -13,15 +13,17 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file
 
-from tl_jax.cli import convert, plan, prepare, run
-from tl_jax.cli.convert import Request
-from tl_jax.cli.workspace import Workspace
+from tl_jax.aot import plan
+from tl_jax.cli import convert, prepare
 from tl_jax.config import LoraConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import from_hf, hub, names, to_hf
-from tl_jax.data.tokenizer import load_tokenizer
+from tl_jax.data.tokenize.tokenizer import load_tokenizer
+from tl_jax.errors import ConfigError
 from tl_jax.models import functional, registry
-from tl_jax.settings import ConfigError
-from tl_jax.train import checkpoint
+from tl_jax.publish import conversions
+from tl_jax.publish.export import Request, export, export_newest, renew_card
+from tl_jax.run import checkpoint
+from tl_jax.run.directory import Run
 
 COMMIT = "c" * 40
 
@@ -91,7 +93,7 @@ def test_a_stopped_conversion_leaves_nothing_half_written(
     def stopping(title, console):
         yield lambda done, total: os.kill(os.getpid(), number) if done == 3 else None
 
-    monkeypatch.setattr(convert, "_progress", stopping)
+    monkeypatch.setattr(conversions, "tensor_progress", stopping)
     before = signal.getsignal(number)
     # In a background job of a shell Ctrl-C is ignored unless asked for.
     ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -125,12 +127,12 @@ def test_a_converted_model_keeps_its_card_or_gets_one(model_dir, tmp_path, conso
 
 def test_the_export_of_a_run_is_made_once_and_its_card_kept_up(model_dir, tmp_path, console):
     config = RunConfig(run_dir=str(tmp_path), model=ModelSourceConfig(path=str(model_dir)))
-    workspace = Workspace(config)
-    run.export(workspace, console)
+    workspace = Run(config)
+    export_newest(workspace, console)
     weights = tmp_path / "export" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     (tmp_path / "export" / "README.md").write_text("old scores")
-    run.export(workspace, console)
+    export_newest(workspace, console)
     assert weights.stat().st_mtime_ns == before
     assert "Not evaluated." in (tmp_path / "export" / "README.md").read_text()
 
@@ -152,7 +154,7 @@ def test_a_run_pins_its_model_of_the_hub(model_dir, tmp_path, console, monkeypat
     asked = []
     monkeypatch.setattr(hub, "_snapshot", lambda *what: asked.append(what[:2]) or fetched)
     config = RunConfig(str(tmp_path / "run"), model=ModelSourceConfig(path="someone/pinned-model"))
-    workspace = Workspace(config)
+    workspace = Run(config)
     assert workspace.hub_model is None and not workspace.model_dir.exists()
     assert plan.planned_model(workspace) == model_of(fetched)
     assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
@@ -161,10 +163,10 @@ def test_a_run_pins_its_model_of_the_hub(model_dir, tmp_path, console, monkeypat
     assert f"uses someone/pinned-model at commit {COMMIT}" in console.file.getvalue()
     assert workspace.model_dir == fetched
     assert workspace.model == model_of(fetched)
-    prepare.make_model(Workspace(config), console)
+    prepare.make_model(Run(config), console)
     assert asked == [("someone/pinned-model", "main")] * 2 + [("someone/pinned-model", COMMIT)]
 
-    convert.export(workspace, Request(), console)
+    export(workspace, Request(), console)
     assert COMMIT in (tmp_path / "run" / "export" / "README.md").read_text()
 
 
@@ -207,7 +209,7 @@ def test_an_export_never_takes_the_place_of_its_run(
     before = sorted(tmp_path.rglob("*"))
     source = ModelSourceConfig(path=str(base))
     lora = LoraConfig(rank=2 if adapter else 0)
-    workspace = Workspace(RunConfig(run_dir=str(run_dir), model=source, lora=lora))
+    workspace = Run(RunConfig(run_dir=str(run_dir), model=source, lora=lora))
     with pytest.raises(ConfigError, match=reason):
         request = Request(target=str(run_dir / target), adapter=adapter, force=True)
         convert.main(workspace, console, request)
@@ -243,7 +245,7 @@ def test_force_replaces_an_older_orbax_checkpoint(model_dir, tmp_path, console):
 
 def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, console):
     config = RunConfig(run_dir=str(tmp_path / "run"), model=ModelSourceConfig(path=str(model_dir)))
-    workspace = Workspace(config)
+    workspace = Run(config)
     convert.main(workspace, console, Request())
     exported = leaves(from_hf.load(tmp_path / "run" / "export"))
     for path, leaf in leaves(from_hf.load(model_dir)).items():
@@ -255,11 +257,11 @@ def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, c
     scores = {"sets": {"world": {"items": 7, "ts": {"percent": 50, "low": 25, "high": 75}}}}
     (tmp_path / "run" / "results").mkdir()
     (tmp_path / "run" / "results" / "evaluate_before.json").write_text(json.dumps(scores))
-    convert.renew_card(workspace)
+    renew_card(workspace)
     assert "| world | before | 7 | 50.0 [25.0, 75.0] |" in card.read_text()
     convert.main(workspace, console, Request(dtype="bfloat16", force=True))
     told = card.read_text()
-    convert.renew_card(workspace)
+    renew_card(workspace)
     assert card.read_text() == told and "bfloat16" in told
 
 
@@ -273,7 +275,7 @@ def test_what_cannot_be_converted_is_said(model_dir, tmp_path, console):
     with pytest.raises(ConfigError, match="Hugging Face directory first"):
         convert.main(None, console, Request("model.gguf", str(tmp_path / "t"), orbax=True))
     with pytest.raises(ConfigError, match="--orbax needs --source"):
-        convert.main(Workspace(RunConfig(run_dir=str(tmp_path))), console, Request(orbax=True))
+        convert.main(Run(RunConfig(run_dir=str(tmp_path))), console, Request(orbax=True))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -284,7 +286,7 @@ def test_a_plan_names_both_ends_and_writes_nothing(model_dir, tmp_path, console)
     shown = console.file.getvalue()
     assert "[new] (Hugging Face directory)" in shown and "bfloat16" in shown
     assert model_dir.name in shown
-    workspace = Workspace(
+    workspace = Run(
         RunConfig(run_dir=str(tmp_path / "run"), model=ModelSourceConfig(path=str(model_dir)))
     )
     convert.show_plan(workspace, console, Request())

@@ -13,18 +13,18 @@ import io, sys
 import jax
 from rich.console import Console
 from tl_jax.cli import convert
-from tl_jax.cli.workspace import Workspace
+from tl_jax.run.directory import Run
 from tl_jax.config import LoraConfig, MeshConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import to_hf
-from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.errors import ModelError
 from tl_jax.parallel.mesh import start_distributed
-from tl_jax.settings import ConfigError
-from tl_jax.train.checkpoint import Checkpoints
+from tl_jax.config.fields import ConfigError
+from tl_jax.run.checkpoint import Checkpoints
 
 start_distributed()
 source, run_dir = sys.argv[1:]
 model = ModelSourceConfig(path=source)
-workspace = Workspace(RunConfig(run_dir, model=model, mesh=MeshConfig(data=1, fsdp=2, tensor=1)))
+workspace = Run(RunConfig(run_dir, model=model, mesh=MeshConfig(data=1, fsdp=2, tensor=1)))
 with jax.set_mesh(workspace.mesh):
     trained = jax.jit(lambda tree: jax.tree.map(lambda x: 2 * x, tree))(workspace.params("before"))
     assert not trained["layers"]["mlp"]["up"]["kernel"].is_fully_addressable
@@ -40,10 +40,10 @@ except ConfigError as error:
     refusals.append(str(error))
 try:
     to_hf.save(trained, workspace.export_dir, source=source)
-except CheckpointError as error:
+except ModelError as error:
     refusals.append(str(error))
 print(refusals)
-adapted = Workspace(
+adapted = Run(
     RunConfig(
         run_dir + "-lora", model=model, lora=LoraConfig(rank=2), mesh=workspace.config.mesh
     )

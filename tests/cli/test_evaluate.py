@@ -7,16 +7,21 @@ import pathlib
 import jax
 import pytest
 
-from tl_jax.cli import evaluate, generate, run
-from tl_jax.cli.workspace import Workspace
+from tl_jax.cli import evaluate, generate
+from tl_jax.cli import run as run_command
 from tl_jax.config import EvaluateConfig, ModelSourceConfig, RunConfig
-from tl_jax.data.prepared_files import REPORT, source_hash
-from tl_jax.settings import ConfigError, to_dict
+from tl_jax.config.fields import to_dict
+from tl_jax.data.prepare.files import REPORT, source_hash
+from tl_jax.errors import ConfigError
+from tl_jax.evaluate import run as scoring
+from tl_jax.evaluate.suites import embedded_world
+from tl_jax.publish import export as export_lib
+from tl_jax.run.directory import Run
 
 
 @pytest.fixture
 def workspace(tmp_path, model_dir):
-    return Workspace(
+    return Run(
         RunConfig(
             run_dir=str(tmp_path),
             model=ModelSourceConfig(path=str(model_dir)),
@@ -29,13 +34,13 @@ def workspace(tmp_path, model_dir):
 def saved(monkeypatch):
     """Newest step of each phase; change it to pretend that a phase was trained."""
     steps = {"before": 0, "supervised": None, "reward": None}
-    monkeypatch.setattr(Workspace, "saved_step", lambda self, phase: steps[phase])
+    monkeypatch.setattr(Run, "saved_step", lambda self, phase: steps[phase])
     return steps
 
 
 def without_sets(workspace):
     empty = EvaluateConfig(synthetic_trajectories=0)
-    return Workspace(RunConfig(run_dir=workspace.config.run_dir, evaluate=empty))
+    return Run(RunConfig(run_dir=workspace.config.run_dir, evaluate=empty))
 
 
 def score(percent):
@@ -51,29 +56,31 @@ def write_result(workspace, phase, step, **more):
         "synthetic/seen": {**summary(90.0), "groups": {"service": summary(70.0)}},
         "rotbench/clean": summary(50.0),
     }
-    path = evaluate.result_path(workspace, phase)
+    path = scoring.result_path(workspace, phase)
     path.parent.mkdir(exist_ok=True)
     settings = to_dict(workspace.config.evaluate)
     path.write_text(json.dumps({"step": step, "settings": settings, "sets": sets} | more))
 
 
 def test_questions_to_the_user_are_scored_beside_service_calls_and_final_answers(workspace):
-    prompts = evaluate.synthetic_prompts(workspace, "seen")
-    kinds = {evaluate.kind_of_call(prompt) for prompt in prompts}
+    prompts = embedded_world.synthetic_prompts(workspace, "seen")
+    kinds = {embedded_world.kind_of_call(prompt) for prompt in prompts}
     assert kinds == {"service", "finish", "ask"}
     for prompt in prompts:
-        assert (evaluate.kind_of_call(prompt) == "ask") == (prompt.golds[0].name == "ask_to_user")
+        assert (embedded_world.kind_of_call(prompt) == "ask") == (
+            prompt.golds[0].name == "ask_to_user"
+        )
 
 
 def test_scores_hold_for_one_step_and_one_set_of_settings(workspace, saved):
-    assert not evaluate.is_current(workspace, "supervised")
+    assert not scoring.is_current(workspace, "supervised")
     saved["supervised"] = 20
     write_result(workspace, "supervised", 20)
-    assert evaluate.is_current(workspace, "supervised")
+    assert scoring.is_current(workspace, "supervised")
     saved["supervised"] = 40
-    assert not evaluate.is_current(workspace, "supervised")
+    assert not scoring.is_current(workspace, "supervised")
     saved["supervised"] = 20
-    assert not evaluate.is_current(without_sets(workspace), "supervised")
+    assert not scoring.is_current(without_sets(workspace), "supervised")
 
 
 def test_the_table_shows_service_calls_first_and_marks_scores_of_an_older_step(
@@ -117,13 +124,13 @@ def test_results_say_which_sets_the_training_data_were_kept_apart_from(workspace
     (folder / "set.jsonl").write_text("{}")
     checked = {"path": "elsewhere.jsonl", "sha256": source_hash(folder / "set.jsonl")}
     limits = EvaluateConfig(rotbench_path=str(folder / "set.jsonl"))
-    run_ = Workspace(dataclasses.replace(workspace.config, evaluate=limits))
+    run_ = Run(dataclasses.replace(workspace.config, evaluate=limits))
     unchecked = {"checked_against": [], "not_checked_against": [limits.rotbench_path]}
-    assert evaluate.overlap_checks(run_) == unchecked
+    assert scoring.overlap_checks(run_) == unchecked
     run_.data_dir.mkdir()
     (run_.data_dir / REPORT).write_text(json.dumps({"checked_against": [checked]}))
     kept_apart = {"checked_against": [checked], "not_checked_against": []}
-    assert evaluate.overlap_checks(run_) == kept_apart
+    assert scoring.overlap_checks(run_) == kept_apart
     saved["supervised"] = 20
     for more, warned in ((kept_apart, False), (unchecked, True)):
         write_result(run_, "supervised", 20, **more)
@@ -141,9 +148,9 @@ def test_a_rotbench_file_that_cannot_be_scored_is_an_error_of_its_setting(
     path = tmp_path / "set.jsonl"
     path.write_bytes(content)
     limits = EvaluateConfig(synthetic_trajectories=0, rotbench_path=str(path))
-    run_ = Workspace(dataclasses.replace(workspace.config, evaluate=limits))
+    run_ = Run(dataclasses.replace(workspace.config, evaluate=limits))
     with pytest.raises(ConfigError, match=rf"config\.evaluate\.rotbench_path: .*{message}"):
-        list(evaluate.task_sets(run_))
+        list(scoring.task_sets(run_))
 
 
 def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(
@@ -151,13 +158,13 @@ def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(
 ):
     bare = without_sets(workspace)
     with pytest.raises(ConfigError, match="nothing to evaluate"):
-        evaluate.run(bare, "before")
+        scoring.evaluate_phase(bare, "before")
     done = []
-    monkeypatch.setattr(run.prepare, "main", lambda *_: done.append("prepare"))
-    monkeypatch.setattr(run.train, "train_phase", lambda _, phase: done.append(phase))
-    monkeypatch.setattr(run, "export", lambda *_: done.append("export"))
-    monkeypatch.setattr(run.report, "main", lambda *_: done.append("report"))
-    run.main(bare, console)
+    monkeypatch.setattr(run_command.prepare, "main", lambda *_: done.append("prepare"))
+    monkeypatch.setattr(run_command.phases, "train_phase", lambda _, phase: done.append(phase))
+    monkeypatch.setattr(run_command, "export_newest", lambda *_: done.append("export"))
+    monkeypatch.setattr(run_command.report, "main", lambda *_: done.append("report"))
+    run_command.main(bare, console)
     assert done == ["prepare", "supervised", "reward", "export", "report"]
     assert "evaluation is left out" in console.file.getvalue()
 
@@ -167,12 +174,12 @@ def test_a_run_scores_again_what_is_of_an_older_step(workspace, saved, monkeypat
     write_result(workspace, "supervised", 20)
     saved |= {"supervised": 40, "reward": 5}
     done = []
-    monkeypatch.setattr(run.prepare, "main", lambda *_: None)
-    monkeypatch.setattr(run.train, "train_phase", lambda *_: None)
-    monkeypatch.setattr(run.evaluate, "run", lambda _, phase: done.append(phase))
-    monkeypatch.setattr(run, "export", lambda *_: None)
-    monkeypatch.setattr(run.report, "main", lambda *_: None)
-    run.main(workspace, console)
+    monkeypatch.setattr(run_command.prepare, "main", lambda *_: None)
+    monkeypatch.setattr(run_command.phases, "train_phase", lambda *_: None)
+    monkeypatch.setattr(run_command.scoring, "evaluate_phase", lambda _, phase: done.append(phase))
+    monkeypatch.setattr(run_command, "export_newest", lambda *_: None)
+    monkeypatch.setattr(run_command.report, "main", lambda *_: None)
+    run_command.main(workspace, console)
     assert done == ["supervised", "reward"]
 
 
@@ -185,15 +192,15 @@ def test_the_export_is_replaced_when_the_model_is_newer(workspace, saved, consol
         (workspace.export_dir / "config.json").write_text('{"torch_dtype": "float32"}')
         made.append(workspace.newest_phase())
 
-    monkeypatch.setattr(run.convert, "export", export)
+    monkeypatch.setattr(export_lib, "export", export)
     saved["supervised"] = 20
-    run.export(workspace, console)
-    run.export(workspace, console)
+    export_lib.export_newest(workspace, console)
+    export_lib.export_newest(workspace, console)
     assert made == ["supervised"]
     saved["supervised"] = 40
-    run.export(workspace, console)
+    export_lib.export_newest(workspace, console)
     saved["reward"] = 1
-    run.export(workspace, console)
+    export_lib.export_newest(workspace, console)
     assert made == ["supervised", "supervised", "reward"]
     found = {path.name for path in workspace.export_dir.iterdir()}
     assert found == {"config.json", "README.md"}

@@ -8,12 +8,13 @@ import pytest
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.cli import generate
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import EvaluateConfig, MeshConfig, ModelSourceConfig, RunConfig
-from tl_jax.data.static_checks import problems_of
+from tl_jax.data.mae.schema_checks import problems_of
+from tl_jax.errors import ConfigError
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.rl.sampler import Generation
-from tl_jax.settings import ConfigError
+from tl_jax.run import chat
+from tl_jax.run.directory import Run
+from tl_jax.sampling.sampler import Generation
 
 TRAINS = {
     "name": "find_train",
@@ -40,7 +41,7 @@ def workspace(model_dir, tmp_path):
         model=ModelSourceConfig(path=str(model_dir)),
         evaluate=EvaluateConfig(max_new_tokens=4),
     )
-    workspace = Workspace(config)
+    workspace = Run(config)
     workspace.__dict__["mesh"] = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     return workspace
 
@@ -61,7 +62,7 @@ def replying(workspace, monkeypatch, text, seen=None):
         ids, _ = workspace.tokenizer.encode_continuation(next(texts))
         return [Generation([*ids, workspace.tokenizer.eos_id], [0.0], True)]
 
-    monkeypatch.setattr(generate, "generate", fake)
+    monkeypatch.setattr(chat, "generate", fake)
 
 
 def test_the_model_of_the_run_replies(workspace, console, tools):
@@ -89,7 +90,7 @@ def test_a_control_token_inside_a_call_is_shown_and_spoils_it(
         ids, _ = workspace.tokenizer.encode_continuation(" find_train(city='Rome')")
         return [Generation([*ids[:-1], workspace.tokenizer.pad_id, ids[-1]], [0.0], False)]
 
-    monkeypatch.setattr(generate, "generate", fake)
+    monkeypatch.setattr(chat, "generate", fake)
     reply, verdict = answer(workspace, console, tools)
     assert verdict == "not a call" and "<|pad|>)" in reply
 
@@ -174,14 +175,14 @@ def test_a_dialogue_that_grows_too_long_is_refused(workspace, console, tools, mo
 
 def test_a_constrained_reply_begins_with_the_name_of_a_tool(workspace, console, tools):
     limits = dataclasses.replace(workspace.config.evaluate, constrained=True)
-    strict = Workspace(dataclasses.replace(workspace.config, evaluate=limits))
+    strict = Run(dataclasses.replace(workspace.config, evaluate=limits))
     strict.__dict__["mesh"] = workspace.mesh
     reply, _ = answer(strict, console, tools)
     assert "find_train(".startswith(reply.removeprefix("reply: ")[:11])
 
 
 def test_a_style_that_cannot_be_constrained_is_refused(workspace, monkeypatch):
-    monkeypatch.setattr(Workspace, "call_style", "mistral")
+    monkeypatch.setattr(Run, "call_style", "mistral")
     with pytest.raises(ConfigError, match="constrained holds python, hermes.* writes mistral"):
         workspace.guide()
 
@@ -223,4 +224,4 @@ def test_tools_that_cannot_be_read_are_named(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        generate.read_tools(str(path))
+        chat.read_tools(str(path))

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.cli import inspect
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, ModelSourceConfig, RunConfig
-from tl_jax.data.prepared_files import EXAMPLES
-from tl_jax.data.schema import Message, Trajectory, to_json
-from tl_jax.report.sample import TURN_COLUMNS
-from tl_jax.settings import ConfigError
+from tl_jax.data.prepare.files import EXAMPLES
+from tl_jax.data.trajectory import Message, Trajectory, to_json
+from tl_jax.errors import ConfigError
+from tl_jax.report.example import TURN_COLUMNS
+from tl_jax.run.directory import Run
 
 
 def call(**arguments):
@@ -35,7 +35,7 @@ def workspace(model_dir, tmp_path_factory):
         )
         rows.append(json.dumps(to_json(Trajectory(f"t{number}", (tool,), messages, "made"))))
     (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
-    return Workspace(
+    return Run(
         RunConfig(
             run_dir=str(folder / "run"),
             model=ModelSourceConfig(path=str(model_dir)),

@@ -12,10 +12,8 @@ from absl.testing import flagsaver
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
 from tl_jax.config import RunConfig
-from tl_jax.data.schema import DataError
-from tl_jax.settings import ConfigError, to_dict
-from tl_jax.train.checkpoint import CheckpointError, LoaderMismatch
-from tl_jax.train.loop import Diverged, Stopped
+from tl_jax.config.fields import to_dict
+from tl_jax.errors import CheckpointError, ConfigError, DataError, Diverged, LoaderMismatch, Stopped
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def outcome(monkeypatch, console):
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(main_lib, "open_workspace", lambda *_: None)
+        monkeypatch.setattr(main_lib, "open_run", lambda *_: None)
         monkeypatch.setattr(report, "main", fail)
         with pytest.raises(SystemExit) as ended:
             main_lib.main("report", console)
@@ -50,7 +48,7 @@ def test_a_fault_of_the_software_is_not_hidden(monkeypatch, console):
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(main_lib, "open_workspace", fail)
+    monkeypatch.setattr(main_lib, "open_run", fail)
     with pytest.raises(ZeroDivisionError):
         main_lib.main("report", console)
 
@@ -128,7 +126,7 @@ def opened(monkeypatch, console, model_dir, tmp_path):
         flag = types.SimpleNamespace(value=ml_collections.ConfigDict(values))
         monkeypatch.setattr(main_lib, "_CONFIG", flag)
         monkeypatch.setattr(main_lib, "_DRY_RUN", types.SimpleNamespace(value=dry_run))
-        return main_lib.open_workspace(stage, console)
+        return main_lib.open_run(stage, console)
 
     return opened
 

@@ -6,13 +6,14 @@ import shutil
 import pytest
 
 from tl_jax.cli import prepare
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import DataConfig, EvaluateConfig, ModelSourceConfig, PpoConfig, RunConfig
 from tl_jax.data import synthetic
-from tl_jax.data.schema import to_json
-from tl_jax.data.split import is_validation
-from tl_jax.data.tokenizer import load_tokenizer
-from tl_jax.settings import ConfigError
+from tl_jax.data.prepare.split import is_validation
+from tl_jax.data.tokenize.tokenizer import load_tokenizer
+from tl_jax.data.trajectory import to_json
+from tl_jax.errors import ConfigError
+from tl_jax.run import prepare as run_prepare
+from tl_jax.run.directory import Run
 
 
 def test_reasons_from_the_data_are_shown_as_they_are(console):
@@ -40,12 +41,12 @@ def test_the_context_of_a_model_from_scratch_holds_every_text_of_the_run():
         ppo=PpoConfig(max_prompt_length=300, max_new_tokens=5),
         evaluate=EvaluateConfig(max_prompt_length=200, max_new_tokens=50),
     )
-    assert prepare.scratch_config(config, 300).max_position == 305
+    assert run_prepare.scratch_config(config, 300).max_position == 305
 
 
 def workspace(tmp_path, model_dir="", rotbench="", **data):
     settings = {"synthetic_trajectories": 12, "max_length": 8192, "validation_fraction": 0.0}
-    return Workspace(
+    return Run(
         RunConfig(
             run_dir=str(tmp_path / "run"),
             model=ModelSourceConfig(path=str(model_dir) if model_dir else "scratch"),
@@ -60,7 +61,7 @@ def test_trajectories_that_ask_what_rotbench_asks_are_not_trained(tmp_path, mode
     rotbench = tmp_path / "first_turn.jsonl"
     turns = [{"from": "user", "value": f"{first.messages[0].content}\nBegin!\n"}]
     rotbench.write_text(json.dumps({"noise": "clean", "conversations": turns}) + "\n")
-    report = prepare.prepare(workspace(tmp_path, model_dir, rotbench))
+    report = run_prepare.prepare(workspace(tmp_path, model_dir, rotbench))
     assert report["removed"]["contamination"] >= 1
     assert [entry["path"] for entry in report["checked_against"]] == [str(rotbench)]
     console.width = 400
@@ -78,9 +79,11 @@ def test_a_tokenizer_that_outgrew_its_model_is_refused(tmp_path, model_dir, monk
     (model / "config.json").write_text(json.dumps({**config, "vocab_size": size}))
     run = workspace(tmp_path, model)
     if stops:
-        monkeypatch.setattr(prepare.dataset, "prepare", lambda *_, **__: pytest.fail("was read"))
+        monkeypatch.setattr(
+            run_prepare.dataset, "prepare", lambda *_, **__: pytest.fail("was read")
+        )
     with pytest.raises(ConfigError, match=f"has {size} ids and its tokenizer .* resize the model"):
-        prepare.prepare(run)
+        run_prepare.prepare(run)
     assert not run.data_dir.exists()
 
 
@@ -95,29 +98,29 @@ def test_a_new_tokenizer_learns_only_from_what_is_trained(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     rotbench.write_text(json.dumps({"query": asked[5]}))
     data = {"path": str(path), "format": "canonical", "validation_fraction": 0.5}
-    texts = list(prepare._texts(workspace(tmp_path, "", rotbench, **data)))
+    texts = list(run_prepare._texts(workspace(tmp_path, "", rotbench, **data)))
     kept = [t for t in world if not is_validation(t, 0.5) and t.messages[0].content != asked[5]]
     assert len(texts) == len(kept) and 5 < len(kept) < 35
     for text, trajectory in zip(texts, kept, strict=True):
         assert trajectory.messages[0].content in text
     run = workspace(tmp_path, "", rotbench, **data, contamination_action="report")
-    assert len(list(prepare._texts(run))) == sum(not is_validation(t, 0.5) for t in world)
+    assert len(list(run_prepare._texts(run))) == sum(not is_validation(t, 0.5) for t in world)
 
 
 def test_rows_are_measured_once_for_the_same_data_and_packing(tmp_path, model_dir, monkeypatch):
     measured = []
-    measure = prepare.measure
+    measure = run_prepare.measure
 
     def counted(path, **settings):
         measured.append(settings)
         return measure(path, **settings)
 
-    monkeypatch.setattr(prepare, "measure", counted)
+    monkeypatch.setattr(run_prepare, "measure", counted)
 
     def report(**changes):
         run = workspace(tmp_path, model_dir, **changes)
-        prepare.prepare(run)
-        return prepare.measure_loader(run)
+        run_prepare.prepare(run)
+        return run_prepare.measure_loader(run)
 
     first = report()
     assert report() == first and len(measured) == 1
@@ -151,5 +154,5 @@ def test_missing_evaluation_sets_are_refused_before_a_model_is_made(tmp_path, co
 
 def test_other_processes_leave_the_files_to_the_first(tmp_path, console, monkeypatch):
     monkeypatch.setattr(prepare.processes, "is_first", lambda: False)
-    prepare.main(Workspace(RunConfig(run_dir=str(tmp_path / "run"))), console)
+    prepare.main(Run(RunConfig(run_dir=str(tmp_path / "run"))), console)
     assert list(tmp_path.iterdir()) == [] and console.file.getvalue() == ""

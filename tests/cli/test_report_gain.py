@@ -7,7 +7,7 @@ import pytest
 
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
-from tl_jax.settings import ConfigError
+from tl_jax.errors import ConfigError
 
 
 def make_run(path, right, seed):

@@ -10,10 +10,11 @@ import pytest
 from tl_jax.calls.call import ToolCall
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import MaeConfig, RunConfig
-from tl_jax.data.schema import Message, Trajectory, to_json
-from tl_jax.settings import ConfigError, to_dict
+from tl_jax.config.fields import to_dict
+from tl_jax.data.trajectory import Message, Trajectory, to_json
+from tl_jax.errors import ConfigError
+from tl_jax.run.directory import Run
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_policy_of_the_configuration_judges(rows):
 
 
 def test_a_prepared_run_is_read_and_not_judged_again(console, tmp_path):
-    workspace = Workspace(RunConfig(run_dir=str(tmp_path)))
+    workspace = Run(RunConfig(run_dir=str(tmp_path)))
     with pytest.raises(ConfigError, match="tl-jax prepare"):
         report.main(workspace, console, "mae")
     workspace.data_dir.mkdir()

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tl_jax.config import ModelConfig
 from tl_jax.convert import from_hf, names, to_hf
 from tl_jax.convert import gguf as from_gguf
-from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.convert.hf_directory import ModelError
 from tl_jax.models import functional, registry
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -214,7 +214,7 @@ def test_every_other_type_is_refused_by_name_before_anything_is_written(tmp_path
         packed = {"model.embed_tokens": (kind, random_bytes(kind, len(TOKENS), WIDE.embed_dim))}
         write(tmp_path / "m.gguf", {}, packed=packed, **WIDE_FIELDS)
         message = f"m.gguf: tensor token_embd.weight has type {kind.name}, which the gguf package"
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(ModelError, match=message):
             from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf")
     assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
 
@@ -268,7 +268,7 @@ def test_the_flag_for_a_leading_bos_is_honoured(original, tmp_path):
 )
 def test_what_is_not_supported_is_refused_by_key(original, tmp_path, changes, message):
     write(tmp_path / "m.gguf", original, **changes)
-    with pytest.raises(CheckpointError, match=message) as error:
+    with pytest.raises(ModelError, match=message) as error:
         from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "float32")
     assert "m.gguf" in str(error.value)
     assert not (tmp_path / "hf").exists()
@@ -277,9 +277,9 @@ def test_what_is_not_supported_is_refused_by_key(original, tmp_path, changes, me
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"not a model at all")
     for name in ("m.gguf", "absent.gguf"):
-        with pytest.raises(CheckpointError, match=f"{name}: cannot be read as GGUF"):
+        with pytest.raises(ModelError, match=f"{name}: cannot be read as GGUF"):
             from_gguf.convert(tmp_path / name, tmp_path / "hf", "float32")
-        with pytest.raises(CheckpointError, match=f"{name}: cannot be read as GGUF"):
+        with pytest.raises(ModelError, match=f"{name}: cannot be read as GGUF"):
             from_gguf.read_config(tmp_path / name)
 
 

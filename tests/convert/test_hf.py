@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from tl_jax.config import MeshConfig, ModelConfig
 from tl_jax.convert import from_hf, hf_directory, names, safetensors_file, to_hf
-from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.convert.hf_directory import ModelError
 from tl_jax.models import functional, registry
 from tl_jax.parallel.mesh import make_mesh
 
@@ -149,7 +149,7 @@ def test_a_byte_that_changes_on_the_disk_is_noticed(params, tmp_path, monkeypatc
         return digest(path)
 
     monkeypatch.setattr(safetensors_file, "sha256", flip)
-    with pytest.raises(CheckpointError, match="model.safetensors: reads back other bytes"):
+    with pytest.raises(ModelError, match="model.safetensors: reads back other bytes"):
         to_hf.save(params, tmp_path / "m", config=CONFIG)
     assert list(tmp_path.iterdir()) == []
 
@@ -262,13 +262,13 @@ def test_exported_files_are_as_readable_as_their_directory(checkpoint):
 
 
 def test_save_needs_a_config_and_parameters_that_fit_it(params, tmp_path):
-    with pytest.raises(CheckpointError, match="give source=DIR.*or config=ModelConfig"):
+    with pytest.raises(ModelError, match="give source=DIR.*or config=ModelConfig"):
         to_hf.save(params, tmp_path / "m")
-    with pytest.raises(CheckpointError, match="lm_head/kernel"):
+    with pytest.raises(ModelError, match="lm_head/kernel"):
         to_hf.save(params, tmp_path / "m", config=TIED)
-    with pytest.raises(CheckpointError, match=r"mlp/down/kernel.*\(3, 48, 32\).*\(3, 64, 32\)"):
+    with pytest.raises(ModelError, match=r"mlp/down/kernel.*\(3, 48, 32\).*\(3, 64, 32\)"):
         to_hf.save(params, tmp_path / "m", config=dataclasses.replace(CONFIG, mlp_dim=64))
-    with pytest.raises(CheckpointError, match="dtype must be one of"):
+    with pytest.raises(ModelError, match="dtype must be one of"):
         to_hf.save(params, tmp_path / "m", config=CONFIG, dtype="int8")
     assert list(tmp_path.iterdir()) == []
 
@@ -276,7 +276,7 @@ def test_save_needs_a_config_and_parameters_that_fit_it(params, tmp_path):
 def test_an_existing_directory_is_kept_unless_told_otherwise(params, checkpoint):
     before = (checkpoint / "config.json").read_bytes()
     (checkpoint / "mine.txt").write_text("kept")
-    with pytest.raises(CheckpointError, match="already exists"):
+    with pytest.raises(ModelError, match="already exists"):
         to_hf.save(params, checkpoint, config=CONFIG)
     assert (checkpoint / "mine.txt").exists()
     to_hf.save(params, checkpoint, source=checkpoint, overwrite=True)
@@ -288,7 +288,7 @@ def test_an_existing_directory_is_kept_unless_told_otherwise(params, checkpoint)
 def test_a_model_is_replaced_by_its_own_rules(params, checkpoint):
     before = (checkpoint / "config.json").read_bytes()
     doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
-    with pytest.raises(CheckpointError, match="already exists"):
+    with pytest.raises(ModelError, match="already exists"):
         to_hf.save(doubled, checkpoint)
     to_hf.save(doubled, checkpoint, overwrite=True)
     assert (checkpoint / "config.json").read_bytes() == before
@@ -353,7 +353,7 @@ NORM = "model.layers.1.input_layernorm.weight"
 )
 def test_tensors_that_do_not_fit_are_named(checkpoint, change, message):
     rewrite(checkpoint, change)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(ModelError, match=message):
         from_hf.load(checkpoint)
 
 
@@ -365,26 +365,26 @@ def test_tensors_that_follow_from_the_config_are_ignored(params, checkpoint):
 
 def test_pickled_weights_are_refused_with_the_way_out(checkpoint):
     (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"pytorch_model.bin.*save_pretrained"):
+    with pytest.raises(ModelError, match=r"pytorch_model.bin.*save_pretrained"):
         from_hf.load(checkpoint)
     # What is fetched of such a model on the Hub.
     (checkpoint / "pytorch_model.bin").rename(checkpoint / "pytorch_model.bin.index.json")
-    with pytest.raises(CheckpointError, match=r"pytorch_model.bin.index.json.*save_pretrained"):
+    with pytest.raises(ModelError, match=r"pytorch_model.bin.index.json.*save_pretrained"):
         from_hf.load(checkpoint)
     (checkpoint / "pytorch_model.bin.index.json").unlink()
-    with pytest.raises(CheckpointError, match="never fetched"):
+    with pytest.raises(ModelError, match="never fetched"):
         from_hf.load(checkpoint)
 
 
 def test_an_incomplete_download_is_refused(params, checkpoint, tmp_path):
     file = checkpoint / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="model.safetensors: cannot be read as safetensors"):
+    with pytest.raises(ModelError, match="model.safetensors: cannot be read as safetensors"):
         from_hf.load(checkpoint)
     to_hf.save(params, tmp_path / "s", config=CONFIG, max_shard_bytes=12_000)
     lost = sorted((tmp_path / "s").glob("*.safetensors"))[1]
     lost.unlink()
-    with pytest.raises(CheckpointError, match=f"index.json: names {lost.name}, not found"):
+    with pytest.raises(ModelError, match=f"index.json: names {lost.name}, not found"):
         from_hf.load(tmp_path / "s")
 
 
@@ -392,8 +392,8 @@ def test_an_incomplete_download_is_refused(params, checkpoint, tmp_path):
 def test_an_index_that_leads_elsewhere_is_refused(checkpoint, name):
     index = checkpoint / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {NORM: name}}))
-    with pytest.raises(CheckpointError, match="index.json: names .*; must be a file beside"):
+    with pytest.raises(ModelError, match="index.json: names .*; must be a file beside"):
         from_hf.load(checkpoint)
     index.write_text(json.dumps({"weight_map": ["model.safetensors"]}))
-    with pytest.raises(CheckpointError, match="weight_map must be an object"):
+    with pytest.raises(ModelError, match="weight_map must be an object"):
         from_hf.load(checkpoint)

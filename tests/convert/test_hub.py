@@ -13,7 +13,7 @@ from huggingface_hub import errors
 
 from tl_jax.config import ModelConfig
 from tl_jax.convert import from_hf, hub, to_hf
-from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.convert.hf_directory import ModelError
 from tl_jax.models import functional
 
 CONFIG = ModelConfig(32, 16, 1, 2, 1, 8, 24)
@@ -144,7 +144,7 @@ def test_a_pinned_model_in_the_cache_needs_no_network(online, tmp_path):
 )
 def test_what_cannot_be_fetched_is_explained(online, tmp_path, error, message):
     online.error = error
-    with pytest.raises(CheckpointError, match=message) as raised:
+    with pytest.raises(ModelError, match=message) as raised:
         hub.pin(NAME, tmp_path / "run")
     assert NAME in str(raised.value)
     assert not (tmp_path / "run").exists()
@@ -153,7 +153,7 @@ def test_what_cannot_be_fetched_is_explained(online, tmp_path, error, message):
 def test_a_damaged_record_is_refused(online, tmp_path):
     record = {"id": NAME, "revision": "main", "commit": "../../etc"}
     (tmp_path / hub.PIN).write_text(json.dumps(record))
-    with pytest.raises(CheckpointError, match="commit must be 40 hexadecimal digits"):
+    with pytest.raises(ModelError, match="commit must be 40 hexadecimal digits"):
         hub.pinned(NAME, tmp_path)
 
 

@@ -10,10 +10,10 @@ from safetensors.numpy import load_file
 
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig
 from tl_jax.convert import from_hf, names, peft, to_hf
-from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.convert.hf_directory import ModelError
+from tl_jax.errors import ConfigError
 from tl_jax.models import functional, lora, registry
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.settings import ConfigError
 from tl_jax.types import Batch
 
 torch = pytest.importorskip("torch")
@@ -150,19 +150,17 @@ def test_adapters_that_do_not_fit_are_refused_with_what_to_write(trained, tmp_pa
         ConfigError, match=r"4 missing, 0 more.*targets='attn/q\|attn/v\|mlp/down' in all layers"
     ):
         load(targets="attn/(q|k|v)|mlp/down")
-    with pytest.raises(
-        CheckpointError, match=r"lora_A.weight has shape \(3, 32\), the model calls"
-    ):
+    with pytest.raises(ModelError, match=r"lora_A.weight has shape \(3, 32\), the model calls"):
         narrow = dataclasses.replace(with_lora(LORA), embed_dim=16)
         peft.load(path, narrow, mesh)
 
     settings = json.loads((path / "adapter_config.json").read_text())
     for field, value in (("use_dora", True), ("bias", "all"), ("init_lora_weights", "pissa")):
         (path / "adapter_config.json").write_text(json.dumps(settings | {field: value}))
-        with pytest.raises(CheckpointError, match=f"{field} is .*only plain LoRA is implemented"):
+        with pytest.raises(ModelError, match=f"{field} is .*only plain LoRA is implemented"):
             load()
     (path / "adapter_config.json").unlink()
-    with pytest.raises(CheckpointError, match="adapter_config.json: no such file"):
+    with pytest.raises(ModelError, match="adapter_config.json: no such file"):
         load()
-    with pytest.raises(CheckpointError, match="the model has no adapters"):
+    with pytest.raises(ModelError, match="the model has no adapters"):
         peft.save(lora.split(trained, LORA)[1], path, config=BASE, base="base")

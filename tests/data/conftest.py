@@ -10,10 +10,10 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.data.schema import Message, Trajectory
+from tl_jax.data.render.paper_template import render_sample
 from tl_jax.data.synthetic import trajectories
-from tl_jax.data.templates import render_sample
-from tl_jax.data.tokenizer import from_fast, train_byte_bpe
+from tl_jax.data.tokenize.tokenizer import from_fast, train_byte_bpe
+from tl_jax.data.trajectory import Message, Trajectory
 
 SEARCH = ToolSpec(
     "search_advice",

@@ -4,7 +4,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tl_jax.data.tokenizer import from_fast
+from tl_jax.data.tokenize.tokenizer import from_fast
 
 # ChatML with tags round calls; a system turn of its own where the dialogue has none.
 CHATML = """\

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tl_jax.cli import convert, prepare, reward
-from tl_jax.cli import train as train_stage
+from tl_jax.cli import convert
 from tl_jax.config import LoraConfig, ModelSourceConfig
 from tl_jax.convert import from_hf, names
+from tl_jax.errors import ConfigError, Stopped
 from tl_jax.models import functional, lora
-from tl_jax.settings import ConfigError
-from tl_jax.train.loop import Stopped
+from tl_jax.run import prepare
+from tl_jax.train import phases as train_stage
+from tl_jax.train import ppo as ppo_lib
 from tl_jax.types import Batch
 
 from . import test_resume as resume
@@ -53,13 +54,13 @@ def whole(prepared, tmp_path_factory):
     run_dir = shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "run")
     given = []
     with pytest.MonkeyPatch.context() as patch:
-        rollout = reward.rollout_lib.rollout
+        rollout = ppo_lib.rollout_lib.rollout
 
         def recorded(params, reference, *arguments, **options):
             given.append((addresses(params), addresses(reference)))
             return rollout(params, reference, *arguments, **options)
 
-        patch.setattr(reward.rollout_lib, "rollout", recorded)
+        patch.setattr(ppo_lib.rollout_lib, "rollout", recorded)
         for phase in PHASES:
             train_stage.train_phase(open_run(run_dir), phase)
     return run_dir, given

@@ -13,9 +13,6 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
-from tl_jax.cli import prepare, reward, supervised
-from tl_jax.cli import train as train_stage
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import (
     CheckpointConfig,
     DataConfig,
@@ -26,13 +23,17 @@ from tl_jax.config import (
     RunConfig,
     TrainConfig,
 )
+from tl_jax.errors import Stopped
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.train import checkpoint
-from tl_jax.train.loop import Stopped
+from tl_jax.run import checkpoint, prepare
+from tl_jax.run.directory import Run
+from tl_jax.train import phases as train_stage
+from tl_jax.train import ppo as ppo_lib
+from tl_jax.train import sft
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
 
-MODULES = {"supervised": supervised, "reward": reward}
+MODULES = {"supervised": sft, "reward": ppo_lib}
 STEPS = 5
 CONFIG = RunConfig(
     model=ModelSourceConfig(
@@ -71,7 +72,7 @@ CONFIG = RunConfig(
 
 def open_run(run_dir, config=CONFIG):
     """Return the workspace of a run directory on one device."""
-    workspace = Workspace(dataclasses.replace(config, run_dir=str(run_dir)))
+    workspace = Run(dataclasses.replace(config, run_dir=str(run_dir)))
     workspace.__dict__["mesh"] = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     return workspace
 

@@ -7,7 +7,6 @@ import jax
 from rich.console import Console
 
 from tl_jax.cli import train as train_stage
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import (
     DataConfig,
     KeyTokenConfig,
@@ -18,16 +17,17 @@ from tl_jax.config import (
     RunConfig,
     TrainConfig,
 )
-from tl_jax.data.examples import build_examples, build_prompts
-from tl_jax.data.mae import label_turns
-from tl_jax.data.prepared_files import EXAMPLES, FINGERPRINT, PROMPTS
-from tl_jax.data.records import example_line, prompt_lines
+from tl_jax.data.examples.build import build_examples, build_prompts
+from tl_jax.data.examples.jsonl import example_line, prompt_lines
+from tl_jax.data.mae.labels import label_turns
+from tl_jax.data.prepare.files import EXAMPLES, FINGERPRINT, PROMPTS
 from tl_jax.data.synthetic import trajectories
 from tl_jax.data.synthetic.faults import FAULTS
 from tl_jax.data.synthetic.world import ASK
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rewards import taxonomy
-from tl_jax.train.metrics import SAMPLES_FILE
+from tl_jax.run.directory import Run
+from tl_jax.run.metrics import SAMPLES_FILE
 
 TAUGHT = {
     "unknown_tool": taxonomy.TOOL_HALLUCINATION,
@@ -101,7 +101,7 @@ def write_data(workspace):
 
 def run(run_dir, config):
     """Teach the faults, train by the reward, and return the categories sampled by each rollout."""
-    workspace = Workspace(dataclasses.replace(config, run_dir=str(run_dir)))
+    workspace = Run(dataclasses.replace(config, run_dir=str(run_dir)))
     workspace.__dict__["mesh"] = make_mesh(config.mesh, jax.devices()[:1])
     write_data(workspace)
     train_stage.main(workspace, Console(quiet=True))

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from tl_jax import config as config_lib
-from tl_jax.cli import evaluate
 from tl_jax.cli.main import STAGES
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import EvaluateConfig, MeshConfig, RunConfig
+from tl_jax.config.fields import from_dict
 from tl_jax.convert import from_hf, names
-from tl_jax.data.tokenizer import load_tokenizer
+from tl_jax.data.tokenize.tokenizer import load_tokenizer
+from tl_jax.evaluate import run as evaluate
 from tl_jax.models import functional, registry
 from tl_jax.rewards import taxonomy
-from tl_jax.settings import from_dict
+from tl_jax.run.directory import Run
 from tl_jax.types import Batch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,7 @@ def run_dir(finished):
 def workspace(run_dir):
     """The finished run as this process's eight devices see it, parameters replicated."""
     config = from_dict(RunConfig, json.loads((run_dir / "config.json").read_text()))
-    return Workspace(dataclasses.replace(config, mesh=MeshConfig(data=8, fsdp=1)))
+    return Run(dataclasses.replace(config, mesh=MeshConfig(data=8, fsdp=1)))
 
 
 def test_the_screen_shows_progress_the_table_and_where_the_results_lie(finished):
@@ -259,10 +259,10 @@ def test_a_finished_run_is_not_done_again_and_keeps_its_settings(run_dir):
         rewritten
     )
 
-    workspace = Workspace(from_dict(RunConfig, json.loads((run_dir / "config.json").read_text())))
+    workspace = Run(from_dict(RunConfig, json.loads((run_dir / "config.json").read_text())))
     assert evaluate.is_current(workspace, "before")
     config = dataclasses.replace(workspace.config, evaluate=EvaluateConfig(max_tasks=5))
-    assert not evaluate.is_current(Workspace(config), "before")
+    assert not evaluate.is_current(Run(config), "before")
 
     other = tl_jax("run", *settings(run_dir, optim__b1=0.5), check=False)
     assert other.returncode == 2

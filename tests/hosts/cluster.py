@@ -28,12 +28,12 @@ jax.distributed.initialize = functools.partial(
     jax.distributed.initialize, heartbeat_timeout_seconds=3600, shutdown_timeout_seconds=600
 )
 from tl_jax.config import RunConfig
-from tl_jax.cli.workspace import Workspace
+from tl_jax.run.directory import Run
 from tl_jax.parallel.mesh import start_distributed
-from tl_jax.settings import from_dict
+from tl_jax.config.fields import from_dict
 
 start_distributed()
-workspace = Workspace(from_dict(RunConfig, json.loads(sys.argv[1])))
+workspace = Run(from_dict(RunConfig, json.loads(sys.argv[1])))
 """
 """Opens the run whose settings are the first argument, as JSON."""
 

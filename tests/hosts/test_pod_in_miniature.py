@@ -18,12 +18,12 @@ import jax
 import pytest
 from rich.console import Console
 
-from tl_jax.cli import prepare
-from tl_jax.cli import train as train_stage
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import RunConfig
+from tl_jax.config.fields import from_dict
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.settings import from_dict
+from tl_jax.run import prepare
+from tl_jax.run.directory import Run
+from tl_jax.train import phases as train_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES, STEPS, EVERY = 4, 40, 5
@@ -52,7 +52,7 @@ def open_run(run_dir):
     spec.loader.exec_module(module)
     values = module.get_config()
     values.update_from_flattened_dict({**SETTINGS, "run_dir": str(run_dir)})
-    workspace = Workspace(from_dict(RunConfig, values.to_dict()))
+    workspace = Run(from_dict(RunConfig, values.to_dict()))
     workspace.__dict__["mesh"] = make_mesh(workspace.config.mesh, jax.devices()[:PROCESSES])
     return workspace
 

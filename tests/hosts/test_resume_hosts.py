@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tl_jax.cli import prepare, supervised
-from tl_jax.cli import train as train_stage
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import (
     CheckpointConfig,
     DataConfig,
@@ -23,9 +20,13 @@ from tl_jax.config import (
     RunConfig,
     TrainConfig,
 )
+from tl_jax.config.fields import to_dict
+from tl_jax.errors import Stopped
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.settings import to_dict
-from tl_jax.train.loop import Stopped
+from tl_jax.run import prepare
+from tl_jax.run.directory import Run
+from tl_jax.train import phases as train_stage
+from tl_jax.train import sft
 
 STEPS = 6
 CONFIG = RunConfig(
@@ -42,8 +43,8 @@ CONFIG = RunConfig(
 PROGRAM = f"""{cluster.BEGIN}
 import dataclasses, os, signal
 import jax
-from tl_jax.cli import supervised, train
-from tl_jax.train.loop import Stopped
+from tl_jax.train import phases as train, sft as supervised
+from tl_jax.errors import Stopped
 
 run_phase = supervised.run_phase
 
@@ -65,7 +66,7 @@ except Stopped as stopped:
 
 def open_run(run_dir, mesh):
     """Return the workspace of a run on two devices of this process."""
-    workspace = Workspace(dataclasses.replace(CONFIG, run_dir=str(run_dir), mesh=mesh))
+    workspace = Run(dataclasses.replace(CONFIG, run_dir=str(run_dir), mesh=mesh))
     workspace.__dict__["mesh"] = make_mesh(mesh, jax.devices()[:2])
     return workspace
 
@@ -79,7 +80,7 @@ def train_together(run_dir, stop_at):
 
 def train_alone(run_dir, mesh, stop_at, monkeypatch):
     """Train in this process, told to stop while a step is under way."""
-    run_phase = supervised.run_phase
+    run_phase = sft.run_phase
 
     def interrupted(plan, *arguments, **options):
         def advance(state, number):
@@ -90,7 +91,7 @@ def train_alone(run_dir, mesh, stop_at, monkeypatch):
         return run_phase(dataclasses.replace(plan, advance=advance), *arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"step {stop_at} of {STEPS}"):
-        patch.setattr(supervised, "run_phase", interrupted)
+        patch.setattr(sft, "run_phase", interrupted)
         train_stage.train_phase(open_run(run_dir, mesh), "supervised")
 
 

@@ -9,9 +9,6 @@ import jax
 import pytest
 from rich.console import Console
 
-from tl_jax.cli import evaluate, prepare
-from tl_jax.cli import train as train_stage
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import (
     CheckpointConfig,
     DataConfig,
@@ -21,8 +18,12 @@ from tl_jax.config import (
     PpoConfig,
     RunConfig,
 )
+from tl_jax.config.fields import to_dict
+from tl_jax.evaluate import run as evaluate
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.settings import to_dict
+from tl_jax.run import prepare
+from tl_jax.run.directory import Run
+from tl_jax.train import phases as train_stage
 
 STEPS, ROWS = 2, 4
 CONFIG = RunConfig(
@@ -49,9 +50,10 @@ CONFIG = RunConfig(
     mesh=MeshConfig(data=1, fsdp=2, tensor=1),
 )
 PROGRAM = f"""{cluster.BEGIN}
-from tl_jax.cli import evaluate, train
+from tl_jax.evaluate import run as evaluate
+from tl_jax.train import phases as train
 train.train_phase(workspace, "reward")
-result = evaluate.run(workspace, "reward")
+result = evaluate.evaluate_phase(workspace, "reward")
 print("items", {{name: found["items"] for name, found in result["sets"].items()}})
 """
 
@@ -63,7 +65,7 @@ def runs(tmp_path_factory):
     alone, together = (
         dataclasses.replace(CONFIG, run_dir=str(folder / name)) for name in ("alone", "together")
     )
-    workspace = Workspace(alone)
+    workspace = Run(alone)
     workspace.__dict__["mesh"] = make_mesh(alone.mesh, jax.devices()[:2])
     prepare.make_model(workspace, Console(quiet=True))
     prepare.prepare(workspace)
@@ -71,7 +73,7 @@ def runs(tmp_path_factory):
     running = cluster.start(PROGRAM, 2, json.dumps(to_dict(together)))
     try:
         train_stage.train_phase(workspace, "reward")
-        evaluate.run(workspace, "reward")
+        evaluate.evaluate_phase(workspace, "reward")
     finally:
         printed = cluster.finish(running)
     assert printed[0].splitlines()[-1] == printed[1].splitlines()[-1] != "items {}"

@@ -10,10 +10,10 @@ from jax.sharding import PartitionSpec as P
 
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import names
+from tl_jax.errors import ConfigError
 from tl_jax.models import critic, functional, layers, lora
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.settings import ConfigError
 from tl_jax.types import Batch
 
 BASE = ModelConfig(

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import from_hf, names, to_hf
+from tl_jax.errors import ConfigError
 from tl_jax.models import functional, lora, nf4
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.settings import ConfigError
+from tl_jax.run.directory import Run
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch
 
@@ -41,7 +41,7 @@ def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     to_hf.save(functional.init(BASE, jax.random.key(0)), folder / "hf", config=BASE)
     source = ModelSourceConfig(path=str(folder / "hf"))
-    workspace = Workspace(RunConfig(run_dir=str(folder / "run"), model=source, lora=LORA))
+    workspace = Run(RunConfig(run_dir=str(folder / "run"), model=source, lora=LORA))
     workspace.__dict__["mesh"] = make_mesh(MeshConfig(2, 1, 2), jax.devices()[:4])
     return workspace
 

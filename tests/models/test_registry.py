@@ -9,8 +9,9 @@ import jax
 import pytest
 
 from tl_jax.config import ModelConfig, RopeScaling, RunConfig
+from tl_jax.config.fields import from_dict
+from tl_jax.errors import ConfigError
 from tl_jax.models import functional, registry
-from tl_jax.settings import ConfigError, from_dict
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

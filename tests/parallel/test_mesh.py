@@ -7,8 +7,8 @@ import pytest
 from jax.sharding import AxisType
 
 from tl_jax.config import MeshConfig
+from tl_jax.errors import ConfigError
 from tl_jax.parallel import mesh
-from tl_jax.settings import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
+from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
-from tl_jax.settings import ConfigError
 
 
 def pretend(monkeypatch, count, index=0):

@@ -10,10 +10,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tl_jax.config import MeshConfig, ModelConfig
+from tl_jax.errors import ConfigError
 from tl_jax.models import functional
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
-from tl_jax.settings import ConfigError
 
 MODEL = ModelConfig(
     vocab_size=64, embed_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64

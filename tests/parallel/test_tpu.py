@@ -2,8 +2,8 @@
 
 import pytest
 
+from tl_jax.errors import ConfigError
 from tl_jax.parallel import tpu
-from tl_jax.settings import ConfigError
 
 
 @pytest.mark.parametrize(

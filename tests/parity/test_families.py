@@ -13,7 +13,7 @@ from tl_jax.convert import from_hf, names, to_hf
 from tl_jax.models import functional, registry
 from tl_jax.ops import kernels
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.rl import sampler
+from tl_jax.sampling import sampler
 from tl_jax.types import Batch
 
 torch = pytest.importorskip("torch")

@@ -10,8 +10,8 @@ import pytest
 
 from tl_jax.convert import from_hf, gguf
 from tl_jax.models import functional, registry
-from tl_jax.rl import sampler
-from tl_jax.rl.choice import SampleConfig
+from tl_jax.sampling import sampler
+from tl_jax.sampling.next_token import SampleConfig
 from tl_jax.types import Batch
 
 torch = pytest.importorskip("torch")

@@ -12,17 +12,18 @@ import pytest
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.config import EnvironmentConfig, ModelConfig, PpoConfig, RewardConfig
-from tl_jax.data.examples import Prompt
+from tl_jax.data.examples.build import Prompt
 from tl_jax.models import functional
 from tl_jax.ops import policy
 from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.rewards import taxonomy
+from tl_jax.rl import logprobs
 from tl_jax.rl import rollout as rl
-from tl_jax.rl import sampler
-from tl_jax.rl.choice import SampleConfig
 from tl_jax.rl.episode import Feedback
 from tl_jax.rl.prompts import select_prompts
-from tl_jax.rl.sampler import Generation
+from tl_jax.sampling import sampler
+from tl_jax.sampling.next_token import SampleConfig
+from tl_jax.sampling.sampler import Generation
 
 MODEL = ModelConfig(
     vocab_size=64,
@@ -78,7 +79,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def logprob_step():
-    return rl.make_logprob_step(MODEL, temperature=PPO.temperature, chunk=16)
+    return logprobs.make_logprob_step(MODEL, temperature=PPO.temperature, chunk=16)
 
 
 @pytest.fixture(scope="module")
@@ -441,7 +442,7 @@ def test_reward_settings_reach_the_score():
 def test_greedy_sampling_is_scored_at_temperature_one(params):
     batch, mask = rl.build_batch([[3, 4]], [[5, 6]], [[True, True]])
     batch = batch.replace(weights=mask)
-    greedy = rl.make_logprob_step(MODEL, temperature=0.0, chunk=16)(params, batch)
-    plain = rl.make_logprob_step(MODEL, temperature=1.0, chunk=16)(params, batch)
+    greedy = logprobs.make_logprob_step(MODEL, temperature=0.0, chunk=16)(params, batch)
+    plain = logprobs.make_logprob_step(MODEL, temperature=1.0, chunk=16)(params, batch)
     for a, b in zip(greedy, plain, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from tl_jax.errors import Diverged, Stopped
+from tl_jax.run.checkpoint import Checkpoints
+from tl_jax.run.metrics import MetricsWriter
 from tl_jax.train import loop
-from tl_jax.train.checkpoint import Checkpoints
-from tl_jax.train.loop import MAX_SKIPPED_IN_A_ROW, Diverged, Phase, Stopped, run_phase
-from tl_jax.train.metrics import MetricsWriter
+from tl_jax.train.loop import MAX_SKIPPED_IN_A_ROW, Phase, run_phase
 from tl_jax.types import TrainState
 
 

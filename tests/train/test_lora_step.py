@@ -13,7 +13,7 @@ from tl_jax.convert import names
 from tl_jax.models import functional, lora
 from tl_jax.parallel import mesh as mesh_lib
 from tl_jax.parallel import sharding
-from tl_jax.train import optim
+from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch, Rollout
 

@@ -9,11 +9,12 @@ import optax
 import pytest
 from jax.sharding import NamedSharding
 
+from tl_jax.aot import hlo
 from tl_jax.config import MeshConfig, ModelConfig, OptimConfig
 from tl_jax.models import functional
-from tl_jax.parallel import hlo, sharding
 from tl_jax.parallel import mesh as mesh_lib
-from tl_jax.train import optim
+from tl_jax.parallel import sharding
+from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch, Rollout
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tl_jax.errors import TlJaxError
+
 MAX_LENGTH = 65_536
 """Longest text, in characters, that is read as a call."""
 MAX_CALLS = 256
@@ -42,7 +44,7 @@ REASONS: Mapping[str, str] = {
 """Every ``CallSyntaxError.reason`` with its definition."""
 
 
-class CallSyntaxError(ValueError):
+class CallSyntaxError(TlJaxError, ValueError):
     """Text that is not a call, or not calls, and nothing else.
 
     Attributes:

@@ -21,14 +21,14 @@ from rich.table import Table
 from rich.text import Text
 
 from tl_jax.cli import prepare
-from tl_jax.cli.workspace import Workspace
-from tl_jax.data import marks
-from tl_jax.data.examples import DROPPED_TAG, ELIDED_TAG
-from tl_jax.data.prepared_files import EXAMPLES
-from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.data.examples import annotations
+from tl_jax.data.examples.build import DROPPED_TAG, ELIDED_TAG
+from tl_jax.data.prepare.files import EXAMPLES
+from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
-from tl_jax.report.sample import LEVELS, TURN_COLUMNS, Piece, Sample, describe, write_page
-from tl_jax.settings import ConfigError
+from tl_jax.report.example import LEVELS, TURN_COLUMNS, Piece, Sample, describe, write_page
+from tl_jax.run.directory import Run
 
 _STYLES = {"untrained": "dim", "trained": "", "masked": "strike red"}
 _KEY_STYLES = tuple(
@@ -39,16 +39,16 @@ _KEY_STYLES = tuple(
 _BRACKETS = {"untrained": ("", ""), "trained": ("⟦", "⟧"), "masked": ("✗⟪", "⟫")}
 
 
-def main(workspace: Workspace, console: Console, *, number: int, html_path: str) -> None:
+def main(run: Run, console: Console, *, number: int, html_path: str) -> None:
     """Print one example and, if a path is given, write its page."""
-    if not (workspace.data_dir / EXAMPLES).exists():
-        prepare.main(workspace, console)
+    if not (run.data_dir / EXAMPLES).exists():
+        prepare.main(run, console)
     if not processes.is_first():
         return
     if html_path and Path(html_path).is_dir():
         raise ConfigError(f"--html: {html_path} is a directory; give the path of a file")
-    row = read_example(workspace.data_dir / EXAMPLES, number)
-    sample = read_sample(row, number, workspace.tokenizer)
+    row = read_example(run.data_dir / EXAMPLES, number)
+    sample = read_sample(row, number, run.tokenizer)
     coloured = console.color_system is not None and not console.no_color
     show(sample, console, coloured=coloured)
     if html_path:
@@ -71,7 +71,7 @@ def read_example(path: Path, number: int) -> dict[str, Any]:
                 f"--example: {number} is none; {path} has 1 to {sum(1 for _ in lines)}"
             )
     row = json.loads(line)
-    if marks.TURNS_TAG not in row["tags"]:
+    if annotations.TURNS_TAG not in row["tags"]:
         raise ConfigError(f"{path} is of an older version; run `tl-jax prepare` again")
     return row
 
@@ -94,8 +94,8 @@ def read_sample(row: dict[str, Any], number: int, tokenizer: Tokenizer) -> Sampl
         f"{left_out}",
         tokenizer.pieces(ids),
         row["weights"],
-        marks.read_keys(tags),
-        marks.read_turns(tags),
+        annotations.read_keys(tags),
+        annotations.read_turns(tags),
         {position for position, token in enumerate(ids) if token in control},
     )
 

@@ -16,8 +16,9 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from tl_jax.config import RunConfig
+from tl_jax.config.fields import check_path, from_dict, to_dict
+from tl_jax.errors import ConfigError, Stopped, TlJaxError
 from tl_jax.parallel import host_memory
-from tl_jax.settings import ConfigError, check_path, from_dict, to_dict
 
 STAGES = ("prepare", "inspect", "train", "evaluate", "generate", "convert", "report", "run")
 OVERVIEW = """\
@@ -117,20 +118,20 @@ def main(stage: str, console: Console) -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     try:
         _check_flags(stage)
-        workspace = open_workspace(stage, console)
+        run = open_run(stage, console)
         module = importlib.import_module(f"tl_jax.cli.{stage}")
         options = _options(stage, module)
         if not _DRY_RUN.value:
-            module.main(workspace, console, **options)
+            module.main(run, console, **options)
         elif stage == "convert" or options.get("data") or options.get("runs"):
-            module.show_plan(workspace, console, **options)
+            module.show_plan(run, console, **options)
         else:
-            importlib.import_module("tl_jax.cli.plan").show(workspace, stage, console)
-    except _user_errors() as error:
-        _fail(error, console)
-    except _stops() as stopped:
+            importlib.import_module("tl_jax.aot.plan").show(run, stage, console)
+    except Stopped as stopped:
         console.print(str(stopped), markup=False)
         sys.exit(3)
+    except (TlJaxError, FileNotFoundError) as error:
+        _fail(error, console)
 
 
 def _check_flags(stage: str) -> None:
@@ -141,8 +142,8 @@ def _check_flags(stage: str) -> None:
             raise ConfigError(f"--{name} is a flag of {owners}; `tl-jax {stage}` does not take it")
 
 
-def open_workspace(stage: str, console: Console) -> Any:
-    """Return the Workspace of ``--config``, its directory checked.
+def open_run(stage: str, console: Console) -> Any:
+    """Return the Run of ``--config``, its directory checked.
 
     Stages that begin or continue a run leave the settings and versions in it.
 
@@ -158,10 +159,10 @@ def open_workspace(stage: str, console: Console) -> Any:
         if stage == "convert" or judges_a_file:
             return None
         raise ConfigError("give --config=configs/NAME.py; see `tl-jax --help`")
-    from tl_jax.cli.workspace import Workspace, check_reward
     from tl_jax.models import lora, registry
     from tl_jax.parallel.mesh import start_distributed
-    from tl_jax.train import metrics
+    from tl_jax.run import record
+    from tl_jax.run.directory import Run, check_reward
 
     try:
         values = _CONFIG.value.to_dict()
@@ -171,22 +172,22 @@ def open_workspace(stage: str, console: Console) -> Any:
     config = from_dict(RunConfig, values)
     lora.check(config)
     start_distributed()
-    workspace = Workspace(config)
+    run = Run(config)
     if judges_a_file:
-        return workspace
+        return run
     if stage in _WRITERS:
         check_reward(config)
-    if stage not in ("convert", "report") and (workspace.model_dir / "config.json").exists():
-        registry.check_lengths(config, workspace.model)
+    if stage not in ("convert", "report") and (run.model_dir / "config.json").exists():
+        registry.check_lengths(config, run.model)
     if not _DRY_RUN.value:
-        if stage not in _WRITERS and not (workspace.run_dir / "config.json").exists():
+        if stage not in _WRITERS and not (run.run_dir / "config.json").exists():
             raise ConfigError(
                 f"{config.run_dir} holds no run; give the --config.run_dir of one, or begin it "
                 "with `tl-jax run` or `tl-jax prepare`"
             )
         fixed = [
             name
-            for name in metrics.changed_settings(config.run_dir, to_dict(config))
+            for name in record.changed_settings(config.run_dir, to_dict(config))
             if not name.startswith(_FREE) or (name == _OF_DATA and stage in _WRITERS)
         ]
         if fixed:
@@ -196,9 +197,9 @@ def open_workspace(stage: str, console: Console) -> Any:
                 f"give another --config.run_dir, or delete that directory{hint}"
             )
         if stage in _WRITERS:
-            metrics.write_config(config.run_dir, to_dict(config))
-            metrics.write_versions(config.run_dir)
-    return workspace
+            record.write_config(config.run_dir, to_dict(config))
+            record.write_versions(config.run_dir)
+    return run
 
 
 def overview() -> str:
@@ -278,31 +279,6 @@ def _options(stage: str, module: Any) -> dict[str, Any]:
             )
         }
     return {}
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    from tl_jax.cli.reward import Mismatch
-    from tl_jax.convert.hf_directory import CheckpointError as ModelError
-    from tl_jax.data.schema import DataError
-    from tl_jax.train.checkpoint import CheckpointError, LoaderMismatch
-    from tl_jax.train.loop import Diverged
-
-    return (
-        ConfigError,
-        DataError,
-        ModelError,
-        CheckpointError,
-        LoaderMismatch,
-        Diverged,
-        Mismatch,
-        FileNotFoundError,
-    )
-
-
-def _stops() -> type[Exception]:
-    from tl_jax.train.loop import Stopped
-
-    return Stopped
 
 
 def _fail(error: Exception, console: Console) -> None:

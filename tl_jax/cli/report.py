@@ -14,7 +14,6 @@ gain.html, gain.png and gain.json in the current folder. It needs no --config.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,22 +22,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tl_jax.cli.workspace import Workspace
 from tl_jax.config import RunConfig
 from tl_jax.data.importers import BadRow, Source
-from tl_jax.data.mae import LabelCounts, label_turns
-from tl_jax.data.mae_rules import policy_of
-from tl_jax.data.prepared_files import REPORT
-from tl_jax.data.sources import open_sources, parse_source
-from tl_jax.evaluate.gains import Reply, mean_gains, paired_gains
+from tl_jax.data.mae.labels import LabelCounts, label_turns
+from tl_jax.data.mae.policy import policy_of
+from tl_jax.data.prepare.files import REPORT
+from tl_jax.data.prepare.sources import open_sources, parse_source
+from tl_jax.errors import ConfigError
+from tl_jax.evaluate.compare_runs import compare
 from tl_jax.evaluate.scores import METRICS
 from tl_jax.parallel import processes
 from tl_jax.report import mae
 from tl_jax.report.gains import write_gains
 from tl_jax.report.read import labelled_sets, read_json
 from tl_jax.report.run import write_report
-from tl_jax.settings import ConfigError
-from tl_jax.train.metrics import flatten
+from tl_jax.run.directory import Run
 
 CHART = "mae.png"
 GAIN = "gain"
@@ -48,7 +46,7 @@ _RULES_SHOWN = 12
 
 
 def main(
-    workspace: Workspace | None,
+    run: Run | None,
     console: Console,
     topic: str = "",
     data: str = "",
@@ -57,7 +55,7 @@ def main(
     """Write the report and print its path.
 
     Args:
-      workspace: The run; may be None where ``data`` or ``runs`` are given.
+      run: The run; may be None where ``data`` or ``runs`` are given.
       console: Where to print.
       topic: ``"mae"`` for the table of errors, ``"gain"`` for the gains of ``runs``, else empty.
       data: A trajectory file to judge, as ``FILE`` or ``FILE:FORMAT``.
@@ -65,16 +63,16 @@ def main(
     """
     if processes.is_first():
         if topic == "mae":
-            _show_mae(workspace, console, data)
+            _show_mae(run, console, data)
         elif topic == "gain":
             _show_gain(runs, console)
-        elif workspace is not None:
-            console.print(f"report: {write_report(workspace.run_dir)}", markup=False)
+        elif run is not None:
+            console.print(f"report: {write_report(run.run_dir)}", markup=False)
     processes.wait_for_all("report")
 
 
 def show_plan(
-    workspace: Workspace | None,
+    run: Run | None,
     console: Console,
     topic: str = "",
     data: str = "",
@@ -85,7 +83,7 @@ def show_plan(
         text = f"plan of tl-jax report {topic}\nruns: {', '.join(runs)}\nfiles: {GAIN}.*"
         console.print(text, markup=False)
         return
-    config = workspace.config if workspace is not None else RunConfig()
+    config = run.config if run is not None else RunConfig()
     rows, known = _rows(data, config), parse_source(data)[0]
     if isinstance(rows, Source):
         known += f" ({rows.format}; {rows.reason})"
@@ -118,13 +116,13 @@ def _rows(text: str, config: RunConfig) -> Any:
     return open_sources(data, config.seed)[0].rows
 
 
-def _show_mae(workspace: Workspace | None, console: Console, data: str) -> None:
+def _show_mae(run: Run | None, console: Console, data: str) -> None:
     if data:
-        config = workspace.config if workspace is not None else RunConfig()
+        config = run.config if run is not None else RunConfig()
         report, chart, name = judge(data, config), Path(CHART), parse_source(data)[0]
-    elif workspace is not None:
-        report, chart = read_json(workspace.data_dir / REPORT), workspace.run_dir / CHART
-        name = str(workspace.run_dir)
+    elif run is not None:
+        report, chart = read_json(run.data_dir / REPORT), run.run_dir / CHART
+        name = str(run.run_dir)
     rows = mae.category_rows(report)
     if not rows:
         raise ConfigError(
@@ -149,46 +147,6 @@ def _show_mae(workspace: Workspace | None, console: Console, data: str) -> None:
         f"hold one; {report['bad_rows']:,} rows could not be read\nchart: {chart}",
         markup=False,
     )
-
-
-def compare(runs: Sequence[str]) -> dict[str, Any]:
-    """Return what reward training added in each run and in the mean; see ``write_gains``.
-
-    Raises:
-      ConfigError: A run is named twice, lacks the replies of a model, or its models were scored on
-        other tasks.
-    """
-    if len({Path(run).resolve() for run in runs}) < len(runs):
-        raise ConfigError("--runs names a run twice")
-    found, facts = {}, []
-    for run in runs:
-        before, after = (_replies(Path(run), phase) for phase in ("supervised", "reward"))
-        try:
-            found[run] = paired_gains(before, after)
-        except ValueError as error:
-            raise ConfigError(f"{run}: {error}; run `tl-jax evaluate` for both") from error
-        known = {name: read_json(Path(run) / f"{name}.json") for name in ("config", "versions")}
-        facts.append(flatten({**known["config"], "versions": known["versions"]}))
-    names = [name for name in dict.fromkeys(n for f in facts for n in f) if name != "run_dir"]
-    values = {name: [fact.get(name) for fact in facts] for name in names}
-    same = {name: found[0] for name, found in values.items() if found.count(found[0]) == len(found)}
-    return {
-        "runs": found,
-        "mean": mean_gains(list(found.values())),
-        "differ": {name: found for name, found in values.items() if name not in same},
-        "same": same,
-    }
-
-
-def _replies(run_dir: Path, phase: str) -> list[Reply]:
-    path = run_dir / "results" / f"replies_{phase}.jsonl"
-    if not path.is_file():
-        raise ConfigError(
-            f"--runs: no file {path}; `tl-jax evaluate --phase={phase}` with that run's --config "
-            "writes it"
-        )
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def _show_gain(runs: Sequence[str], console: Console) -> None:

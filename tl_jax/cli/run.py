@@ -8,20 +8,20 @@ anew if they are of an older step than the model.
 
 from __future__ import annotations
 
-import json
-
 from rich.console import Console
 
-from tl_jax.cli import convert, evaluate, prepare, report, train
-from tl_jax.cli.workspace import PHASES, Workspace
+from tl_jax.cli import evaluate, prepare, report
+from tl_jax.evaluate import run as scoring
 from tl_jax.parallel import processes
-from tl_jax.report.read import read_json
+from tl_jax.publish.export import export_newest
+from tl_jax.run.directory import PHASES, Run
+from tl_jax.train import phases
 
 
-def main(workspace: Workspace, console: Console) -> None:
+def main(run: Run, console: Console) -> None:
     """Run every stage that is not done yet, all processes together."""
-    prepare.main(workspace, console)
-    scored = evaluate.has_sets(workspace)
+    prepare.main(run, console)
+    scored = scoring.has_sets(run)
     if not scored and processes.is_first():
         console.print(
             "evaluation is left out: neither config.evaluate.synthetic_trajectories nor "
@@ -29,31 +29,14 @@ def main(workspace: Workspace, console: Console) -> None:
         )
     for phase in PHASES:
         if phase != "before":
-            if not train.steps_of(workspace, phase):
+            if not phases.steps_of(run, phase):
                 continue
-            train.train_phase(workspace, phase)
-        if scored and not evaluate.is_current(workspace, phase):
-            evaluate.run(workspace, phase)
-    export(workspace, console)
+            phases.train_phase(run, phase)
+        if scored and not scoring.is_current(run, phase):
+            scoring.evaluate_phase(run, phase)
+    export_newest(run, console)
     if scored and processes.is_first():
-        evaluate.show(workspace, console)
-    report.main(workspace, console)
+        evaluate.show(run, console)
+    report.main(run, console)
     if processes.is_first():
-        console.print(f"model:  {workspace.export_dir}", markup=False)
-
-
-def export(workspace: Workspace, console: Console) -> None:
-    """Export the newest model unless ``export.json`` says that it is exported already.
-
-    The model card of an export that stays is brought up to date with new scores.
-    """
-    phase = workspace.newest_phase()
-    wanted = {"phase": phase, "step": workspace.saved_step(phase)}
-    record = workspace.run_dir / "export.json"
-    done = read_json(record) == wanted and (workspace.export_dir / "config.json").exists()
-    if not processes.agree(done):
-        convert.export(workspace, convert.Request(force=True), console)
-        if processes.is_first():
-            record.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
-    elif processes.is_first():
-        convert.renew_card(workspace)
+        console.print(f"model:  {run.export_dir}", markup=False)

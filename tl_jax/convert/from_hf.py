@@ -14,7 +14,7 @@ import numpy as np
 
 from tl_jax.config import ModelConfig
 from tl_jax.convert import names
-from tl_jax.convert.hf_directory import CheckpointError, TensorFiles, dtype_of
+from tl_jax.convert.hf_directory import ModelError, TensorFiles, dtype_of
 from tl_jax.models import functional, registry
 from tl_jax.parallel import sharding as sharding_lib
 from tl_jax.types import Params
@@ -46,7 +46,7 @@ def load(
 
     Raises:
       ConfigError: The architecture is not supported.
-      CheckpointError: A tensor is missing, not expected or of the wrong shape, or the weights
+      ModelError: A tensor is missing, not expected or of the wrong shape, or the weights
         are not safetensors; the message names the file and the tensor.
     """
     dtype = dtype_of(param_dtype)
@@ -120,7 +120,7 @@ def open_files(path: str | Path) -> TensorFiles:
 
     Raises:
       ConfigError: The architecture is not supported.
-      CheckpointError: As for ``load``.
+      ModelError: As for ``load``.
     """
     config = registry.read_config(path)
     declared = names.flatten(functional.abstract_params(config))
@@ -136,11 +136,11 @@ def _check(path: Path, files: TensorFiles, expected: dict[str, names.Tensor], ti
         hint = ""
         if missing == [names.TABLE[("lm_head", "kernel")].name]:
             hint = "; if the model shares its embedding, set tie_word_embeddings in config.json"
-        raise CheckpointError(f"{path}: {len(missing)} tensors missing, first {missing[0]}{hint}")
+        raise ModelError(f"{path}: {len(missing)} tensors missing, first {missing[0]}{hint}")
     for name, file in files.files.items():
         if name in expected:
             if files.shape(name) != expected[name].shape:
-                raise CheckpointError(
+                raise ModelError(
                     f"{file}: {name} has shape {files.shape(name)}, config.json calls for "
                     f"{expected[name].shape}"
                 )
@@ -148,7 +148,7 @@ def _check(path: Path, files: TensorFiles, expected: dict[str, names.Tensor], ti
         elif not (tied and name == names.TABLE[("lm_head", "kernel")].name) and not name.endswith(
             names.IGNORED_SUFFIXES
         ):
-            raise CheckpointError(f"{file}: {name} is not part of a model of this config")
+            raise ModelError(f"{file}: {name} is not part of a model of this config")
 
 
 def _read(

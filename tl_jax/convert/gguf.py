@@ -13,7 +13,7 @@ import numpy as np
 
 from tl_jax.config import ModelConfig
 from tl_jax.convert import gguf_tokenizer, hf_directory, names
-from tl_jax.convert.hf_directory import CheckpointError, Writable
+from tl_jax.convert.hf_directory import ModelError, Writable
 from tl_jax.models import functional, registry
 
 # GGUF tensor -> Hugging Face tensor; {i} is the layer.
@@ -65,7 +65,7 @@ def convert(
       on_tensor: Told how many tensors are written, and of how many.
 
     Raises:
-      CheckpointError: Not a GGUF file, or a model, tensor or tokenizer that is not supported; the
+      ModelError: Not a GGUF file, or a model, tensor or tokenizer that is not supported; the
         message names the file and the key. Nothing is written then.
 
     Source: ``convert_hf_to_gguf.py`` of llama.cpp (class ``LlamaModel``), whose row permutation of
@@ -98,7 +98,7 @@ def read_config(gguf_path: str | Path) -> ModelConfig:
     """Read the architecture from the header of a GGUF file; no tensor is read.
 
     Raises:
-      CheckpointError: Not a GGUF file, or a model that is not supported.
+      ModelError: Not a GGUF file, or a model that is not supported.
     """
     return _config(*_open(gguf_path))
 
@@ -108,7 +108,7 @@ def _open(gguf_path: str | Path) -> tuple[Path, gguf.GGUFReader]:
     try:
         return file, gguf.GGUFReader(file)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read as GGUF: {error}") from error
+        raise ModelError(f"{file}: cannot be read as GGUF: {error}") from error
 
 
 def _value(reader: gguf.GGUFReader, key: str, default: Any = None) -> Any:
@@ -119,12 +119,12 @@ def _value(reader: gguf.GGUFReader, key: str, default: Any = None) -> Any:
 def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
     architecture = _value(reader, "general.architecture")
     if architecture != "llama":
-        raise CheckpointError(f"{file}: general.architecture is {architecture!r}; supported: llama")
+        raise ModelError(f"{file}: general.architecture is {architecture!r}; supported: llama")
 
     def need(key: str) -> int:
         value = _value(reader, f"llama.{key}")
         if value is None:
-            raise CheckpointError(f"{file}: lacks llama.{key}")
+            raise ModelError(f"{file}: lacks llama.{key}")
         return int(value)
 
     heads = need("attention.head_count")
@@ -138,7 +138,7 @@ def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
     }
     for key, allowed in neutral.items():
         if _value(reader, key) not in allowed:
-            raise CheckpointError(
+            raise ModelError(
                 f"{file}: {key} is {_value(reader, key)!r}; only {allowed[1]!r} is implemented"
             )
     return ModelConfig(
@@ -169,14 +169,14 @@ def _tensors(file: Path, reader: gguf.GGUFReader, config: ModelConfig) -> dict[s
         pattern = re.sub(r"^blk\.\d+\.", "blk.{i}.", tensor.name)
         name = _NAMES.get(pattern, "").replace("{i}", tensor.name.split(".")[1])
         if name not in wanted:
-            raise CheckpointError(
+            raise ModelError(
                 f"{file}: tensor {tensor.name} is not part of a LLaMA model of these sizes without "
                 "biases, experts or rotary scaling"
             )
         # GGUF lists dimensions from the fastest, safetensors from the slowest.
         shape = tuple(int(size) for size in tensor.shape[::-1])
         if shape != wanted[name].shape:
-            raise CheckpointError(
+            raise ModelError(
                 f"{file}: tensor {tensor.name} has shape {shape}, the metadata call for "
                 f"{wanted[name].shape}"
             )
@@ -186,7 +186,7 @@ def _tensors(file: Path, reader: gguf.GGUFReader, config: ModelConfig) -> dict[s
         found[name] = Writable(shape, read)
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise CheckpointError(f"{file}: {len(missing)} tensors missing, first {missing[0]}")
+        raise ModelError(f"{file}: {len(missing)} tensors missing, first {missing[0]}")
     return {name: found[name] for name in wanted}
 
 
@@ -195,7 +195,7 @@ def _check_type(file: Path, tensor: gguf.ReaderTensor) -> None:
     try:
         gguf.quants.dequantize(tensor.data[:1], tensor.tensor_type)
     except NotImplementedError as error:
-        raise CheckpointError(
+        raise ModelError(
             f"{file}: tensor {tensor.name} has type {tensor.tensor_type.name}, which the gguf "
             "package cannot dequantise"
         ) from error

@@ -9,7 +9,7 @@ import gguf
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from tl_jax.convert import hf_directory
-from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.convert.hf_directory import ModelError
 
 # How llama.cpp's pre-tokenizer names split text before BPE. The digit ones were trained with
 # every digit on its own, which also decides how the blanks before a number are grouped.
@@ -32,18 +32,18 @@ def build(file: Path, reader: gguf.GGUFReader) -> Tokenizer:
       reader: The opened file.
 
     Raises:
-      CheckpointError: A tokenizer that is not byte-level BPE, or a pre-tokenizer not known here.
+      ModelError: A tokenizer that is not byte-level BPE, or a pre-tokenizer not known here.
 
     Source: ``llama_vocab::impl::load`` and ``llm_tokenizer_bpe`` in llama.cpp
     (``src/llama-vocab.cpp``).
     """
     model, split = _value(reader, "model"), _value(reader, "pre")
     if model != "gpt2":
-        raise CheckpointError(
+        raise ModelError(
             f"{file}: tokenizer.ggml.model is {model!r}; only 'gpt2' (byte-level BPE) is supported"
         )
     if split not in _SPLITS_DIGITS:
-        raise CheckpointError(
+        raise ModelError(
             f"{file}: tokenizer.ggml.pre is {split!r}; supported: {', '.join(_SPLITS_DIGITS)}"
         )
     tokens = _value(reader, "tokens")

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from tl_jax.convert import safetensors_file
 from tl_jax.convert.safetensors_file import DTYPES, Writable
+from tl_jax.errors import ModelError
 from tl_jax.parallel import processes
 
 CHECKSUMS = "SHA256SUMS"
@@ -39,18 +40,14 @@ _TOKENIZER_FILES = (
 )
 
 
-class CheckpointError(ValueError):
-    """A model directory that cannot be read or written; the message says what to do."""
-
-
 def dtype_of(name: str) -> np.dtype:
     """Return the numpy type called ``name``.
 
     Raises:
-      CheckpointError: Not one of ``DTYPES``.
+      ModelError: Not one of ``DTYPES``.
     """
     if name not in DTYPES:
-        raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, got {name!r}")
+        raise ModelError(f"dtype must be one of {', '.join(DTYPES)}, got {name!r}")
     return DTYPES[name]
 
 
@@ -65,7 +62,7 @@ class TensorFiles:
         """Read the files' headers; no tensor is read.
 
         Raises:
-          CheckpointError: No safetensors files, a damaged one, or one that the index names is
+          ModelError: No safetensors files, a damaged one, or one that the index names is
             absent.
         """
         self.files: dict[str, Path] = {}
@@ -78,7 +75,7 @@ class TensorFiles:
                         self.files[name] = file
                         self._shapes[name] = tuple(handle.get_slice(name).get_shape())
             except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{file}: cannot be read as safetensors: {error}") from error
+                raise ModelError(f"{file}: cannot be read as safetensors: {error}") from error
 
     def __enter__(self) -> TensorFiles:
         return self
@@ -128,7 +125,7 @@ def write_tensors(
       on_tensor: Told how many tensors are written, and of how many.
 
     Raises:
-      CheckpointError: An unknown ``dtype``, or a file does not hold what was written to it.
+      ModelError: An unknown ``dtype``, or a file does not hold what was written to it.
     """
     dtype_of(dtype)
     if directory is None:
@@ -153,7 +150,7 @@ def write_tensors(
         part = {name: tensors[name] for name in names}
         digests[file] = safetensors_file.write(directory / file, part, dtype=dtype, on_tensor=count)
         if safetensors_file.sha256(directory / file) != digests[file]:
-            raise CheckpointError(
+            raise ModelError(
                 f"{directory / file}: reads back other bytes than were written; check the disk"
             )
         files |= dict.fromkeys(names, file)
@@ -168,13 +165,13 @@ def check_free(path: str | Path, *, overwrite: bool = False) -> None:
     """Refuse a path that ``new_directory`` would not write to.
 
     Raises:
-      CheckpointError: ``path`` is a file, or a directory with content and ``overwrite`` is false.
+      ModelError: ``path`` is a file, or a directory with content and ``overwrite`` is false.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
-        raise CheckpointError(f"{path}: is a file; give a directory")
+        raise ModelError(f"{path}: is a file; give a directory")
     if not overwrite and _occupied(path):
-        raise CheckpointError(f"{path}: already exists; choose another path or allow overwriting")
+        raise ModelError(f"{path}: already exists; choose another path or allow overwriting")
 
 
 @contextlib.contextmanager
@@ -186,7 +183,7 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
       overwrite: Replace a directory that is there already.
 
     Raises:
-      CheckpointError: ``path`` exists (and is not an empty directory) and ``overwrite`` is false.
+      ModelError: ``path`` exists (and is not an empty directory) and ``overwrite`` is false.
     """
     path = Path(path).absolute()
     check_free(path, overwrite=overwrite)
@@ -216,16 +213,16 @@ def written_by_first(path: str | Path, *, overwrite: bool = False) -> Iterator[P
     """Yield a ``new_directory`` on the first process and None on others, and end together.
 
     Raises:
-      CheckpointError: On every process, if the first cannot write to ``path``.
+      ModelError: On every process, if the first cannot write to ``path``.
     """
     problem = None
     if processes.is_first():
         try:
             check_free(path, overwrite=overwrite)
-        except CheckpointError as error:
+        except ModelError as error:
             problem = error
     if not processes.agree(problem is None):
-        raise problem or CheckpointError(f"{path}: the first process cannot write there")
+        raise problem or ModelError(f"{path}: the first process cannot write there")
     if processes.is_first():
         with new_directory(path, overwrite=overwrite) as directory:
             yield directory
@@ -260,14 +257,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-      CheckpointError: Not a JSON object.
+      ModelError: Not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
+        raise ModelError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: must be a JSON object, got {type(value).__name__}")
+        raise ModelError(f"{path}: must be a JSON object, got {type(value).__name__}")
     return value
 
 
@@ -297,17 +294,17 @@ def _shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 def _indexed(index: Path) -> list[str]:
     weight_map = read_json(index).get("weight_map", {})
     if not isinstance(weight_map, Mapping):
-        raise CheckpointError(f"{index}: weight_map must be an object, tensor name to file name")
+        raise ModelError(f"{index}: weight_map must be an object, tensor name to file name")
     for name in weight_map.values():
         # A downloaded index must not lead to files elsewhere.
         if not isinstance(name, str) or Path(name).name != name:
-            raise CheckpointError(f"{index}: names {name!r}; must be a file beside the index")
+            raise ModelError(f"{index}: names {name!r}; must be a file beside the index")
     return sorted(set(weight_map.values()))
 
 
 def _weight_files(directory: Path) -> list[Path]:
     if not directory.is_dir():
-        raise CheckpointError(f"{directory}: no such directory")
+        raise ModelError(f"{directory}: no such directory")
     index = directory / _INDEX
     if index.is_file():
         files = [directory / name for name in _indexed(index)]
@@ -318,17 +315,17 @@ def _weight_files(directory: Path) -> list[Path]:
         return files
     if index.is_file():
         absent = ", ".join(file.name for file in missing) or "nothing"
-        raise CheckpointError(f"{index}: names {absent}, not found beside it; fetch it again")
+        raise ModelError(f"{index}: names {absent}, not found beside it; fetch it again")
     # Of a model on the Hub only the index of such files is fetched.
     kinds = (".bin", ".pt", ".pth", ".bin.index.json")
     pickled = sorted(p.name for p in directory.iterdir() if p.name.endswith(kinds))
     if pickled:
-        raise CheckpointError(
+        raise ModelError(
             f"{directory}: holds {pickled[0]} but no safetensors; pickled weights can run code and "
             "are not read. Convert them where torch is installed: "
             "`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)`"
         )
-    raise CheckpointError(
+    raise ModelError(
         f"{directory}: holds neither {_WEIGHTS} nor {_INDEX}; a model of the Hub that has pickled "
         "weights only must be converted first, as they are never fetched"
     )

@@ -11,7 +11,7 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from tl_jax.convert import hf_directory
-from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.convert.hf_directory import ModelError
 
 PIN = "hub_model.json"
 """File in a run directory with the id, revision and commit of the run's initial model."""
@@ -60,13 +60,13 @@ def fetch(text: str, files: tuple[str, ...] = _FILES) -> HubModel:
       files: Patterns of the files wanted.
 
     Raises:
-      CheckpointError: There is no such model or revision, its terms are not accepted, or it is not
+      ModelError: There is no such model or revision, its terms are not accepted, or it is not
         in the cache and the Hub cannot be reached; the message says what to do.
     """
     name, revision = _parse(text)
     directory = _snapshot(name, revision, files)
     if not _COMMIT.fullmatch(directory.name):
-        raise CheckpointError(f"{text}: {directory} does not tell the commit of its files")
+        raise ModelError(f"{text}: {directory} does not tell the commit of its files")
     return HubModel(name, revision, directory.name, directory)
 
 
@@ -77,7 +77,7 @@ def pin(text: str, run_dir: str | Path) -> HubModel:
     other hosts work on the same files, also when the branch has moved or the Hub is out of reach.
 
     Raises:
-      CheckpointError: As for ``fetch``.
+      ModelError: As for ``fetch``.
     """
     known = pinned(text, run_dir)
     if known is not None:
@@ -95,7 +95,7 @@ def pinned(text: str, run_dir: str | Path) -> HubModel | None:
     """Return the model at the commit in the run directory, or None if the run has none of it.
 
     Raises:
-      CheckpointError: As for ``fetch``, or the record is damaged.
+      ModelError: As for ``fetch``, or the record is damaged.
     """
     file = Path(run_dir) / PIN
     if not file.is_file():
@@ -106,7 +106,7 @@ def pinned(text: str, run_dir: str | Path) -> HubModel | None:
         return None
     commit = str(record.get("commit"))
     if not _COMMIT.fullmatch(commit):
-        raise CheckpointError(f"{file}: commit must be 40 hexadecimal digits, got {commit!r}")
+        raise ModelError(f"{file}: commit must be 40 hexadecimal digits, got {commit!r}")
     return HubModel(name, revision, commit, _at_commit(name, commit))
 
 
@@ -119,7 +119,7 @@ def _at_commit(name: str, commit: str) -> Path:
 def _parse(text: str) -> tuple[str, str]:
     match = _ID.fullmatch(text)
     if match is None:
-        raise CheckpointError(f"{text}: must read organisation/name or organisation/name@revision")
+        raise ModelError(f"{text}: must read organisation/name or organisation/name@revision")
     return match[1], match[2] or _DEFAULT_REVISION
 
 
@@ -132,21 +132,21 @@ def _snapshot(name: str, revision: str, files: tuple[str, ...]) -> Path:
             )
         )
     except errors.GatedRepoError as error:
-        raise CheckpointError(
+        raise ModelError(
             f"{name}: its authors ask to accept their terms first; do so at "
             f"https://huggingface.co/{name} and log in with `hf auth login`"
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
+        raise ModelError(
             f"{nowhere} no such model on the Hugging Face Hub; correct the name, or log in with "
             "`hf auth login` if it is private"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise CheckpointError(
+        raise ModelError(
             f"{name}: has no revision {revision!r}; see https://huggingface.co/{name}"
         ) from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, ConnectionError) as error:
-        raise CheckpointError(
+        raise ModelError(
             f"{nowhere} the Hugging Face Hub cannot be reached for a model that is not whole in "
             f"the cache ({error}); go online, or give a local directory"
         ) from error

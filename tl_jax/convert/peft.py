@@ -19,12 +19,12 @@ from safetensors import SafetensorError, safe_open
 
 from tl_jax.config import LoraConfig, ModelConfig
 from tl_jax.convert import hf_directory, names, safetensors_file
-from tl_jax.convert.hf_directory import CheckpointError
+from tl_jax.convert.hf_directory import ModelError
 from tl_jax.convert.safetensors_file import Writable
+from tl_jax.errors import ConfigError
 from tl_jax.models import functional, lora
 from tl_jax.parallel import processes
 from tl_jax.parallel import sharding as sharding_lib
-from tl_jax.settings import ConfigError
 from tl_jax.types import Params
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -79,12 +79,12 @@ def save(
       on_tensor: Told how many tensors are written, and of how many.
 
     Raises:
-      CheckpointError: ``path`` exists, or there are no adapters.
+      ModelError: ``path`` exists, or there are no adapters.
     """
     hf_directory.dtype_of(dtype)
     leaves = dict(_adapters(params))
     if not leaves:
-        raise CheckpointError("the model has no adapters; train it with config.lora.rank above 0")
+        raise ModelError("the model has no adapters; train it with config.lora.rank above 0")
     tensors = {}
     for leaf_path, leaf in leaves.items():
         for layer, name in enumerate(_tensor_names(leaf_path, config.num_layers)):
@@ -134,13 +134,13 @@ def load(path: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh) -> Para
 
     Raises:
       ConfigError: ``config`` has no adapters, or of another rank, scale or target.
-      CheckpointError: A file is absent or damaged, the adapters are no plain LoRA, or a tensor has
+      ModelError: A file is absent or damaged, the adapters are no plain LoRA, or a tensor has
         another shape.
     """
     path = Path(path)
     for name in (_CONFIG, _WEIGHTS):
         if not (path / name).is_file():
-            raise CheckpointError(f"{path / name}: no such file; give a directory that PEFT wrote")
+            raise ModelError(f"{path / name}: no such file; give a directory that PEFT wrote")
     _check_settings(path, hf_directory.read_json(path / _CONFIG), config.lora)
     tensors = _read(path / _WEIGHTS)
     declared = lora.split(functional.abstract_params(config), config.lora)[0]
@@ -152,7 +152,7 @@ def load(path: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh) -> Para
     for leaf_path, info in infos.items():
         for name in expected[leaf_path]:
             if tensors[name].shape != info.shape[:0:-1]:
-                raise CheckpointError(
+                raise ModelError(
                     f"{path / _WEIGHTS}: {name} has shape {tensors[name].shape}, the model calls "
                     f"for {info.shape[:0:-1]}"
                 )
@@ -178,7 +178,7 @@ def _read(file: Path) -> dict[str, np.ndarray]:
         with safe_open(file, framework="numpy") as handle:
             return {name: handle.get_tensor(name) for name in handle.keys()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: cannot be read as safetensors: {error}") from error
+        raise ModelError(f"{file}: cannot be read as safetensors: {error}") from error
 
 
 def _tensor_names(path: names.Path, layers: int) -> list[str]:
@@ -192,12 +192,12 @@ def _check_settings(path: Path, found: Mapping[str, Any], config: LoraConfig) ->
     for field, plain in _PLAIN.items():
         value = found.get(field)
         if value is not None and value not in plain:
-            raise CheckpointError(
+            raise ModelError(
                 f"{path / _CONFIG}: {field} is {value!r}; only plain LoRA is implemented"
             )
     rank, alpha = found.get("r"), found.get("lora_alpha")
     if type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
-        raise CheckpointError(f"{path / _CONFIG}: r is {rank!r} and lora_alpha {alpha!r}")
+        raise ModelError(f"{path / _CONFIG}: r is {rank!r} and lora_alpha {alpha!r}")
     if found.get("use_rslora"):
         alpha *= math.sqrt(rank)  # its scale is alpha / sqrt(r)
     if rank != config.rank or not math.isclose(alpha, config.alpha):
@@ -218,7 +218,7 @@ def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
     modules = {re.sub(r"^.*layers\.\d+\.", "", name.rsplit(".", 2)[0]) for name in found}
     strange = sorted(modules - known.keys())
     if strange:
-        raise CheckpointError(f"{path / _WEIGHTS}: adapters of {strange[0]} are not implemented")
+        raise ModelError(f"{path / _WEIGHTS}: adapters of {strange[0]} are not implemented")
     raise ConfigError(
         f"config.model.adapter {path} does not have the adapters that config.lora.targets calls "
         f"for ({len(expected - found)} missing, {len(found - expected)} more); its own are "

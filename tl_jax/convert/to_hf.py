@@ -12,7 +12,7 @@ import numpy as np
 
 from tl_jax.config import ModelConfig
 from tl_jax.convert import hf_directory, names
-from tl_jax.convert.hf_directory import CheckpointError, Writable
+from tl_jax.convert.hf_directory import ModelError, Writable
 from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import processes
 from tl_jax.types import Params
@@ -59,14 +59,14 @@ def save(
       on_tensor: Told how many tensors are written, and of how many.
 
     Raises:
-      CheckpointError: Neither ``config`` nor a ``source`` with ``config.json``, ``path`` exists,
+      ModelError: Neither ``config`` nor a ``source`` with ``config.json``, ``path`` exists,
         ``params`` do not fit the configuration, or the files do not hold what was written.
     """
     hf_directory.dtype_of(dtype)
     if config is None and source is None and (Path(path) / "config.json").is_file():
         source = path
     if source is not None and not Path(source).is_dir():
-        raise CheckpointError(f"{source}: no such directory to take config and tokenizer from")
+        raise ModelError(f"{source}: no such directory to take config and tokenizer from")
     settings = _generation(source, generation)
     if source is not None and (Path(source) / "config.json").is_file():
         before = registry.read_config(source)
@@ -77,7 +77,7 @@ def save(
         hf_config = registry.to_hf_config(config) | {"torch_dtype": dtype}
         hf_config |= {name: settings[name] for name in _TOKEN_IDS if name in settings}
     else:
-        raise CheckpointError(
+        raise ModelError(
             f"cannot write {path}: shapes alone do not tell the number of heads; give source=DIR, "
             "the directory the model was loaded from (with config.json), or config=ModelConfig(...)"
         )
@@ -111,7 +111,7 @@ def _check(params: Params, config: ModelConfig) -> None:
     found = {path: tuple(leaf.shape) for path, leaf in _exported(params).items()}
     for path in sorted(wanted.keys() | found.keys()):
         if wanted.get(path) != found.get(path):
-            raise CheckpointError(
+            raise ModelError(
                 f"parameter {'/'.join(path)} has shape {found.get(path)}, the configuration calls "
                 f"for {wanted.get(path)} (None: absent)"
             )

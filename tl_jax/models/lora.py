@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tl_jax.config import LoraConfig, RunConfig
+from tl_jax.errors import ConfigError
 from tl_jax.models import nf4
-from tl_jax.settings import ConfigError
 from tl_jax.types import Params
 
 A, B = "lora_a", "lora_b"

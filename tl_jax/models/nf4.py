@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tl_jax.settings import ConfigError
+from tl_jax.errors import ConfigError
 
 BLOCK = 64
 CODES, SCALES = "kernel_codes", "kernel_scales"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.config.fields import from_dict
+from tl_jax.errors import ConfigError
 from tl_jax.models import rope_fields, windows
-from tl_jax.settings import ConfigError, from_dict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.config import RopeScaling
-from tl_jax.settings import ConfigError, from_dict
+from tl_jax.config.fields import from_dict
+from tl_jax.errors import ConfigError
 
 _SECTIONS = ("rope_scaling", "rope_parameters")
 

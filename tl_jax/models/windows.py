@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tl_jax.config import ModelConfig
-from tl_jax.settings import ConfigError
+from tl_jax.errors import ConfigError
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 

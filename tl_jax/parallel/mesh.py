@@ -12,7 +12,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from tl_jax.config import MeshConfig
-from tl_jax.settings import ConfigError
+from tl_jax.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from tl_jax.settings import ConfigError
+from tl_jax.errors import ConfigError
 
 _LAST_WORDS_S = 5.0
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tl_jax.settings import ConfigError
+from tl_jax.errors import ConfigError
 
 MeshAxes = str | tuple[str, ...] | None
 

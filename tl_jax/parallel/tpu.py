@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tl_jax.settings import ConfigError
+from tl_jax.errors import ConfigError
 
 GIB = 1024**3
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tl_jax.data.prepared_files import EXAMPLES, REPORT
+from tl_jax.data.prepare.files import EXAMPLES, REPORT
 
 PHASES = {
     "before": "before",

@@ -17,10 +17,10 @@ from tl_jax.rewards.answers import (
     read_call_after,
     read_golds,
 )
-from tl_jax.rewards.assignment import best_assignment
 from tl_jax.rewards.free_text import MATCHES, FreeText, free_text
-from tl_jax.rewards.ladder import ALL_RIGHT, PENALTIES, RIGHT, Reward, graded, ladder
+from tl_jax.rewards.matching import best_assignment
 from tl_jax.rewards.no_call import holds_call, holds_words
+from tl_jax.rewards.penalties import ALL_RIGHT, PENALTIES, RIGHT, Reward, graded, ladder
 from tl_jax.rewards.taxonomy import Finding
 
 __all__ = [

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tl_jax.rl.sampler import Generation
+from tl_jax.sampling.sampler import Generation
 
 
 class Feedback(NamedTuple):

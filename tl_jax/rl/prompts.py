@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tl_jax.config import PpoConfig
-from tl_jax.data.examples import Prompt
-from tl_jax.data.records import prompt_from_json
+from tl_jax.data.examples.build import Prompt
+from tl_jax.data.examples.jsonl import prompt_from_json
 
 
 class StoredPrompts(Sequence[Prompt]):

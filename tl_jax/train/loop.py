@@ -14,8 +14,10 @@ from typing import Any
 
 import jax
 
-from tl_jax.train.checkpoint import Checkpoints
-from tl_jax.train.metrics import MetricsWriter, ProgressPrinter
+from tl_jax.errors import Diverged, Stopped
+from tl_jax.run.checkpoint import Checkpoints
+from tl_jax.run.metrics import MetricsWriter
+from tl_jax.run.progress import ProgressPrinter
 from tl_jax.types import TrainState
 
 logger = logging.getLogger(__name__)
@@ -25,14 +27,6 @@ MAX_SKIPPED_IN_A_ROW = 10
 # What a phase's advance returns: the new state, values to log (device arrays or floats; ``tokens``
 # is counted into tokens per second) and samples to log.
 Advanced = tuple[TrainState, Mapping[str, Any], Sequence[Mapping[str, Any]]]
-
-
-class Stopped(RuntimeError):
-    """Training was asked to stop, and the state was saved first."""
-
-
-class Diverged(RuntimeError):
-    """Too many steps in a row had a loss or gradient that is not finite."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,19 +31,20 @@ import numpy as np
 import reference_way
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
-from tl_jax.data import dataset, synthetic
-from tl_jax.data import examples as example_module
-from tl_jax.data.encoding import encode_trajectory
-from tl_jax.data.examples import Example, build_examples
+from tl_jax.data import synthetic
+from tl_jax.data.examples import build as example_module
+from tl_jax.data.examples.alternative_tokens import Rivals
+from tl_jax.data.examples.build import Example, build_examples
+from tl_jax.data.examples.encode import encode_trajectory
+from tl_jax.data.examples.key_tokens import reply_weights
 from tl_jax.data.importers import read
-from tl_jax.data.key_tokens import reply_weights
-from tl_jax.data.mae import label_turns
-from tl_jax.data.mae_rules import policy_of
-from tl_jax.data.packing import FITS
-from tl_jax.data.prepared_files import EXAMPLES
-from tl_jax.data.rivals import Rivals
-from tl_jax.data.sources import WeightedSource
-from tl_jax.data.tokenizer import Tokenizer, load_tokenizer
+from tl_jax.data.loader.packing import FITS
+from tl_jax.data.mae.labels import label_turns
+from tl_jax.data.mae.policy import policy_of
+from tl_jax.data.prepare import dataset
+from tl_jax.data.prepare.files import EXAMPLES
+from tl_jax.data.prepare.sources import WeightedSource
+from tl_jax.data.tokenize.tokenizer import Tokenizer, load_tokenizer
 
 LENGTH = 4096
 EPOCHS = 3
@@ -156,7 +157,7 @@ def load_tokenizer_again(tokenizer: Tokenizer) -> Tokenizer:
 
 def loader(path: pathlib.Path, fit: str, repeats: int) -> dict[str, Any]:
     """Measure the filling of packed rows and the speed of the loader."""
-    from tl_jax.data.pipeline import make_loader, measure
+    from tl_jax.data.loader.loader import make_loader, measure
 
     form: dict[str, Any] = dict(
         length=LENGTH, packing=True, packing_bins=DataConfig().packing_bins, packing_fit=fit

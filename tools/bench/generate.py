@@ -112,8 +112,8 @@ def our_work(
     """Return generation by this package."""
     import jax
 
-    from tl_jax.rl.choice import SampleConfig
-    from tl_jax.rl.sampler import generate, make_sampler
+    from tl_jax.sampling.next_token import SampleConfig
+    from tl_jax.sampling.sampler import generate, make_sampler
 
     config, params = our_model(options.model)
     sampler = make_sampler(config, SampleConfig(new, temperature=0.0))
@@ -169,8 +169,8 @@ def refill(options: argparse.Namespace, prompts: list[list[int]]) -> dict[str, f
     """Measure texts of different lengths with rows refilled and batch after batch."""
     import jax
 
-    from tl_jax.rl.choice import SampleConfig
-    from tl_jax.rl.sampler import generate, make_sampler
+    from tl_jax.sampling.next_token import SampleConfig
+    from tl_jax.sampling.sampler import generate, make_sampler
 
     config, params = our_model(options.model)
     keys = jax.random.split(jax.random.key(0), len(prompts))

@@ -188,7 +188,7 @@ def own_step(sizes: ModelConfig, tokens: np.ndarray, ce_chunk: int, texts: int) 
     from tl_jax.models import functional
     from tl_jax.parallel import sharding
     from tl_jax.parallel.mesh import make_mesh
-    from tl_jax.train import optim
+    from tl_jax.train import optimizer as optim
     from tl_jax.train import step as step_lib
     from tl_jax.types import Batch
 

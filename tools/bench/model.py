@@ -226,7 +226,7 @@ def own_step(directory: pathlib.Path) -> Callable[[], float]:
     from tl_jax.config import OptimConfig
     from tl_jax.convert import from_hf
     from tl_jax.models import registry
-    from tl_jax.train import optim
+    from tl_jax.train import optimizer as optim
     from tl_jax.train import step as step_lib
     from tl_jax.types import Batch
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 import torch
 
-from tl_jax.data.schema import Trajectory
-from tl_jax.data.templates import render_sample
-from tl_jax.data.tokenizer import Tokenizer
+from tl_jax.data.render.paper_template import render_sample
+from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.data.trajectory import Trajectory
 
 PHRASES = (
     "is not defined", "positional argument", "unexpected keyword", "'related_searches'",

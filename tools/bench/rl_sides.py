@@ -35,7 +35,7 @@ class Work:
     samples: int
     length: int
     new: int
-    updates: int
+    ppo_step: int
 
     @property
     def rows(self) -> int:
@@ -104,13 +104,13 @@ def prepare(path: str, directory: pathlib.Path, work: Work) -> None:
     import jax
     from rich.console import Console
 
-    from tl_jax.cli import prepare as stage
-    from tl_jax.cli.workspace import Workspace
     from tl_jax.convert import from_hf, to_hf
-    from tl_jax.data.prepared_files import PROMPTS
-    from tl_jax.data.records import prompt_lines, read_prompts
+    from tl_jax.data.examples.jsonl import prompt_lines, read_prompts
+    from tl_jax.data.prepare.files import PROMPTS
+    from tl_jax.run import prepare as stage
+    from tl_jax.run.directory import Run
 
-    workspace = Workspace(run_config(directory, work, path))
+    workspace = Run(run_config(directory, work, path))
     stage.make_model(workspace, Console(stderr=True))
     stage.prepare(workspace)
     (directory / "reference").symlink_to(workspace.model_dir.resolve())
@@ -136,8 +136,8 @@ def prepare(path: str, directory: pathlib.Path, work: Work) -> None:
 
 def read_rows(directory: pathlib.Path, work: Work) -> list[Any]:
     """Return the prompt of each row."""
-    from tl_jax.data.prepared_files import PROMPTS
-    from tl_jax.data.records import read_prompts
+    from tl_jax.data.examples.jsonl import read_prompts
+    from tl_jax.data.prepare.files import PROMPTS
 
     file = directory / "run" / "data" / PROMPTS
     return [prompt for prompt in read_prompts(file) for _ in range(work.samples)]
@@ -180,20 +180,21 @@ def own_side(directory: pathlib.Path, work: Work) -> Side:
     host_memory.keep_freed()
     import jax
 
-    from tl_jax.cli import reward, updates
-    from tl_jax.cli.workspace import Workspace
     from tl_jax.convert import from_hf
     from tl_jax.models import critic
     from tl_jax.rl import rollout
+    from tl_jax.run.directory import Run
+    from tl_jax.train import ppo as ppo_lib
+    from tl_jax.train import ppo_step
     from tl_jax.train import step as step_lib
 
-    class Endless(Workspace):
+    class Endless(Run):
         """A run in which no token ends a reply."""
 
         stop_ids = ()
 
     clock, scorers = Clock(), []
-    make_logprob_step, jit_train_step = rollout.make_logprob_step, step_lib.jit_train_step
+    make_logprob_step, jit_train_step = ppo_lib.make_logprob_step, step_lib.jit_train_step
 
     def make_scorer(*args: Any, **named: Any) -> Any:
         scorers.append(make_logprob_step(*args, **named))
@@ -202,14 +203,14 @@ def own_side(directory: pathlib.Path, work: Work) -> Side:
     # The phase is measured as it is; its own functions are replaced by themselves with a clock.
     rollout.generate = clock.timed("generate", rollout.generate)
     rollout.score_samples = clock.timed("rules", rollout.score_samples)
-    rollout.make_logprob_step = make_scorer
+    ppo_lib.make_logprob_step = make_scorer
     step_lib.jit_train_step = lambda *args: clock.timed("update", jit_train_step(*args))
 
     config = run_config(directory, work, str(directory / "policy"))
     workspace = Endless(config)
     jax.set_mesh(workspace.mesh)
     reference = from_hf.load(directory / "reference", workspace.mesh)
-    optimizer = updates.make_optimizer(config)
+    optimizer = ppo_step.make_optimizer(config)
     init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=config.ppo.kl_coef)
     abstract = step_lib.abstract_state(
         critic.abstract_params(workspace.model, separate=False),
@@ -223,7 +224,7 @@ def own_side(directory: pathlib.Path, work: Work) -> Side:
     )
     states = [jax.jit(init, out_shardings=layout)(params)]
     del params
-    advance = reward.make_advance(workspace, reference, {}, optimizer, layout, None)
+    advance = ppo_lib.make_advance(workspace, reference, {}, optimizer, layout, None)
 
     def run() -> None:
         states[0], found, _ = advance(states[0], 0)
@@ -252,7 +253,7 @@ def torch_side(directory: pathlib.Path, work: Work) -> Side:
     import torch
     import transformers
 
-    from tl_jax.data.tokenizer import load_tokenizer
+    from tl_jax.data.tokenize.tokenizer import load_tokenizer
     from tl_jax.rewards import rules
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -292,7 +293,7 @@ def torch_side(directory: pathlib.Path, work: Work) -> Side:
             [rules.Parallel(prompt.golds) for prompt in prompts],
             [prompt.tools for prompt in prompts],
         )
-        return torch.tensor([reward.value for reward in found], dtype=torch.float32)
+        return torch.tensor([ppo.value for ppo in found], dtype=torch.float32)
 
     @torch.no_grad()
     def frozen_logprobs(model: Any, rows: Any) -> Any:

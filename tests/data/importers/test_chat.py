@@ -6,7 +6,8 @@ import pytest
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.data.importers.chat import content_text, dialogue
-from tl_jax.data.schema import Message, RowError
+from tl_jax.data.trajectory import Message
+from tl_jax.errors import RowError
 
 CALL = ToolCall("f", {"a": [1, "x"]})
 TEXT = json.dumps({"a": [1, "x"]})

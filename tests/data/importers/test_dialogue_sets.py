@@ -28,7 +28,7 @@ from tl_jax.data.importers import (
     toolalpaca,
     tooltalk,
 )
-from tl_jax.data.schema import RowError
+from tl_jax.errors import RowError
 
 
 def loaded(module, folder, value):

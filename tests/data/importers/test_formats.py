@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tl_jax.data.importers import BadRow, read
 from tl_jax.data.importers.read import FORMATS
-from tl_jax.data.schema import RowError, Trajectory, from_json, to_json
+from tl_jax.data.trajectory import Trajectory, from_json, to_json
+from tl_jax.errors import RowError
 
 FUNCTION = {
     "name": "f",

@@ -9,7 +9,7 @@ from set_samples import FOUND, LV3, NESTFUL, NESTFUL_TOOLS, SEAL, SEAL_TOOLS, TO
 
 from tl_jax.data.importers import api_bank_steps, nestful, read, seal_tools, toolrl
 from tl_jax.data.importers.toolbox import CANDIDATES
-from tl_jax.data.schema import DataError, RowError
+from tl_jax.errors import DataError, RowError
 
 
 def beside(folder, name, value):

@@ -27,7 +27,7 @@ from set_samples import (
 
 from tl_jax.data.importers import BadRow, Source, read
 from tl_jax.data.importers.read import FORMATS
-from tl_jax.data.schema import Trajectory, from_json, to_json
+from tl_jax.data.trajectory import Trajectory, from_json, to_json
 
 STAR = star_row({"Day": '"Friday"'}, {"Price": "api.is_at_least(3)"}, Item={"Message": "m"})
 # Format, rows, tools file and its content.

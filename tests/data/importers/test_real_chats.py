@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tl_jax.data.importers import read
-from tl_jax.data.schema import Trajectory
+from tl_jax.data.trajectory import Trajectory
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tl_jax.data.importers import BadRow, read, toolalpaca
-from tl_jax.data.templates import render_sample
+from tl_jax.data.render.paper_template import render_sample
 
 # File, format, lines, calls, results. A turn that should hold a call and does not counts as one.
 COUNTS = [

@@ -18,7 +18,8 @@ from tl_jax.data.importers.schemas import (
     repair_tags,
     writable_name,
 )
-from tl_jax.data.schema import RowError, to_json
+from tl_jax.data.trajectory import to_json
+from tl_jax.errors import RowError
 
 
 def repaired(function):

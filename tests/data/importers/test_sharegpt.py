@@ -8,7 +8,8 @@ import pytest
 from tl_jax.calls.call import ToolCall
 from tl_jax.data.importers import openai, sharegpt, xlam
 from tl_jax.data.importers.text_calls import tools_in_text
-from tl_jax.data.schema import Message, RowError
+from tl_jax.data.trajectory import Message
+from tl_jax.errors import RowError
 
 TOOL = {
     "name": "get_rate",

@@ -29,7 +29,8 @@ from tl_jax.data.importers.json_text import load_loose_json
 from tl_jax.data.importers.schemas import repair_tags
 from tl_jax.data.importers.side_files import read_json
 from tl_jax.data.importers.toolbox import Toolbox, needed, toolbox
-from tl_jax.data.schema import Message, RowError, Trajectory
+from tl_jax.data.trajectory import Message, Trajectory
+from tl_jax.errors import RowError
 
 NAME = "api_bank"
 TOOLS_FILES = ("all_apis.json",)

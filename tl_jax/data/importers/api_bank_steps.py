@@ -25,7 +25,8 @@ from tl_jax.calls.parse import CallSyntaxError, parse_calls
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.json_text import load_json, load_loose_json
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.schema import Message, RowError, Trajectory
+from tl_jax.data.trajectory import Message, Trajectory
+from tl_jax.errors import RowError
 
 NAME = "api_bank_lv3"
 

@@ -10,7 +10,7 @@ from tl_jax.calls.call import ToolCall
 from tl_jax.calls.render import render_call
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.schemas import writable_name
-from tl_jax.data.schema import Message
+from tl_jax.data.trajectory import Message
 
 
 def assistant_turn(text: str, name: str, arguments: str, thought: str = "") -> Message:

@@ -1,4 +1,4 @@
-"""Import rows written by ``tl_jax.data.schema.to_json``."""
+"""Import rows written by ``tl_jax.data.trajectory.to_json``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.importers.schemas import repair_counts
-from tl_jax.data.schema import Trajectory, from_json
+from tl_jax.data.trajectory import Trajectory, from_json
 
 NAME = "canonical"
 

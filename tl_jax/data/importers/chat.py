@@ -13,7 +13,8 @@ from typing import Any
 
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.json_text import load_json, load_loose_json
-from tl_jax.data.schema import Message, RowError
+from tl_jax.data.trajectory import Message
+from tl_jax.errors import RowError
 
 _CALL = "call"
 _ROLES = {

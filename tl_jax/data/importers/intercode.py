@@ -19,7 +19,8 @@ from typing import Any
 from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.schemas import declared_tool
-from tl_jax.data.schema import Message, RowError, Trajectory
+from tl_jax.data.trajectory import Message, Trajectory
+from tl_jax.errors import RowError
 
 NAME = "intercode"
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from tl_jax.calls.parse import parse_call
-from tl_jax.data.schema import RowError
+from tl_jax.errors import RowError
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.schemas import declared_tool
-from tl_jax.data.schema import Message, Trajectory
+from tl_jax.data.trajectory import Message, Trajectory
 
 NAME = "livemcpbench"
 

@@ -23,7 +23,8 @@ from tl_jax.data.importers.assistant import assistant_calls
 from tl_jax.data.importers.schemas import repair_tags
 from tl_jax.data.importers.side_files import read_json
 from tl_jax.data.importers.toolbox import Toolbox, needed, toolbox
-from tl_jax.data.schema import Message, RowError, Trajectory
+from tl_jax.data.trajectory import Message, Trajectory
+from tl_jax.errors import RowError
 
 NAME = "nestful"
 TOOLS_FILES = ("{stem}-spec.json",)

@@ -17,7 +17,7 @@ from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.importers.side_files import read_tools
 from tl_jax.data.importers.text_calls import reader, tools_in_text
-from tl_jax.data.schema import Trajectory
+from tl_jax.data.trajectory import Trajectory
 
 NAME = "openai"
 TOOLS_FILES = ()

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-from tl_jax.data.schema import DataError
+from tl_jax.errors import DataError
 
 
 @contextlib.contextmanager

@@ -34,7 +34,8 @@ from tl_jax.data.importers import (
 )
 from tl_jax.data.importers.json_text import check_characters
 from tl_jax.data.importers.opened import opened
-from tl_jax.data.schema import DataError, RowError, Trajectory
+from tl_jax.data.trajectory import Trajectory
+from tl_jax.errors import DataError, RowError
 
 _MODULES = (
     canonical,

@@ -14,7 +14,7 @@ from typing import Any
 
 from tl_jax.calls.call import ToolSpec, tool_from_schema
 from tl_jax.data.importers.json_text import load_json
-from tl_jax.data.schema import RowError
+from tl_jax.errors import RowError
 
 REPAIRS: Mapping[str, str] = {
     "type_name": "a type that is not JSON schema's, such as dict or 'str, optional', renamed",

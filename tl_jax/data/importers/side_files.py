@@ -12,7 +12,7 @@ from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.json_text import check_characters
 from tl_jax.data.importers.opened import opened
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.schema import DataError, RowError
+from tl_jax.errors import DataError, RowError
 
 Tools = tuple[tuple[ToolSpec, ...], dict[str, str]]
 """Tools, and the tag of the repairs they needed."""

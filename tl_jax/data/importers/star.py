@@ -34,7 +34,8 @@ from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.schemas import repair_tags
 from tl_jax.data.importers.side_files import read_table
 from tl_jax.data.importers.toolbox import Toolbox, needed, toolbox
-from tl_jax.data.schema import Message, RowError, Trajectory
+from tl_jax.data.trajectory import Message, Trajectory
+from tl_jax.errors import RowError
 
 NAME = "star"
 TOOLS_FILES = ("apis.json",)

@@ -19,7 +19,8 @@ from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags, without_repeats
 from tl_jax.data.importers.side_files import read_table, read_tool_table, tools_of
-from tl_jax.data.schema import RowError, Trajectory
+from tl_jax.data.trajectory import Trajectory
+from tl_jax.errors import RowError
 
 NAME = "tau2_bench"
 TOOLS_FILES = ("tools.json", "policies.json")

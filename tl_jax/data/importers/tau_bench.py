@@ -12,7 +12,7 @@ from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.side_files import read_tool_table, tools_of
-from tl_jax.data.schema import Trajectory
+from tl_jax.data.trajectory import Trajectory
 
 NAME = "tau_bench"
 TOOLS_FILES = ("tools.json",)

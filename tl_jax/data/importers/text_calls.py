@@ -17,7 +17,8 @@ from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.chat import TextReader, Turn
 from tl_jax.data.importers.json_text import load_json_at, load_loose_json
 from tl_jax.data.importers.schemas import writable_name
-from tl_jax.data.schema import Message, RowError
+from tl_jax.data.trajectory import Message
+from tl_jax.errors import RowError
 
 _END_OF_CALL = "</tool_call>"
 _ANSWER, _END_OF_ANSWER = "<tool_response>", "</tool_response>"

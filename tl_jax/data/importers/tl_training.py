@@ -16,7 +16,8 @@ from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.assistant import assistant_turn, unparsable_turn
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.schemas import normalised_tool, repair_tags
-from tl_jax.data.schema import Message, RowError, Trajectory
+from tl_jax.data.trajectory import Message, Trajectory
+from tl_jax.errors import RowError
 
 NAME = "tl_training"
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.schema import RowError, Trajectory
+from tl_jax.data.trajectory import Trajectory
+from tl_jax.errors import RowError
 
 NAME = "toolbench"
 

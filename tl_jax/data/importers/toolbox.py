@@ -11,7 +11,7 @@ from typing import Any
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.schemas import normalised_tool
-from tl_jax.data.schema import DataError, RowError
+from tl_jax.errors import DataError, RowError
 
 CANDIDATES = 10
 """Tools offered to a row whose source names only those it calls."""

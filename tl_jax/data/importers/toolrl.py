@@ -23,7 +23,8 @@ from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.schema import Message, RowError, Trajectory
+from tl_jax.data.trajectory import Message, Trajectory
+from tl_jax.errors import RowError
 
 NAME = "toolrl"
 

@@ -13,7 +13,8 @@ from typing import Any
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
-from tl_jax.data.schema import RowError, Trajectory
+from tl_jax.data.trajectory import Trajectory
+from tl_jax.errors import RowError
 
 NAME = "xlam"
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
+from tl_jax.data.render.paper_template import render_tools
 from tl_jax.data.synthetic import drills, invented, requests, world
 from tl_jax.data.synthetic import values as pools
 from tl_jax.data.synthetic.answers import BaseText, answer, as_words, unmark
 from tl_jax.data.synthetic.spec import Domain, Service
 from tl_jax.data.synthetic.trajectories import feedback_of
-from tl_jax.data.templates import render_tools
 
 _MANUAL = {tool.name: render_tools((tool,)) for tool in world.tools()}
 # What frames a document: invented words never stand for these.

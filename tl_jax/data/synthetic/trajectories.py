@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.data.schema import Message, Trajectory
 from tl_jax.data.synthetic import faults, requests, world
 from tl_jax.data.synthetic import values as pools
 from tl_jax.data.synthetic.spec import Chain, Domain, Service
+from tl_jax.data.trajectory import Message, Trajectory
 
 _CHAIN_SHARE = 0.30
 _VAGUE_SHARE = 0.08

@@ -1,0 +1,107 @@
+"""A prepared directory is whole, old or absent, also when the process is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tl_jax.data.prepare.files import (
+    FINGERPRINT,
+    LINES,
+    REPORT,
+    replacing,
+    source_hash,
+    up_to_date,
+    write_fingerprint,
+)
+
+KILLED = """
+import pathlib, sys, time
+from tl_jax.data.prepare.files import EXAMPLES, replacing
+with replacing(pathlib.Path(sys.argv[1])) as work:
+    (work / EXAMPLES).write_text("half a line")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_killed_process_leaves_the_old_files_and_the_next_run_clears_up(tmp_path):
+    out = tmp_path / "data"
+    with replacing(out) as work:
+        (work / REPORT).write_text("old")
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(out)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "writing\n"
+    assert len(names(tmp_path)) == 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert names(out) == [REPORT] and (out / REPORT).read_text() == "old"
+    with replacing(out) as work:
+        assert names(tmp_path) == sorted([work.name, "data"])
+        (work / REPORT).write_text("new")
+    assert names(tmp_path) == ["data"] and (out / REPORT).read_text() == "new"
+
+
+def test_what_a_running_process_writes_is_left_alone(tmp_path):
+    other = tmp_path / f".data-{os.getppid()}-abc"
+    other.mkdir()
+    similar = tmp_path / ".data-notes"
+    similar.mkdir()
+    with replacing(tmp_path / "data"):
+        pass
+    assert other.exists() and similar.exists()
+
+
+def test_an_error_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), replacing(tmp_path / "data"):
+        raise KeyError
+    assert not names(tmp_path)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A directory made from ``{"a": 1}``."""
+    for name in LINES:
+        (tmp_path / name).write_text('{"row": 1}\n{"row": 2}\n')
+    (tmp_path / REPORT).write_text('{"rows": 2}')
+    write_fingerprint(tmp_path, {"a": 1})
+    return tmp_path
+
+
+def test_files_of_the_same_inputs_are_up_to_date(made):
+    assert up_to_date(made, {"a": 1}) == {"rows": 2}
+    assert up_to_date(made, {"a": 2}) is None
+
+
+@pytest.mark.parametrize("name", [REPORT, FINGERPRINT, *LINES])
+def test_a_directory_without_one_of_its_files_is_not_up_to_date(made, name):
+    (made / name).unlink()
+    assert up_to_date(made, {"a": 1}) is None
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("left", ["", '{"row": 1}\n', '{"row": 1}\n{"ro'])
+def test_a_file_that_was_cut_is_not_up_to_date(made, name, left):
+    (made / name).write_text(left)
+    assert up_to_date(made, {"a": 1}) is None
+
+
+def test_files_of_unknown_size_are_not_up_to_date(made):
+    (made / FINGERPRINT).write_text('{"a": 1}')
+    assert up_to_date(made, {"a": 1}) is None
+
+
+def test_the_source_hash_follows_the_bytes(tmp_path):
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "b").write_text("x")
+    assert source_hash(tmp_path / "a") == source_hash(tmp_path / "b")
+    (tmp_path / "b").write_text("y")
+    assert source_hash(tmp_path / "a") != source_hash(tmp_path / "b")

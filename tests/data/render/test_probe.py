@@ -1,0 +1,158 @@
+"""A template is used only if it writes everything and ends its replies."""
+
+import pytest
+import template_cases as cases
+from template_cases import FAMILIES, make_tokenizer
+
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.parse import parse_calls, reply_call_text
+from tl_jax.data.render import probe
+from tl_jax.data.render.chat_template import render_chat
+from tl_jax.data.render.probe import FALLBACK, call_style, open_template, stop_ids
+from tl_jax.data.tokenize.tokenizer import train_byte_bpe
+from tl_jax.data.trajectory import Message
+from tl_jax.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("family", "style"),
+    [
+        ("chatml", "hermes"),
+        ("thinking", "hermes"),
+        ("headers", "llama_json"),
+        ("brackets", "mistral"),
+    ],
+)
+def test_style_and_stop_tokens_are_found_out(family, style):
+    tokenizer = make_tokenizer(family)
+    assert call_style("chat", tokenizer) == style
+    assert stop_ids("chat", tokenizer) == (tokenizer.eos_id,)
+
+
+def test_a_stop_token_that_is_not_the_end_of_sequence_is_found():
+    source, special, _, _ = FAMILIES["chatml"]
+    tokenizer = make_tokenizer("brackets", template=source, tags=special)
+    stop = tokenizer.token_id("<|im_end|>")
+    assert stop != tokenizer.eos_id
+    assert stop_ids("chat", tokenizer) == (stop, tokenizer.eos_id)
+
+
+def test_calls_may_end_with_a_token_of_their_own():
+    source = FAMILIES["headers"][0].replace("'}<|eot_id|>'", "'}<|eom_id|>'")
+    tokenizer = make_tokenizer("headers", template=source, tags=("<|eom_id|>",))
+    assert open_template("chat", tokenizer).stops == ("<|eot_id|>", "<|eom_id|>")
+    assert stop_ids("chat", tokenizer)[1] == tokenizer.token_id("<|eom_id|>")
+
+
+@pytest.mark.parametrize("template", ["released", "script"])
+def test_the_released_forms_need_no_trial(template):
+    tokenizer = make_tokenizer("chatml", template=cases.WITHOUT_TOOLS)
+    assert call_style(template, tokenizer) == "python"
+    assert stop_ids(template, tokenizer) == (tokenizer.eos_id,)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("WITHOUT_TOOLS", "drops the tools"),
+        ("WITHOUT_CALLS", "drops the calls"),
+        ("WITHOUT_RESULTS", "drops the results"),
+        ("WITHOUT_STOP", "no control token after a reply"),
+        ("OTHER_CALLS", "none of the forms python, hermes, llama_json, mistral"),
+    ],
+)
+def test_what_a_template_loses_is_told_with_the_way_out(template, message):
+    tokenizer = make_tokenizer("chatml", template=getattr(cases, template))
+    with pytest.raises(DataError, match=message) as error:
+        open_template("chat", tokenizer)
+    assert "data.template='chat'" in str(error.value)
+    assert f"choose data.template='{FALLBACK}' or 'released'" in str(error.value)
+    assert open_template(FALLBACK, tokenizer).call_style == "hermes"
+
+
+def test_arguments_are_given_as_text_where_the_template_wants_text():
+    tokenizer = make_tokenizer("chatml", template=cases.TEXT_ARGUMENTS)
+    assert open_template("chat", tokenizer).text_arguments
+    assert not open_template("chat", make_tokenizer("chatml")).text_arguments
+
+
+def read_back(family, tokenizer=None, thought="I look it up."):
+    """What the template writes for a turn with a thought and a call, and the call read of it."""
+    tokenizer = tokenizer or make_tokenizer(family)
+    turn = Message("assistant", thought, (ToolCall("find", {"what": "x"}),))
+    rendered = render_chat(
+        open_template("chat", tokenizer), (ToolSpec("find"),), (Message("user", "x?"), turn)
+    )
+    reply = rendered.text[rendered.replies[-1].start : rendered.replies[-1].stop]
+    style = call_style("chat", tokenizer)
+    return reply, parse_calls(reply_call_text(reply, style), style) == turn.calls
+
+
+def test_a_thought_is_written_only_where_it_can_be_told_from_the_call():
+    chatml, read = read_back("chatml")
+    assert read and chatml.startswith("I look it up.\n<tool_call>")
+    # a thought that quotes the mark
+    for thought in ("<tool_call>", "I write <tool_call> now."):
+        chatml, read = read_back("chatml", thought=thought)
+        assert read and chatml.count("<tool_call>") == 1
+    # no mark before the call
+    bare = FAMILIES["headers"][0].replace("('assistant') + '{", "('assistant') + m.content + '{")
+    headers, read = read_back("headers", make_tokenizer("headers", template=bare))
+    assert read and headers.startswith('{"name"')
+    # the thought after the call
+    late = cases.CHATML.replace("assistant\\n' + m.content }}", "assistant\\n' }}").replace(
+        "{{- '<|im_end|>\\n' }}\n  {%- elif m.role == 'tool'",
+        "{{- m.content + '<|im_end|>\\n' }}\n  {%- elif m.role == 'tool'",
+    )
+    assert (
+        late.count("m.content + '<|im_end|>") == cases.CHATML.count("m.content + '<|im_end|>") + 1
+    )
+    chatml, read = read_back("chatml", make_tokenizer("chatml", template=late))
+    assert read and chatml.endswith("</tool_call>")
+    # a template that refuses it
+    picky = cases.CHATML.replace(
+        "{%- for c in m.tool_calls or [] %}",
+        "{%- if m.content and m.tool_calls %}{{ raise_exception('not both') }}{% endif %}"
+        "{%- for c in m.tool_calls or [] %}",
+    )
+    chatml, read = read_back("chatml", make_tokenizer("chatml", template=picky))
+    assert read and chatml.startswith("<tool_call>")
+
+
+def test_no_template_and_a_broken_one_are_told(tmp_path):
+    plain = train_byte_bpe(["some text"] * 3, 300, tmp_path)
+    with pytest.raises(DataError, match="has no chat template; choose"):
+        open_template("chat", plain)
+    with pytest.raises(DataError, match=r"needs the tokens <\|im_start\|>.*'released'"):
+        open_template(FALLBACK, plain)
+    with pytest.raises(DataError, match="unknown chat template 'fancy'"):
+        open_template("fancy", plain)
+    broken = make_tokenizer("chatml", template="{% for %}")
+    with pytest.raises(DataError, match="TemplateSyntaxError"):
+        open_template("chat", broken)
+
+
+def test_a_template_cannot_reach_out_of_its_sandbox():
+    for attack in (
+        "{{ messages.__class__.__mro__ }}",
+        "{{ ''.__class__.__base__.__subclasses__() }}",
+        "{% set _ = messages.append(1) %}",
+    ):
+        tokenizer = make_tokenizer("chatml", template=attack + cases.CHATML)
+        with pytest.raises(DataError, match="SecurityError|drops|cannot be used"):
+            open_template("chat", tokenizer)
+
+
+def test_of_named_templates_the_one_for_tools_is_taken():
+    tokenizer = make_tokenizer("chatml")
+    tokenizer.fast.chat_template = {"default": cases.WITHOUT_TOOLS, "tool_use": cases.CHATML}
+    assert open_template("chat", tokenizer).source == cases.CHATML
+
+
+def test_a_template_is_tried_once_and_known_by_its_text(monkeypatch):
+    tokenizer = make_tokenizer("chatml")
+    first = open_template("chat", tokenizer)
+    assert first.fingerprint == open_template("chat", make_tokenizer("chatml")).fingerprint
+    assert first.fingerprint != open_template("chat", make_tokenizer("thinking")).fingerprint
+    monkeypatch.setattr(probe, "_tried", None)
+    assert open_template("chat", tokenizer) is first

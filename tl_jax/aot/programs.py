@@ -1,0 +1,230 @@
+"""The programs that a run compiles, with the shapes and layouts of their arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+
+from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.models import critic, functional, lora
+from tl_jax.parallel import sharding
+from tl_jax.parallel.mesh import make_sampling_mesh
+from tl_jax.rl import logprobs
+from tl_jax.sampling.decode import Programs, Rows, make_programs
+from tl_jax.sampling.next_token import SampleConfig, scoring_temperature
+from tl_jax.train import ppo_step, sft
+from tl_jax.train import step as step_lib
+from tl_jax.types import Batch, Rollout
+
+SUPERVISED, UPDATE, SCORE, READ, EXTEND = "supervised", "update", "score", "prefill", "decode"
+"""Names of the programs."""
+
+
+class Program(NamedTuple):
+    """One compiled function of a run.
+
+    Attributes:
+      jitted: From ``jax.jit``.
+      arguments: Shapes, types and shardings to lower it with.
+      rows: Sequences that one call works on, over all devices.
+      length: Tokens per sequence.
+      beside: What lies in memory while it runs and is no argument of it: shapes with shardings.
+      mesh: Where it runs.
+    """
+
+    jitted: Any
+    arguments: tuple[Any, ...]
+    rows: int
+    length: int
+    beside: Any
+    mesh: Mesh
+
+
+def supervised_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
+    """Return the step of the supervised phase."""
+    declared, frozen = lora.split(functional.abstract_params(model), model.lora)
+    frozen = sharding.placed(frozen, mesh)
+    step, optimizer = sft.make_step(config, model)
+    state = step_lib.abstract_state(declared, optimizer, mesh)
+    rows, length = config.data.batch_size, config.data.max_length
+    jitted = _jit_step(step, state, frozen, mesh)
+    return Program(jitted, (state, _batch(rows, length, mesh), frozen), rows, length, (), mesh)
+
+
+def update_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
+    """Return the step of the reward phase; a reference that waits on the device lies beside it."""
+    state, frozen, reference = _reward_state(config, model, mesh)
+    step = ppo_step.make_step(config, model, ppo_step.make_optimizer(config))
+    ppo = config.ppo
+    rows, length = _reward_rows(config) // ppo.minibatches, _reward_length(config)
+    batch = _batch(rows, length, mesh, with_rollout=True)
+    jitted = _jit_step(step, state, frozen, mesh)
+    beside = _idle(config, reference)
+    return Program(jitted, (state, batch, frozen), rows, length, beside, mesh)
+
+
+def score_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
+    """Return what scores a rollout under policy and critic, with the reference beside it.
+
+    The same scores it under the reference, with the policy beside it, in less memory.
+    """
+    state, frozen, reference = _reward_state(config, model, mesh)
+    step = logprobs.make_logprob_step(
+        model,
+        temperature=scoring_temperature(config.ppo.temperature),
+        chunk=config.train.ce_chunk,
+    )
+    rows, length = _reward_rows(config), _reward_length(config)
+    params = lora.joined(state.params, frozen)
+    batch = _batch(rows, length, mesh)
+    beside = (reference, *_idle(config, state.opt_state))
+    return Program(step, (params, batch), rows, length, beside, mesh)
+
+
+def read_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
+    """Return what reads the prompts of a rollout into the cache."""
+    programs, params, rows, beside, mesh = _sampling(config, model, mesh)
+    count, width = _reward_rows(config), _prompt_length(config)
+    key = jax.eval_shape(lambda: jax.random.key(0)).dtype
+    by_row = ("batch",)
+    arguments = (
+        params,
+        rows,
+        _shape((count, width), jnp.int32, ("batch", "length"), mesh),
+        _shape((count,), jnp.int32, by_row, mesh),
+        _shape((count,), jnp.int32, by_row, mesh),
+        _shape((count,), key, by_row, mesh),
+        None,
+    )
+    return Program(programs.read, arguments, count, width, beside, mesh)
+
+
+def extend_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
+    """Return the loop that samples new tokens; one call makes one token per row and turn."""
+    programs, params, rows, beside, mesh = _sampling(config, model, mesh)
+    count = _reward_rows(config)
+    number = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding.replicated(mesh))
+    ended = _shape((count,), jnp.bool_, ("batch",), mesh)
+    arguments = (params, rows, ended, None, number, number)
+    return Program(programs.extend, arguments, count, 1, beside, mesh)
+
+
+PROGRAMS: dict[str, Callable[[RunConfig, ModelConfig, Mesh], Program]] = {
+    SUPERVISED: supervised_program,
+    UPDATE: update_program,
+    SCORE: score_program,
+    READ: read_program,
+    EXTEND: extend_program,
+}
+"""What makes each program, by its name."""
+
+
+def bytes_per_device(tree: Any) -> int:
+    """Return what shapes with shardings take of a device's memory."""
+
+    def size(leaf: Any) -> int:
+        width = 4 if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf.dtype.itemsize
+        return math.prod(leaf.sharding.shard_shape(leaf.shape)) * width
+
+    return sum(map(size, jax.tree.leaves(tree)))
+
+
+def _jit_step(step: Any, state: Any, frozen: Any, mesh: Mesh) -> Any:
+    layout = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return step_lib.jit_train_step(step, layout, sharding.batch_sharding(mesh), frozen)
+
+
+def _shape(shape: tuple[int, ...], dtype: Any, axes: tuple[str | None, ...], mesh: Mesh) -> Any:
+    where = NamedSharding(mesh, sharding.spec(axes))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+
+def _batch(rows: int, length: int, mesh: Mesh, *, with_rollout: bool = False) -> Batch:
+    whole, real = (
+        _shape((rows, length), dtype, ("batch", "length"), mesh)
+        for dtype in (jnp.int32, jnp.float32)
+    )
+    extra = Rollout(real, real, real, real, real, real) if with_rollout else None
+    return Batch(whole, whole, real, whole, whole, extra)
+
+
+def _prompt_length(config: RunConfig) -> int:
+    return -(-config.ppo.max_prompt_length // 64) * 64
+
+
+def _reward_length(config: RunConfig) -> int:
+    return _prompt_length(config) + config.ppo.max_new_tokens
+
+
+def _reward_rows(config: RunConfig) -> int:
+    return config.ppo.prompts_per_step * config.ppo.samples_per_prompt
+
+
+def _reward_state(config: RunConfig, model: ModelConfig, mesh: Mesh) -> tuple[Any, Any, Any]:
+    """Return the state, what is frozen of policy and critic, and the reference beside them."""
+    separate = config.ppo.critic == "separate"
+    whole = critic.abstract_params(model, separate=separate)
+    declared, frozen = lora.split(whole, model.lora)
+    optimizer = ppo_step.make_optimizer(config)
+    state = step_lib.abstract_state(declared, optimizer, mesh, kl_coef=config.ppo.kl_coef)
+    # With adapters the reference's matrices are those of the policy.
+    reference = lora.split(functional.abstract_params(model), model.lora)[0]
+    return state, sharding.placed(frozen, mesh), sharding.placed(reference, mesh)
+
+
+def _idle(config: RunConfig, *waiting: Any) -> tuple[Any, ...]:
+    """Return what takes a device's memory of that which waits for another program."""
+    return () if config.ppo.idle_memory == "host" else waiting
+
+
+def _sampling(
+    config: RunConfig, model: ModelConfig, mesh: Mesh
+) -> tuple[Programs, Any, Rows, tuple[Any, ...], Mesh]:
+    """Return the programs, their parameters and rows, what lies beside, and where they run."""
+    ppo = config.ppo
+    limits = SampleConfig(ppo.max_new_tokens, ppo.temperature, ppo.top_k, ppo.top_p)
+    programs = make_programs(model, limits)
+    state, frozen, reference = _reward_state(config, model, mesh)
+    params = lora.joined(state.params, frozen)
+    beside = (params, *_idle(config, state.opt_state, reference))
+    mesh = make_sampling_mesh(mesh, config.mesh.sampling_tensor)
+    params = jax.tree.map(lambda leaf: _on(leaf, mesh), params)
+    if config.mesh.sampling_tensor:
+        beside = (*beside, params)
+    unstacked = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        jax.eval_shape(functional.unstack_layers, params),
+        _unstacked_layout(params, model.num_layers),
+    )
+    count = _reward_rows(config)
+    slots = _prompt_length(config) + ppo.max_new_tokens - 1
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    empty = jax.eval_shape(lambda k: programs.begin(count, slots, k), key)
+    rows = jax.tree.map(lambda x: _shape(x.shape, x.dtype, _row_axes(x), mesh), empty)
+    return programs, unstacked, rows, beside, mesh
+
+
+def _on(leaf: Any, mesh: Mesh) -> Any:
+    where = NamedSharding(mesh, leaf.sharding.spec)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+
+
+def _unstacked_layout(params: Any, count: int) -> Any:
+    """Return the shardings of the parameters with one dict per layer."""
+
+    def layer(leaf: Any) -> NamedSharding:
+        return NamedSharding(leaf.sharding.mesh, jax.P(*leaf.sharding.spec[1:]))
+
+    layout = jax.tree.map(lambda leaf: leaf.sharding, params)
+    return {**layout, "layers": (jax.tree.map(layer, params["layers"]),) * count}
+
+
+def _row_axes(x: Any) -> tuple[str | None, ...]:
+    if x.ndim == 4:  # keys and values: rows, key-value heads, slots, head dim
+        return "batch", "act_heads", "length", None
+    return ("batch", *(None,) * (x.ndim - 1))

@@ -1,0 +1,38 @@
+"""The configuration of a run: frozen dataclasses, a section each."""
+
+from tl_jax.config.model import LoraConfig, ModelConfig, RopeScaling, SplashConfig
+from tl_jax.config.run import (
+    CheckpointConfig,
+    DataConfig,
+    EnvironmentConfig,
+    EvaluateConfig,
+    KeyTokenConfig,
+    MaeConfig,
+    MeshConfig,
+    ModelSourceConfig,
+    OptimConfig,
+    PpoConfig,
+    RewardConfig,
+    RunConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "CheckpointConfig",
+    "DataConfig",
+    "EnvironmentConfig",
+    "EvaluateConfig",
+    "KeyTokenConfig",
+    "LoraConfig",
+    "MaeConfig",
+    "MeshConfig",
+    "ModelConfig",
+    "ModelSourceConfig",
+    "OptimConfig",
+    "PpoConfig",
+    "RewardConfig",
+    "RopeScaling",
+    "RunConfig",
+    "SplashConfig",
+    "TrainConfig",
+]

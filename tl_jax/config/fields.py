@@ -1,0 +1,143 @@
+"""Settings with limits, and the strict conversion of nested mappings to dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import operator
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from tl_jax.errors import ConfigError
+
+
+def choice(*allowed: str, default: str | tuple[str, ...]) -> Any:
+    """Declare a text, or a list of texts, out of ``allowed``."""
+    return dataclasses.field(default=default, metadata={"choices": allowed})
+
+
+_LIMITS: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    "least": (operator.ge, "at least"),
+    "above": (operator.gt, "above"),
+    "most": (operator.le, "at most"),
+    "below": (operator.lt, "below"),
+}
+
+
+def number(default: int | float, **limits: float) -> Any:
+    """Declare a number that must keep to ``limits``, named as in ``_LIMITS``."""
+    assert limits.keys() <= _LIMITS.keys()
+    return dataclasses.field(default=default, metadata={"limits": limits})
+
+
+def positive(default: int) -> Any:
+    """Declare a number of at least 1."""
+    return number(default, least=1)
+
+
+def above_zero(default: float) -> Any:
+    """Declare a number above 0."""
+    return number(default, above=0)
+
+
+def not_negative(default: int | float) -> Any:
+    """Declare a number of at least 0."""
+    return number(default, least=0)
+
+
+def share(default: float) -> Any:
+    """Declare a number from 0 to 1."""
+    return number(default, least=0, most=1)
+
+
+T = TypeVar("T")
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
+    """Build the frozen dataclass ``cls`` from a nested mapping, strictly.
+
+    Args:
+      cls: A dataclass whose fields are declared as above.
+      values: Field values; nested dataclasses are nested mappings. Missing fields keep their
+        defaults.
+      path: Dotted name used in messages.
+
+    Raises:
+      ConfigError: An unknown key (with the nearest known one), a value of the wrong type, or a
+        value outside the allowed choices or limits.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise _unknown(path, key, list(fields))
+        default = fields[key].default
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(default):
+            # The section's own defaults may differ from those of its class.
+            value = {**vars(default), **value}
+        arguments[key] = _convert(hints[key], value, f"{path}.{key}", fields[key].metadata)
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in arguments and field.default is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{path} lacks {', '.join(missing)}")
+    for name, value in arguments.items():
+        for limit, bound in fields[name].metadata.get("limits", {}).items():
+            keeps, words = _LIMITS[limit]
+            if not keeps(value, bound):
+                raise ConfigError(f"{path}.{name} must be {words} {bound}, got {value}")
+    return cls(**arguments)
+
+
+def check_path(cls: type, path: str) -> None:
+    """Refuse a dotted setting that ``cls`` does not have, such as ``optim.learn_rate``.
+
+    Raises:
+      ConfigError: The message names the nearest setting.
+    """
+    kind: Any = cls
+    done = "config"
+    for key in path.split("."):
+        if not dataclasses.is_dataclass(kind):
+            raise ConfigError(f"{done} is a value and has no {key}")
+        names = [field.name for field in dataclasses.fields(kind)]
+        if key not in names:
+            raise _unknown(done, key, names)
+        kind, done = typing.get_type_hints(kind)[key], f"{done}.{key}"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return the nested plain-dict form of a configuration dataclass (JSON-ready)."""
+    return dataclasses.asdict(config)
+
+
+def _unknown(path: str, key: str, names: list[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(names)}"
+    return ConfigError(f"unknown setting {path}.{key}; {hint}")
+
+
+def _convert(kind: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a section, got {value!r}")
+        return from_dict(kind, value, path)  # type: ignore[arg-type]
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{path} must be a list, got {value!r}")
+        item = typing.get_args(kind)[0]
+        return tuple(_convert(item, v, f"{path}[{i}]", metadata) for i, v in enumerate(value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{path} must be {kind.__name__}, got {value!r}")
+    choices = metadata.get("choices")
+    if choices and value not in choices:
+        raise ConfigError(f"{path} must be one of {', '.join(choices)}, got {value!r}")
+    return value

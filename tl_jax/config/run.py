@@ -1,0 +1,372 @@
+"""The configuration of a run as frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tl_jax.config.fields import above_zero, choice, not_negative, number, positive, share
+from tl_jax.config.model import LoraConfig, SplashConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSourceConfig:
+    """Where the initial model comes from.
+
+    ``path`` is a Hugging Face directory, the id of a model on the Hub (``organisation/name`` or
+    ``organisation/name@revision``; the run keeps to the commit it stood for at first), a ``.gguf``
+    file, ``"embedded"`` (the small base model shipped with the package) or ``"scratch"`` (random
+    weights with the sizes below and a byte-level BPE tokenizer trained on the data at prepare
+    time). ``adapter`` is a directory of PEFT's with LoRA adapters of that model to start from
+    (empty: new ones, if any).
+
+    ``attention`` of packed rows: ``"chunked"`` or ``"dense"`` is XLA's, ``"splash"`` a kernel for
+    TPUs, ``"cudnn"`` one for NVIDIA GPUs (bfloat16 only), ``"auto"`` what fits the devices.
+    ``remat`` says what of a layer the backward pass does not compute again: everything
+    (``"none"``), the outputs of attention and of the weight matrices (``"minimal"``), of the
+    matrices (``"dots"``), of attention with queries, keys and values (``"qkv"``), of attention, or
+    nothing (``"full"``). ``"offload"`` and ``"attention_offload"`` are the last two with what they
+    keep, the input of each layer included, in the memory of the host.
+    ``unroll`` layers are compiled as one step of the loop over the layers: with more, compilation
+    takes longer, and less is copied in and out of the arrays that hold all layers.
+    """
+
+    path: str = "embedded"
+    adapter: str = ""
+    dtype: str = choice("float32", "bfloat16", default="float32")
+    param_dtype: str = choice("float32", "bfloat16", default="float32")
+    remat: str = choice(
+        *("none", "minimal", "dots", "qkv", "attention", "full", "attention_offload", "offload"),
+        default="minimal",
+    )
+    unroll: int = positive(1)
+    attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
+    splash: SplashConfig = SplashConfig()
+    scratch_vocab_size: int = positive(2048)
+    scratch_embed_dim: int = positive(128)
+    scratch_num_layers: int = positive(4)
+    scratch_num_heads: int = positive(4)
+    scratch_num_kv_heads: int = positive(2)
+    scratch_mlp_dim: int = positive(384)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Sizes of the device mesh axes; one axis may be -1 (all remaining devices).
+
+    Rows lie over ``data`` and ``fsdp``, the tokens of each row over ``sequence`` (for rows too long
+    for one device), the features of a layer over ``tensor``; parameters over all but ``data``.
+
+    ``topology`` is the TPU slice that the run is meant for, such as ``"v5e:16x16"``, and ``slices``
+    how many of them: ``--dry_run`` compiles the programs for it, on any machine (empty: the plan is
+    for the devices that are there). Text is sampled with each layer split over ``sampling_tensor``
+    devices (0: as in training, where devices along ``sequence`` take rows of their own).
+    """
+
+    data: int = 1
+    fsdp: int = -1
+    tensor: int = 1
+    sequence: int = 1
+    topology: str = ""
+    slices: int = positive(1)
+    sampling_tensor: int = not_negative(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Training trajectories, their text form and how they are batched.
+
+    ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``. ``format`` is a name
+    in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
+    the file of the tools, for formats that keep them outside their rows (empty: look beside).
+    ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
+    training also visits right turns in words and rewards a reply without a call there.
+
+    ``template`` is the text form: the released model's, the published conversion script's, the
+    model's own chat template (``"chat"``), or ChatML with tools (``"chatml_tools"``) for a model
+    with ChatML tokens whose own template drops tools. It also decides how calls are written and
+    read, and which token ends a reply. Samples over ``max_length`` lose old feedback, then turns.
+
+    ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
+    rows hold by length; ``"stream"`` takes them as they come. The examples are dealt to
+    ``streams``, and a host reads only those whose rows it trains on: where one host cannot pack
+    for all, take as many as hosts.
+
+    ``sources`` mixes several files (then ``path`` stays as it is): each is
+    ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
+    trajectories, one of 2 trains each twice (its prompts once). ``duplicates`` removes trajectories
+    that occur again (``"exact"``: the same text and tools; ``"near"``: nearly the same words, too).
+    ``contamination_paths`` are evaluation sets, as is ``evaluate.rotbench_path``: trajectories
+    that share a query or 13 words in a row with one (``contamination_checks``: ``query``,
+    ``ngrams``) are removed, or only listed (``contamination_action``). The check ``tools`` removes
+    those with the tools of a set, too: much of all data made with the same catalogue of services.
+    """
+
+    path: str = "synthetic"
+    format: str = "auto"
+    tools_path: str = ""
+    template: str = choice("released", "script", "chat", "chatml_tools", default="released")
+    max_length: int = number(1024, least=2)
+    batch_size: int = positive(8)
+    packing: bool = True
+    packing_bins: int = positive(64)
+    packing_fit: str = choice("stream", "sorted", default="stream")
+    streams: int = positive(1)
+    max_trajectories: int = not_negative(0)
+    max_prompts: int = not_negative(0)
+    no_call_prompts: bool = True
+    validation_fraction: float = number(0.02, least=0, below=1)
+    max_bad_fraction: float = share(0.02)
+    synthetic_trajectories: int = not_negative(1200)
+    sources: tuple[str, ...] = ()
+    duplicates: str = choice("keep", "exact", "near", default="keep")
+    contamination_paths: tuple[str, ...] = ()
+    contamination_checks: tuple[str, ...] = choice(
+        "query", "ngrams", "tools", default=("query", "ngrams")
+    )
+    contamination_action: str = choice("remove", "report", default="remove")
+    prefetch: int = not_negative(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaeConfig:
+    """Mitigating adverse effects: which calls are judged wrong and what happens to them.
+
+    ``rules``: ``"reference"`` and ``"structured"`` read the feedback (published phrases; status
+    fields, codes, exceptions and phrases), ``"static"`` holds the call against the manual of its
+    tool, ``"structured+static"`` does both. ``action``: ``"drop"`` makes one sample per kept turn,
+    ``"mask"`` one per trajectory; wrong calls stay in the context of later turns.
+    ``extra_rules`` come before the built-in ones: ``"CATEGORY: phrase"`` or
+    ``"CATEGORY: /regular expression/"``. ``category_actions`` are ``"CATEGORY=ACTION"`` with an
+    action ``keep``, ``mask`` (the default), ``drop`` (the call and its feedback leave the dialogue)
+    or ``down-weight`` (trained with ``down_weight``). A right call at most ``repair_turns`` turns
+    after a wrong one is exported with it as a preference pair (0: none).
+    """
+
+    rules: str = choice(
+        "off", "reference", "structured", "static", "structured+static", default="structured"
+    )
+    action: str = choice("drop", "mask", default="drop")
+    extra_rules: tuple[str, ...] = ()
+    category_actions: tuple[str, ...] = ()
+    down_weight: float = number(0.5, above=0, most=1)
+    repair_turns: int = not_negative(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyTokenConfig:
+    """Prioritising key tokens: ``w = clip(|other| / |key|, 1, w_max)``.
+
+    Mode ``"paper"`` raises the tokens that decide the tool name, ``"code"`` the same with the
+    published code's count of others. ``"extended"`` also raises, if ``parameter_names``, the first
+    token of each parameter name and, if ``enum_values``, the tokens at which the values that a
+    parameter's schema lists part; the other modes do not read these two.
+    ``normalise="reply"`` divides the weights of each reply by their sum, so that every reply
+    counts the same (the published code); ``"token"`` leaves them as they are.
+    """
+
+    mode: str = choice("off", "paper", "code", "extended", default="paper")
+    parameter_names: bool = True
+    enum_values: bool = True
+    w_max: float = number(9.0, least=1)
+    normalise: str = choice("token", "reply", default="token")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with linear warm-up and a cosine or constant schedule; ``moments`` is their type."""
+
+    learning_rate: float = not_negative(1e-3)
+    warmup_steps: int = not_negative(10)
+    schedule: str = choice("cosine", "constant", default="cosine")
+    final_fraction: float = share(0.1)
+    b1: float = number(0.9, least=0, below=1)
+    b2: float = number(0.95, least=0, below=1)
+    eps: float = above_zero(1e-8)
+    weight_decay: float = not_negative(0.01)
+    clip_norm: float = above_zero(1.0)
+    moments: str = choice("float32", "bfloat16", default="float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length of the supervised phase and what it reports.
+
+    Logits exist for ``ce_chunk`` positions of a row at once (0: all), in both phases; a chunk whose
+    positions are neither trained nor were sampled is left out.
+    """
+
+    steps: int = not_negative(200)
+    accumulation: int = positive(1)
+    ce_chunk: int = not_negative(1024)
+    log_every: int = positive(10)
+    eval_every: int = positive(100)
+    eval_batches: int = not_negative(4)
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """Rule-based reward of a sampled reply.
+
+    ``mode``: ``"strict"`` (a real parser, typed values, the published ladder of penalties),
+    ``"graded"`` (the same errors, each costs its share of the call's arguments) or
+    ``"reference"`` (as published). Rewards are clipped to ``[-clip, clip]``.
+
+    String arguments of ``free_text_tools``, each a tool or ``"tool.parameter"``, are free text:
+    ``free_text_match`` wants them ``"exact"``, in the same words in order (``"normalised"``), or
+    in about the same words (``"token_f1"``, an F1 of at least ``free_text_min_f1``; a word too
+    many in a long text may be a wrong one, so what is trained on this learns to be vague). The
+    reference mode does not read these.
+    """
+
+    mode: str = choice("reference", "strict", "graded", default="strict")
+    clip: float = above_zero(5.0)
+    free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
+    free_text_match: str = choice("exact", "normalised", "token_f1", default="normalised")
+    free_text_min_f1: float = number(0.85, above=0, most=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PpoConfig:
+    """Reward training: rollouts, advantages and the clipped losses.
+
+    Rollouts sample from the ``top_k`` most likely tokens (0: all) and of those from the smallest
+    set with the probability ``top_p``.
+
+    ``kl``: the divergence from the supervised model is taken off the reward token by token
+    (``"reward_k1"``), or is a loss of its own (``"loss_k2"``, ``"loss_k3"``); ``kl_coef`` is its
+    price, which with a ``kl_target`` above 0 follows the divergence measured, in nats per token.
+
+    ``advantage``: ``"gae"`` needs the critic; ``"grpo"`` and ``"rloo"`` compare the samples of a
+    prompt, need two or more and ``value_coef=0``, and do not read the settings of the critic.
+    ``group_std`` divides by the deviation in each group. ``critic``: a head on the policy's own
+    trunk (``"shared"``; ``value_stop_gradient`` keeps its loss from the trunk), or a second trunk
+    (``"separate"``) that starts as the supervised model's and learns with
+    ``critic_learning_rate``.
+
+    ``missed_share`` of the prompts of a rollout are those whose most likely reply at the start of
+    reward training is wrong: there is more to learn from them. 0 takes prompts as they come, and
+    spares that look at every prompt.
+
+    ``truncated`` samples, cut off at ``max_new_tokens``, get the reward of a format error
+    (``"penalise"``; the published reward scores them like any other) or are left out (``"mask"``).
+    ``aggregation`` weighs all sampled tokens alike or all samples. ``dual_clip`` of 0 is off; it
+    must be above 1 otherwise. Once the updates of a rollout have moved the policy by more than
+    ``stop_kl`` nats per token the rest of them is left out (0: never). A rollout whose first update
+    sees a log-ratio above ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet,
+    so the programs that score and train disagree.
+
+    ``idle_memory`` is where the reference waits until it scores a rollout, and the moments of the
+    optimiser until the updates: on the device, or in the memory of its host (``"host"``).
+    """
+
+    steps: int = not_negative(30)
+    prompts_per_step: int = positive(16)
+    samples_per_prompt: int = positive(2)
+    missed_share: float = share(0.0)
+    max_prompt_length: int = positive(896)
+    max_new_tokens: int = positive(64)
+    temperature: float = not_negative(1.0)
+    top_k: int = not_negative(0)
+    top_p: float = number(1.0, above=0, most=1)
+    kl: str = choice("reward_k1", "loss_k2", "loss_k3", default="reward_k1")
+    kl_coef: float = not_negative(0.1)
+    kl_target: float = not_negative(0.0)
+    advantage: str = choice("gae", "grpo", "rloo", default="gae")
+    group_std: bool = False
+    gamma: float = share(1.0)
+    gae_lambda: float = share(1.0)
+    whiten_advantages: bool = True
+    truncated: str = choice("penalise", "mask", default="penalise")
+    aggregation: str = choice("token_mean", "sequence_mean", default="token_mean")
+    clip_low: float = above_zero(0.2)
+    clip_high: float = above_zero(0.2)
+    dual_clip: float = not_negative(0.0)
+    clip_value: float = above_zero(0.2)
+    entropy_coef: float = not_negative(0.0)
+    stop_kl: float = not_negative(0.0)
+    max_first_log_ratio: float = not_negative(1e-3)
+    epochs: int = positive(1)
+    minibatches: int = positive(1)
+    critic: str = choice("shared", "separate", default="shared")
+    critic_learning_rate: float = not_negative(1e-5)
+    critic_warmup_steps: int = not_negative(2)
+    value_stop_gradient: bool = True
+    value_learning_rate: float = not_negative(1e-2)
+    ce_coef: float = not_negative(0.0)
+    reward_coef: float = not_negative(1.0)
+    value_coef: float = not_negative(1.0)
+    idle_memory: str = choice("device", "host", default="device")
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentConfig:
+    """Tools that run in reward training, so that a sample is a dialogue (``path`` empty: off).
+
+    The public functions of the Python file ``path`` answer the calls of their names with JSON text.
+    A call of a tool that it lacks (``finish``) ends the sample, as do words, ``max_turns`` replies,
+    and no room for one more in ``max_tokens`` tokens after the prompt. The reward is that of the
+    last call against the last right one before the user speaks. Each sample's tools run, with your
+    rights, in their own process: a call has ``timeout_s`` seconds, the process ``memory_mib`` MiB,
+    a result ``result_chars`` characters.
+    """
+
+    path: str = ""
+    max_turns: int = positive(4)
+    max_tokens: int = positive(768)
+    timeout_s: float = above_zero(5.0)
+    memory_mib: int = positive(1024)
+    result_chars: int = positive(1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When training state is saved and how much of it is kept."""
+
+    every_steps: int = positive(100)
+    keep: int = positive(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Greedy evaluation: limits of generation and which sets are scored.
+
+    Of the embedded world, ``synthetic_trajectories`` held-out dialogues each are scored with seen
+    tools, with seen tools in new wordings, and with unseen tools (0: none). ``rotbench_path`` is
+    RoTBench's ``Data/First_Turn/clean.json`` or JSON lines of its items, each also with ``noise``
+    and ``index`` (empty: not scored). ``max_tasks`` caps every set (0: no cap).
+
+    A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
+    ``constrained`` lets the model name offered tools and declared parameters only.
+    ``tl-jax generate`` reads ``max_new_tokens`` and these two.
+    """
+
+    batch_size: int = positive(32)
+    max_new_tokens: int = positive(96)
+    max_prompt_length: int = positive(1024)
+    max_tasks: int = not_negative(0)
+    stop_strings: tuple[str, ...] = ()
+    constrained: bool = False
+    synthetic_trajectories: int = not_negative(80)
+    rotbench_path: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything one run needs; written to ``config.json`` in the run directory."""
+
+    run_dir: str = "runs/quickstart"
+    seed: int = 0
+    model: ModelSourceConfig = ModelSourceConfig()
+    lora: LoraConfig = LoraConfig()
+    mesh: MeshConfig = MeshConfig()
+    data: DataConfig = DataConfig()
+    mae: MaeConfig = MaeConfig()
+    key_tokens: KeyTokenConfig = KeyTokenConfig()
+    train: TrainConfig = TrainConfig()
+    optim: OptimConfig = OptimConfig()
+    reward: RewardConfig = RewardConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
+    ppo: PpoConfig = PpoConfig()
+    ppo_optim: OptimConfig = OptimConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.0)
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()

@@ -1,0 +1,101 @@
+"""JSON-lines files of examples and prompts, written and read one row at a time."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema, tool_to_schema
+from tl_jax.data.examples.build import Example, Prompt
+
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+_WRITTEN: list[str] = []
+"""Every id met so far as text; looking it up is twice as fast as writing it."""
+_BLOCK = 128
+_BLOCKS: list[tuple[Sequence[int], str]] = []
+"""The ids written last, in blocks, and their texts; samples of one trajectory begin alike."""
+
+
+def example_line(example: Example) -> str:
+    """Return a row that ``pipeline.make_loader`` reads, as a line of compact JSON."""
+    return (
+        f'{{"id":{_json(example.id)},"ids":[{_integers(example.ids)}],'
+        f'"weights":[{_weights(example.weights)}],"tags":{_json(dict(example.tags))}}}\n'
+    )
+
+
+def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
+    """Yield rows that ``prompt_from_json`` reads, as lines of compact JSON."""
+    tools: tuple[ToolSpec, ...] | None = None
+    written = ""
+    for prompt in prompts:
+        if prompt.tools is not tools:  # prompts of one trajectory share them
+            tools, written = prompt.tools, _json([tool_to_schema(tool) for tool in prompt.tools])
+        golds = _json([_call(call) for call in prompt.golds])
+        goal = golds if prompt.goal is prompt.golds else _json([_call(c) for c in prompt.goal])
+        yield (
+            f'{{"id":{_json(prompt.id)},"ids":[{_integers(prompt.ids)}],'
+            f'"text":{_json(prompt.text)},"tools":{written},"golds":{golds},'
+            f'"tags":{_json(dict(prompt.tags))},"reply_tokens":{prompt.reply_tokens},'
+            f'"goal":{goal}}}\n'
+        )
+
+
+def prompt_from_json(row: dict[str, Any]) -> Prompt:
+    """Build a Prompt from a row of ``prompt_lines``."""
+    return Prompt(
+        id=row["id"],
+        ids=row["ids"],
+        text=row["text"],
+        tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
+        golds=_calls(row["golds"]),
+        tags=row["tags"],
+        reply_tokens=row["reply_tokens"],
+        goal=_calls(row["goal"]),
+    )
+
+
+def read_prompts(path: str | os.PathLike[str]) -> Iterator[Prompt]:
+    """Read a ``prompts.jsonl`` or ``validation_prompts.jsonl`` lazily."""
+    with open(path, encoding="utf-8") as stream:
+        for line in stream:
+            yield prompt_from_json(json.loads(line))
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"name": call.name, "arguments": dict(call.arguments)}
+
+
+def _calls(rows: Iterable[dict[str, Any]]) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall(call["name"], call["arguments"]) for call in rows)
+
+
+def _integers(ids: Sequence[int]) -> str:
+    """Return ids as text; a block that was written last in the same place is not written again."""
+    texts = []
+    for number, at in enumerate(range(0, len(ids), _BLOCK)):
+        block = ids[at : at + _BLOCK]
+        if number == len(_BLOCKS):
+            _BLOCKS.append((block, _block(block)))
+        elif _BLOCKS[number][0] != block:
+            _BLOCKS[number] = block, _block(block)
+        texts.append(_BLOCKS[number][1])
+    return ",".join(texts)
+
+
+def _block(ids: Sequence[int]) -> str:
+    try:
+        return ",".join([_WRITTEN[i] for i in ids])
+    except IndexError:
+        _WRITTEN.extend(map(str, range(len(_WRITTEN), max(ids) + 1)))
+        return _block(ids)
+
+
+def _weights(weights: Sequence[float]) -> str:
+    """Return the weights as text; most of them are the zeros before the first trained token."""
+    zeros = next(itertools.compress(itertools.count(), weights), len(weights))
+    return ",".join(["0"] * zeros + [repr(weight) for weight in weights[zeros:]])

@@ -1,0 +1,371 @@
+"""Turn a file of tokenised examples into packed, batched, resumable token rows.
+
+Example files are JSON lines ``{"id", "ids", "weights", "tags"}`` where ``weights[i]`` is the loss
+weight of ``ids[i]`` as a target. Row entry ``t`` pairs the input ``ids[t]`` with the target
+``ids[t + 1]`` and its weight.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import grain
+import numpy as np
+
+from tl_jax.data.loader.host_shards import HostRows, Row
+from tl_jax.data.loader.packing import FITS, PACKED, make_row, sorted_fit
+from tl_jax.errors import DataError
+
+_SCAN_BYTES = 1 << 22
+
+
+class JsonlSource:
+    """Read single rows of a JSON-lines file by index.
+
+    The offsets of the lines are found once, at construction; afterwards only the row that is
+    asked for is in memory. Reads are positional, so threads and forked processes may share one
+    source, and a pickled copy opens the file for itself. Blank lines do not count.
+
+    Attributes:
+      path: The file.
+      fingerprint: SHA-256 of its bytes, as hex.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = str(path)
+        if not Path(self.path).is_file():
+            raise FileNotFoundError(
+                f"{self.path}: no such example file; write it with `tl-jax prepare`"
+            )
+        self._spans, self.fingerprint = _scan_lines(self.path)
+        self._file: BinaryIO | None = None
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        start, stop = self._spans[index]
+        if self._file is None:
+            self._file = open(self.path, "rb", buffering=0)
+        line = os.pread(self._file.fileno(), int(stop - start), int(start))
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise DataError(
+                f"{self.path}, row {index} at byte {start}: not JSON ({error}); "
+                "the file changed or is damaged, run `tl-jax prepare` again"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def __repr__(self) -> str:
+        return f"JsonlSource({self.path!r}, rows={len(self)})"
+
+
+def make_loader(
+    path: str | os.PathLike[str],
+    *,
+    length: int,
+    rows: int,
+    seed: int,
+    packing: bool,
+    packing_bins: int,
+    packing_fit: str = "stream",
+    shuffle: bool = True,
+    repeat: bool = True,
+    streams: int = 1,
+    own: Sequence[int] | None = None,
+    prefetch: int = 2,
+) -> HostRows:
+    """Make the iterator of batches over an example file.
+
+    With ``repeat`` it is endless, every epoch in another order. Without ``repeat`` every example
+    comes exactly once, and the last batch is filled up with rows of weight 0. The global batches
+    do not depend on the hosts, of which each takes its rows.
+
+    Args:
+      path: JSON-lines file of examples.
+      length: Tokens per row.
+      rows: Rows of the global batch.
+      seed: Of the order of examples and of packed rows.
+      packing: Put several examples into a row (best fit); else one example per row.
+      packing_bins: Rows that are filled side by side; more bins pack tighter.
+      packing_fit: ``"stream"`` fills them in the order of the examples, ``"sorted"`` reads as many
+        examples as they hold and puts in the longest first, which packs tighter.
+      shuffle: Permute the examples.
+      repeat: Endless training stream instead of one pass.
+      streams: Streams that the examples are dealt to in turn, each with its part of the rows (1
+        without ``repeat``). A host packs only the streams that its rows come from.
+      own: Numbers of the rows that this host takes, ascending; None takes all.
+      prefetch: Batches prepared ahead by a thread; 0 prepares them on demand.
+
+    Returns:
+      Iterator of ``{"tokens", "targets", "positions", "segment_ids"}`` (int32) and ``"weights"``
+      (float32), each ``[len(own), length]``; segments count from 1, padding is 0. ``get_state`` and
+      ``set_state`` resume exactly, also in the middle of a packing window; ``set_state`` refuses
+      the state of another file or other settings.
+
+    Raises:
+      FileNotFoundError: ``path`` does not exist.
+      DataError: ``path`` has no examples, or ``streams`` do not divide ``rows``; or, while
+        iterating, an example that is longer than a row, has no target, or is malformed.
+      ValueError: An unknown fit.
+    """
+    if packing_fit not in FITS:
+        raise ValueError(f"unknown packing_fit {packing_fit!r}; known: {', '.join(FITS)}")
+    if rows % streams:
+        raise DataError(
+            f"config.data.batch_size {rows} is not divisible by config.data.streams {streams}"
+        )
+    source = JsonlSource(path)
+    if not len(source):
+        raise DataError(
+            f"{path} holds no examples; check the counts in the prepare report (were all samples "
+            "dropped, or is max_length too small?) and run `tl-jax prepare` again"
+        )
+    signature = {
+        "source": source.fingerprint,
+        "length": length,
+        "rows": rows,
+        "seed": seed,
+        "packing_bins": packing_bins if packing else 0,
+        "packing_fit": packing_fit if packing else "",
+        "shuffle": shuffle,
+        "repeat": repeat,
+        "streams": streams,
+    }
+
+    def open_stream(number: int) -> grain.DatasetIterator:
+        examples = grain.MapDataset.source(source).seed(seed)
+        if shuffle:
+            examples = examples.shuffle()
+        if repeat:
+            examples = examples.repeat(None)[number::streams]
+        examples = examples.map(functools.partial(_arrays, length=length, path=source.path))
+        # Parsed where they are packed: JSON holds the interpreter lock, threads add nothing.
+        stream = examples.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        if packing and packing_fit == "sorted":
+            stream = _SortedRows(stream, length, packing_bins, seed if shuffle else None)
+        elif packing:
+            stream = grain.experimental.BestFitPackIterDataset(
+                stream,
+                length_struct={key: length for key in PACKED},
+                num_packing_bins=packing_bins,
+                seed=seed,
+                shuffle_bins=shuffle,
+            ).map(_packed_row)
+        else:
+            stream = stream.map(lambda example: make_row([example], length))
+        if repeat:
+            stream = stream.batch(rows // streams)
+        else:
+            fill = functools.partial(grain.experimental.batch_and_pad, batch_size=rows)
+            stream = stream.batch(rows, drop_remainder=False, batch_fn=fill)
+        if prefetch:
+            stream = grain.experimental.ThreadPrefetchIterDataset(
+                stream, prefetch_buffer_size=prefetch
+            )
+        return _GuardedIterator(iter(stream), {**signature, "stream": number})
+
+    return HostRows(open_stream, streams, rows, range(rows) if own is None else own)
+
+
+def measure(
+    path: str | os.PathLike[str],
+    *,
+    length: int,
+    seed: int,
+    packing: bool,
+    packing_bins: int,
+    packing_fit: str = "stream",
+    most_rows: int = 4096,
+) -> dict[str, Any]:
+    """Return how full the rows of one epoch are; arguments as in ``make_loader``.
+
+    Every host that counts gets the same numbers, as they do not depend on the number of hosts.
+
+    Args:
+      most_rows: Stop after this many rows; ``complete`` is then False.
+
+    Returns:
+      ``rows``, ``complete`` (the rows are the whole epoch), ``tokens``, ``fill`` (share of the
+      places that hold a token), ``trained_tokens`` and ``trained_token_share`` (of the tokens).
+    """
+    loader = make_loader(
+        path,
+        length=length,
+        rows=1,
+        seed=seed,
+        packing=packing,
+        packing_bins=packing_bins,
+        packing_fit=packing_fit,
+        repeat=False,
+        prefetch=0,
+    )
+    rows = tokens = trained = 0
+    for batch in itertools.islice(loader, most_rows):
+        rows += 1
+        tokens += int((batch["segment_ids"] > 0).sum())
+        trained += int((batch["weights"] > 0).sum())
+    complete = rows < most_rows or next(loader, None) is None
+    loader.close()
+    return {
+        "rows": rows,
+        "complete": complete,
+        "tokens": tokens,
+        "fill": round(tokens / (rows * length), 4),
+        "trained_tokens": trained,
+        "trained_token_share": round(trained / tokens, 4),
+    }
+
+
+class _SortedRows(grain.IterDataset):
+    """Rows packed window by window: the examples that ``bins`` rows hold, the longest first."""
+
+    def __init__(self, parent: grain.IterDataset, length: int, bins: int, seed: int | None):
+        super().__init__(parent)
+        self._settings = (length, bins, seed)
+
+    def __iter__(self) -> grain.DatasetIterator:
+        return _SortedRowsIterator(iter(self._parent), *self._settings)
+
+
+class _SortedRowsIterator(grain.DatasetIterator):
+    """The rows of ``_SortedRows``; its state is the start of the window and the row in it."""
+
+    def __init__(self, parent: grain.DatasetIterator, length: int, bins: int, seed: int | None):
+        super().__init__(parent)
+        self._length, self._bins, self._seed = length, bins, seed
+        self._begin(parent.get_state(), 0)
+
+    def _begin(self, start: dict[str, Any], window: int) -> None:
+        self._start, self._window, self._row = start, window, 0
+        self._examples: list[Row] = []
+        self._rows: list[list[int]] = []
+
+    def _read(self) -> None:
+        """Read and pack the window that begins here."""
+        tokens = 0
+        while tokens < self._bins * self._length:
+            try:
+                self._examples.append(next(self._parent))
+            except StopIteration:
+                break
+            tokens += len(self._examples[-1]["tokens"])
+        self._rows = sorted_fit([len(e["tokens"]) for e in self._examples], self._length)
+        if self._seed is not None:
+            np.random.default_rng([self._seed, self._window]).shuffle(self._rows)
+
+    def __next__(self) -> Row:
+        if self._rows and self._row == len(self._rows):
+            self._begin(self._parent.get_state(), self._window + 1)
+        if not self._rows:
+            self._read()
+        if not self._rows:
+            raise StopIteration
+        items = self._rows[self._row]
+        self._row += 1
+        return make_row([self._examples[item] for item in items], self._length)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"start": self._start, "window": self._window, "row": self._row}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._parent.set_state(state["start"])
+        self._begin(state["start"], state["window"])
+        if state["row"]:
+            self._read()
+            self._row = state["row"]
+
+
+class _GuardedIterator(grain.DatasetIterator):
+    """Tie the state of an iterator to the file and settings it belongs to."""
+
+    def __init__(self, parent: grain.DatasetIterator, signature: Mapping[str, Any]):
+        super().__init__(parent)
+        self._signature = dict(signature)
+
+    def __next__(self) -> Row:
+        return next(self._parent)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"signature": dict(self._signature), "position": self._parent.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        saved = state["signature"]
+        changed = [
+            f"{key} was {saved.get(key)!r} and is {value!r}"
+            for key, value in self._signature.items()
+            if saved.get(key) != value
+        ]
+        if changed:
+            raise ValueError(
+                "the data position cannot be resumed: "
+                + "; ".join(changed)
+                + ". Restore the old setting, or start in a new run directory."
+            )
+        self._parent.set_state(state["position"])
+
+
+def _arrays(row: Mapping[str, Any], *, length: int, path: str) -> Row:
+    name = row.get("id", "?")
+    try:
+        ids = np.asarray(row["ids"], np.int32)
+        weights = np.asarray(row["weights"], np.float32)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{path}: example {name!r} needs 'ids' (integers) and 'weights' (numbers): {error!r}"
+        ) from error
+    if ids.ndim != 1 or ids.shape != weights.shape or len(ids) < 2:
+        raise DataError(
+            f"{path}: example {name!r} needs two or more ids and one weight per id, "
+            f"got shapes {ids.shape} and {weights.shape}"
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise DataError(f"{path}: example {name!r} has a weight that is negative or not finite")
+    if len(ids) - 1 > length:
+        raise DataError(
+            f"{path}: example {name!r} has {len(ids) - 1} targets but a row holds {length}; "
+            "raise data.max_length or prepare with the smaller one"
+        )
+    return {"tokens": ids[:-1], "targets": ids[1:], "weights": weights[1:]}
+
+
+def _packed_row(packed: Row) -> Row:
+    # The packer numbers every feature; all features of ours have the same lengths.
+    row = {key: packed[key] for key in PACKED}
+    row["positions"] = packed["tokens_positions"].astype(np.int32, copy=False)
+    row["segment_ids"] = packed["tokens_segment_ids"].astype(np.int32, copy=False)
+    return row
+
+
+def _scan_lines(path: str) -> tuple[np.ndarray, str]:
+    """Return the ``[N, 2]`` byte spans of the non-blank lines of ``path`` and its SHA-256."""
+    digest = hashlib.sha256()
+    ends: list[np.ndarray] = []
+    size = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_SCAN_BYTES):
+            digest.update(chunk)
+            ends.append(np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + size)
+            size += len(chunk)
+        stops = np.concatenate([*ends, np.asarray([size])]).astype(np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
+        spans = np.stack([starts, stops], axis=1)[starts < stops]
+        # Only lines too short to be an example can be blank; look at those.
+        short = np.flatnonzero(spans[:, 1] - spans[:, 0] < 16)
+        blank = [i for i in short if not _read(file, spans[i]).strip()]
+    return np.delete(spans, blank, axis=0), digest.hexdigest()
+
+
+def _read(file: BinaryIO, span: Sequence[int]) -> bytes:
+    file.seek(int(span[0]))
+    return file.read(int(span[1] - span[0]))

@@ -1,0 +1,119 @@
+"""The directory of a prepared data set: its files appear together or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tl_jax.errors import DataError
+
+EXAMPLES = "examples.jsonl"
+VALIDATION = "validation.jsonl"
+PROMPTS = "prompts.jsonl"
+VALIDATION_PROMPTS = "validation_prompts.jsonl"
+QUARANTINE = "quarantine.jsonl"
+REMOVED = "removed.jsonl"
+REPAIRS = "repair_pairs.jsonl"
+REPORT = "mae_report.json"
+FINGERPRINT = "fingerprint.json"
+LOADER_REPORT = "loader_report.json"
+
+LINES = (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, QUARANTINE, REMOVED, REPAIRS)
+FILES = frozenset((*LINES, REPORT, FINGERPRINT, LOADER_REPORT))
+
+
+def source_hash(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def up_to_date(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the report in ``out`` if its files are whole and of the same inputs, else None."""
+    try:
+        found = json.loads((out / FINGERPRINT).read_text(encoding="utf-8"))
+        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+        return report if found == {**fingerprint, **_sizes(out)} else None
+    except (OSError, ValueError):
+        return None
+
+
+def write_fingerprint(out: Path, fingerprint: dict[str, Any]) -> None:
+    """Write what the files in ``out`` were made from, and their sizes; the last file to write."""
+    write_json(out / FINGERPRINT, {**fingerprint, **_sizes(out)})
+
+
+@contextlib.contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Give an empty directory to write; it takes the place of ``out`` if the block ends well.
+
+    What processes that were killed left beside ``out`` is cleared away first.
+
+    Raises:
+      DataError: ``out`` holds files that are not of a prepared data set.
+    """
+    _check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _clear_abandoned(out)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-{os.getpid()}-", dir=out.parent))
+    try:
+        yield work
+        old = work.with_name(work.name + "-old")
+        if out.exists():
+            out.rename(old)
+        work.chmod(0o755)  # mkdtemp makes it private
+        work.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write an object as indented JSON."""
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def json_line(row: Any) -> str:
+    """Return a row as one line of compact JSON."""
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _sizes(out: Path) -> dict[str, dict[str, int]]:
+    return {"bytes": {name: (out / name).stat().st_size for name in LINES}}
+
+
+def _check_replaceable(out: Path) -> None:
+    foreign = sorted(p.name for p in out.iterdir() if p.name not in FILES) if out.exists() else []
+    if foreign:
+        raise DataError(
+            f"{out} holds other files ({', '.join(foreign[:3])}); give a directory of its own"
+        )
+
+
+def _clear_abandoned(out: Path) -> None:
+    pattern = re.compile(rf"\.{re.escape(out.name)}-(\d+)-\w+(-old)?")
+    for path in out.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match and (int(match[1]) == os.getpid() or not _runs(int(match[1]))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

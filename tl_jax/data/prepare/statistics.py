@@ -1,0 +1,186 @@
+"""What a prepare report says, counted as the files grow."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tl_jax.data.examples.build import DROPPED_TAG, ELIDED_TAG, Example, Skipped
+from tl_jax.data.importers import BadRow
+from tl_jax.data.importers.schemas import repair_counts
+from tl_jax.data.mae.labels import LabelCounts
+from tl_jax.data.trajectory import Trajectory
+from tl_jax.errors import DataError
+
+SIDES = ("train", "validation")
+
+
+def _counter() -> Any:
+    return dataclasses.field(default_factory=Counter)
+
+
+@dataclasses.dataclass
+class SourceTally:
+    """Counts of one source; sums are over what is written, copies included.
+
+    Attributes:
+      rows: Rows read, bad ones included.
+      bad: Rows that cannot be used.
+      not_drawn: Trajectories left out because the weight of the source is below 1.
+      removed: Trajectories removed, by check.
+      trajectories: Trajectories used, by side; copies count once.
+      examples: Examples written, by side.
+      tokens: Their tokens, by side.
+      trained_tokens: Those with a weight, by side.
+      first: First row of each reason of a bad row, from 0.
+    """
+
+    rows: int = 0
+    bad: Counter[str] = _counter()
+    not_drawn: int = 0
+    removed: Counter[str] = _counter()
+    trajectories: Counter[str] = _counter()
+    examples: Counter[str] = _counter()
+    tokens: Counter[str] = _counter()
+    trained_tokens: Counter[str] = _counter()
+    first: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def add_bad(self, row: BadRow) -> None:
+        """Count a row that cannot be used."""
+        self.bad[row.reason] += 1
+        self.first.setdefault(row.reason, row.line)
+
+    def check(self, name: str, max_bad_fraction: float) -> None:
+        """Stop if too many rows are bad.
+
+        Raises:
+          DataError: More than ``max_bad_fraction`` of the rows; the message sums up why.
+        """
+        if self.bad.total() <= max_bad_fraction * self.rows:
+            return
+        unit = "row" if name.removesuffix(".gz").endswith(".json") else "line"
+        summary = "".join(
+            f"\n  {number} x {reason} (first at {unit} {self.first[reason] + 1})"
+            for reason, number in self.bad.most_common(5)
+        )
+        raise DataError(
+            f"{self.bad.total()} of {self.rows} rows of {name} cannot be used, more than "
+            f"data.max_bad_fraction={max_bad_fraction} allows; repair them or raise it:{summary}"
+        )
+
+    def report(self) -> dict[str, Any]:
+        """Return the counts as a JSON-ready dict."""
+        both = ("trajectories", "examples", "tokens", "trained_tokens")
+        return {
+            "rows": self.rows,
+            "bad_rows": self.bad.total(),
+            **({"not_drawn": self.not_drawn} if self.not_drawn else {}),
+            **({"removed": dict(self.removed.most_common())} if self.removed else {}),
+            **{name: _by_side(getattr(self, name)) for name in both},
+        }
+
+
+@dataclasses.dataclass
+class Tally:
+    """Counts of a whole data set, and of each source by name."""
+
+    sources: dict[str, SourceTally] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(SourceTally)
+    )
+    labels: LabelCounts = dataclasses.field(default_factory=LabelCounts)
+    prompts: Counter[str] = _counter()
+    key_tokens: Counter[str] = _counter()
+    skipped: Counter[str] = _counter()
+    repairs: Counter[str] = _counter()
+    contamination: Counter[str] = _counter()
+    checked_against: Sequence[dict[str, Any]] = ()
+    pairs: Counter[str] = _counter()
+    shortened: Counter[str] = _counter()
+
+    def add_example(self, example: Example, source: str, side: str, copies: int) -> None:
+        """Count an example that is written ``copies`` times."""
+        counts = self.sources[source]
+        counts.examples[side] += copies
+        counts.tokens[side] += copies * len(example.ids)
+        trained = len(example.weights) - example.weights.count(0)
+        counts.trained_tokens[side] += copies * trained
+        for keys in example.tags["key_tokens"].split(","):
+            self.key_tokens[keys] += copies
+        elided, dropped = (int(example.tags.get(tag, 0)) for tag in (ELIDED_TAG, DROPPED_TAG))
+        self.shortened["samples"] += copies * bool(elided or dropped)
+        self.shortened["feedbacks_elided"] += copies * elided
+        self.shortened["messages_dropped"] += copies * dropped
+
+    def add_skipped(self, skipped: Sequence[Skipped]) -> None:
+        """Count turns that are kept by their verdict and yet in no example."""
+        self.skipped.update(entry.reason for entry in skipped)
+
+    def add_repairs(self, trajectory: Trajectory) -> None:
+        """Count what its importer had to repair in the tool list."""
+        self.repairs += repair_counts(trajectory.tags)
+
+    def check(self, max_bad_fraction: float) -> None:
+        """Stop if a source has too many bad rows or nothing is left to train on.
+
+        Raises:
+          DataError: With the counts that tell why.
+        """
+        for name, counts in self.sources.items():
+            counts.check(name, max_bad_fraction)
+        if not self._sum("examples")["train"]:
+            raise DataError(
+                f"nothing to train on: {self._rows()} rows, removed "
+                f"{dict(self._sum('removed'))}, turns by verdict {dict(self.labels.verdicts)}, "
+                f"turns skipped {dict(self.skipped)}{self._contamination_hint()}"
+            )
+
+    def report(self) -> dict[str, Any]:
+        """Return the counts as a JSON-ready dict."""
+        tokens, trained = self._sum("tokens"), self._sum("trained_tokens")
+        removed = self._sum("removed")
+        return {
+            "rows": self._rows(),
+            "bad_rows": sum(counts.bad.total() for counts in self.sources.values()),
+            **({"removed": dict(removed.most_common())} if removed else {}),
+            "trajectories": _by_side(self._sum("trajectories")),
+            "examples": _by_side(self._sum("examples")),
+            "prompts": _by_side(self.prompts),
+            "tokens": _by_side(tokens),
+            "trained_tokens": _by_side(trained),
+            "trained_token_share": {
+                side: round(trained[side] / tokens[side], 4) if tokens[side] else 0.0
+                for side in SIDES
+            },
+            **self.labels.report(),
+            "repair_pairs": dict(self.pairs.most_common()),
+            "key_tokens_per_reply": dict(sorted(self.key_tokens.items())),
+            "samples_shortened": self.shortened["samples"],
+            "feedbacks_elided": self.shortened["feedbacks_elided"],
+            "messages_dropped": self.shortened["messages_dropped"],
+            "turns_skipped": dict(self.skipped.most_common()),
+            "schema_repairs": dict(self.repairs.most_common()),
+            "contamination": dict(self.contamination.most_common()),
+            "checked_against": list(self.checked_against),
+            "sources": {name: counts.report() for name, counts in self.sources.items()},
+        }
+
+    def _contamination_hint(self) -> str:
+        if not self.contamination:
+            return ""
+        return (
+            f"; overlaps with evaluation sets {dict(self.contamination.most_common())}: choose "
+            "data.contamination_checks (training on the tools of a set may be what you want)"
+        )
+
+    def _rows(self) -> int:
+        return sum(counts.rows for counts in self.sources.values())
+
+    def _sum(self, name: str) -> Counter[str]:
+        return sum((getattr(counts, name) for counts in self.sources.values()), Counter())
+
+
+def _by_side(counts: Counter[str]) -> dict[str, int]:
+    return {side: counts[side] for side in SIDES}

@@ -1,0 +1,121 @@
+"""The canonical trajectory: tools, messages, structured calls and feedback with status."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema, tool_to_schema
+from tl_jax.errors import RowError
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """One turn.
+
+    Attributes:
+      role: ``system``, ``user``, ``assistant`` or ``tool`` (feedback to the call before it).
+      content: Text; for an assistant turn with a call, the thought before it (may be empty).
+      calls: The structured calls of an assistant turn; empty for plain text.
+      status: For a ``tool`` turn whose source says so: ``"ok"`` or ``"error"``; ``""`` if unknown;
+        ``"missing"`` for a stand-in where the source has no answer to a call, but to a later one.
+        For an assistant turn, ``"error"`` if its text should hold a call but none can be parsed.
+    """
+
+    role: str
+    content: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    status: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """One dialogue with tools.
+
+    Attributes:
+      id: Unique within its source.
+      tools: Tools offered in the prompt, in prompt order.
+      messages: Turns; a ``system`` turn, if any, comes first.
+      source: Name of the data set or file.
+      line: 0-based line in the source file, or -1.
+      tags: Free labels, such as ``{"domain": "travel", "split": "unseen"}``. Two of them mean
+        something: ``task`` is what may not be split between training and validation, and
+        ``{"target": "last"}`` says that only the last assistant turn is trained.
+    """
+
+    id: str
+    tools: tuple[ToolSpec, ...]
+    messages: tuple[Message, ...]
+    source: str = ""
+    line: int = -1
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def to_json(trajectory: Trajectory) -> dict[str, Any]:
+    """Return a JSON-ready dict; inverse of ``from_json``."""
+    messages = []
+    for message in trajectory.messages:
+        entry: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.calls:
+            entry["calls"] = [
+                {"name": call.name, "arguments": dict(call.arguments)} for call in message.calls
+            ]
+        if message.status:
+            entry["status"] = message.status
+        messages.append(entry)
+    return {
+        "id": trajectory.id,
+        "tools": [tool_to_schema(tool) for tool in trajectory.tools],
+        "messages": messages,
+        "source": trajectory.source,
+        "line": trajectory.line,
+        "tags": dict(trajectory.tags),
+    }
+
+
+def from_json(row: Mapping[str, Any]) -> Trajectory:
+    """Build a Trajectory from ``to_json`` output.
+
+    Raises:
+      RowError: A missing field, one of another type, or an unknown role.
+    """
+    try:
+        return Trajectory(
+            id=str(row["id"]),
+            tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
+            messages=tuple(_message(entry) for entry in row["messages"]),
+            source=row.get("source", ""),
+            line=row.get("line", -1),
+            tags=dict(row.get("tags", {})),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RowError(f"malformed trajectory: {error!r}") from error
+    except ValueError as error:
+        raise RowError(str(error)) from error
+
+
+def _message(entry: Mapping[str, Any]) -> Message:
+    role, content, status = entry["role"], entry.get("content"), entry.get("status", "")
+    if role not in ROLES:
+        raise RowError(f"unknown role {role!r}; known: {', '.join(ROLES)}")
+    if not isinstance(content, str | None):
+        raise RowError(f"the content of a {role} turn must be a text, not {_kind(content)}")
+    if not isinstance(status, str):
+        raise RowError(f"the status of a {role} turn must be a text, not {_kind(status)}")
+    return Message(role, content or "", tuple(map(_call, entry.get("calls", ()))), status)
+
+
+def _call(entry: Mapping[str, Any]) -> ToolCall:
+    name, arguments = entry["name"], entry["arguments"]
+    if not isinstance(name, str) or not name:
+        raise RowError(f"the name of a call must be a text that is not empty, not {name!r}")
+    if not isinstance(arguments, Mapping):
+        raise RowError(f"the arguments of a call must be an object, not {_kind(arguments)}")
+    return ToolCall(name, dict(arguments))
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__

@@ -1,0 +1,148 @@
+"""What a training phase adds: the same tasks before and after it, in one run and over several."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from tl_jax.errors import ConfigError
+from tl_jax.evaluate.scores import METRICS, bootstrap_interval
+from tl_jax.report.read import read_json
+from tl_jax.run.record import flatten
+
+Reply = Mapping[str, Any]
+Gains = dict[str, dict[str, Any]]
+
+
+def paired_gains(before: Sequence[Reply], after: Sequence[Reply]) -> Gains:
+    """Compare two models of a run task by task.
+
+    Args:
+      before: Records of ``runner.evaluate``: ``set``, ``prompt_id``, ``ts``, ``pi``, ``cf`` and,
+        where the set has groups, ``group``.
+      after: Those of the later model for the same tasks in the same order.
+
+    Returns:
+      By set ``{"items", "ts", "pi", "cf"}``, a set with groups also ``"groups"`` of the same form.
+      A metric is ``{"before", "after", "gain", "low", "high"}`` in percent of the tasks; the
+      interval is the 95 % bootstrap interval of the gain over the tasks, each task's two replies
+      drawn together.
+
+    Raises:
+      ValueError: The tasks differ.
+    """
+    tasks = [(reply["set"], reply["prompt_id"]) for reply in before]
+    if tasks != [(reply["set"], reply["prompt_id"]) for reply in after]:
+        raise ValueError("the two models were not scored on the same tasks")
+    pairs: dict[str, list[tuple[Reply, Reply]]] = {}
+    for pair in zip(before, after, strict=True):
+        pairs.setdefault(pair[0]["set"], []).append(pair)
+    found: Gains = {}
+    for name, members in pairs.items():
+        found[name] = _compared(members)
+        groups: dict[str, list[tuple[Reply, Reply]]] = {}
+        for pair in members:
+            if "group" in pair[0]:
+                groups.setdefault(pair[0]["group"], []).append(pair)
+        if groups:
+            found[name]["groups"] = {group: _compared(part) for group, part in groups.items()}
+    return found
+
+
+def _compared(pairs: Sequence[tuple[Reply, Reply]]) -> dict[str, Any]:
+    result: dict[str, Any] = {"items": len(pairs)}
+    for metric in METRICS:
+        right = np.array([[first[metric], last[metric]] for first, last in pairs], np.float64)
+        low, high = bootstrap_interval(right[:, 1] - right[:, 0])
+        before, after = 100 * right.mean(axis=0)
+        result[metric] = {
+            "before": float(before),
+            "after": float(after),
+            "gain": float(after - before),
+            "low": 100 * low,
+            "high": 100 * high,
+        }
+    return result
+
+
+def mean_gains(runs: Sequence[Gains]) -> Gains:
+    """Return the means over runs of what ``paired_gains`` found in each.
+
+    Every run counts the same. The interval of the mean gain is the 95 % t interval over the runs.
+    A run's gain varies with its tasks, too, so that the interval covers both where the runs have
+    tasks of their own. One run is its own mean and keeps its interval over tasks.
+
+    Args:
+      runs: At least one; what not all of them hold is left out.
+    """
+    if len(runs) == 1:
+        return runs[0]
+    found: Gains = {}
+    for name in runs[0]:
+        parts = [run[name] for run in runs if name in run]
+        if len(parts) < len(runs):
+            continue
+        found[name] = {"items": sum(part["items"] for part in parts)}
+        found[name] |= {metric: _mean([part[metric] for part in parts]) for metric in METRICS}
+        if all("groups" in part for part in parts):
+            found[name]["groups"] = mean_gains([part["groups"] for part in parts])
+    return found
+
+
+def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    mean = {name: float(np.mean([v[name] for v in values])) for name in ("before", "after", "gain")}
+    reach = t_reach([value["gain"] for value in values])
+    return {**mean, "low": mean["gain"] - reach, "high": mean["gain"] + reach}
+
+
+def t_reach(values: Sequence[float]) -> float:
+    """Return half the width of the 95 % t interval of a mean of two or more values."""
+    count = len(values)
+    quantile = float(special.stdtrit(count - 1, 0.975))
+    return quantile * float(np.std(values, ddof=1)) / math.sqrt(count)
+
+
+def compare(runs: Sequence[str]) -> dict[str, Any]:
+    """Return what reward training added in each run and in the mean; see ``write_gains``.
+
+    Raises:
+      ConfigError: A run is named twice, lacks the replies of a model, or its models were scored on
+        other tasks.
+    """
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise ConfigError("--runs names a run twice")
+    found, facts = {}, []
+    for run in runs:
+        before, after = (_replies(Path(run), phase) for phase in ("supervised", "reward"))
+        try:
+            found[run] = paired_gains(before, after)
+        except ValueError as error:
+            raise ConfigError(f"{run}: {error}; run `tl-jax evaluate` for both") from error
+        known = {name: read_json(Path(run) / f"{name}.json") for name in ("config", "versions")}
+        facts.append(flatten({**known["config"], "versions": known["versions"]}))
+    names = [name for name in dict.fromkeys(n for f in facts for n in f) if name != "run_dir"]
+    values = {name: [fact.get(name) for fact in facts] for name in names}
+    same = {name: found[0] for name, found in values.items() if found.count(found[0]) == len(found)}
+    return {
+        "runs": found,
+        "mean": mean_gains(list(found.values())),
+        "differ": {name: found for name, found in values.items() if name not in same},
+        "same": same,
+    }
+
+
+def _replies(run_dir: Path, phase: str) -> list[Reply]:
+    path = run_dir / "results" / f"replies_{phase}.jsonl"
+    if not path.is_file():
+        raise ConfigError(
+            f"--runs: no file {path}; `tl-jax evaluate --phase={phase}` with that run's --config "
+            "writes it"
+        )
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

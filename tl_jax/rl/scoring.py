@@ -1,0 +1,82 @@
+"""Reward sampled replies by rule, and keep what the sample log tells of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tl_jax.calls.parse import reply_call_text
+from tl_jax.calls.render import render_calls
+from tl_jax.config import RewardConfig
+from tl_jax.data.examples.build import Prompt
+from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.rewards import rules
+from tl_jax.sampling.sampler import Generation, reply_text
+
+Record = dict[str, Any]
+
+_NOT_ENDED = rules.format_error("not ended")
+
+
+def score_samples(
+    prompts: Sequence[Prompt],
+    generations: Sequence[Generation],
+    *,
+    tokenizer: Tokenizer,
+    reward: RewardConfig,
+    step: int,
+    call_style: str = "python",
+) -> tuple[np.ndarray, list[Record]]:
+    """Reward each sampled reply against the gold calls of its prompt.
+
+    A reply that was cut off before its stop token is a format error, whatever it says so far; the
+    published reward alone does not look at the end. Where the prompt has no gold call, a reply in
+    words is right. Control tokens inside a reply are part of its text. A thought before a call
+    that its style marks is not scored.
+
+    Args:
+      prompts: One per generation.
+      generations: Sampled replies; their stop token is no part of the text.
+      tokenizer: Turns ids into text.
+      reward: How replies are scored (see ``rewards.rules``).
+      step: Written to the records.
+      call_style: Style of the calls, one of ``calls.parse.STYLES``.
+
+    Returns:
+      ``(scores_B, records)``: float32 rewards (never integers, most are fractions) and, per
+      sample, ``step, prompt_id, sampled, gold, category, reward, details``.
+
+    Raises:
+      ValueError: A prompt without exactly one gold call, by the published reward.
+    """
+    replies = [reply_text(generation, tokenizer) for generation in generations]
+    rewards = rules.score_batch(
+        [reply_call_text(reply, call_style) for reply in replies],
+        [rules.Parallel(prompt.golds) for prompt in prompts],
+        [prompt.tools for prompt in prompts],
+        mode=reward.mode,
+        style=call_style,
+        free_text_tools=reward.free_text_tools,
+        free_text_match=reward.free_text_match,
+        free_text_min_f1=reward.free_text_min_f1,
+    )
+    records: list[Record] = []
+    for prompt, generation, reply, found in zip(
+        prompts, generations, replies, rewards, strict=True
+    ):
+        if reward.mode != "reference" and not generation.finished:
+            found = _NOT_ENDED
+        records.append(
+            {
+                "step": step,
+                "prompt_id": prompt.id,
+                "sampled": reply,
+                "gold": render_calls(prompt.golds, call_style) if prompt.golds else "",
+                "category": found.category,
+                "reward": found.value,
+                "details": list(found.details),
+            }
+        )
+    return np.array([record["reward"] for record in records], np.float32), records

@@ -1,0 +1,174 @@
+"""Tools that really run: the public functions of a user's Python file, in processes of their own.
+
+A process is for the mistakes that a sampled call can lead a tool into: an endless loop, too much
+memory, an end of the process, an exception. Each becomes a text that the model reads. It is no wall
+against malice: the file is the user's own code and runs with the user's rights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tl_jax.calls.call import ToolCall
+from tl_jax.config import EnvironmentConfig
+from tl_jax.errors import ConfigError
+
+_WORKER = str(Path(__file__).with_name("tool_worker.py"))
+_LOAD_S = 60.0
+"""Seconds that a file may take to load."""
+_FRAME = 4096
+"""Bytes of a line beside the result, more than enough."""
+_ESCAPED = 12
+"""Most bytes of a character in JSON: two escapes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """The tools of a file.
+
+    Attributes:
+      config: The file and its limits.
+      names: Names of its public functions, which are those of its tools.
+    """
+
+    config: EnvironmentConfig
+    names: frozenset[str]
+
+    def session(self) -> Session:
+        """Return a place for the calls of one dialogue."""
+        return Session(self.config)
+
+
+def open_environment(config: EnvironmentConfig) -> Environment:
+    """Load a file once, to see which tools it has.
+
+    Raises:
+      ConfigError: It cannot be loaded, or has no public function.
+    """
+    session = Session(config)
+    try:
+        names = session.start()
+    except _Lost as lost:
+        raise ConfigError(f"config.environment.path: {config.path}: {lost}") from lost
+    finally:
+        session.close()
+    if not names:
+        raise ConfigError(
+            f"config.environment.path: {config.path} defines no public function; each is a tool"
+        )
+    return Environment(config, names)
+
+
+class _Lost(Exception):
+    """The process has to be ended; the message is why."""
+
+
+class Session:
+    """A process that runs the tools of one dialogue, so that what they remember is its own.
+
+    The process is started for the first call. One that had to be ended is replaced for the next
+    call; what its tools remembered is gone.
+
+    Args:
+      config: The file and its limits.
+    """
+
+    def __init__(self, config: EnvironmentConfig):
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def call(self, call: ToolCall) -> str:
+        """Run a tool of the file, whatever may come of it.
+
+        Returns:
+          The result as JSON text, or ``{"error": ...}`` with what went wrong.
+        """
+        limit = self._config.timeout_s
+        try:
+            self.start()
+            request = {"name": call.name, "arguments": dict(call.arguments)}
+            self._send(json.dumps(request).encode() + b"\n")
+            return self._receive(limit, "result", f"the tool took more than {limit:g} s")
+        except _Lost as lost:
+            self.close()
+            return error_text(str(lost))
+
+    def start(self) -> frozenset[str]:
+        """Start the process if there is none, and return the names of its tools if it is new."""
+        if self._process is not None:
+            return frozenset()
+        config = self._config
+        limits = (config.timeout_s, config.memory_mib, config.result_chars)
+        # -P: the folder of the program is not where tools look for modules.
+        command = [sys.executable, "-P", _WORKER, config.path, *map(str, limits)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:  # no process or no memory is left
+            raise _Lost("the process of the tools could not be started") from None
+        names = self._receive(_LOAD_S, "tools", f"it took more than {_LOAD_S:g} s to load")
+        return frozenset(names)
+
+    def close(self) -> None:
+        """End the process and all that it started."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        self._process = None
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._process.stdin.write(line)  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+        except OSError:
+            raise _Lost("the process of the tools had ended") from None
+
+    def _receive(self, timeout_s: float, key: str, late: str) -> Any:
+        """Return what the next line has under ``key``."""
+        stream = self._process.stdout.fileno()  # type: ignore[union-attr]
+        most = _FRAME + _ESCAPED * self._config.result_chars
+        poll = select.poll()
+        poll.register(stream, select.POLLIN)
+        deadline = time.monotonic() + timeout_s
+        line = b""
+        while not line.endswith(b"\n"):
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise _Lost(late)
+            block = os.read(stream, 1 << 16)
+            if not block:
+                raise _Lost("the tool ended its process")
+            line += block
+            if len(line) > most:
+                raise _Lost("the tool wrote to the stream of its results")
+        try:
+            reply = json.loads(line)
+            if "error" in reply:
+                raise _Lost(f"it cannot be loaded ({reply['error']})")
+            return reply[key]
+        except (ValueError, KeyError, TypeError):
+            raise _Lost("the tool wrote to the stream of its results") from None
+
+
+def error_text(why: str) -> str:
+    """Return what a tool answers when it has no result."""
+    return json.dumps({"error": why}, ensure_ascii=False)

@@ -1,0 +1,145 @@
+"""Write what a run measures: JSON lines, TensorBoard, sampled calls, progress, run facts.
+
+Every file lies in the run directory. Every process calls these functions, the first one writes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorboardX
+
+from tl_jax.parallel import processes
+from tl_jax.run.record import replace_text
+
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+
+
+class MetricsWriter:
+    """Append measurements and samples of a run to its directory.
+
+    ``metrics.jsonl`` holds one row ``{"stage", "step", "time_s", name: value, ...}`` per stage
+    and step, ``time_s`` in Unix seconds, values that are not finite as null. ``samples.jsonl``
+    holds sampled calls with their stage and step. ``tensorboard/<stage>`` repeats the metrics.
+    Rows are flushed as they are written.
+
+    Args:
+      run_dir: The run directory; made if absent.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str]):
+        self.run_dir = Path(run_dir)
+        self._active = processes.is_first()
+        self._boards: dict[str, tensorboardX.SummaryWriter] = {}
+        self._files: dict[str, Any] = {}
+        if self._active:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            self._drop(lambda row: False)
+            self._open()
+
+    def __enter__(self) -> MetricsWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def resume(self, stage: str, step: int) -> None:
+        """Forget rows of ``stage`` after ``step``, the step a restored state stands at.
+
+        Steps between the last checkpoint and the stop are run again; their old rows are removed,
+        so that the file has one row per stage and step.
+        """
+        if not self._active:
+            return
+        self._close_files()
+        self._drop(lambda row: row.get("stage") == stage and row.get("step", -1) > step)
+        self._open()
+        if stage in self._boards:
+            self._boards.pop(stage).close()
+        if step > 0:
+            self._boards[stage] = self._board(stage, purge_step=step + 1)
+
+    def write(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
+        """Append one row of numbers.
+
+        Args:
+          stage: Such as ``"supervised"`` or ``"reward"``.
+          step: Optimiser steps done.
+          values: Numbers or scalar arrays by name.
+
+        Raises:
+          ValueError: A value is not a scalar.
+        """
+        if not self._active:
+            return
+        numbers = {name: _number(name, value) for name, value in values.items()}
+        row = {"stage": stage, "step": int(step), "time_s": round(time.time(), 3), **numbers}
+        self._append(METRICS_FILE, row)
+        board = self._boards.get(stage) or self._boards.setdefault(stage, self._board(stage))
+        for name, value in numbers.items():
+            if value is not None:
+                board.add_scalar(name, value, int(step))
+        board.flush()
+
+    def write_sample(self, stage: str, step: int, sample: Mapping[str, Any]) -> None:
+        """Append one sampled call (JSON-ready) with its stage and step."""
+        if self._active:
+            # A sample may count steps its own way; rows are forgotten by this step.
+            self._append(SAMPLES_FILE, {**sample, "stage": stage, "step": int(step)})
+
+    def close(self) -> None:
+        """Close the files."""
+        self._close_files()
+        while self._boards:
+            self._boards.popitem()[1].close()
+
+    def _board(self, stage: str, **options: Any) -> tensorboardX.SummaryWriter:
+        return tensorboardX.SummaryWriter(str(self.run_dir / "tensorboard" / stage), **options)
+
+    def _open(self) -> None:
+        for name in (METRICS_FILE, SAMPLES_FILE):
+            self._files[name] = (self.run_dir / name).open("a", encoding="utf-8")
+
+    def _close_files(self) -> None:
+        while self._files:
+            self._files.popitem()[1].close()
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        self._files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._files[name].flush()
+
+    def _drop(self, unwanted: Any) -> None:
+        """Rewrite the files without unwanted rows and without a line cut by a kill."""
+        for name in (METRICS_FILE, SAMPLES_FILE):
+            path = self.run_dir / name
+            if not path.exists():
+                continue
+            with path.open(encoding="utf-8", errors="replace") as file:
+                lines = list(file)  # str.splitlines would cut at U+2028 inside a text, too
+            kept = [line for line in lines if _is_row(line) and not unwanted(json.loads(line))]
+            if len(kept) < len(lines):
+                replace_text(path, "".join(kept))
+
+
+def _number(name: str, value: Any) -> int | float | None:
+    if isinstance(value, bool | int):
+        return int(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metric {name!r} must be one number, got {value!r}") from error
+    return number if math.isfinite(number) else None
+
+
+def _is_row(line: str) -> bool:
+    try:
+        return line.endswith("\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

@@ -1,0 +1,201 @@
+"""The supervised phase: token-weighted cross-entropy on the prepared examples."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.data.loader.host_shards import HostRows
+from tl_jax.data.loader.loader import make_loader
+from tl_jax.data.prepare.files import EXAMPLES, VALIDATION
+from tl_jax.errors import ConfigError
+from tl_jax.models import lora, windows
+from tl_jax.ops import kernels
+from tl_jax.parallel import sharding
+from tl_jax.run.checkpoint import Checkpoints
+from tl_jax.run.directory import Run
+from tl_jax.run.metrics import MetricsWriter
+from tl_jax.train import optimizer as optim
+from tl_jax.train import step as step_lib
+from tl_jax.train.loop import Advanced, Phase, run_phase
+from tl_jax.types import Batch, Params, StepMetrics, TrainState
+
+STAGE = "supervised"
+
+
+def train(run: Run, metrics: MetricsWriter) -> None:
+    """Train up to ``config.train.steps``, from the newest checkpoint if there is one.
+
+    Raises:
+      ConfigError: Rows that cannot be spread evenly, or attention that cannot compute them.
+    """
+    config = run.config
+    check_attention(run.model, config.data.max_length, run.mesh)
+    step, optimizer = make_step(config, run.model)
+    init = functools.partial(step_lib.init_state, optimizer=optimizer)
+    declared, frozen = run.declared(), run.frozen()
+    abstract = step_lib.abstract_state(declared, optimizer, run.mesh)
+    layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    rows = sharding.batch_sharding(run.mesh)
+    loader = open_loader(run)
+    settings = config.checkpoint
+    with Checkpoints(run.checkpoint_dir(STAGE), settings.every_steps, settings.keep) as checkpoints:
+        initial = lambda: run.trained("before")  # noqa: E731
+        state, start = start_state(initial, abstract, layout, init, checkpoints, loader)
+        jitted = step_lib.jit_train_step(step, layout, rows, frozen)
+
+        def advance(state: TrainState, _: int) -> Advanced:
+            batch = place(next(loader), rows, config.data.batch_size)
+            state, values = jitted(state, batch, frozen)
+            return state, named(values), ()
+
+        phase = Phase(
+            stage=STAGE,
+            steps=config.train.steps,
+            advance=advance,
+            log_every=config.train.log_every,
+            validate=make_validation(run, frozen),
+            validate_every=config.train.eval_every,
+            loader=loader,
+            shown=("ce_loss", "grad_norm", "learning_rate"),
+        )
+        run_phase(
+            phase, state, start, checkpoints=checkpoints, metrics=metrics, metadata={"stage": STAGE}
+        )
+    loader.close()
+
+
+def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> None:
+    """Refuse a kernel of attention that cannot train on rows of ``length`` tokens.
+
+    Raises:
+      ConfigError: It was asked for by name.
+    """
+    try:
+        kernels.choose(
+            model.attention,
+            platform=mesh.devices.flat[0].platform,
+            dtype=jnp.dtype(model.dtype),
+            head_dim=model.head_dim,
+            length=length,
+            one_window=len(set(windows.per_layer(model))) == 1,
+            blocks=model.splash,
+            parts=mesh.shape["sequence"],
+        )
+    except ValueError as error:
+        raise ConfigError(f"config.model: {error}") from error
+
+
+def make_step(config: RunConfig, model: ModelConfig) -> tuple[Any, optax.GradientTransformation]:
+    """Return the step of the supervised phase, to be compiled, and its optimiser."""
+    loss = step_lib.LossConfig(ce_chunk=config.train.ce_chunk)
+    schedule = optim.make_schedule(config.optim, config.train.steps)
+    optimizer = optim.make_optimizer(config.optim, config.train.steps)
+    accumulation = config.train.accumulation
+    step = step_lib.make_train_step(
+        model, loss, optimizer, accumulation=accumulation, schedule=schedule
+    )
+    return step, optimizer
+
+
+def start_state(
+    initial: Callable[[], Params],
+    abstract: TrainState,
+    layout: TrainState,
+    init: Callable[[Params], TrainState],
+    checkpoints: Checkpoints,
+    loader: Any,
+) -> tuple[TrainState, int]:
+    """Return the state to start from and its step: own newest checkpoint, else ``initial()``."""
+    if checkpoints.latest() is not None:
+        state, facts = checkpoints.restore(abstract, loader)
+        return state, int(facts["phase_step"])
+    return jax.jit(init, out_shardings=layout)(initial()), 0
+
+
+def open_loader(run: Run) -> HostRows:
+    """Return this host's endless stream of training rows.
+
+    Raises:
+      ConfigError: The rows cannot be spread evenly over devices or micro-batches.
+    """
+    config = run.config
+    sharding.check_length(config.data.max_length, "config.data.max_length", run.mesh.shape)
+    parts = run.mesh.shape["data"] * run.mesh.shape["fsdp"] * config.train.accumulation
+    if config.data.batch_size % parts:
+        raise ConfigError(
+            f"config.data.batch_size {config.data.batch_size} is not divisible by {parts} mesh "
+            "rows (data x fsdp) times train.accumulation"
+        )
+    return _loader(run, EXAMPLES, repeat=True)
+
+
+def _loader(run: Run, name: str, *, repeat: bool) -> HostRows:
+    data = run.config.data
+    # The first rows of a sorted window are its longest examples: no sample of the held-out ones.
+    fit = data.packing_fit if repeat else "stream"
+    return make_loader(
+        run.data_dir / name,
+        length=data.max_length,
+        rows=data.batch_size,
+        seed=run.config.seed,
+        packing=data.packing,
+        packing_bins=data.packing_bins,
+        packing_fit=fit,
+        shuffle=repeat,
+        repeat=repeat,
+        streams=data.streams if repeat else 1,
+        own=sharding.own_rows(sharding.batch_sharding(run.mesh), data.batch_size),
+        prefetch=data.prefetch if repeat else 0,
+    )
+
+
+def place(batch: Mapping[str, np.ndarray], rows: jax.sharding.NamedSharding, count: int) -> Batch:
+    """Put this host's rows onto the mesh as part of a global batch of ``count`` rows."""
+    return Batch(
+        **{
+            name: jax.make_array_from_process_local_data(rows, values, (count, *values.shape[1:]))
+            for name, values in batch.items()
+        }
+    )
+
+
+def named(values: StepMetrics) -> dict[str, Any]:
+    """Return the step's metrics by name, without those of terms that are not trained."""
+    names = ("loss", "ce_loss", "weight_sum", "trained_tokens", "tokens", "grad_norm")
+    return {name: getattr(values, name) for name in (*names, "learning_rate", "skipped")}
+
+
+def make_validation(run: Run, frozen: Params) -> Any:
+    """Return ``state -> {"validation_loss": ...}``, or None without held-out examples."""
+    train = run.config.train
+    path = run.data_dir / VALIDATION
+    if not path.exists() or not path.stat().st_size or not train.eval_batches:
+        return None
+    rows = sharding.batch_sharding(run.mesh)
+    step = jax.jit(step_lib.make_eval_step(run.model, ce_chunk=train.ce_chunk))
+
+    def validate(state: TrainState) -> dict[str, float]:
+        params = lora.joined(state.params, frozen)
+        sums = [step(params, batch) for batch in _first_batches(run, rows)]
+        loss, weight = (sum(float(part[i]) for part in sums) for i in (0, 1))
+        return {"validation_loss": loss / max(weight, 1e-8)}
+
+    return validate
+
+
+def _first_batches(run: Run, rows: jax.sharding.NamedSharding) -> Iterator[Batch]:
+    loader = _loader(run, VALIDATION, repeat=False)
+    batches = list(itertools.islice(loader, run.config.train.eval_batches))
+    loader.close()
+    for batch in batches:  # as many on every host
+        yield place(batch, rows, run.config.data.batch_size)
