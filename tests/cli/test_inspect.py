@@ -50,7 +50,7 @@ def workspace(model_dir, tmp_path_factory):
 
 def output(workspace, example=1, html="", **settings):
     console = Console(file=io.StringIO(), soft_wrap=True, highlight=False, width=160, **settings)
-    inspect.main(workspace, console, example=number, html=str(html_path))
+    inspect.main(workspace, console, example=example, html=str(html))
     return console.file.getvalue()
 
 
