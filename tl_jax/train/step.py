@@ -140,19 +140,18 @@ def loss_sums(
     if loss.reward_coef:
         sampled_BT = _rollout(batch).mask != 0
         counted[loss.temperature] = counted.get(loss.temperature, False) | sampled_BT
-    scored = {
-        temperature: token_logprobs(
+    scored = {}
+    for temperature, counted_BT in counted.items():
+        of_policy = bool(loss.reward_coef) and temperature == loss.temperature
+        scored[temperature] = token_logprobs(
             hidden_BTD,
             functional.head_kernel(params, model),
             batch.targets,
             counted_BT,
             chunk=loss.ce_chunk,
             temperature=temperature,
-            with_entropy=bool(loss.reward_coef and loss.ppo.entropy_coef)
-            and temperature == loss.temperature,
+            with_entropy=of_policy and bool(loss.ppo.entropy_coef),
         )
-        for temperature, counted_BT in counted.items()
-    }
     if loss.ce_coef:
         sums["ce"] = -jnp.sum(scored[1.0][0] * batch.weights)
     if loss.reward_coef:
