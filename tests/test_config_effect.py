@@ -351,7 +351,7 @@ def traced(model, loss):
         is_leaf=lambda leaf: hasattr(leaf, "axes"),
     )
     init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=0.1)
-    ids, real = (jax.ShapeDtypeStruct((1, 2048), kind) for kind in (jnp.int32, jnp.float32))
+    ids, real = (jax.ShapeDtypeStruct((1, 128), kind) for kind in (jnp.int32, jnp.float32))
     batch = Batch(ids, ids, real, ids, ids, Rollout(real, real, real, real, real, real))
     step = MAKE_TRAIN_STEP(model, loss, optimizer)
     text = str(jax.make_jaxpr(step)(jax.eval_shape(init, shapes), batch))
