@@ -154,7 +154,7 @@ CHAINS = {
     "evaluate": [("scores", "tasks", "suites", "run"), ("scores", "compare_runs")],
     "publish": [("model_card", "export", "conversions")],
     "train": [
-        ("step", "sft", "ppo", "phases"),
+        ("step", "sft", "ppo"),
         ("optimizer", "sft"),
         ("loop", "sft"),
         ("ppo_step", "ppo"),

@@ -23,7 +23,7 @@ from tl_jax.evaluate import run as evaluate
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import prepare
 from tl_jax.run.directory import Run
-from tl_jax.train import phases as train_stage
+from tl_jax.train import ppo
 
 STEPS, ROWS = 2, 4
 CONFIG = RunConfig(
@@ -51,8 +51,8 @@ CONFIG = RunConfig(
 )
 PROGRAM = f"""{cluster.BEGIN}
 from tl_jax.evaluate import run as evaluate
-from tl_jax.train import phases as train
-train.train_phase(workspace, "reward")
+from tl_jax.train import ppo
+ppo.train(workspace)
 result = evaluate.evaluate_phase(workspace, "reward")
 print("items", {{name: found["items"] for name, found in result["sets"].items()}})
 """
@@ -72,7 +72,7 @@ def runs(tmp_path_factory):
     shutil.copytree(folder / "alone", folder / "together")
     running = cluster.start(PROGRAM, 2, json.dumps(to_dict(together)))
     try:
-        train_stage.train_phase(workspace, "reward")
+        ppo.train(workspace)
         evaluate.evaluate_phase(workspace, "reward")
     finally:
         printed = cluster.finish(running)

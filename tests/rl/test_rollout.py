@@ -92,23 +92,19 @@ def sample():
 @pytest.fixture(scope="module")
 def collect(params, logprob_step, sample):
     def collect(
-        ref_params=params, prompts=PROMPTS, ppo=PPO, seed=0, step=0, batch_size=6, tools=None
+        ref_params=params, prompts=PROMPTS, ppo=PPO, seed=0, step=0, batch_prompts=2, tools=None
     ):
-        return rl.rollout(
-            params,
-            ref_params,
-            prompts,
+        plan = rl.RolloutPlan(
+            ppo=dataclasses.replace(ppo, prompts_per_step=batch_prompts),
+            reward=RewardConfig(),
+            seed=seed,
             sample=sample,
             logprob_step=logprob_step,
             tokenizer=LetterTokenizer(),
-            ppo=ppo,
-            reward=RewardConfig(),
-            seed=seed,
-            step=step,
-            batch_size=batch_size,
             prompt_length=32,
             tools=tools,
         )
+        return rl.rollout(plan, params, ref_params, prompts, step=step, kl_coef=ppo.kl_coef)
 
     return collect
 
@@ -213,7 +209,7 @@ def test_samples_depend_on_seed_step_and_prompt_but_not_on_the_batch(collect, re
     assert len(set(texts[:3])) > 1
     assert texts != [record["sampled"] for record in collect(step=1).records]
     assert texts != [record["sampled"] for record in collect(seed=1).records]
-    swapped = collect(prompts=PROMPTS[::-1], batch_size=4)
+    swapped = collect(prompts=PROMPTS[::-1], batch_prompts=1)
     assert [record["sampled"] for record in swapped.records] == texts[3:] + texts[:3]
 
 

@@ -225,21 +225,18 @@ def result(tools, tokenizer, prompt):
         rounds = [[script[turn] for script in SCRIPTS if len(script) > turn] for turn in range(3)]
         said = iter(sum(rounds, []))
         patch.setattr(rl, "generate", sampled)
-        return rl.rollout(
-            np.float32(1.0),
-            np.float32(1.5),
-            [prompt],
-            sample=None,
-            logprob_step=logprob_step,
-            tokenizer=tokenizer,
+        plan = rl.RolloutPlan(
             ppo=PPO,
             reward=RewardConfig(),
             seed=0,
-            step=0,
-            batch_size=4,
+            sample=None,
+            logprob_step=logprob_step,
+            tokenizer=tokenizer,
             prompt_length=-(-len(prompt.ids) // 64) * 64,
             tools=tools,
         )
+        policy, reference = np.float32(1.0), np.float32(1.5)
+        return rl.rollout(plan, policy, reference, [prompt], step=0, kl_coef=PPO.kl_coef)
 
 
 def test_the_reward_is_that_of_the_goal(result):
@@ -283,7 +280,12 @@ def test_what_tools_say_is_no_target_of_any_loss(result, tokenizer):
         OptimConfig(schedule="constant", warmup_steps=0), 4, value_learning_rate=1e-2
     )
     loss = step_lib.LossConfig(
-        ce_coef=0, reward_coef=1, value_coef=1, entropy_coef=0.1, kl_estimator="k3", ce_chunk=0
+        ce_coef=0,
+        reward_coef=1,
+        value_coef=1,
+        kl_estimator="k3",
+        ce_chunk=0,
+        ppo=PpoConfig(entropy_coef=0.1),
     )
     step = jax.jit(step_lib.make_train_step(model, loss, optimizer))
     batch = jax.device_get(result.batch)

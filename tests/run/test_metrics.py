@@ -93,6 +93,19 @@ def test_plain_progress_prints_first_and_last_and_not_every_step():
     assert lines[1].startswith("supervised 50/50  loss 0.02")
 
 
+def test_a_line_to_keep_is_printed_between_others():
+    out = io.StringIO()
+    console = rich.console.Console(file=out, width=200)
+    with ProgressPrinter("supervised", 50, every_s=60, console=console) as progress:
+        for step in range(1, 51):
+            progress.update(step, {"loss": step}, keep=step == 20)
+    assert [line[:24] for line in out.getvalue().splitlines()] == [
+        "supervised 1/50  loss 1 ",
+        "supervised 20/50  loss 2",
+        "supervised 50/50  loss 5",
+    ]
+
+
 def test_terminal_progress_draws_a_bar():
     out = io.StringIO()
     console = rich.console.Console(file=out, force_terminal=True, width=160)

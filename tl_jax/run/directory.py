@@ -152,9 +152,16 @@ class Run:
         """Whether the phase has a model: always for the initial one, else a final checkpoint."""
         if phase == "before":
             return True
-        steps = self.config.train.steps if phase == "supervised" else self.config.ppo.steps
         saved = self.saved_step(phase)
-        return saved is not None and saved >= steps
+        return saved is not None and saved >= self.steps(phase)
+
+    def steps(self, phase: str) -> int:
+        """Return the configured steps of a training phase; 0 leaves it out."""
+        return self.config.train.steps if phase == "supervised" else self.config.ppo.steps
+
+    def steps_left(self, phase: str) -> bool:
+        """Whether a training phase is not left out and not done."""
+        return self.steps(phase) > 0 and not self.phase_done(phase)
 
     def saved_step(self, phase: str) -> int | None:
         """Return the step of the phase's newest model: 0 for the initial one, None without any."""
