@@ -14,7 +14,7 @@ import numpy as np
 
 from tl_jax.config import PpoConfig, RewardConfig
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.parallel import memory, processes
 from tl_jax.rl import advantages
 from tl_jax.rl.batch import build_batch
@@ -52,14 +52,13 @@ def rollout(
     *,
     sample: Sampler,
     logprob_step: LogprobStep,
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     ppo: PpoConfig,
     reward: RewardConfig,
     seed: int,
     step: int,
     batch_size: int,
     prompt_length: int,
-    call_style: str = "python",
     tools: ToolTurns | None = None,
 ) -> RolloutResult:
     """Sample replies to the prompts, score them and estimate advantages.
@@ -74,7 +73,7 @@ def rollout(
       prompts: Each is sampled ``ppo.samples_per_prompt`` times.
       sample: From ``sampler.make_sampler`` with the limits and temperature of ``ppo``.
       logprob_step: From ``make_logprob_step`` at the same temperature.
-      tokenizer: Turns sampled ids into text.
+      renderer: Of the model; turns sampled ids into calls.
       ppo: Sampling and advantage settings.
       reward: How replies are scored.
       seed: Of the run.
@@ -83,7 +82,6 @@ def rollout(
       batch_size: Rows per call of ``sample``.
       prompt_length: Tokens every prompt is padded to; one value for a whole run means that
         sampler, scoring and train step compile once.
-      call_style: Style of the calls, one of ``calls.parse.STYLES``.
       tools: Answer the calls of a reply, so that it is followed by another; None: one reply each.
 
     Raises:
@@ -134,10 +132,9 @@ def rollout(
     _, own_records = score_samples(
         [prompt for prompt, _ in own],
         [reply for _, reply in own],
-        tokenizer=tokenizer,
+        renderer=renderer,
         reward=reward,
         step=step,
-        call_style=call_style,
     )
     records = processes.join_parts(own_records)
     scores_B = np.array([record["reward"] for record in records], np.float32)

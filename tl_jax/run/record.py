@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from tl_jax.config import RunConfig
+from tl_jax.config.fields import present_names
 from tl_jax.parallel import processes
 
 _PACKAGES = (
@@ -34,12 +36,12 @@ _PACKAGES = (
 def changed_settings(run_dir: str | os.PathLike[str], config: Mapping[str, Any]) -> list[str]:
     """Return the dotted names in which ``config`` differs from the run's ``config.json``.
 
-    A directory without one gives an empty list.
+    A directory without one gives an empty list. A setting that had an old name then is no change.
     """
     path = Path(run_dir) / "config.json"
     if not path.exists():
         return []
-    old = flatten(json.loads(path.read_text(encoding="utf-8")))
+    old = flatten(present_names(RunConfig, json.loads(path.read_text(encoding="utf-8"))))
     # Compared as JSON: a tuple comes back as a list.
     new = flatten(json.loads(json.dumps(config)))
     missing = object()
