@@ -54,6 +54,7 @@ BASE = {
     "model.path": "<model>",
     "data.synthetic_trajectories": 120,
     "data.batch_size": 2,
+    "data.samples": "per_turn",
     "data.max_length": 768,
     "data.validation_fraction": 0.3,
     "train.steps": 6,
@@ -565,7 +566,7 @@ JOINT = (("ppo.critic_warmup_steps", 0),)
 COMPARED = (("ppo.advantage", "grpo"), ("ppo.value_coef", 0.0))
 SPLASH = (("model.attention", "splash"),)
 ADAPTED = (("lora.rank", 2), ("lora.alpha", 4.0), ("lora.targets", "attn/q"))
-RUNNING = (("environment.path", "<tools.py>"), ("mae.action", "mask"))
+RUNNING = (("environment.path", "<tools.py>"), ("data.samples", "per_trajectory"))
 DIALOGUES = (*RUNNING, ("ppo.prompts_per_step", 2), ("ppo.samples_per_prompt", 1))
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
@@ -604,6 +605,7 @@ EFFECTS = {
     "data.format": Effect(prepared, "rotllama", FROM_FILE),
     "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),
     "data.template": Effect(prepared, "script"),
+    "data.samples": Effect(prepared, "per_trajectory"),
     "data.max_length": Effect(prepared, 400),
     "data.batch_size": Effect(batches, 3),
     "data.packing": Effect(batches, False),
@@ -623,7 +625,6 @@ EFFECTS = {
     "data.contamination_action": Effect(prepared, "report", CHECKED),
     "data.prefetch": Effect(prefetched, 5),
     "mae.rules": Effect(prepared, "off"),
-    "mae.action": Effect(prepared, "mask"),
     "mae.extra_rules": Effect(prepared, ("all_right: unexpected keyword",)),
     "mae.category_actions": Effect(prepared, ("parameter_hallucination=keep",)),
     "mae.down_weight": Effect(prepared, 0.25, DOWN_WEIGHTED),

@@ -45,6 +45,7 @@ CONFIG = RunConfig(
         scratch_mlp_dim=32,
     ),
     data=DataConfig(
+        samples="per_turn",
         batch_size=2,
         max_length=640,
         packing_bins=4,

@@ -31,7 +31,12 @@ STEPS = 6
 CONFIG = RunConfig(
     model=cluster.MODEL,
     data=DataConfig(
-        batch_size=4, max_length=640, packing_bins=2, streams=2, synthetic_trajectories=40
+        samples="per_turn",
+        batch_size=4,
+        max_length=640,
+        packing_bins=2,
+        streams=2,
+        synthetic_trajectories=40,
     ),
     train=TrainConfig(steps=STEPS, log_every=1, eval_batches=0),
     optim=OptimConfig(learning_rate=1e-2, warmup_steps=1),

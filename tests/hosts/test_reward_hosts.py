@@ -28,7 +28,13 @@ from tl_jax.train import ppo
 STEPS, ROWS = 2, 4
 CONFIG = RunConfig(
     model=cluster.MODEL,
-    data=DataConfig(batch_size=2, max_length=640, packing_bins=4, synthetic_trajectories=40),
+    data=DataConfig(
+        samples="per_turn",
+        batch_size=2,
+        max_length=640,
+        packing_bins=4,
+        synthetic_trajectories=40,
+    ),
     # With gold trajectories beside the rollouts, and a price that follows the divergence.
     ppo=PpoConfig(
         steps=STEPS,

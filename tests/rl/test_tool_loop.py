@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.config import EnvironmentConfig, ModelConfig, OptimConfig, PpoConfig, RewardConfig
+from tl_jax.config import (
+    DataConfig,
+    EnvironmentConfig,
+    ModelConfig,
+    OptimConfig,
+    PpoConfig,
+    RewardConfig,
+)
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.examples.encode import prompt_ids
 from tl_jax.data.render.paper_template import render_sample
+from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
 from tl_jax.data.trajectory import Message
 from tl_jax.models import functional
@@ -47,12 +54,12 @@ def tools(tokenizer, tmp_path_factory):
     path = tmp_path_factory.mktemp("tools") / "mine.py"
     path.write_text(FILE)
     config = EnvironmentConfig(path=str(path), max_turns=3, max_tokens=200, timeout_s=30.0)
-    return ToolTurns(open_environment(config), tokenizer, "released", "python")
+    return ToolTurns(open_environment(config), open_renderer(DataConfig(), tokenizer))
 
 
 @pytest.fixture(scope="module")
-def prompt(tokenizer):
-    ids = prompt_ids(TOOLS, QUERY, tokenizer, action="mask")
+def prompt(tools):
+    ids = tools.renderer.prompt_ids(TOOLS, QUERY)
     return Prompt("Turn 1: a", ids, "", TOOLS, (DOUBLE,), {}, 0, (FINISH,))
 
 
@@ -90,7 +97,7 @@ def test_a_dialogue_is_the_text_of_training(tools, tokenizer, prompt):
         None,
     ]
     turns = [*QUERY, Message("assistant", "", (DOUBLE,)), Message("tool", '{"is": 42}')]
-    whole = prompt_ids(TOOLS, turns, tokenizer, action="mask")
+    whole = tools.renderer.prompt_ids(TOOLS, turns)
     assert asked[1][1] == [whole]
     assert prompt.ids + episode.ids == whole + reply(tokenizer, END).ids
     assert tools.counted(episode, TOOLS) == episode.last
@@ -231,7 +238,7 @@ def result(tools, tokenizer, prompt):
             seed=0,
             sample=None,
             logprob_step=logprob_step,
-            tokenizer=tokenizer,
+            renderer=tools.renderer,
             prompt_length=-(-len(prompt.ids) // 64) * 64,
             tools=tools,
         )

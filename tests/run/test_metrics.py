@@ -127,6 +127,15 @@ def test_config_is_written_and_changes_are_named(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["path"] == "x.jsonl"
 
 
+def test_a_setting_that_had_another_name_is_no_change(tmp_path):
+    old = {"mae": {"rules": "off", "action": "mask"}, "data": {"path": "synthetic"}}
+    record.write_config(tmp_path, old)
+    config = {"mae": {"rules": "off"}, "data": {"path": "synthetic", "samples": "per_trajectory"}}
+    assert record.changed_settings(tmp_path, config) == []
+    config["data"]["samples"] = "per_turn"
+    assert record.changed_settings(tmp_path, config) == ["data.samples"]
+
+
 def test_versions_name_software_and_devices(tmp_path):
     versions = record.write_versions(tmp_path)
     assert json.loads((tmp_path / "versions.json").read_text()) == versions

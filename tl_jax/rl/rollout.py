@@ -14,7 +14,7 @@ import numpy as np
 
 from tl_jax.config import PpoConfig, RewardConfig
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.parallel import memory, processes
 from tl_jax.rl import advantages
 from tl_jax.rl.batch import build_batch
@@ -55,10 +55,9 @@ class RolloutPlan:
       seed: Of the run.
       sample: From ``sampler.make_sampler`` with the limits and temperature of ``ppo``.
       logprob_step: From ``make_logprob_step`` at the same temperature.
-      tokenizer: Turns sampled ids into text.
+      renderer: Of the model; reads calls out of sampled ids.
       prompt_length: Tokens every prompt is padded to; one value for a whole run means that
         sampler, scoring and train step compile once.
-      call_style: Style of the calls, one of ``calls.parse.STYLES``.
       tools: Answer the calls of a reply, so that it is followed by another; None: one reply each.
     """
 
@@ -67,9 +66,8 @@ class RolloutPlan:
     seed: int
     sample: Sampler
     logprob_step: LogprobStep
-    tokenizer: Tokenizer
+    renderer: Renderer
     prompt_length: int
-    call_style: str = "python"
     tools: ToolTurns | None = None
 
     @property
@@ -151,10 +149,9 @@ def rollout(
     _, own_records = score_samples(
         [prompt for prompt, _ in own],
         [reply for _, reply in own],
-        tokenizer=plan.tokenizer,
+        renderer=plan.renderer,
         reward=plan.reward,
         step=step,
-        call_style=plan.call_style,
     )
     records = processes.join_parts(own_records)
     scores_B = np.array([record["reward"] for record in records], np.float32)

@@ -177,9 +177,8 @@ def plan_rollouts(run: Run, longest_prompt: int) -> rollout_lib.RolloutPlan:
             temperature=scoring_temperature(ppo.temperature),
             chunk=config.train.ce_chunk,
         ),
-        tokenizer=run.tokenizer,
+        renderer=run.renderer,
         prompt_length=-(-longest_prompt // 64) * 64,
-        call_style=run.call_style,
         tools=open_tools(run),
     )
     length = plan.prompt_length + plan.max_tokens

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 import jax
 from rich.console import Console
 
-from tl_jax.calls.render import render_calls
 from tl_jax.config import PpoConfig
 from tl_jax.data.examples.build import Prompt
 from tl_jax.data.examples.jsonl import read_prompts
@@ -83,7 +82,7 @@ def _longest_reply(run: Run) -> Callable[[Prompt], int]:
 
     def tokens(prompt: Prompt) -> int:
         # What is rewarded is the last call of the dialogue, which ends with a stop token.
-        goal = render_calls(prompt.goal, run.call_style) if prompt.goal else ""
+        goal = run.renderer.render_calls(prompt.goal) if prompt.goal else ""
         ids = run.tokenizer.encode_continuation(goal)[0] if goal else ()
         return max(prompt.reply_tokens, len(ids) + 1)
 
@@ -128,10 +127,9 @@ def missed(run: Run, start: Params, prompts: StoredPrompts) -> list[int]:
     _, records = score_samples(
         every,
         generations,
-        tokenizer=run.tokenizer,
+        renderer=run.renderer,
         reward=config.reward,
         step=0,
-        call_style=run.call_style,
     )
     return [i for i, record in enumerate(records) if record["category"] != taxonomy.ALL_RIGHT]
 
