@@ -56,7 +56,7 @@ SIDEWAYS = {
 
 # Inside a room: a module may import those before it in its chain, never those after it.
 CHAINS = {
-    "config": [("fields", "model", "run", "presets")],
+    "config": [("fields", "model", "run", "presets"), ("user_file", "presets")],
     "ops": [
         ("rope", "attention", "kernels"),
         ("splash", "kernels"),
@@ -147,7 +147,7 @@ CHAINS = {
         ("tool_worker", "tool_process", "tool_loop"),
         ("tool_loop", "tools_check"),
         ("advantages", "rollout"),
-        ("scoring", "rollout_metrics", "rollout"),
+        ("custom_reward", "scoring", "rollout_metrics", "rollout"),
         ("batch", "rollout"),
         ("logprobs", "rollout"),
     ],

@@ -130,6 +130,7 @@ def folder(tmp_path_factory):
     (folder / "chat_tools.json").write_text(json.dumps([{"name": "add", "description": "Add."}]))
     services = {tool.name for trajectory in world for tool in trajectory.tools} - {"finish"}
     (folder / "tools.py").write_text(TOOLS_FILE + "".join(map(ECHO.format, sorted(services))))
+    (folder / "reward.py").write_text("def reward(reply, prompt): return len(reply) / 100")
     (folder / "doubles.jsonl").write_text("\n".join([*rows, rows[0]]) + "\n")
     queries = [json.dumps({"query": t.messages[0].content}) for t in world[:3]]
     (folder / "evaluation.jsonl").write_text("\n".join(queries) + "\n")
@@ -614,6 +615,7 @@ EFFECTS = {
     "optim.weight_decay": Effect(supervised_phase, 0.5),
     "optim.clip_norm": Effect(supervised_phase, 0.1),
     "optim.moments": Effect(supervised_phase, "bfloat16"),
+    "reward.path": Effect(reward_phase, "<reward.py>:reward"),
     "reward.mode": Effect(reward_phase, "reference"),
     "reward.clip": Effect(reward_phase, 0.5),
     "reward.free_text_tools": Effect(reward_phase, ()),

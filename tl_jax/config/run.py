@@ -205,7 +205,11 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RewardConfig:
-    """Rule-based reward of a sampled reply.
+    """Reward of a sampled reply: by rule, or by a function of yours.
+
+    ``path`` is ``FILE:function``, a Python file and a function ``(reply, prompt) -> float`` or
+    ``Reward`` in it; the settings below but ``clip`` are then not read (empty: by rule). Replies
+    that are cut off stay format errors.
 
     ``mode``: ``"strict"`` (a real parser, typed values, the published ladder of penalties),
     ``"graded"`` (the same errors, each costs its share of the call's arguments) or
@@ -218,6 +222,7 @@ class RewardConfig:
     reference mode does not read these.
     """
 
+    path: str = ""
     mode: str = choice("reference", "strict", "graded", default="strict")
     clip: float = above_zero(5.0)
     free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")

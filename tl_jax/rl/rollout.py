@@ -18,6 +18,7 @@ from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.parallel import memory, processes
 from tl_jax.rl import advantages
 from tl_jax.rl.batch import build_batch
+from tl_jax.rl.custom_reward import RewardFunction
 from tl_jax.rl.episode import play
 from tl_jax.rl.logprobs import LogprobStep
 from tl_jax.rl.rollout_metrics import sample_metrics, sampler_gap, token_metrics
@@ -61,6 +62,7 @@ def rollout(
     prompt_length: int,
     call_style: str = "python",
     tools: ToolTurns | None = None,
+    function: RewardFunction | None = None,
 ) -> RolloutResult:
     """Sample replies to the prompts, score them and estimate advantages.
 
@@ -85,6 +87,7 @@ def rollout(
         sampler, scoring and train step compile once.
       call_style: Style of the calls, one of ``calls.parse.STYLES``.
       tools: Answer the calls of a reply, so that it is followed by another; None: one reply each.
+      function: Rewards the replies in place of the rules.
 
     Raises:
       ValueError: A prompt without tokens or longer than ``prompt_length``, or one whose gold calls
@@ -138,6 +141,7 @@ def rollout(
         reward=reward,
         step=step,
         call_style=call_style,
+        function=function,
     )
     records = processes.join_parts(own_records)
     scores_B = np.array([record["reward"] for record in records], np.float32)

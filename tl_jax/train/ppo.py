@@ -21,6 +21,7 @@ from tl_jax.models import lora
 from tl_jax.parallel import memory, processes, sharding
 from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
+from tl_jax.rl.custom_reward import open_reward
 from tl_jax.rl.gold_rows import with_gold
 from tl_jax.rl.logprobs import make_logprob_step
 from tl_jax.rl.prompts import minibatches
@@ -67,6 +68,7 @@ def train(run: Run, metrics: MetricsWriter) -> None:
     run.check_sampled_rows(sampled, "config.ppo.prompts_per_step x samples_per_prompt")
     check_objective(ppo, config.environment.path)
     check_reward(config)
+    open_reward(config.reward)  # a fault of the file shows before anything is loaded
     first = "supervised" if run.phase_done("supervised") else "before"
     trained, frozen = run.trained(first), run.frozen()
     if ppo.idle_memory == "host":
@@ -187,6 +189,7 @@ def make_advance(
     config, model, ppo = run.config, run.model, run.config.ppo
     temperature = scoring_temperature(ppo.temperature)
     prompts, tools = usable_prompts(run), open_tools(run)
+    function = run.reward or open_reward(config.reward)
     pools = prompt_pools(run, reference, prompts)
     prompt_length = -(-prompts.longest // 64) * 64
     longest = ppo.max_new_tokens if tools is None else tools.environment.config.max_tokens
@@ -220,6 +223,7 @@ def make_advance(
             step=step,
             call_style=run.call_style,
             tools=tools,
+            function=function,
             batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
             prompt_length=prompt_length,
         )

@@ -18,6 +18,7 @@ from tl_jax.data.prepare.files import PROMPTS
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import memory, processes
 from tl_jax.rewards import taxonomy
+from tl_jax.rl.custom_reward import open_reward
 from tl_jax.rl.prompts import StoredPrompts, choose_prompts, select_prompts
 from tl_jax.rl.scoring import score_samples
 from tl_jax.run.directory import Run
@@ -42,7 +43,7 @@ def usable_prompts(run: Run) -> StoredPrompts:
         read_prompts(path),
         max_length=ppo.max_prompt_length,
         max_reply=ppo.max_new_tokens,
-        mode=run.config.reward.mode,
+        mode="custom" if run.reward or run.config.reward.path else run.config.reward.mode,
         reply_tokens=_longest_reply(run),
     )
     _record(run, {"used": len(kept), "left_out": dropped})
@@ -113,6 +114,7 @@ def missed(run: Run, start: Params, prompts: StoredPrompts) -> list[int]:
         reward=config.reward,
         step=0,
         call_style=run.call_style,
+        function=run.reward or open_reward(config.reward),
     )
     return [i for i, record in enumerate(records) if record["category"] != taxonomy.ALL_RIGHT]
 
