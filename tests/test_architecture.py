@@ -77,6 +77,7 @@ CHAINS = {
     ],
     "data": [
         ("trajectory", "importers", "prepare"),
+        ("importers.custom", "importers.read"),
         ("trajectory", "mae", "examples", "prepare", "loader"),
         ("tokenize", "render", "examples"),
         ("synthetic", "prepare"),

@@ -131,6 +131,7 @@ def folder(tmp_path_factory):
     services = {tool.name for trajectory in world for tool in trajectory.tools} - {"finish"}
     (folder / "tools.py").write_text(TOOLS_FILE + "".join(map(ECHO.format, sorted(services))))
     (folder / "reward.py").write_text("def reward(reply, prompt): return len(reply) / 100")
+    (folder / "importer.py").write_text(IMPORTER_FILE)
     (folder / "doubles.jsonl").write_text("\n".join([*rows, rows[0]]) + "\n")
     queries = [json.dumps({"query": t.messages[0].content}) for t in world[:3]]
     (folder / "evaluation.jsonl").write_text("\n".join(queries) + "\n")
@@ -176,6 +177,17 @@ def limits():
     return [resource.getrlimit(kind)[0] for kind in kinds]
 
 def long(): return "x" * 500
+"""
+IMPORTER_FILE = """
+from tl_jax.data.importers.canonical import recognise
+from tl_jax.data.importers import canonical
+
+NAME = "half"
+
+def trajectory(row, *, source, line):
+    if line % 2:
+        raise ValueError("an odd row")
+    return canonical.trajectory(row, source=source, line=line)
 """
 ECHO = """
 def {}(**given): return given
@@ -568,6 +580,7 @@ EFFECTS = {
     "mesh.slices": Effect(pod, 2, (("mesh.topology", "v5e:4x4"),)),
     "data.path": Effect(prepared, "<rows.jsonl>"),
     "data.format": Effect(prepared, "rotllama", FROM_FILE),
+    "data.importer": Effect(prepared, "<importer.py>", FROM_FILE),
     "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),
     "data.template": Effect(prepared, "script"),
     "data.max_length": Effect(prepared, 400),

@@ -78,6 +78,8 @@ class DataConfig:
     ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``. ``format`` is a name
     in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
     the file of the tools, for formats that keep them outside their rows (empty: look beside).
+    ``importer`` is a Python file of yours that reads a format of its own: it defines ``NAME``,
+    ``recognise`` and ``trajectory`` as the modules in ``data/importers`` do.
     ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
     training also visits right turns in words and rewards a reply without a call there.
 
@@ -103,6 +105,7 @@ class DataConfig:
 
     path: str = "synthetic"
     format: str = "auto"
+    importer: str = ""
     tools_path: str = ""
     template: str = choice("released", "script", "chat", "chatml_tools", default="released")
     max_length: int = number(1024, least=2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import types
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tl_jax.config import DataConfig
@@ -40,8 +41,12 @@ class WeightedSource:
         return enumerate(self.rows)
 
 
-def parse_source(text: str) -> tuple[str, str, float]:
+def parse_source(text: str, own: Collection[str] = ()) -> tuple[str, str, float]:
     """Split ``path[:format][@weight]`` into path, format (``auto`` if not given) and weight.
+
+    Args:
+      text: As above.
+      own: Names of formats beside those of the package.
 
     Raises:
       ConfigError: No path, or a weight that is not above 0.
@@ -58,7 +63,7 @@ def parse_source(text: str) -> tuple[str, str, float]:
     if not 0 < weight < float("inf"):
         raise ConfigError(f"config.data.sources: the weight in {text!r} must be above 0")
     head, _, name = path.rpartition(":")
-    if head and name in ("auto", *importers.FORMATS):
+    if head and name in ("auto", *importers.FORMATS, *own):
         path = head
     else:
         name = "auto"
@@ -71,26 +76,39 @@ def open_sources(data: DataConfig, seed: int) -> list[WeightedSource]:
     """Open ``data.sources``, or ``data.path`` where there are none.
 
     Raises:
-      ConfigError: Both are set, a file does not exist or is of no known format, or a source is
-        named twice.
+      ConfigError: Both are set, a file does not exist or is of no known format, a source is
+        named twice, or ``data.importer`` lacks something or has no file to read.
     """
+    own = importers.open_importer(data.importer) if data.importer else None
+    if own is not None and {parse_source(s)[0] for s in data.sources or [data.path]} == {SYNTHETIC}:
+        raise ConfigError(
+            f"config.data.importer is {data.importer!r}, but the embedded tool world needs none; "
+            "set config.data.path to your file"
+        )
     if not data.sources:
-        return [_open(data.path, data.format, 1.0, data, seed, "config.data.path")]
+        return [_open(data.path, data.format, 1.0, own, data, seed, "config.data.path")]
     for name, unset in (("path", SYNTHETIC), ("format", "auto"), ("tools_path", "")):
         if (value := getattr(data, name)) != unset:
             raise ConfigError(
                 f"config.data.{name} is {value!r} but config.data.sources is set, too; write "
                 "every file, with its format where need be, into config.data.sources"
             )
-    parsed = [parse_source(text) for text in data.sources]
+    names = () if own is None else (own.NAME,)
+    parsed = [parse_source(text, names) for text in data.sources]
     paths = [path for path, _, _ in parsed]
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise ConfigError(f"config.data.sources names {twice[0]} twice; give it one weight")
-    return [_open(*entry, data, seed, "config.data.sources") for entry in parsed]
+    return [_open(*entry, own, data, seed, "config.data.sources") for entry in parsed]
 
 
 def _open(
-    path: str, form: str, weight: float, data: DataConfig, seed: int, setting: str
+    path: str,
+    form: str,
+    weight: float,
+    own: types.ModuleType | None,
+    data: DataConfig,
+    seed: int,
+    setting: str,
 ) -> WeightedSource:
     if path == SYNTHETIC:
         count = data.synthetic_trajectories
@@ -99,7 +117,7 @@ def _open(
     if not Path(path).is_file():
         raise ConfigError(f"{setting}: no file {path}; give a file or '{SYNTHETIC}'")
     try:
-        source = importers.read(path, form, data.tools_path)
+        source = importers.read(path, form, data.tools_path, own)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{setting}: {error}") from error
     hashes = "/".join(map(source_hash, source.files))
