@@ -152,7 +152,12 @@ CHAINS = {
         ("batch", "rollout"),
         ("logprobs", "rollout"),
     ],
-    "evaluate": [("scores", "tasks", "suites", "run"), ("scores", "compare_runs")],
+    "evaluate": [
+        ("scores", "tasks", "suites", "run"),
+        ("suites.suite", "suites.rotbench", "suites.choose"),
+        ("suites.suite", "suites.embedded_world", "suites.choose"),
+        ("scores", "compare_runs"),
+    ],
     "publish": [("model_card", "export", "conversions")],
     "train": [
         ("step", "sft", "ppo", "phases"),

@@ -6,6 +6,7 @@ consumed; nothing is compiled or trained. A new field of RunConfig needs an entr
 
 import dataclasses
 import json
+import shutil
 import types
 from collections.abc import Callable
 from typing import Any
@@ -518,7 +519,9 @@ def evaluation(scene, config):
     scene.patch.setattr(evaluate, "evaluate", record)
     scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
     scene.patch.setattr(Run, "params", lambda self, phase: None)
-    evaluate.evaluate_phase(on_one_device(config), "before")
+    run = on_one_device(config)
+    shutil.rmtree(run.results_dir, ignore_errors=True)
+    evaluate.evaluate_phase(run, "before")
     return events
 
 
@@ -697,6 +700,7 @@ EFFECTS = {
     "evaluate.constrained": Effect(evaluation, True),
     "evaluate.synthetic_trajectories": Effect(evaluation, 5),
     "evaluate.rotbench_path": Effect(evaluation, "<rotbench.jsonl>"),
+    "evaluate.suites": Effect(evaluation, ("synthetic/unseen",)),
 }
 
 

@@ -341,7 +341,9 @@ class EvaluateConfig:
     Of the embedded world, ``synthetic_trajectories`` held-out dialogues each are scored with seen
     tools, with seen tools in new wordings, and with unseen tools (0: none). ``rotbench_path`` is
     RoTBench's ``Data/First_Turn/clean.json`` or JSON lines of its items, each also with ``noise``
-    and ``index`` (empty: not scored). ``max_tasks`` caps every set (0: no cap).
+    and ``index`` (empty: not scored). ``suites`` chooses what is scored (empty: all of these that
+    are set): names such as ``"synthetic/unseen"``, and Python files of yours that each define a
+    ``SUITE`` (``tl_jax.evaluate.suites.Suite``). ``max_tasks`` caps every set (0: no cap).
 
     A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
     ``constrained`` lets the model name offered tools and declared parameters only.
@@ -356,6 +358,7 @@ class EvaluateConfig:
     constrained: bool = False
     synthetic_trajectories: int = not_negative(80)
     rotbench_path: str = ""
+    suites: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
