@@ -363,7 +363,14 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything one run needs; written to ``config.json`` in the run directory."""
+    """Everything one run needs; written to ``config.json`` in the run directory.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> from tl_jax.config import TrainConfig
+      >>> tl.RunConfig(run_dir="runs/mine", train=TrainConfig(steps=50)).train.steps
+      50
+    """
 
     run_dir: str = "runs/quickstart"
     seed: int = 0

@@ -17,7 +17,7 @@ from tl_jax.evaluate.suites.choose import chosen_suites, file_name
 from tl_jax.evaluate.tasks import TaskSet, evaluate
 from tl_jax.parallel import processes
 from tl_jax.report.read import REPLIES, read_json
-from tl_jax.run.directory import Run
+from tl_jax.run.directory import PHASES, Run
 from tl_jax.run.progress import ProgressPrinter
 from tl_jax.run.record import replace_text
 
@@ -63,11 +63,15 @@ def has_sets(run: Run) -> bool:
     return bool(chosen_suites(run))
 
 
-def evaluate_phase(run: Run, phase: str) -> dict[str, Any]:
+def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
     """Score the newest model of a phase on the chosen suites and write what is new.
 
     A suite whose results are of this model and these settings is not scored again. With several
     processes all must call this: they sample together, and the first writes.
+
+    Args:
+      run: The run.
+      phase: One of ``run.directory.PHASES``; empty: the last that has a model.
 
     Returns:
       ``{"name": phase, "sets": {name of a set: its summary}}``, of all chosen suites.
@@ -75,7 +79,9 @@ def evaluate_phase(run: Run, phase: str) -> dict[str, Any]:
     Raises:
       ConfigError: No suite is chosen, or one cannot be used, or its rows cannot be spread.
     """
-    limits = run.config.evaluate
+    limits, phase = run.config.evaluate, phase or run.newest_phase()
+    if phase not in PHASES:
+        raise ConfigError(f"the phase must be one of {', '.join(PHASES)}, got {phase}")
     suites = chosen_suites(run)
     if not suites:
         raise ConfigError(

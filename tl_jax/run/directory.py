@@ -39,6 +39,12 @@ class Run:
       config: The settings.
       reward: A function that rewards sampled replies in place of ``config.reward``'s rules, as
         ``rl.custom_reward.RewardFunction``.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> run = tl.Run(tl.RunConfig(run_dir="runs/mine"))
+      >>> run.export_dir.as_posix()
+      'runs/mine/export'
     """
 
     config: RunConfig
