@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import re
+import shutil
 import types
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,8 @@ def folder(tmp_path_factory):
     (folder / "chat_tools.json").write_text(json.dumps([{"name": "add", "description": "Add."}]))
     services = {tool.name for trajectory in world for tool in trajectory.tools} - {"finish"}
     (folder / "tools.py").write_text(TOOLS_FILE + "".join(map(ECHO.format, sorted(services))))
+    (folder / "reward.py").write_text("def reward(reply, prompt): return len(reply) / 100")
+    (folder / "importer.py").write_text(IMPORTER_FILE)
     (folder / "doubles.jsonl").write_text("\n".join([*rows, rows[0]]) + "\n")
     queries = [json.dumps({"query": t.messages[0].content}) for t in world[:3]]
     (folder / "evaluation.jsonl").write_text("\n".join(queries) + "\n")
@@ -182,6 +185,17 @@ def limits():
     return [resource.getrlimit(kind)[0] for kind in kinds]
 
 def long(): return "x" * 500
+"""
+IMPORTER_FILE = """
+from tl_jax.data.importers.canonical import recognise
+from tl_jax.data.importers import canonical
+
+NAME = "half"
+
+def trajectory(row, *, source, line):
+    if line % 2:
+        raise ValueError("an odd row")
+    return canonical.trajectory(row, source=source, line=line)
 """
 ECHO = """
 def {}(**given): return given
@@ -541,7 +555,9 @@ def evaluation(scene, config):
     scene.patch.setattr(evaluate, "evaluate", record)
     scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
     scene.patch.setattr(Run, "params", lambda self, phase: None)
-    evaluate.evaluate_phase(on_one_device(config), "before")
+    run = on_one_device(config)
+    shutil.rmtree(run.results_dir, ignore_errors=True)
+    evaluate.evaluate_phase(run, "before")
     return events
 
 
@@ -603,6 +619,7 @@ EFFECTS = {
     "mesh.slices": Effect(pod, 2, (("mesh.topology", "v5e:4x4"),)),
     "data.path": Effect(prepared, "<rows.jsonl>"),
     "data.format": Effect(prepared, "rotllama", FROM_FILE),
+    "data.importer": Effect(prepared, "<importer.py>", FROM_FILE),
     "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),
     "data.template": Effect(prepared, "script"),
     "data.samples": Effect(prepared, "per_trajectory"),
@@ -650,6 +667,7 @@ EFFECTS = {
     "optim.weight_decay": Effect(supervised_phase, 0.5),
     "optim.clip_norm": Effect(supervised_phase, 0.1),
     "optim.moments": Effect(supervised_phase, "bfloat16"),
+    "reward.path": Effect(reward_phase, "<reward.py>:reward"),
     "reward.mode": Effect(reward_phase, "reference"),
     "reward.clip": Effect(reward_phase, 0.5),
     "reward.free_text_tools": Effect(reward_phase, ()),
@@ -718,6 +736,7 @@ EFFECTS = {
     "evaluate.constrained": Effect(evaluation, True),
     "evaluate.synthetic_trajectories": Effect(evaluation, 5),
     "evaluate.rotbench_path": Effect(evaluation, "<rotbench.jsonl>"),
+    "evaluate.suites": Effect(evaluation, ("synthetic/unseen",)),
 }
 
 

@@ -38,6 +38,10 @@ class LoaderMismatch(CheckpointError, ValueError):
     """A saved position in data that have changed since."""
 
 
+class RewardError(TlJaxError, ValueError):
+    """A user's reward function that raises or returns no reward."""
+
+
 class Diverged(TlJaxError, RuntimeError):
     """Too many steps in a row had a loss or gradient that is not finite."""
 

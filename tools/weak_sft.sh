@@ -21,7 +21,7 @@ for seed in ${SEEDS:-0 1 2}; do
     $tl_jax prepare "${options[@]}"
     $tl_jax train "${options[@]}"
     for phase in supervised reward; do
-        [ -e "$run/results/evaluate_$phase.json" ] || $tl_jax evaluate --phase=$phase "${options[@]}"
+        $tl_jax evaluate --phase=$phase "${options[@]}"
     done
     $tl_jax report "${options[@]}"
     runs+=("seed$seed")

@@ -255,8 +255,8 @@ def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, c
     with pytest.raises(ConfigError, match="export exists"):
         convert.main(workspace, console, Request())
     scores = {"sets": {"world": {"items": 7, "ts": {"percent": 50, "low": 25, "high": 75}}}}
-    (tmp_path / "run" / "results").mkdir()
-    (tmp_path / "run" / "results" / "evaluate_before.json").write_text(json.dumps(scores))
+    (tmp_path / "run" / "results" / "before").mkdir(parents=True)
+    (tmp_path / "run" / "results" / "before" / "world.json").write_text(json.dumps(scores))
     renew_card(workspace)
     assert "| world | before | 7 | 50.0 [25.0, 75.0] |" in card.read_text()
     convert.main(workspace, console, Request(dtype="bfloat16", force=True))

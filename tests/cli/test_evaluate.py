@@ -14,7 +14,7 @@ from tl_jax.config.fields import to_dict
 from tl_jax.data.prepare.files import REPORT, source_hash
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate import run as scoring
-from tl_jax.evaluate.suites import embedded_world
+from tl_jax.evaluate.suites import choose, embedded_world
 from tl_jax.publish import export as export_lib
 from tl_jax.run.directory import Run
 
@@ -54,12 +54,16 @@ def summary(percent):
 def write_result(workspace, phase, step, **more):
     sets = {
         "synthetic/seen": {**summary(90.0), "groups": {"service": summary(70.0)}},
+        "synthetic/reworded": summary(80.0),
+        "synthetic/unseen": summary(60.0),
         "rotbench/clean": summary(50.0),
     }
-    path = scoring.result_path(workspace, phase)
-    path.parent.mkdir(exist_ok=True)
     settings = to_dict(workspace.config.evaluate)
-    path.write_text(json.dumps({"step": step, "settings": settings, "sets": sets} | more))
+    for position, (name, found) in enumerate((more.pop("sets", None) or sets).items()):
+        path = scoring.result_path(workspace, phase, name)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        content = {"step": step, "settings": settings, "version": "", "position": position}
+        path.write_text(json.dumps(content | {"sets": {name: found}} | more))
 
 
 def test_questions_to_the_user_are_scored_beside_service_calls_and_final_answers(workspace):
@@ -80,7 +84,11 @@ def test_scores_hold_for_one_step_and_one_set_of_settings(workspace, saved):
     saved["supervised"] = 40
     assert not scoring.is_current(workspace, "supervised")
     saved["supervised"] = 20
-    assert not scoring.is_current(without_sets(workspace), "supervised")
+    limits = dataclasses.replace(workspace.config.evaluate, max_tasks=5)
+    other = Run(dataclasses.replace(workspace.config, evaluate=limits))
+    assert not scoring.is_current(other, "supervised")
+    scoring.result_path(workspace, "supervised", "synthetic/reworded").unlink()
+    assert [s.name for s in scoring.outdated(workspace, "supervised")] == ["synthetic/reworded"]
 
 
 def test_the_table_shows_service_calls_first_and_marks_scores_of_an_older_step(
@@ -150,7 +158,7 @@ def test_a_rotbench_file_that_cannot_be_scored_is_an_error_of_its_setting(
     limits = EvaluateConfig(synthetic_trajectories=0, rotbench_path=str(path))
     run_ = Run(dataclasses.replace(workspace.config, evaluate=limits))
     with pytest.raises(ConfigError, match=rf"config\.evaluate\.rotbench_path: .*{message}"):
-        list(scoring.task_sets(run_))
+        list(scoring.task_sets(run_, choose.chosen_suites(run_)))
 
 
 def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(

@@ -11,7 +11,7 @@ from tl_jax.errors import ConfigError
 
 def make_run(path, right, seed):
     """A run whose supervised model is right in 2 of 8 tasks, half of them service calls."""
-    (path / "results").mkdir(parents=True)
+    path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps({"seed": seed, "run_dir": "x", "ppo": {"n": 1}}))
     (path / "versions.json").write_text(json.dumps({"backend": "cpu<b>"}))
     for phase, count in (("supervised", 2), ("reward", right)):
@@ -23,7 +23,8 @@ def make_run(path, right, seed):
                 "prompt_id": f"{number}",
             }
             rows.append(json.dumps(row | dict.fromkeys(("ts", "pi", "cf"), number < count)))
-        (path / "results" / f"replies_{phase}.jsonl").write_text("\n".join(rows) + "\n")
+        (path / "results" / phase).mkdir(parents=True)
+        (path / "results" / phase / "toy.replies.jsonl").write_text("\n".join(rows) + "\n")
     return str(path)
 
 
@@ -50,18 +51,29 @@ def test_gains_are_printed_and_written(runs, console, tmp_path):
 def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
     with pytest.raises(ConfigError, match="names a run twice"):
         report.compare([runs[0], f"{runs[0]}/../run4"])
-    later = tmp_path / "run6" / "results" / "replies_reward.jsonl"
+    later = tmp_path / "run6" / "results" / "reward" / "toy.replies.jsonl"
     later.write_text("".join(later.read_text().splitlines(True)[:-1]))
     with pytest.raises(ConfigError, match="run6: the two models were not scored on the same"):
         report.compare(runs)
-    later.unlink()
+    later.rename(later.with_name("other.replies.jsonl"))
+    with pytest.raises(ConfigError, match="run6: .* not scored on the same suites"):
+        report.compare(runs)
+    later.with_name("other.replies.jsonl").unlink()
     with pytest.raises(ConfigError, match="evaluate --phase=reward"):
         report.compare(runs)
 
 
+def test_a_suite_that_one_model_was_scored_on_is_left_out(runs, tmp_path):
+    before = report.compare(runs)
+    folder = tmp_path / "run6" / "results" / "reward"
+    row = {"set": "more", "prompt_id": "1", "ts": True, "pi": True, "cf": True}
+    (folder / "more.replies.jsonl").write_text(json.dumps(row) + "\n")
+    assert report.compare(runs) == before
+
+
 def test_replies_may_hold_any_separator_of_lines(runs, tmp_path):
     before = report.compare(runs)
-    for file in tmp_path.glob("run*/results/*.jsonl"):
+    for file in tmp_path.glob("run*/results/*/*.jsonl"):
         rows = [json.loads(line) | {"reply": "a\u2028b\x85c"} for line in file.open()]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         file.write_text(text, encoding="utf-8")

@@ -173,13 +173,18 @@ def test_every_sampled_call_is_logged_with_gold_category_and_reward(run_dir):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_phase_is_evaluated_on_seen_and_unseen_tools(run_dir, phase):
-    result = json.loads((run_dir / "results" / f"evaluate_{phase}.json").read_text())
-    assert result["name"] == phase
-    names = {f"synthetic/{split}" for split in ("seen", "reworded", "unseen")}
-    assert result["sets"].keys() == names
-    for summary in result["sets"].values():
+    folder = run_dir / "results" / phase
+    splits = ("seen", "reworded", "unseen")
+    assert {path.name for path in folder.iterdir()} == {
+        f"synthetic-{split}{ending}" for split in splits for ending in (".json", ".replies.jsonl")
+    }
+    for split in splits:
+        result = json.loads((folder / f"synthetic-{split}.json").read_text())
+        assert (result["name"], result["suite"]) == (phase, f"synthetic/{split}")
+        ((name, summary),) = result["sets"].items()
+        assert name == f"synthetic/{split}"
         assert all(0 <= summary[metric]["percent"] <= 100 for metric in ("ts", "pi", "cf"))
-    assert len(rows(run_dir / "results" / f"replies_{phase}.jsonl")) == 18
+        assert len(rows(folder / f"synthetic-{split}.replies.jsonl")) == 6
 
 
 def test_both_phases_end_with_a_checkpoint(run_dir):

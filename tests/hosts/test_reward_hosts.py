@@ -110,10 +110,18 @@ def test_samples_of_all_prompts_are_written_once_in_order(runs):
 
 
 def test_replies_and_scores_are_written_once_and_the_same(runs):
-    alone, together = (rows(run_dir, "results/replies_reward.jsonl") for run_dir in runs)
+    suites = [f"results/reward/synthetic-{split}" for split in ("seen", "reworded", "unseen")]
+    alone, together = (
+        [row for suite in suites for row in rows(run_dir, f"{suite}.replies.jsonl")]
+        for run_dir in runs
+    )
     assert together == alone
     (ours, theirs) = (
-        json.loads((run_dir / "results/evaluate_reward.json").read_text())["sets"]
+        {
+            name: found
+            for suite in suites
+            for name, found in json.loads((run_dir / f"{suite}.json").read_text())["sets"].items()
+        }
         for run_dir in runs
     )
     assert len(together) == sum(found["items"] for found in theirs.values()) > 0
@@ -122,5 +130,5 @@ def test_replies_and_scores_are_written_once_and_the_same(runs):
         assert {k: v for k, v in ours[name].items() if k not in clock} == {
             k: v for k, v in found.items() if k not in clock
         }
-    names = [{path.name for path in (run_dir / "results").iterdir()} for run_dir in runs]
+    names = [{path.name for path in (run_dir / "results").rglob("*.json*")} for run_dir in runs]
     assert names[0] == names[1]

@@ -57,8 +57,8 @@ def prepared(config, tmp_path):
             "checked_against": [{"path": "/home/someone/clean.json", "queries": 105}],
         },
         "data/fingerprint.json": {"version": 1, "sources": [["abc", 1.0]]},
-        "results/evaluate_before.json": scores(0, 10.0),
-        "results/evaluate_supervised.json": scores(60, 62.5),
+        "results/before/rotbench-clean.json": scores(0, 10.0),
+        "results/supervised/rotbench-clean.json": scores(60, 62.5),
     }
     for name, content in files.items():
         path = tmp_path / "mine" / name

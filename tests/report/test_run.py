@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 
 import pytest
 
@@ -39,7 +40,19 @@ def result(name, base):
             parts = {"finish": count // 4, "service": count // 2}
             sets[key]["groups"] = {n: summary(c, base - 14 * number - 2) for n, c in parts.items()}
     sets["rotbench/clean (released rule)"] = summary(105, base - 30)
-    return {"name": name, "sets": sets, "tokens_per_s": 812.5}
+    for entry in sets.values():
+        entry |= {"tokens": 1625, "seconds": 2.0}
+    return {"name": name, "sets": sets}
+
+
+def write_results(folder, content):
+    """Write one file a suite, in another order of names than that of tables."""
+    for position, suite in enumerate(SETS):
+        sets = {name: entry for name, entry in content["sets"].items() if name.startswith(suite)}
+        write(
+            folder / f"{suite.replace('/', '-')}.json",
+            {**content, "position": position, "sets": sets},
+        )
 
 
 def make_run(path, word="call"):
@@ -48,7 +61,7 @@ def make_run(path, word="call"):
     write(path / "config.json", {"seed": 0, "model": {"path": word}, "data": {"path": "synthetic"}})
     write(path / "versions.json", {"python": "3.11", "device_kind": word, "packages": {"jax": "1"}})
     for name, base in (("before", 3), ("supervised", 93), ("reward", 97)):
-        write(path / "results" / f"evaluate_{name}.json", result(name, base))
+        write_results(path / "results" / name, result(name, base))
     rows = []
     for step in range(1, 201):
         loss = 0.25 + 4 / (1 + step / 12) + rng.gauss(0, 0.06)
@@ -138,14 +151,14 @@ PARTS = [
     "samples.jsonl",
     "data/mae_report.json",
     "data/examples.jsonl",
-    "results/evaluate_before.json",
+    "results/before",
 ]
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_missing_part_is_named_and_the_rest_is_shown(tmp_path, part):
     make_run(tmp_path)
-    (tmp_path / part).unlink()
+    shutil.rmtree(tmp_path / part) if "." not in part else (tmp_path / part).unlink()
     page = run.write_report(tmp_path).read_text()
     absent = re.findall(r'class="absent">([^<]*)', page)
     assert absent and any(part.split("/")[-1] in line for line in absent)
@@ -163,8 +176,8 @@ GARBLED = [
 @pytest.mark.parametrize("content", GARBLED)
 def test_an_empty_or_garbled_run_still_gives_a_report(tmp_path, content):
     for part in PARTS:
-        path = tmp_path / part
-        path.parent.mkdir(exist_ok=True)
+        path = tmp_path / part if "." in part else tmp_path / part / "suite.json"
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(content)
     page = run.write_report(tmp_path).read_text()
     assert page.count("<section>") == 7
@@ -177,7 +190,7 @@ def test_no_run_directory_is_an_error(tmp_path):
 
 
 def test_service_calls_come_before_all_turns_of_their_set(tmp_path):
-    write(tmp_path / "results" / "evaluate_reward.json", result("reward", 97))
+    write_results(tmp_path / "results" / "reward", result("reward", 97))
     found = {name: rest for name, *rest in run.results_rows(read.read_run(tmp_path))}
     assert list(found) == [
         "synthetic/seen: service calls",
@@ -198,18 +211,34 @@ def test_service_calls_come_before_all_turns_of_their_set(tmp_path):
     ]
 
 
+def test_results_that_an_earlier_version_wrote_into_one_file_are_read(tmp_path):
+    write(tmp_path / "results" / "evaluate_reward.json", result("reward", 97))
+    earlier = run.results_rows(read.read_run(tmp_path))
+    write_results(tmp_path / "new" / "results" / "reward", result("reward", 97))
+    assert earlier == run.results_rows(read.read_run(tmp_path / "new"))
+    write_results(tmp_path / "results" / "reward", result("reward", 50))
+    assert earlier != run.results_rows(read.read_run(tmp_path)), "new results take their place"
+
+
+def test_the_speed_of_an_evaluation_is_that_of_all_its_sets(tmp_path):
+    for name, tokens, seconds in (("a", 100, 1.0), ("b", 100, 3.0)):
+        sets = {name: {**summary(4, 50), "tokens": tokens, "seconds": seconds}}
+        write(tmp_path / "results" / "reward" / f"{name}.json", {"sets": sets})
+    assert read.read_run(tmp_path).tokens_per_s == {"reward": 50.0}
+
+
 def test_tasks_that_were_too_long_to_be_asked_are_told(tmp_path):
     content = result("reward", 97)
     content["sets"]["rotbench/clean"]["too_long"] = 83
     content["settings"] = {"max_prompt_length": 1024}
-    write(tmp_path / "results" / "evaluate_reward.json", content)
+    write_results(tmp_path / "results" / "reward", content)
     page = run.write_report(tmp_path).read_text()
     assert "83 of 105 tasks of rotbench/clean are longer than config.evaluate" in page
     assert page.count("count as wrong; raise it.") == 1 and "(1024 tokens)" in page
 
 
 def test_a_metric_that_is_missing_is_not_a_number(tmp_path):
-    write(tmp_path / "results" / "evaluate_reward.json", {"sets": {"a": {"items": 4}}})
+    write(tmp_path / "results" / "reward" / "a.json", {"sets": {"a": {"items": 4}}})
     ((_, _, items, scores),) = run.results_rows(read.read_run(tmp_path))
     assert items == 4 and scores["cf"].percent != scores["cf"].percent
 

@@ -9,7 +9,14 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class ToolCall:
-    """One call: a tool name and named JSON-like arguments (key order is kept)."""
+    """One call: a tool name and named JSON-like arguments (key order is kept).
+
+    Example:
+      >>> import tl_jax as tl
+      >>> call = tl.ToolCall("weather", {"city": "Rome"})
+      >>> call.name, call.arguments["city"]
+      ('weather', 'Rome')
+    """
 
     name: str
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -32,7 +39,15 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class ToolSpec:
-    """A tool as the model sees it: name, description, parameters in declaration order."""
+    """A tool as the model sees it: name, description, parameters in declaration order.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> from tl_jax.calls.call import Parameter
+      >>> tool = tl.ToolSpec("weather", "Weather of a city.", (Parameter("city", "string"),))
+      >>> tool.parameter("city").type
+      'string'
+    """
 
     name: str
     description: str = ""

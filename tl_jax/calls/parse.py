@@ -58,6 +58,11 @@ def parse_calls(text: str, style: str = "python") -> tuple[ToolCall, ...]:
     Raises:
       CallSyntaxError: The text is anything but calls; ``reason`` is a key of ``REASONS``.
       ValueError: ``style`` is unknown.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> [call.arguments["city"] for call in tl.parse_calls("f(city='Rome')\\nf(city='Oslo')")]
+      ['Rome', 'Oslo']
     """
     return _parse(text, style, MAX_CALLS)
 

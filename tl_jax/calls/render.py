@@ -86,6 +86,13 @@ def render_calls(calls: Sequence[ToolCall], style: str = "released") -> str:
 
     Raises:
       ValueError: There is no call, there are too many, or as in ``render_call``.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> tl.render_calls([tl.ToolCall("weather", {"city": "Rome"})])
+      "weather(city = 'Rome')"
+      >>> tl.render_calls([tl.ToolCall("weather", {"city": "Rome"})], style="llama_json")
+      '{"name": "weather", "parameters": {"city": "Rome"}}'
     """
     return render_calls_spans(calls, style).text
 

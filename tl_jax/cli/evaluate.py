@@ -2,9 +2,10 @@
 
 Scores the newest model of the run (or the phase given by --phase=before|supervised|reward) on
 held-out dialogues of the embedded world (config.evaluate.synthetic_trajectories) and on RoTBench
-(config.evaluate.rotbench_path). Writes <run_dir>/results/evaluate_<phase>.json and, beside it,
-every reply with its gold call (replies_<phase>.jsonl). The results say which sets the training data
-were checked against for overlaps.
+(config.evaluate.rotbench_path), or on the suites of config.evaluate.suites. For every suite it
+writes <run_dir>/results/<phase>/<suite>.json and, beside it, every reply with its gold call
+(<suite>.replies.jsonl); what has been scored with the same settings is not scored again. The
+results say which sets the training data were checked against for overlaps.
 
 TS: the right tool; PI: also the right argument names; CF: also the right values. The free text of
 finish and ask_to_user is not compared, as in RoTBench; the calls of other tools, all of whose
@@ -24,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tl_jax.errors import ConfigError
-from tl_jax.evaluate.run import evaluate_phase, is_current, result_path
+from tl_jax.evaluate.run import evaluate_phase, is_result_of
 from tl_jax.parallel import processes
-from tl_jax.report.read import labelled_sets, read_json, too_long
+from tl_jax.report.read import labelled_sets, phase_results, too_long
 from tl_jax.run.directory import PHASES, Run
 
 FLAGS = {"phase": ("", "before, supervised or reward")}
@@ -44,18 +45,17 @@ def main(run: Run, console: Console, *, phase: str = "") -> None:
 
 def show(run: Run, console: Console) -> None:
     """Print the scores of every phase evaluated so far; those not current say of which step."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     long: dict[str, None] = {}
     unchecked: dict[str, None] = {}
     for phase in PHASES:
-        result = read_json(result_path(run, phase))
-        if result:
+        for result in phase_results(run.run_dir, phase):
             long |= dict.fromkeys(too_long(result))
             if phase != "before":
                 unchecked |= dict.fromkeys(result.get("not_checked_against", ()))
-            current = is_current(run, phase)
+            current = is_result_of(run, phase, result)
             title = phase if current else f"{phase} (outdated, step {result.get('step')})"
-            found[title] = labelled_sets(result["sets"])
+            found.setdefault(title, {}).update(labelled_sets(result["sets"]))
     names = dict.fromkeys(name for sets in found.values() for name in sets)
     table = Table(title="tool selection / parameter identification / content filling, percent")
     table.add_column("set")

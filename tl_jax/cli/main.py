@@ -104,9 +104,8 @@ def open_run(command: str, arguments: Arguments) -> Any:
         return None
     config = read_config(arguments.config, arguments.run_dir, arguments.settings)
     from tl_jax.parallel.mesh import start_distributed
-    from tl_jax.run import changes, prepare
     from tl_jax.run.directory import Run
-    from tl_jax.train.validate import check_inputs, validate
+    from tl_jax.train.validate import check_run
 
     opened = Run(config)
     if arguments.without_run:
@@ -118,14 +117,12 @@ def open_run(command: str, arguments: Arguments) -> Any:
             f"{config.run_dir} holds no run; give --run=DIR of one, or begin it with `tl-jax run` "
             "or `tl-jax prepare`"
         )
-    computes = command in _COMPUTE and not config.mesh.topology
-    validate(config, prepare.planned_model(opened), opened.mesh if computes else None)
-    if command in _PREPARE:
-        check_inputs(config)
-    changed = changes.check_changes(opened, prepares=command in _PREPARE)
-    if writes and not arguments.dry_run:
-        prepare.discard_outdated(opened, changed)
-        changes.record(opened)
+    check_run(
+        opened,
+        prepares=command in _PREPARE,
+        computes=command in _COMPUTE,
+        writes=writes and not arguments.dry_run,
+    )
     return opened
 
 

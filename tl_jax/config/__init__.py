@@ -1,18 +1,16 @@
 """The configuration of a run: frozen dataclasses, a section each."""
 
 from tl_jax.config.model import LoraConfig, ModelConfig, RopeScaling, SplashConfig
+from tl_jax.config.reward import EnvironmentConfig, PpoConfig, RewardConfig
 from tl_jax.config.run import (
     CheckpointConfig,
     DataConfig,
-    EnvironmentConfig,
     EvaluateConfig,
     KeyTokenConfig,
     MaeConfig,
     MeshConfig,
     ModelSourceConfig,
     OptimConfig,
-    PpoConfig,
-    RewardConfig,
     RunConfig,
     TrainConfig,
 )

@@ -55,6 +55,30 @@ _OPTIM = OptimConfig(
 _REWARD = RewardConfig(mode="reference", clip=5.0)
 
 
+def tiny(run_dir: str) -> RunConfig:
+    """Return a run that ends in seconds on a CPU and learns nothing, to try things out."""
+    return RunConfig(
+        run_dir=run_dir,
+        model=ModelSourceConfig(
+            path="scratch",
+            scratch_vocab_size=300,
+            scratch_embed_dim=32,
+            scratch_num_layers=1,
+            scratch_num_heads=2,
+            scratch_num_kv_heads=1,
+            scratch_mlp_dim=64,
+        ),
+        data=DataConfig(synthetic_trajectories=60, batch_size=8),
+        train=TrainConfig(steps=2, eval_batches=0),
+        optim=OptimConfig(warmup_steps=1),
+        ppo=PpoConfig(steps=1, prompts_per_step=4, max_new_tokens=32, critic_warmup_steps=0),
+        ppo_optim=OptimConfig(schedule="constant", warmup_steps=0, weight_decay=0.0),
+        evaluate=EvaluateConfig(
+            synthetic_trajectories=2, max_tasks=4, batch_size=8, max_new_tokens=8
+        ),
+    )
+
+
 def with_irm(config: RunConfig, name: str) -> RunConfig:
     """Return a configuration with reward training of a name.
 

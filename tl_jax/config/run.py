@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from tl_jax.config.fields import above_zero, choice, not_negative, number, positive, share
 from tl_jax.config.model import LoraConfig, SplashConfig
+from tl_jax.config.reward import EnvironmentConfig, PpoConfig, RewardConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,8 @@ class DataConfig:
     ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``. ``format`` is a name
     in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
     the file of the tools, for formats that keep them outside their rows (empty: look beside).
+    ``importer`` is a Python file of yours that reads a format of its own: it defines ``NAME``,
+    ``recognise`` and ``trajectory`` as the modules in ``data/importers`` do.
     ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
     training also visits right turns in words and rewards a reply without a call there.
 
@@ -109,6 +112,7 @@ class DataConfig:
 
     path: str = "synthetic"
     format: str = "auto"
+    importer: str = ""
     tools_path: str = ""
     template: str = choice("released", "script", "chat", "chatml_tools", default="released")
     samples: str = choice("per_turn", "per_trajectory", default="per_trajectory")
@@ -209,121 +213,6 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RewardConfig:
-    """Rule-based reward of a sampled reply.
-
-    ``mode``: ``"strict"`` (a real parser, typed values, the published ladder of penalties),
-    ``"graded"`` (the same errors, each costs its share of the call's arguments) or
-    ``"reference"`` (as published). Rewards are clipped to ``[-clip, clip]``.
-
-    String arguments of ``free_text_tools``, each a tool or ``"tool.parameter"``, are free text:
-    ``free_text_match`` wants them ``"exact"``, in the same words in order (``"normalised"``), or
-    in about the same words (``"token_f1"``, an F1 of at least ``free_text_min_f1``; a word too
-    many in a long text may be a wrong one, so what is trained on this learns to be vague). The
-    reference mode does not read these.
-    """
-
-    mode: str = choice("reference", "strict", "graded", default="strict")
-    clip: float = above_zero(5.0)
-    free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
-    free_text_match: str = choice("exact", "normalised", "token_f1", default="normalised")
-    free_text_min_f1: float = number(0.85, above=0, most=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class PpoConfig:
-    """Reward training: rollouts, advantages and the clipped losses.
-
-    Rollouts sample from the ``top_k`` most likely tokens (0: all) and of those from the smallest
-    set with the probability ``top_p``.
-
-    ``kl``: the divergence from the supervised model is taken off the reward token by token
-    (``"reward_k1"``), or is a loss of its own (``"loss_k2"``, ``"loss_k3"``); ``kl_coef`` is its
-    price, which with a ``kl_target`` above 0 follows the divergence measured, in nats per token.
-
-    ``advantage``: ``"gae"`` needs the critic; ``"grpo"`` and ``"rloo"`` compare the samples of a
-    prompt, need two or more and ``value_coef=0``, and do not read the settings of the critic.
-    ``group_std`` divides by the deviation in each group. ``critic``: a head on the policy's own
-    trunk (``"shared"``; ``value_stop_gradient`` keeps its loss from the trunk), or a second trunk
-    (``"separate"``) that starts as the supervised model's and learns with
-    ``critic_learning_rate``.
-
-    ``missed_share`` of the prompts of a rollout are those whose most likely reply at the start of
-    reward training is wrong: there is more to learn from them. 0 takes prompts as they come, and
-    spares that look at every prompt.
-
-    ``truncated`` samples, cut off at ``max_new_tokens``, get the reward of a format error
-    (``"penalise"``; the published reward scores them like any other) or are left out (``"mask"``).
-    ``aggregation`` weighs all sampled tokens alike or all samples. ``dual_clip`` of 0 is off; it
-    must be above 1 otherwise. Once the updates of a rollout have moved the policy by more than
-    ``stop_kl`` nats per token the rest of them is left out (0: never). A rollout whose first update
-    sees a log-ratio above ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet,
-    so the programs that score and train disagree.
-
-    ``idle_memory`` is where the reference waits until it scores a rollout, and the moments of the
-    optimiser until the updates: on the device, or in the memory of its host (``"host"``).
-    """
-
-    steps: int = not_negative(30)
-    prompts_per_step: int = positive(16)
-    samples_per_prompt: int = positive(2)
-    missed_share: float = share(0.0)
-    max_prompt_length: int = positive(896)
-    max_new_tokens: int = positive(64)
-    temperature: float = not_negative(1.0)
-    top_k: int = not_negative(0)
-    top_p: float = number(1.0, above=0, most=1)
-    kl: str = choice("reward_k1", "loss_k2", "loss_k3", default="reward_k1")
-    kl_coef: float = not_negative(0.1)
-    kl_target: float = not_negative(0.0)
-    advantage: str = choice("gae", "grpo", "rloo", default="gae")
-    group_std: bool = False
-    gamma: float = share(1.0)
-    gae_lambda: float = share(1.0)
-    whiten_advantages: bool = True
-    truncated: str = choice("penalise", "mask", default="penalise")
-    aggregation: str = choice("token_mean", "sequence_mean", default="token_mean")
-    clip_low: float = above_zero(0.2)
-    clip_high: float = above_zero(0.2)
-    dual_clip: float = not_negative(0.0)
-    clip_value: float = above_zero(0.2)
-    entropy_coef: float = not_negative(0.0)
-    stop_kl: float = not_negative(0.0)
-    max_first_log_ratio: float = not_negative(1e-3)
-    epochs: int = positive(1)
-    minibatches: int = positive(1)
-    critic: str = choice("shared", "separate", default="shared")
-    critic_learning_rate: float = not_negative(1e-5)
-    critic_warmup_steps: int = not_negative(2)
-    value_stop_gradient: bool = True
-    value_learning_rate: float = not_negative(1e-2)
-    ce_coef: float = not_negative(0.0)
-    reward_coef: float = not_negative(1.0)
-    value_coef: float = not_negative(1.0)
-    idle_memory: str = choice("device", "host", default="device")
-
-
-@dataclasses.dataclass(frozen=True)
-class EnvironmentConfig:
-    """Tools that run in reward training, so that a sample is a dialogue (``path`` empty: off).
-
-    The public functions of the Python file ``path`` answer the calls of their names with JSON text.
-    A call of a tool that it lacks (``finish``) ends the sample, as do words, ``max_turns`` replies,
-    and no room for one more in ``max_tokens`` tokens after the prompt. The reward is that of the
-    last call against the last right one before the user speaks. Each sample's tools run, with your
-    rights, in their own process: a call has ``timeout_s`` seconds, the process ``memory_mib`` MiB,
-    a result ``result_chars`` characters.
-    """
-
-    path: str = ""
-    max_turns: int = positive(4)
-    max_tokens: int = positive(768)
-    timeout_s: float = above_zero(5.0)
-    memory_mib: int = positive(1024)
-    result_chars: int = positive(1000)
-
-
-@dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
     """When training state is saved and how much of it is kept."""
 
@@ -338,7 +227,9 @@ class EvaluateConfig:
     Of the embedded world, ``synthetic_trajectories`` held-out dialogues each are scored with seen
     tools, with seen tools in new wordings, and with unseen tools (0: none). ``rotbench_path`` is
     RoTBench's ``Data/First_Turn/clean.json`` or JSON lines of its items, each also with ``noise``
-    and ``index`` (empty: not scored). ``max_tasks`` caps every set (0: no cap).
+    and ``index`` (empty: not scored). ``suites`` chooses what is scored (empty: all of these that
+    are set): names such as ``"synthetic/unseen"``, and Python files of yours that each define a
+    ``SUITE`` (``tl_jax.evaluate.suites.Suite``). ``max_tasks`` caps every set (0: no cap).
 
     A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
     ``constrained`` lets the model name offered tools and declared parameters only.
@@ -353,6 +244,7 @@ class EvaluateConfig:
     constrained: bool = False
     synthetic_trajectories: int = not_negative(80)
     rotbench_path: str = ""
+    suites: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -360,6 +252,12 @@ class RunConfig:
     """Everything one run needs; written to ``config.json`` in the run directory.
 
     ``RENAMED`` are settings that had another name, which ``fields.renamed`` still reads.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> from tl_jax.config import TrainConfig
+      >>> tl.RunConfig(run_dir="runs/mine", train=TrainConfig(steps=50)).train.steps
+      50
     """
 
     RENAMED: ClassVar[Mapping[str, tuple[str, Mapping[str, str]]]] = {

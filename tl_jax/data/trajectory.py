@@ -44,6 +44,14 @@ class Trajectory:
       tags: Free labels, such as ``{"domain": "travel", "split": "unseen"}``. Two of them mean
         something: ``task`` is what may not be split between training and validation, and
         ``{"target": "last"}`` says that only the last assistant turn is trained.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> from tl_jax.data.trajectory import Message
+      >>> call = tl.ToolCall("weather", {"city": "Rome"})
+      >>> turns = (Message("user", "Is it warm?"), Message("assistant", "", (call,)))
+      >>> tl.Trajectory("one", (tl.ToolSpec("weather"),), turns).messages[1].calls[0].name
+      'weather'
     """
 
     id: str

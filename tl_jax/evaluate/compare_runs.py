@@ -13,7 +13,7 @@ from scipy import special
 
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.scores import METRICS, bootstrap_interval
-from tl_jax.report.read import read_json
+from tl_jax.report.read import REPLIES, read_json
 from tl_jax.run.record import flatten
 
 Reply = Mapping[str, Any]
@@ -113,15 +113,24 @@ def compare(runs: Sequence[str]) -> dict[str, Any]:
 
     Raises:
       ConfigError: A run is named twice, lacks the replies of a model, or its models were scored on
-        other tasks.
+        other suites or tasks. What only one of its models was scored on is left out.
     """
     if len({Path(run).resolve() for run in runs}) < len(runs):
         raise ConfigError("--runs names a run twice")
     found, facts = {}, []
     for run in runs:
         before, after = (_replies(Path(run), phase) for phase in ("supervised", "reward"))
+        both = [name for name in before if name in after]
+        if not both:
+            raise ConfigError(
+                f"{run}: the two models were not scored on the same suites; run `tl-jax evaluate` "
+                "for both"
+            )
         try:
-            found[run] = paired_gains(before, after)
+            found[run] = paired_gains(
+                [reply for name in both for reply in before[name]],
+                [reply for name in both for reply in after[name]],
+            )
         except ValueError as error:
             raise ConfigError(f"{run}: {error}; run `tl-jax evaluate` for both") from error
         known = {name: read_json(Path(run) / f"{name}.json") for name in ("config", "versions")}
@@ -137,12 +146,17 @@ def compare(runs: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _replies(run_dir: Path, phase: str) -> list[Reply]:
-    path = run_dir / "results" / f"replies_{phase}.jsonl"
-    if not path.is_file():
+def _replies(run_dir: Path, phase: str) -> dict[str, list[Reply]]:
+    """Return the replies of a phase by the suite's name in files."""
+    folder = run_dir / "results" / phase
+    files = sorted(folder.glob(f"*{REPLIES}"))
+    if not files:
         raise ConfigError(
-            f"--runs: no file {path}; `tl-jax evaluate --phase={phase}` with that run's --config "
-            "writes it"
+            f"--runs: no file {folder}/*{REPLIES}; `tl-jax evaluate --phase={phase}` with that "
+            "run's --config writes it"
         )
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    found = {}
+    for path in files:
+        with path.open(encoding="utf-8") as file:
+            found[path.name.removesuffix(REPLIES)] = [json.loads(line) for line in file]
+    return found

@@ -1,10 +1,9 @@
-"""Score a model of a run on the evaluation sets and keep the results."""
+"""Score a model of a run on the evaluation suites; each suite keeps results of its own."""
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,101 +11,142 @@ import jax
 
 from tl_jax.config.fields import to_dict
 from tl_jax.data.prepare.files import REPORT, source_hash
-from tl_jax.errors import ConfigError, DataError, RowError
-from tl_jax.evaluate.suites import rotbench
-from tl_jax.evaluate.suites.embedded_world import (
-    kind_of_call,
-    limited,
-    plain_score,
-    synthetic_prompts,
-)
-from tl_jax.evaluate.suites.rotbench_tasks import rotbench_prompts, rotbench_score
+from tl_jax.errors import ConfigError
+from tl_jax.evaluate.suites import SUITES, Suite
+from tl_jax.evaluate.suites.choose import chosen_suites, file_name
 from tl_jax.evaluate.tasks import TaskSet, evaluate
 from tl_jax.parallel import processes
-from tl_jax.report.read import read_json
-from tl_jax.run.directory import Run
+from tl_jax.report.read import REPLIES, read_json
+from tl_jax.run.directory import PHASES, Run
 from tl_jax.run.progress import ProgressPrinter
+from tl_jax.run.record import replace_text
 
 
-def result_path(run: Run, phase: str) -> Path:
-    """Return the file with the scores of a phase."""
-    return run.results_dir / f"evaluate_{phase}.json"
+def result_path(run: Run, phase: str, suite: str) -> Path:
+    """Return the file with the scores of a phase on a suite; its replies lie beside it."""
+    return run.results_dir / phase / f"{file_name(suite)}.json"
+
+
+def outdated(run: Run, phase: str) -> list[Suite]:
+    """Return the chosen suites on which the newest model of a phase has not been scored so yet."""
+    return [
+        suite
+        for suite in chosen_suites(run)
+        if not is_result_of(run, phase, read_json(result_path(run, phase, suite.name)), suite)
+    ]
 
 
 def is_current(run: Run, phase: str) -> bool:
     """Whether the newest model of a phase has been scored with the configured settings."""
-    found = read_json(result_path(run, phase))
+    return not outdated(run, phase)
+
+
+def is_result_of(run: Run, phase: str, result: dict[str, Any], suite: Suite | None = None) -> bool:
+    """Whether a result file is of the newest model of a phase and of the settings it names.
+
+    Args:
+      run: The run.
+      phase: The phase.
+      result: Content of the file; empty if there is none.
+      suite: Where given, the result must be of this version of it.
+    """
     # As JSON has it: a tuple comes back as a list.
-    settings = json.loads(json.dumps(to_dict(run.config.evaluate)))
-    wanted = (run.saved_step(phase), settings)
-    return (found.get("step"), found.get("settings")) == wanted
+    limits = json.loads(json.dumps(to_dict(run.config.evaluate)))
+    settings = result.get("settings", {})
+    same = all(limits.get(name) == value for name, value in settings.items())
+    version = suite is None or result.get("version") == suite.version
+    return bool(result) and result.get("step") == run.saved_step(phase) and same and version
 
 
 def has_sets(run: Run) -> bool:
-    """Whether any evaluation set is configured."""
-    limits = run.config.evaluate
-    return bool(limits.synthetic_trajectories or limits.rotbench_path)
+    """Whether any evaluation suite is configured."""
+    return bool(chosen_suites(run))
 
 
-def evaluate_phase(run: Run, phase: str) -> dict[str, Any]:
-    """Score the newest model of a phase on every configured set and write the results.
+def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
+    """Score the newest model of a phase on the chosen suites and write what is new.
 
-    With several processes all must call this: they sample together, and the first writes.
+    A suite whose results are of this model and these settings is not scored again. With several
+    processes all must call this: they sample together, and the first writes.
+
+    Args:
+      run: The run.
+      phase: One of ``run.directory.PHASES``; empty: the last that has a model.
+
+    Returns:
+      ``{"name": phase, "sets": {name of a set: its summary}}``, of all chosen suites.
 
     Raises:
-      ConfigError: No set is configured, or its file cannot be read, or its rows cannot be spread.
+      ConfigError: No suite is chosen, or one cannot be used, or its rows cannot be spread.
     """
-    limits = run.config.evaluate
-    if not has_sets(run):
+    limits, phase = run.config.evaluate, phase or run.newest_phase()
+    if phase not in PHASES:
+        raise ConfigError(f"the phase must be one of {', '.join(PHASES)}, got {phase}")
+    suites = chosen_suites(run)
+    if not suites:
         raise ConfigError(
-            "nothing to evaluate; set config.evaluate.synthetic_trajectories or "
-            "config.evaluate.rotbench_path"
+            "nothing to evaluate; set config.evaluate.synthetic_trajectories, "
+            "config.evaluate.rotbench_path or config.evaluate.suites"
         )
     run.check_sampled_rows(limits.batch_size, "config.evaluate.batch_size")
-    sets = list(task_sets(run))
-    sample = run.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
-    guide = run.guide() if limits.constrained else None
-    summaries: dict[str, Any] = {}
-    replies = []
-    with jax.set_mesh(run.mesh):
-        params = run.params(phase)
-        for tasks in sets:
-            total = len(tasks.prompts)
-            with ProgressPrinter(f"evaluate {phase} {tasks.name}", total) as bar:
-                found, records = evaluate(
-                    tasks,
-                    params,
-                    sample=sample,
-                    renderer=run.renderer,
-                    batch_size=limits.batch_size,
-                    guide=guide,
-                    on_done=bar.update,
-                )
-            summaries |= found
-            replies.extend(records)
-    seconds = sum(summary.get("seconds", 0.0) for summary in summaries.values())
-    results = {
-        "name": phase,
-        "step": run.saved_step(phase),
-        "settings": to_dict(limits),
-        **overlap_checks(run),
-        "tokens_per_s": sum(s.get("tokens", 0) for s in summaries.values()) / max(seconds, 1e-9),
-        "sets": summaries,
-    }
-    if processes.is_first():
-        _write(run, phase, results, replies)
+    names = {suite.name for suite in outdated(run, phase)}
+    # All processes must sample the same.
+    scored = [suite for suite in suites if not processes.agree(suite.name not in names)]
+    tasks = list(task_sets(run, scored))
+    found: dict[str, Any] = {}
+    if scored:
+        sample = run.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
+        guide = run.guide() if limits.constrained else None
+        with jax.set_mesh(run.mesh):
+            params = run.params(phase)
+            for suite, task_set in zip(scored, tasks, strict=True):
+                total = len(task_set.prompts)
+                with ProgressPrinter(f"evaluate {phase} {suite.name}", total) as bar:
+                    summaries, replies = evaluate(
+                        task_set,
+                        params,
+                        sample=sample,
+                        renderer=run.renderer,
+                        batch_size=limits.batch_size,
+                        guide=guide,
+                        on_done=bar.update,
+                    )
+                found[suite.name] = summaries
+                if processes.is_first():
+                    _write(run, phase, suite, summaries, replies)
     processes.wait_for_all("evaluate")
-    return results
+    sets: dict[str, Any] = {}
+    for suite in suites:
+        known = found.get(suite.name)
+        sets |= known if known is not None else _kept(run, phase, suite)
+    return {"name": phase, "sets": sets}
 
 
-def _write(run: Run, phase: str, results: dict[str, Any], replies: list[dict[str, Any]]) -> None:
-    run.results_dir.mkdir(parents=True, exist_ok=True)
-    with open(run.results_dir / f"replies_{phase}.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in replies)
-    path = result_path(run, phase)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+def _kept(run: Run, phase: str, suite: Suite) -> dict[str, Any]:
+    return read_json(result_path(run, phase, suite.name))["sets"]
+
+
+def _write(
+    run: Run, phase: str, suite: Suite, sets: dict[str, Any], replies: list[dict[str, Any]]
+) -> None:
+    of_others = {other.setting for other in SUITES.values()} - {suite.setting}
+    settings = to_dict(run.config.evaluate)
+    result = {
+        "name": phase,
+        "suite": suite.name,
+        # In tables the suites of the package come first, in their order.
+        "position": [*SUITES, suite.name].index(suite.name),
+        "version": suite.version,
+        "step": run.saved_step(phase),
+        "settings": {k: v for k, v in settings.items() if k != "suites" and k not in of_others},
+        **overlap_checks(run),
+        "sets": sets,
+    }
+    path = result_path(run, phase, suite.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in replies)
+    replace_text(path.with_suffix(REPLIES), lines)
+    replace_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def overlap_checks(run: Run) -> dict[str, Any]:
@@ -117,31 +157,24 @@ def overlap_checks(run: Run) -> dict[str, Any]:
     return {"checked_against": checked, "not_checked_against": [path] if missing else []}
 
 
-def task_sets(run: Run) -> Iterator[TaskSet]:
-    """Yield the configured evaluation sets."""
+def task_sets(run: Run, suites: Iterable[Suite]) -> Iterator[TaskSet]:
+    """Yield the tasks of each suite that fit the limits of ``config.evaluate``, and those too long.
+
+    Raises:
+      ConfigError: A suite has no prompts, or its file cannot be read.
+    """
     limits = run.config.evaluate
-    if limits.synthetic_trajectories:
-        for split in ("seen", "reworded", "unseen"):
-            yield limited(
-                run,
-                synthetic_prompts(run, split),
-                name=f"synthetic/{split}",
-                score=plain_score,
-                group=kind_of_call,
-            )
-    if limits.rotbench_path:
-        if not Path(limits.rotbench_path).is_file():
-            raise ConfigError(f"config.evaluate.rotbench_path: no file {limits.rotbench_path}")
-        try:
-            items = rotbench.read_items(limits.rotbench_path, noise="clean")
-        except (RowError, DataError) as error:
-            raise ConfigError(f"config.evaluate.rotbench_path: {error}") from error
-        by_id = {item.id: item for item in items}
-        released = functools.partial(rotbench_score, by_id, count_empty_arguments=False)
-        yield limited(
-            run,
-            rotbench_prompts(run, items),
-            name="rotbench/clean",
-            score=functools.partial(rotbench_score, by_id),
-            other_rules={"rotbench/clean (released rule)": released},
+    for suite in suites:
+        prompts = list(suite.prompts(run))
+        if not prompts:
+            raise ConfigError(f"the evaluation suite {suite.name} has no prompts")
+        prompts = prompts[: limits.max_tasks or len(prompts)]
+        fits = [len(prompt.ids) <= limits.max_prompt_length for prompt in prompts]
+        yield TaskSet(
+            name=suite.name,
+            prompts=tuple(p for p, fit in zip(prompts, fits, strict=True) if fit),
+            score=suite.score,
+            skipped=tuple(p for p, fit in zip(prompts, fits, strict=True) if not fit),
+            group=suite.group,
+            other_rules=suite.other_rules,
         )

@@ -15,7 +15,7 @@ from tl_jax.data.prepare.files import FINGERPRINT, REPORT
 from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Message
 from tl_jax.report import mae
-from tl_jax.report.read import METRICS, PHASES, labelled_sets, number, read_json
+from tl_jax.report.read import METRICS, PHASES, labelled_sets, number, phase_results, read_json
 
 _TOOL = ToolSpec(
     "get_weather", "Weather of a city.", (Parameter("city", "string", "Name of the city.", True),)
@@ -217,17 +217,17 @@ def _reward(config: RunConfig, model: Exported) -> list[str]:
 
 def _scores(run_dir: Path, model: Exported) -> list[str]:
     rows = []
-    outdated = ""
+    outdated: dict[str, None] = {}
     for phase, title in PHASES.items():
-        result = read_json(run_dir / "results" / f"evaluate_{phase}.json")
-        sets = result.get("sets")
-        if not isinstance(sets, Mapping):
-            continue
-        if phase == model.phase and result.get("step") != model.step:
-            outdated = (
-                f"The scores of the {phase} model are of its step {result.get('step')}, not of the "
-                f"exported step {model.step}."
-            )
+        sets: dict[str, Any] = {}
+        for result in phase_results(run_dir, phase):
+            sets |= result["sets"]
+            if phase == model.phase and result.get("step") != model.step:
+                names = ", ".join(result["sets"])
+                outdated[
+                    f"The scores of the {phase} model on {names} are of its step "
+                    f"{result.get('step')}, not of the exported step {model.step}."
+                ] = None
         for name, entry in labelled_sets(sets).items():
             scores = [_score(entry, metric) for metric in METRICS]
             rows.append([name, title, _number(_entry(entry, "items")), *scores])
@@ -238,7 +238,7 @@ def _scores(run_dir: Path, model: Exported) -> list[str]:
     rows.sort(key=lambda row: row[0])
     meanings = "; ".join(f"{metric.upper()}: {meaning}" for metric, meaning in METRICS.items())
     head = ["set", "model", "calls", *(f"{metric.upper()} %" for metric in METRICS)]
-    notes = [f"{meanings}. Brackets: 95 % bootstrap interval.", outdated, missing]
+    notes = [f"{meanings}. Brackets: 95 % bootstrap interval.", *outdated, missing]
     return [_table(head, rows), *(note for note in notes if note)]
 
 

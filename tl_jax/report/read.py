@@ -19,9 +19,12 @@ PHASES = {
     "supervised": "after supervised",
     "reward": "after reward training",
 }
-"""Name of a result file -> how the report calls it, in order."""
+"""Phase of a result file -> how the report calls it, in order."""
 
 METRICS = {"ts": "tool selection", "pi": "parameter identification", "cf": "content filling"}
+
+REPLIES = ".replies.jsonl"
+"""Ending of the files with the replies to a suite, beside its result file."""
 
 SERVICE = "service"
 """Group of the turns that call a service, whose arguments are all compared."""
@@ -99,12 +102,13 @@ def read_run(run_dir: Path) -> RunData:
     results, speeds = {}, {}
     long: dict[str, None] = {}
     for phase in PHASES:
-        content = read_json(run_dir / "results" / f"evaluate_{phase}.json")
-        sets = content.get("sets")
-        if isinstance(sets, Mapping):
-            results[phase] = {n: _set_result(entry) for n, entry in labelled_sets(sets).items()}
+        sets: dict[str, Any] = {}
+        for content in phase_results(run_dir, phase):
+            sets |= content["sets"]
             long |= dict.fromkeys(too_long(content))
-        if math.isfinite(speed := number(content.get("tokens_per_s"))):
+        if sets:
+            results[phase] = {n: _set_result(entry) for n, entry in labelled_sets(sets).items()}
+        if math.isfinite(speed := _speed(sets)):
             speeds[phase] = speed
     weights, examples_read = _weights(run_dir / "data" / EXAMPLES)
     return RunData(
@@ -120,6 +124,27 @@ def read_run(run_dir: Path) -> RunData:
         examples_read=examples_read,
         samples=_worst_samples(run_dir / "samples.jsonl"),
     )
+
+
+def phase_results(run_dir: Path, phase: str) -> list[dict[str, Any]]:
+    """Return the content of every result file of a phase, one per suite, in the order of tables.
+
+    What lies in the one file that earlier versions wrote for all suites comes first.
+    """
+    folder = run_dir / "results"
+    contents = [read_json(path) for path in sorted((folder / phase).glob("*.json"))]
+    contents.sort(key=lambda content: number(content.get("position")))
+    contents.insert(0, read_json(folder / f"evaluate_{phase}.json"))
+    return [content for content in contents if isinstance(content.get("sets"), Mapping)]
+
+
+def _speed(sets: Mapping[str, Any]) -> float:
+    """Return the generated tokens per second over all sets; NaN where they do not say."""
+    entries = [entry for entry in sets.values() if isinstance(entry, Mapping)]
+    pairs = [(number(entry.get("tokens")), number(entry.get("seconds"))) for entry in entries]
+    known = [pair for pair in pairs if all(map(math.isfinite, pair))]
+    seconds = sum(seconds for _, seconds in known)
+    return sum(tokens for tokens, _ in known) / seconds if seconds else math.nan
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -152,7 +177,7 @@ def too_long(result: Mapping[str, Any]) -> list[str]:
     """Return a sentence about each set of a result file with tasks that were too long to be asked.
 
     Args:
-      result: Content of ``evaluate_<phase>.json``.
+      result: Content of a file of ``phase_results``.
     """
     settings = result.get("settings")
     limit = settings.get("max_prompt_length") if isinstance(settings, Mapping) else None

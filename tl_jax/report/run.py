@@ -95,7 +95,7 @@ def _results(run: RunData) -> str:
     if not rows:
         return html.section(
             "Results",
-            html.absent("No results/evaluate_*.json in this run; `tl-jax evaluate` writes them."),
+            html.absent("No results/*/*.json in this run; `tl-jax evaluate` writes them."),
         )
     cells, starts = [], []
     for index, (name, phase, items, scores) in enumerate(rows):
@@ -104,7 +104,7 @@ def _results(run: RunData) -> str:
             starts.append(index)
         values = [_score(scores[metric]) for metric in METRICS]
         cells.append([html.text(name) if first else "", html.text(phase), f"{items:,}", *values])
-    missing = [f"results/evaluate_{phase}.json" for phase in PHASES if phase not in run.results]
+    missing = [f"results/{phase}/*.json" for phase in PHASES if phase not in run.results]
     return html.section(
         "Results",
         html.table(

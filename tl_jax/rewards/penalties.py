@@ -41,6 +41,11 @@ class Reward:
       value: The reward; always a float.
       category: The worst category found, or ``taxonomy.ALL_RIGHT``.
       details: One ``"category: what"`` line per finding; empty if all is right.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> tl.Reward(-1.5, "wrong_tool").value
+      -1.5
     """
 
     value: float

@@ -97,6 +97,15 @@ def score(
         mode or with ``given_tool``, or anything but one call.
 
     Source: TL-Training (arXiv 2412.15495), inverse reward matching.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> gold = tl.ToolCall("weather", {"city": "Rome", "days": 2})
+      >>> tools = {"weather": ["city", "days"]}
+      >>> tl.score("weather(city='Rome', days=2)", gold, tools).value
+      1.0
+      >>> tl.score("weather(city='Rome')", gold, tools).category
+      'parameter_missing'
     """
     policy = free_text(free_text_tools, free_text_match, free_text_min_f1)
     return _scorer(mode, style, given_tool, policy)(prediction, gold, tools)

@@ -15,6 +15,8 @@ PARAMETER_REDUNDANCY = "parameter_redundancy"
 PARAMETER_MISSING = "parameter_missing"
 CONTENT_FILLING = "content_filling"
 ALL_RIGHT = "all_right"
+CUSTOM = "custom"
+"""Of a reward that a user's own function gave as a number; it is no kind of error."""
 
 DEFINITIONS: Mapping[str, str] = {
     FORMAT_ERROR: "the text is not exactly one call; or not calls only, where several are due",

@@ -57,7 +57,8 @@ def select_prompts(
       max_length: Most tokens of a prompt.
       max_reply: Most tokens that are sampled. Where the right answer is longer, no sample could be
         right, and training would learn to shorten what must be long.
-      mode: Of the reward; the published one needs prompts with exactly one gold call.
+      mode: Of the reward; ``"reference"``, the published one, needs prompts with exactly one gold
+        call.
       reply_tokens: Tells the tokens of a prompt's right answer.
 
     Returns:

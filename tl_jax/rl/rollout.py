@@ -18,6 +18,7 @@ from tl_jax.data.render.renderer import Renderer
 from tl_jax.parallel import memory, processes
 from tl_jax.rl import advantages
 from tl_jax.rl.batch import build_batch
+from tl_jax.rl.custom_reward import RewardFunction
 from tl_jax.rl.episode import play
 from tl_jax.rl.logprobs import LogprobStep
 from tl_jax.rl.rollout_metrics import sample_metrics, sampler_gap, token_metrics
@@ -59,6 +60,7 @@ class RolloutPlan:
       prompt_length: Tokens every prompt is padded to; one value for a whole run means that
         sampler, scoring and train step compile once.
       tools: Answer the calls of a reply, so that it is followed by another; None: one reply each.
+      function: Rewards the replies in place of the rules.
     """
 
     ppo: PpoConfig
@@ -69,6 +71,7 @@ class RolloutPlan:
     renderer: Renderer
     prompt_length: int
     tools: ToolTurns | None = None
+    function: RewardFunction | None = None
 
     @property
     def max_tokens(self) -> int:
@@ -152,6 +155,7 @@ def rollout(
         renderer=plan.renderer,
         reward=plan.reward,
         step=step,
+        function=plan.function,
     )
     records = processes.join_parts(own_records)
     scores_B = np.array([record["reward"] for record in records], np.float32)

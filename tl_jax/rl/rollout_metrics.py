@@ -21,7 +21,9 @@ def sample_metrics(
     """Return rewards, shares of categories and lengths of a rollout's samples."""
     rewards = np.array([record["reward"] for record in records], np.float32)
     counts = collections.Counter(record["category"] for record in records)
-    shares = {f"category/{name}": counts[name] / len(records) for name in taxonomy.CATEGORIES}
+    # That of a user's own reward only where there is one.
+    names = (*taxonomy.CATEGORIES, *((taxonomy.CUSTOM,) if counts[taxonomy.CUSTOM] else ()))
+    shares = {f"category/{name}": counts[name] / len(records) for name in names}
     return {
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),

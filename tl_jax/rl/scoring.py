@@ -11,6 +11,7 @@ from tl_jax.config import RewardConfig
 from tl_jax.data.examples.build import Prompt
 from tl_jax.data.render.renderer import Renderer
 from tl_jax.rewards import rules
+from tl_jax.rl.custom_reward import RewardFunction, custom_reward
 from tl_jax.sampling.sampler import Generation, reply_text
 
 Record = dict[str, Any]
@@ -25,6 +26,7 @@ def score_samples(
     renderer: Renderer,
     reward: RewardConfig,
     step: int,
+    function: RewardFunction | None = None,
 ) -> tuple[np.ndarray, list[Record]]:
     """Reward each sampled reply against the gold calls of its prompt.
 
@@ -39,6 +41,7 @@ def score_samples(
       renderer: Of the model.
       reward: How replies are scored (see ``rewards.rules``).
       step: Written to the records.
+      function: Rewards the replies that were not cut off, in place of the rules.
 
     Returns:
       ``(scores_B, records)``: float32 rewards (never integers, most are fractions) and, per
@@ -46,23 +49,30 @@ def score_samples(
 
     Raises:
       ValueError: A prompt without exactly one gold call, by the published reward.
+      RewardError: ``function`` raises or returns no reward.
     """
     replies = [reply_text(generation, renderer.tokenizer) for generation in generations]
-    rewards = rules.score_batch(
-        [renderer.call_text(reply) for reply in replies],
-        [rules.Parallel(prompt.golds) for prompt in prompts],
-        [prompt.tools for prompt in prompts],
-        mode=reward.mode,
-        style=renderer.call_style,
-        free_text_tools=reward.free_text_tools,
-        free_text_match=reward.free_text_match,
-        free_text_min_f1=reward.free_text_min_f1,
-    )
+    if function is None:
+        rewards = rules.score_batch(
+            [renderer.call_text(reply) for reply in replies],
+            [rules.Parallel(prompt.golds) for prompt in prompts],
+            [prompt.tools for prompt in prompts],
+            mode=reward.mode,
+            style=renderer.call_style,
+            free_text_tools=reward.free_text_tools,
+            free_text_match=reward.free_text_match,
+            free_text_min_f1=reward.free_text_min_f1,
+        )
+    else:
+        rewards = [
+            custom_reward(function, reply, prompt) if generation.finished else _NOT_ENDED
+            for reply, prompt, generation in zip(replies, prompts, generations, strict=True)
+        ]
     records: list[Record] = []
     for prompt, generation, reply, found in zip(
         prompts, generations, replies, rewards, strict=True
     ):
-        if reward.mode != "reference" and not generation.finished:
+        if function is None and reward.mode != "reference" and not generation.finished:
             found = _NOT_ENDED
         records.append(
             {

@@ -34,9 +34,22 @@ PHASES = ("before", "supervised", "reward")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Paths of a run directory and the objects that several stages open."""
+    """Paths of a run directory and the objects that several stages open.
+
+    Attributes:
+      config: The settings.
+      reward: A function that rewards sampled replies in place of ``config.reward``'s rules, as
+        ``rl.custom_reward.RewardFunction``.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> run = tl.Run(tl.RunConfig(run_dir="runs/mine"))
+      >>> run.export_dir.as_posix()
+      'runs/mine/export'
+    """
 
     config: RunConfig
+    reward: Callable[[str, Any], Any] | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -300,7 +313,8 @@ def check_reward(config: RunConfig) -> None:
     template = config.data.template
     if config.ppo.steps and config.environment.path:
         _check_environment(config)
-    if config.ppo.steps and config.reward.mode == "reference" and template != "released":
+    published = config.reward.mode == "reference" and not config.reward.path
+    if config.ppo.steps and published and template != "released":
         raise ConfigError(
             "config.reward.mode 'reference' sees single-quoted arguments of Python calls only, "
             f"which config.data.template {template!r} does not write; take mode 'strict' or "
@@ -315,7 +329,7 @@ def _check_environment(config: RunConfig) -> None:
         raise ConfigError(
             f"config.environment.path: no file {environment.path}; give a Python file"
         )
-    if config.reward.mode == "reference":
+    if config.reward.mode == "reference" and not config.reward.path:
         raise ConfigError(
             "config.reward.mode 'reference' is the published reward of one reply; with "
             "config.environment.path take mode 'strict' or 'graded'"

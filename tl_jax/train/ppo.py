@@ -20,6 +20,7 @@ from tl_jax.models import lora
 from tl_jax.parallel import memory, processes, sharding
 from tl_jax.rewards import taxonomy
 from tl_jax.rl import rollout as rollout_lib
+from tl_jax.rl.custom_reward import open_reward
 from tl_jax.rl.gold_rows import with_gold
 from tl_jax.rl.logprobs import make_logprob_step
 from tl_jax.rl.prompts import minibatches
@@ -69,6 +70,7 @@ def train(run: Run) -> None:
     run.check_sampled_rows(sampled, "config.ppo.prompts_per_step x samples_per_prompt")
     check_objective(ppo, config.environment.path)
     check_reward(config)
+    open_reward(config.reward)  # a fault of the file shows before anything is loaded
     with open_phase(run, STAGE) as (checkpoints, metrics):
         # The policy that training starts from is the reference; they share what is frozen.
         first = "supervised" if run.phase_done("supervised") else "before"
@@ -180,6 +182,7 @@ def plan_rollouts(run: Run, longest_prompt: int) -> rollout_lib.RolloutPlan:
         renderer=run.renderer,
         prompt_length=-(-longest_prompt // 64) * 64,
         tools=open_tools(run),
+        function=run.reward or open_reward(config.reward),
     )
     length = plan.prompt_length + plan.max_tokens
     name = "longest prompt, in multiples of 64, and all tokens of its replies"

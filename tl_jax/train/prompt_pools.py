@@ -17,6 +17,7 @@ from tl_jax.data.prepare.files import PROMPTS
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import memory, processes
 from tl_jax.rewards import taxonomy
+from tl_jax.rl.custom_reward import open_reward
 from tl_jax.rl.prompts import StoredPrompts, choose_prompts, select_prompts
 from tl_jax.rl.scoring import score_samples
 from tl_jax.run.directory import Run
@@ -38,7 +39,7 @@ def select(run: Run) -> tuple[dict[int, int], dict[str, int]]:
         read_prompts(run.data_dir / PROMPTS),
         max_length=ppo.max_prompt_length,
         max_reply=ppo.max_new_tokens,
-        mode=run.config.reward.mode,
+        mode="custom" if run.reward or run.config.reward.path else run.config.reward.mode,
         reply_tokens=_longest_reply(run),
     )
     if not kept:
@@ -130,6 +131,7 @@ def missed(run: Run, start: Params, prompts: StoredPrompts) -> list[int]:
         renderer=run.renderer,
         reward=config.reward,
         step=0,
+        function=run.reward or open_reward(config.reward),
     )
     return [i for i, record in enumerate(records) if record["category"] != taxonomy.ALL_RIGHT]
 

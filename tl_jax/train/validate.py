@@ -17,9 +17,34 @@ from tl_jax.data.render.probe import TEMPLATES
 from tl_jax.errors import ConfigError
 from tl_jax.models import lora, registry
 from tl_jax.parallel import sharding
-from tl_jax.run.directory import check_reward
-from tl_jax.run.prepare import checked_data, scratch_config
+from tl_jax.rl.custom_reward import open_reward
+from tl_jax.run.changes import check_changes, record
+from tl_jax.run.directory import Run, check_reward
+from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
 from tl_jax.train import ppo, ppo_step, sft
+
+
+def check_run(run: Run, *, prepares: bool, computes: bool, writes: bool) -> None:
+    """Check all that needs no data; then, and only then, leave the settings in the run directory.
+
+    Args:
+      run: The run.
+      prepares: Whether the sources of the data are read.
+      computes: Whether the devices of the mesh are used.
+      writes: Whether the run begins or goes on, so that its settings and versions are recorded.
+
+    Raises:
+      ConfigError: As for ``validate`` and ``check_inputs``, or a setting that may change no more.
+    """
+    config = run.config
+    computes = computes and not config.mesh.topology
+    validate(config, planned_model(run), run.mesh if computes else None)
+    if prepares:
+        check_inputs(config)
+    changed = check_changes(run, prepares=prepares)
+    if writes:
+        discard_outdated(run, changed)
+        record(run)
 
 
 def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | None = None) -> None:
@@ -41,6 +66,7 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     _check_schedules(config)
     ppo.check_objective(config.ppo, config.environment.path)
     check_reward(config)
+    open_reward(config.reward)
     if model is not None:
         registry.check_lengths(config, model)
     if mesh is not None:

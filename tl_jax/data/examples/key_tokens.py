@@ -79,6 +79,12 @@ def key_token_weights(
       closer_positions: Positions of the tokens that close a value (``"code"`` only).
 
     Source: method figure (``paper``), code/pkt/utils.py (``code``) of the TL-Training release.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> # The name 7 8 is told from 7 9: two key tokens and three others; 0 ends the reply.
+      >>> tl.key_token_weights([7, 8, 1, 2, 3, 0], [7, 8], [[7, 9]], w_max=9.0, mode="paper")
+      [1.5, 1.5, 1.0, 1.0, 1.0, 1.0]
     """
     positions = key_positions(name_ids, rival_name_ids)
     return weights_at(

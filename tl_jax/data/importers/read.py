@@ -7,6 +7,7 @@ import difflib
 import itertools
 import json
 import os
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -95,6 +96,7 @@ class Source:
       reason: Why this format.
       tools_path: The file of the tools, where they are not in the rows; else empty.
       tools: What the importer made of that file.
+      own: A user's importer, where the format is its; else None.
     """
 
     path: str
@@ -102,14 +104,22 @@ class Source:
     reason: str
     tools_path: str = ""
     tools: Any = dataclasses.field(default=None, repr=False, compare=False)
+    own: types.ModuleType | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def importer(self) -> Any:
+        """The module that reads the rows."""
+        return self.own or FORMATS[self.format]
 
     @property
     def files(self) -> tuple[str, ...]:
         """All files that the rows depend on."""
-        if not self.tools_path:
-            return (self.path,)
-        beside = _beside(FORMATS[self.format], self.path, os.path.dirname(self.tools_path))
-        found = (self.path, self.tools_path, *(name for name in beside if os.path.isfile(name)))
+        found = [self.path]
+        if self.own is not None:
+            found.append(str(self.own.__file__))
+        if self.tools_path:
+            beside = _beside(self.importer, self.path, os.path.dirname(self.tools_path))
+            found += [self.tools_path, *(name for name in beside if os.path.isfile(name))]
         return tuple(dict.fromkeys(found))
 
     def __iter__(self) -> Iterator[Trajectory | BadRow]:
@@ -117,7 +127,7 @@ class Source:
 
     def numbered(self) -> Iterator[tuple[int, Trajectory | BadRow]]:
         """Yield every row with its number in the file, whatever its own ``line`` says."""
-        importer = FORMATS[self.format]
+        importer = self.importer
         named: dict[str, Any] = {"source": os.path.basename(self.path)}
         if hasattr(importer, "load_tools"):
             named["tools"] = self.tools
@@ -134,11 +144,11 @@ class Source:
         try:
             if not isinstance(row, dict):
                 raise RowError(f"a row must be an object, not {type(row).__name__}")
-            found = FORMATS[self.format].trajectory(row, line=line, **named)
+            found = self.importer.trajectory(row, line=line, **named)
             _check(found)
         except RowError as error:
             return BadRow(self.path, line, str(error), row)
-        except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
+        except (TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
             return BadRow(self.path, line, f"not a {self.format} row: {error!r}", row)
         return found
 
@@ -147,6 +157,7 @@ def read(
     path: str | os.PathLike[str],
     format: str = "auto",  # noqa: A002
     tools_path: str | os.PathLike[str] = "",
+    own: types.ModuleType | None = None,
 ) -> Source:
     """Open a trajectory file.
 
@@ -155,13 +166,16 @@ def read(
       format: A name in ``FORMATS``, or ``"auto"`` to recognise it by the first rows.
       tools_path: The file of the tools, for formats that keep them outside their rows; by default
         the file beside ``path`` with the name that the format gives it.
+      own: A user's importer (``custom.open_importer``), asked before all others and in place of
+        one of its name.
 
     Returns:
       An iterable of ``Trajectory`` and, for rows that cannot be read, ``BadRow``.
 
     Raises:
-      ValueError: An unknown format or file ending, a file that no importer recognises, or a file
-        of tools that cannot be read or that the format has no use for.
+      ValueError: An unknown format or file ending, a file that no importer recognises, a user's
+        importer that raises when it is to recognise one, or a file of tools that cannot be read or
+        that the format has no use for.
       DataError: A damaged ``.gz`` file, or a ``.json`` file that is not JSON, now or while reading
         on.
       DataError: No such file.
@@ -171,35 +185,43 @@ def read(
         raise DataError(f"{path}: no such file; set data.path to a trajectory file")
     if not path.removesuffix(".gz").endswith((".json", ".jsonl")):
         raise ValueError(f"{path}: expected a .json or .jsonl file, also with .gz")
+    formats = FORMATS if own is None else {own.NAME: own, **FORMATS, own.NAME: own}
     if format == "auto":
-        format, reason = _recognised(path)  # noqa: A001
-    elif format in FORMATS:
+        format, reason = _recognised(path, formats)  # noqa: A001
+    elif format in formats:
         reason = "set by the configuration"
     else:
-        near = difflib.get_close_matches(format, FORMATS, n=1)
+        near = difflib.get_close_matches(format, formats, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown format {format!r}; {hint}known: auto, {', '.join(FORMATS)}")
-    tools_path, tools = _tools(path, format, tools_path)
-    return Source(path, format, reason, tools_path, tools)
+        raise ValueError(f"unknown format {format!r}; {hint}known: auto, {', '.join(formats)}")
+    own = own if own is not None and own.NAME == format else None
+    tools_path, tools = _tools(path, format, formats[format], tools_path)
+    return Source(path, format, reason, tools_path, tools, own)
 
 
-def _recognised(path: str) -> tuple[str, str]:
-    """Return the first format in the order of ``FORMATS`` that knows one of the first rows."""
+def _recognised(path: str, formats: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the first of the formats, in their order, that knows one of the first rows."""
     rows = list(itertools.islice(_rows(path), _ROWS_TO_RECOGNISE))
-    for name, module in FORMATS.items():
+    for name, module in formats.items():
         for line, row in rows:
-            if reason := module.recognise(row):
+            try:
+                reason = module.recognise(row)
+            except Exception as error:
+                raise ValueError(
+                    f"{module.__file__}: recognise raised for row {line + 1} of {path}: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            if reason:
                 return name, f"row {line + 1}: {reason}"
     keys = dict.fromkeys(key for _, row in rows if isinstance(row, dict) for key in row)
     seen = f"its rows have the keys {', '.join(keys)}" if keys else "it has no JSON objects"
     raise ValueError(
-        f"{path}: format not recognised ({seen}); set data.format to one of {', '.join(FORMATS)}"
+        f"{path}: format not recognised ({seen}); set data.format to one of {', '.join(formats)}"
     )
 
 
-def _tools(path: str, name: str, tools_path: str) -> tuple[str, Any]:
+def _tools(path: str, name: str, importer: Any, tools_path: str) -> tuple[str, Any]:
     """Find and load the file of the tools; an empty path and None if there is none."""
-    importer = FORMATS[name]
     if not hasattr(importer, "load_tools"):
         if tools_path:
             raise ValueError(
@@ -259,7 +281,9 @@ def _reason(error: Exception) -> str:
     return f"{kind}: {str(error)[:200]}"
 
 
-def _check(found: Trajectory) -> None:
+def _check(found: Any) -> None:
+    if not isinstance(found, Trajectory):
+        raise RowError(f"the importer returned {type(found).__name__}, not a Trajectory")
     if not any(message.role == "assistant" for message in found.messages):
         raise RowError("no assistant turn")
     if any(message.role == "system" for message in found.messages[1:]):

@@ -67,6 +67,14 @@ def classify_feedback(text: str, *, mode: str, tool: str = "") -> FeedbackStatus
         tool that searches (``find_user``) and a wrong value for any other (``cancel_order``).
 
     Source: code/mae/mae.py of the TL-Training release for ``reference``.
+
+    Example:
+      >>> import tl_jax as tl
+      >>> found = tl.classify_feedback('{"error": "unknown city"}', mode="structured")
+      >>> found.is_error
+      True
+      >>> tl.classify_feedback("No errors found.", mode="structured").is_error
+      False
     """
     if mode == "reference":
         reduced = _reduced(text)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import types
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tl_jax.config import DataConfig
@@ -40,8 +41,12 @@ class WeightedSource:
         return enumerate(self.rows)
 
 
-def parse_source(text: str) -> tuple[str, str, float]:
+def parse_source(text: str, own: Collection[str] = ()) -> tuple[str, str, float]:
     """Split ``path[:format][@weight]`` into path, format (``auto`` if not given) and weight.
+
+    Args:
+      text: As above.
+      own: Names of formats beside those of the package.
 
     Raises:
       ConfigError: No path, or a weight that is not above 0.
@@ -58,7 +63,7 @@ def parse_source(text: str) -> tuple[str, str, float]:
     if not 0 < weight < float("inf"):
         raise ConfigError(f"config.data.sources: the weight in {text!r} must be above 0")
     head, _, name = path.rpartition(":")
-    if head and name in ("auto", *importers.FORMATS):
+    if head and name in ("auto", *importers.FORMATS, *own):
         path = head
     else:
         name = "auto"
@@ -73,16 +78,25 @@ def open_sources(data: DataConfig, seed: int) -> list[WeightedSource]:
     Raises:
       ConfigError: As for ``check_sources``, or a file is of no known format.
     """
-    return [_open(*entry, data, seed) for entry in check_sources(data)]
+    own = importers.open_importer(data.importer) if data.importer else None
+    return [_open(*entry, own, data, seed) for entry in check_sources(data, own)]
 
 
-def check_sources(data: DataConfig) -> list[tuple[str, str, float, str]]:
+def check_sources(
+    data: DataConfig, own: types.ModuleType | None = None
+) -> list[tuple[str, str, float, str]]:
     """Return path, format, weight and setting of every source, each a file that is there.
 
+    Args:
+      data: Settings of the data.
+      own: The module of ``data.importer``, whose name may stand behind a file; opened if None.
+
     Raises:
-      ConfigError: ``sources`` and ``path`` are both set, a file does not exist, or a source is
-        named twice.
+      ConfigError: ``sources`` and ``path`` are both set, a file does not exist, a source is named
+        twice, or ``data.importer`` lacks something or has no file to read.
     """
+    if data.importer and own is None:
+        own = importers.open_importer(data.importer)
     if data.sources:
         for name, unset in (("path", SYNTHETIC), ("format", "auto"), ("tools_path", "")):
             if (value := getattr(data, name)) != unset:
@@ -90,12 +104,18 @@ def check_sources(data: DataConfig) -> list[tuple[str, str, float, str]]:
                     f"config.data.{name} is {value!r} but config.data.sources is set, too; write "
                     "every file, with its format where need be, into config.data.sources"
                 )
-        found = [(*parse_source(text), "config.data.sources") for text in data.sources]
+        names = () if own is None else (own.NAME,)
+        found = [(*parse_source(text, names), "config.data.sources") for text in data.sources]
     else:
         found = [(data.path, data.format, 1.0, "config.data.path")]
     paths = [path for path, *_ in found]
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise ConfigError(f"config.data.sources names {twice[0]} twice; give it one weight")
+    if own is not None and set(paths) == {SYNTHETIC}:
+        raise ConfigError(
+            f"config.data.importer is {data.importer!r}, but the embedded tool world needs none; "
+            "set config.data.path to your file"
+        )
     for path, _, _, setting in found:
         if path != SYNTHETIC and not Path(path).is_file():
             raise ConfigError(f"{setting}: no file {path}; give a file or '{SYNTHETIC}'")
@@ -105,14 +125,20 @@ def check_sources(data: DataConfig) -> list[tuple[str, str, float, str]]:
 
 
 def _open(
-    path: str, form: str, weight: float, setting: str, data: DataConfig, seed: int
+    path: str,
+    form: str,
+    weight: float,
+    setting: str,
+    own: types.ModuleType | None,
+    data: DataConfig,
+    seed: int,
 ) -> WeightedSource:
     if path == SYNTHETIC:
         count = data.synthetic_trajectories
         rows = synthetic.trajectories(count, seed=seed, split="train")
         return WeightedSource(path, rows, f"{path}/{count}/{seed}", weight)
     try:
-        source = importers.read(path, form, data.tools_path)
+        source = importers.read(path, form, data.tools_path, own)
     except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from error
     hashes = "/".join(map(source_hash, source.files))

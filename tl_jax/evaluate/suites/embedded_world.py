@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
-from tl_jax.calls.call import ToolCall
 from tl_jax.data import synthetic
 from tl_jax.data.examples.build import Prompt, build_prompts
 from tl_jax.data.mae.labels import label_turns
-from tl_jax.evaluate.scores import Policy, TurnScore, score_call
-from tl_jax.evaluate.tasks import TaskSet
+from tl_jax.evaluate.suites.suite import Suite, plain_score
 from tl_jax.run.directory import Run
 
 
@@ -35,18 +33,13 @@ def kind_of_call(prompt: Prompt) -> str:
     return {"finish": "finish", "ask_to_user": "ask"}.get(prompt.golds[0].name, "service")
 
 
-def limited(run: Run, prompts: list[Prompt], **rules: Any) -> TaskSet:
-    """Return the tasks that fit the limits of ``config.evaluate``, and those too long."""
-    limits = run.config.evaluate
-    prompts = prompts[: limits.max_tasks or len(prompts)]
-    fits = [len(prompt.ids) <= limits.max_prompt_length for prompt in prompts]
-    return TaskSet(
-        prompts=tuple(p for p, fit in zip(prompts, fits, strict=True) if fit),
-        skipped=tuple(p for p, fit in zip(prompts, fits, strict=True) if not fit),
-        **rules,
+SUITES = tuple(
+    Suite(
+        name=f"synthetic/{split}",
+        prompts=functools.partial(synthetic_prompts, split=split),
+        score=plain_score,
+        group=kind_of_call,
+        setting="synthetic_trajectories",
     )
-
-
-def plain_score(call: ToolCall | None, prompt: Prompt) -> TurnScore:
-    """Score a call against the gold calls of its prompt."""
-    return score_call(call, prompt.golds, tools=prompt.tools, policy=Policy())
+    for split in ("seen", "reworded", "unseen")
+)

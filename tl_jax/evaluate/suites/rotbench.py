@@ -1,9 +1,10 @@
-"""RoTBench, first turn: items in canonical form and the scoring of its released evaluator."""
+"""RoTBench, first turn: items in canonical form, prompts, and the released evaluator's scoring."""
 
 from __future__ import annotations
 
 import codecs
 import dataclasses
+import functools
 import json
 import os
 from collections import Counter
@@ -11,11 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.data.examples.build import Prompt
 from tl_jax.data.importers.opened import opened
 from tl_jax.data.importers.schemas import normalised_tool
 from tl_jax.data.trajectory import Message
-from tl_jax.errors import DataError, RowError
+from tl_jax.errors import ConfigError, DataError, RowError
 from tl_jax.evaluate.scores import MISS, Policy, TurnScore, score_call
+from tl_jax.evaluate.suites.suite import Suite, prompt_of
+from tl_jax.run.directory import Run
 
 NOISES = ("clean", "slight", "medium", "heavy", "union")
 
@@ -90,8 +94,24 @@ def read_items(path: str | os.PathLike[str], *, noise: str = "clean") -> list[It
     return list(items.values())
 
 
+def rotbench_prompts(run: Run) -> list[Prompt]:
+    """Return one prompt per clean item of ``config.evaluate.rotbench_path``.
+
+    Raises:
+      ConfigError: There is no such file, or it cannot be read.
+    """
+    path = run.config.evaluate.rotbench_path
+    if not os.path.isfile(path):
+        raise ConfigError(f"config.evaluate.rotbench_path: no file {path}")
+    try:
+        items = read_items(path, noise="clean")
+    except (RowError, DataError) as error:
+        raise ConfigError(f"config.evaluate.rotbench_path: {error}") from error
+    return [prompt_of(run, item.id, item.tools, item.messages, item.golds) for item in items]
+
+
 def score_item(
-    prediction: ToolCall | None, item: Item, *, count_empty_arguments: bool = True
+    prediction: ToolCall | None, item: Item | Prompt, *, count_empty_arguments: bool = True
 ) -> TurnScore:
     """Score a predicted call on ``item`` by RoTBench's rules.
 
@@ -100,7 +120,7 @@ def score_item(
 
     Args:
       prediction: The predicted call, or None.
-      item: The item.
+      item: The item, or the prompt made of it.
       count_empty_arguments: False repeats a flaw of the released evaluator, for which a call
         without arguments is never right: the gold calls themselves then score 92.38 % on the
         clean set instead of 100 %.
@@ -229,3 +249,18 @@ def _parse_react(text: str) -> ToolCall | None:
     if not isinstance(arguments, dict):
         return None
     return ToolCall(text[action + len(_ACTION) : start].strip(), arguments)
+
+
+SUITES = (
+    Suite(
+        name="rotbench/clean",
+        prompts=rotbench_prompts,
+        score=score_item,
+        other_rules={
+            "rotbench/clean (released rule)": functools.partial(
+                score_item, count_empty_arguments=False
+            )
+        },
+        setting="rotbench_path",
+    ),
+)
