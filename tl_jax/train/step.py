@@ -67,7 +67,7 @@ def init_state(
     )
 
 
-def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
+def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState[NamedSharding]:
     """Return the sharding of every leaf of ``state``: moments lie as their parameters do.
 
     Args:
