@@ -349,7 +349,7 @@ def _metrics(
     rate: Any,
     skipped: jax.Array,
 ) -> StepMetrics:
-    zero = jnp.float32(0)
+    zero: jax.Array = jnp.float32(0)
     weight, sampled = (jnp.maximum(total_, 1e-8) for total_ in totals)
     trained = batch.weights > 0
     if batch.rollout is not None:
