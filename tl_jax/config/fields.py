@@ -7,7 +7,7 @@ import difflib
 import operator
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from tl_jax.errors import ConfigError
 
@@ -67,7 +67,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
       ConfigError: An unknown key (with the nearest known one), a value of the wrong type, or a
         value outside the allowed choices or limits.
     """
-    fields = {field.name: field for field in dataclasses.fields(cast(Any, cls))}
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     hints = typing.get_type_hints(cls)
     arguments: dict[str, Any] = {}
     for key, value in values.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ from tl_jax.models import critic as critic_lib
 from tl_jax.sampling.next_token import scoring_temperature
 from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
-from tl_jax.types import Params
 
 
 def warmup_rollouts(ppo: PpoConfig) -> int:
@@ -95,10 +94,11 @@ def critic_only(optimizer: optax.GradientTransformation) -> optax.GradientTransf
     critics = (critic_lib.HEAD, critic_lib.TRUNK)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        changes, new_state = optimizer.update(updates, state, params)
+        found: tuple[Any, Any] = optimizer.update(updates, state, params)
+        changes, new_state = found
         frozen = {
             name: part if name in critics else jax.tree.map(jnp.zeros_like, part)
-            for name, part in cast(Params, changes).items()
+            for name, part in changes.items()
         }
 
         def keep_policy(path: Any, new: Any, old: Any) -> Any:
