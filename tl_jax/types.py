@@ -2,21 +2,26 @@
 
 Suffixes used in names and docstrings: B batch, T query time, S key time, D embed, N heads,
 K key-value heads, H head dim, F mlp, V vocabulary, L layers, G samples per prompt.
+
+The same trees hold arrays of the host, arrays of the devices, or what there is to say about one
+(its shape, its sharding): ``Batch[np.ndarray]`` comes from the loader, ``Batch[jax.Array]`` is on
+the devices, ``TrainState[jax.NamedSharding]`` says where a state lies.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import flax.struct
-import jax
 
 Params = dict[str, Any]
 """Nested dict of arrays; the only form in which parameters leave ``models/``."""
 
+Leaf = TypeVar("Leaf", covariant=True)
+"""What stands at the leaves of a tree."""
 
-@flax.struct.dataclass
-class Rollout:
+
+class Rollout(Generic[Leaf], flax.struct.PyTreeNode):
     """What reward training adds to a batch; entry ``t`` speaks about ``targets[:, t]``.
 
     Attributes:
@@ -28,16 +33,15 @@ class Rollout:
       ref_logprobs: ``[B, T]`` float32 log-probabilities under the frozen reference.
     """
 
-    mask: jax.Array
-    old_logprobs: jax.Array
-    advantages: jax.Array
-    returns: jax.Array
-    old_values: jax.Array
-    ref_logprobs: jax.Array
+    mask: Leaf
+    old_logprobs: Leaf
+    advantages: Leaf
+    returns: Leaf
+    old_values: Leaf
+    ref_logprobs: Leaf
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(Generic[Leaf], flax.struct.PyTreeNode):
     """Packed token rows with the loss weight of every target.
 
     Attributes:
@@ -49,16 +53,15 @@ class Batch:
       rollout: Reward-training fields, or None in supervised batches.
     """
 
-    tokens: jax.Array
-    targets: jax.Array
-    weights: jax.Array
-    positions: jax.Array
-    segment_ids: jax.Array
-    rollout: Rollout | None = None
+    tokens: Leaf
+    targets: Leaf
+    weights: Leaf
+    positions: Leaf
+    segment_ids: Leaf
+    rollout: Rollout[Leaf] | None = None
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(Generic[Leaf], flax.struct.PyTreeNode):
     """Everything the train step changes.
 
     Attributes:
@@ -71,29 +74,28 @@ class TrainState:
         supervised phase.
     """
 
-    step: jax.Array
+    step: Leaf
     params: Params
     opt_state: Any
-    skipped: jax.Array
-    kl_coef: jax.Array | None = None
+    skipped: Leaf
+    kl_coef: Leaf | None = None
 
 
-@flax.struct.dataclass
-class StepMetrics:
+class StepMetrics(Generic[Leaf], flax.struct.PyTreeNode):
     """Float32 scalars of one step, over the global batch."""
 
-    loss: jax.Array
-    ce_loss: jax.Array
-    policy_loss: jax.Array
-    value_loss: jax.Array
-    weight_sum: jax.Array
-    trained_tokens: jax.Array
-    tokens: jax.Array
-    grad_norm: jax.Array
-    learning_rate: jax.Array
-    skipped: jax.Array
-    approx_kl: jax.Array
-    clip_fraction: jax.Array
-    ratio: jax.Array
-    kl_loss: jax.Array
-    max_abs_log_ratio: jax.Array
+    loss: Leaf
+    ce_loss: Leaf
+    policy_loss: Leaf
+    value_loss: Leaf
+    weight_sum: Leaf
+    trained_tokens: Leaf
+    tokens: Leaf
+    grad_norm: Leaf
+    learning_rate: Leaf
+    skipped: Leaf
+    approx_kl: Leaf
+    clip_fraction: Leaf
+    ratio: Leaf
+    kl_loss: Leaf
+    max_abs_log_ratio: Leaf

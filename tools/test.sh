@@ -22,4 +22,5 @@ compiler=.venv/tpu-compiler
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check --quiet .
+.venv/bin/pyright
 exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"

@@ -139,12 +139,16 @@ def _jit_step(step: Any, state: Any, frozen: Any, mesh: Mesh) -> Any:
     return step_lib.jit_train_step(step, layout, sharding.batch_sharding(mesh), frozen)
 
 
-def _shape(shape: tuple[int, ...], dtype: Any, axes: tuple[str | None, ...], mesh: Mesh) -> Any:
+def _shape(
+    shape: tuple[int, ...], dtype: Any, axes: tuple[str | None, ...], mesh: Mesh
+) -> jax.ShapeDtypeStruct:
     where = NamedSharding(mesh, sharding.spec(axes))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
 
 
-def _batch(rows: int, length: int, mesh: Mesh, *, with_rollout: bool = False) -> Batch:
+def _batch(
+    rows: int, length: int, mesh: Mesh, *, with_rollout: bool = False
+) -> Batch[jax.ShapeDtypeStruct]:
     whole, real = (
         _shape((rows, length), dtype, ("batch", "length"), mesh)
         for dtype in (jnp.int32, jnp.float32)
@@ -209,7 +213,7 @@ def _sampling(
     return programs, unstacked, rows, beside, mesh
 
 
-def _on(leaf: Any, mesh: Mesh) -> Any:
+def _on(leaf: Any, mesh: Mesh) -> jax.ShapeDtypeStruct:
     where = NamedSharding(mesh, leaf.sharding.spec)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 

@@ -32,7 +32,9 @@ _NON_FINITE = re.compile(r"[+-]?(?:nan|NaN|inf|Infinity)\b")
 
 def skip(text: str, at: int) -> int:
     """Return the position of the first character from ``at`` on that is no blank."""
-    return _SPACE.match(text, at).end()  # type: ignore[union-attr]
+    found = _SPACE.match(text, at)
+    assert found, "blanks may be none"
+    return found.end()
 
 
 def scan_value(text: str, at: int, depth: int) -> tuple[Any, int]:

@@ -106,7 +106,9 @@ def _call(text: str, at: int) -> tuple[ToolCall, int]:
 
 
 def _skip(text: str, at: int) -> int:
-    return _SPACE.match(text, at).end()  # type: ignore[union-attr]
+    found = _SPACE.match(text, at)
+    assert found, "blanks may be none"
+    return found.end()
 
 
 def _next_item(text: str, at: int, closer: str) -> int:

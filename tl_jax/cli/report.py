@@ -136,7 +136,8 @@ def _show_mae(run: Run | None, console: Console, data: str) -> None:
     if data:
         config = run.config if run is not None else RunConfig()
         report, chart, name = judge(data, config), Path(CHART), parse_source(data)[0]
-    elif run is not None:
+    else:
+        assert run is not None, "without a file of data there is a run"
         report, chart = read_json(run.data_dir / REPORT), run.run_dir / CHART
         name = str(run.run_dir)
     rows = mae.category_rows(report)

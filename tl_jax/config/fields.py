@@ -67,7 +67,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
       ConfigError: An unknown key (with the nearest known one), a value of the wrong type, a
         value outside the allowed choices or limits, or two values of a renamed setting.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     values = present_names(cls, values, path)
     hints = typing.get_type_hints(cls)
     arguments: dict[str, Any] = {}
@@ -179,12 +179,12 @@ def _unknown(path: str, key: str, names: list[str]) -> ConfigError:
 
 
 def _convert(kind: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if isinstance(value, kind):
             return value
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} must be a section, got {value!r}")
-        return from_dict(kind, value, path)  # type: ignore[arg-type]
+        return from_dict(kind, value, path)
     if typing.get_origin(kind) is tuple:
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise ConfigError(f"{path} must be a list, got {value!r}")

@@ -65,7 +65,7 @@ def write(
     digest = hashlib.sha256()
     with path.open("xb") as file:
 
-        def put(part: bytes | np.ndarray) -> None:
+        def put(part: bytes | memoryview) -> None:
             file.write(part)
             digest.update(part)
 
@@ -101,9 +101,9 @@ def _header(tensors: Mapping[str, Writable], dtype: str) -> bytes:
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
-def _values(name: str, tensor: Writable, dtype: str) -> np.ndarray:
+def _values(name: str, tensor: Writable, dtype: str) -> memoryview:
     """Return a tensor's values as bytes."""
     block = np.ascontiguousarray(tensor.read(), dtype=DTYPES[dtype])
     if block.shape != tensor.shape:
         raise ValueError(f"{name} has shape {block.shape}, announced was {tensor.shape}")
-    return block.reshape(-1).view(np.uint8)
+    return block.reshape(-1).view(np.uint8).data

@@ -136,8 +136,8 @@ def _fetch(leaves: dict[names.Path, Any], tensor: names.Tensor, config: ModelCon
     block = _part(leaves[tensor.path], tensor.layer)
     *module, name = tensor.path
     if name == "kernel" and (*module, lora.A) in leaves:
-        factors = (_part(leaves[*module, factor], tensor.layer) for factor in (lora.A, lora.B))
-        block = lora.merged_kernel(block, *factors, config.lora)
+        a, b = (_part(leaves[*module, factor], tensor.layer) for factor in (lora.A, lora.B))
+        block = lora.merged_kernel(block, a, b, config.lora)
     return block.T if names.TABLE[tensor.path].transpose else block
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import flax.struct
@@ -28,8 +29,7 @@ class TokenRows(Protocol):
     segment_ids: Any
 
 
-@flax.struct.dataclass
-class Cache:
+class Cache(flax.struct.PyTreeNode):
     """Keys and values of earlier tokens; every row has its own next slot.
 
     Attributes:
@@ -59,8 +59,8 @@ def abstract_params(config: ModelConfig, *, value_head: bool = False) -> dict[st
         axes = ("layers",) * (len(shape) - len(axes)) + tuple(axes)
         node = declared
         for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = ParamInfo(tuple(shape), param.get_value().dtype, axes)
+            node = node.setdefault(str(key), {})
+        node[str(path[-1])] = ParamInfo(tuple(shape), param.get_value().dtype, axes)
     return declared
 
 
@@ -234,5 +234,5 @@ def _embed(params: Params, tokens_BT: jax.Array, config: ModelConfig) -> jax.Arr
 
 
 @functools.lru_cache(maxsize=128)
-def _graph(module: type[nnx.Module], argument: ModelConfig | int) -> Any:
+def _graph(module: Callable[[Any, nnx.Rngs], nnx.Module], argument: ModelConfig | int) -> Any:
     return nnx.split(jax.eval_shape(lambda: module(argument, nnx.Rngs(params=0))))[0]

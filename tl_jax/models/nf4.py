@@ -52,7 +52,7 @@ def scales_shape(sizes: tuple[int, int]) -> tuple[int, int]:
 
 def quantised(kernel_LIO: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return codes ``[L, I, O]`` uint4 and scales ``[L, I / 64, O]`` of stacked kernels."""
-    import qwix
+    import qwix  # pyright: ignore[reportMissingImports]  # only the extra "qlora" has it
 
     def one(kernel_IO: jax.Array) -> tuple[jax.Array, jax.Array]:
         found = qwix.quantize(kernel_IO, "nf4", channelwise_axes=(1,), tiled_axes={0: BLOCK})
@@ -64,7 +64,7 @@ def quantised(kernel_LIO: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def dequantised(codes_IO: jax.Array, scales: jax.Array, dtype: Any) -> jax.Array:
     """Return the kernel ``[I, O]`` that codes and scales stand for."""
-    import qwix
+    import qwix  # pyright: ignore[reportMissingImports]  # only the extra "qlora" has it
 
     wide = scales.astype(dtype)
     return qwix.dequantize(qwix.QArray(codes_IO, wide, qtype="nf4")).astype(dtype)

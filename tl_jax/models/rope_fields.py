@@ -151,6 +151,7 @@ def _yarn_magnitude(section: Mapping[str, Any], factor: float) -> float:
     for field, weight in zip(("mscale", "mscale_all_dim"), weights, strict=True):
         if isinstance(weight, bool) or not isinstance(weight, (int, float, type(None))):
             raise ConfigError(f"rotary {field} must be a number, got {weight!r}")
-    if all(weights):
-        return magnitude(weights[0]) / magnitude(weights[1])
+    cosines, queries = weights
+    if cosines and queries:
+        return magnitude(cosines) / magnitude(queries)
     return magnitude(1.0)

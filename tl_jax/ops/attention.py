@@ -84,8 +84,7 @@ def _spans(T: int, S: int, chunk: int, same_tokens: bool, window: int) -> tuple[
     return tuple(spans)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend(
+def _attended(
     q_BKGTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
@@ -149,6 +148,7 @@ def _backward(spans: Any, residuals: Any, grad_BKGTH: jax.Array) -> tuple[Any, .
     return dq_BKGTH, dk_BKSH, dv_BKSH, None
 
 
+_attend = jax.custom_vjp(_attended, nondiff_argnums=(4,))
 _attend.defvjp(_forward, _backward)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def token_logprobs(
     kernel_DV = kernel_DV.astype(hidden_BTD.dtype)
     if chunk <= 0 or chunk >= T:
         found = _score(hidden_BTD, kernel_DV, targets_BT, None, temperature, with_entropy)
-        return tuple(jnp.where(counted_BT, x, 0) for x in found)
+        return jnp.where(counted_BT, found[0], 0), jnp.where(counted_BT, found[1], 0)
 
     # Time is split, rows stay whole, and a chunk has tokens of every device along a row, so that it
     # is spread over the mesh like the batch.
@@ -98,8 +98,7 @@ _permuted.defvjp(
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _score(
+def _scored(
     hidden_BCD: jax.Array,
     kernel_DV: jax.Array,
     targets_BC: jax.Array,
@@ -154,7 +153,9 @@ def _computed(
 def _forward(
     hidden_BCD: Any, kernel_DV: Any, targets_BC: Any, counts: Any, *settings: Any
 ) -> tuple[Scores, Any]:
-    operands = [x if x is None else x.value for x in (hidden_BCD, kernel_DV, targets_BC, counts)]
+    operands: list[Any] = [
+        x if x is None else x.value for x in (hidden_BCD, kernel_DV, targets_BC, counts)
+    ]
     logprob_BC, entropy_BC, *norms = _computed(*operands, *settings)
     # The structure says whether the kernel is trained.
     trained = () if kernel_DV.perturbed else None
@@ -171,7 +172,10 @@ def _backward(
     the forward pass do: a product of bfloat16 and float32 is one of float32, several times slower.
     """
     trained, hidden_BCD, kernel_DV, targets_BC, counts, *norms = residuals
-    grads = [jnp.zeros(x.shape, x.dtype) if isinstance(x, SymbolicZero) else x for x in grads]
+    # The annotations of a symbolic zero make a method of its type.
+    known = [
+        jnp.zeros(x.shape, cast(Any, x.dtype)) if isinstance(x, SymbolicZero) else x for x in grads
+    ]
 
     def compute(
         hidden_BCD: jax.Array,
@@ -195,9 +199,10 @@ def _backward(
         transposed = jax.linear_transpose(functools.partial(matmul, hidden_BCD), kernel_DV)
         return grad_BCD, *transposed(grad_BCV)
 
-    operands = hidden_BCD, kernel_DV, targets_BC, *norms, *grads
+    operands = hidden_BCD, kernel_DV, targets_BC, *norms, *known
     grad_BCD, *kernels = _if_counted(counts, compute, *operands)
     return grad_BCD, kernels[0] if kernels else None, None, None
 
 
+_score = jax.custom_vjp(_scored, nondiff_argnums=(4, 5))
 _score.defvjp(_forward, _backward, symbolic_zeros=True)

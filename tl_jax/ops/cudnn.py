@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -34,7 +36,7 @@ def cudnn_attention(
     segments_BT: jax.Array,
     *,
     window: int,
-    implementation: str = "cudnn",
+    implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
     """Attend to the same or earlier tokens of the same segment, on one device.
 

@@ -76,8 +76,10 @@ def attend(
         parts=cut("length"),
     )
     if chosen == "splash":
+        assert isinstance(window, int), "one_window"
         kernel = functools.partial(_splash, window=window, blocks=blocks)
     elif chosen == "cudnn":
+        assert isinstance(window, int), "one_window"
         kernel = functools.partial(_cudnn, window=window)
     else:
         chunk = QUERY_CHUNK if chosen == "chunked" else 0
@@ -95,8 +97,8 @@ def _splash(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    queries: Tokens,
-    keys: Tokens,
+    queries: Tokens[jax.Array],
+    keys: Tokens[jax.Array],
     part: jax.Array | int,
     *,
     window: int,
@@ -118,8 +120,8 @@ def _cudnn(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    queries: Tokens,
-    keys: Tokens,
+    queries: Tokens[jax.Array],
+    keys: Tokens[jax.Array],
     part: jax.Array | int,
     *,
     window: int,
@@ -132,8 +134,8 @@ def _xla(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    queries: Tokens,
-    keys: Tokens,
+    queries: Tokens[jax.Array],
+    keys: Tokens[jax.Array],
     part: jax.Array | int,
     *,
     window: int | jax.Array,

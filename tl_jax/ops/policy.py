@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are clamped to this before exp; a clamp after exp gives NaN gradients."""
 
 
 def kl_estimates(
-    logprobs: jax.Array, ref_logprobs: jax.Array
+    logprobs: jax.Array | np.ndarray, ref_logprobs: jax.Array | np.ndarray
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Estimate KL(policy || reference) per token from samples of the policy.
 

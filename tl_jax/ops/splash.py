@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Protocol
+from typing import Protocol, cast
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as pallas
+from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_kernel import (
+    SplashAttentionKernel,
+)
 
 _LANES = 128  # of a TPU register: blocks are multiples of it
 
@@ -70,7 +73,6 @@ def splash_attention(
     q_segments, kv_segments = (
         jnp.pad(x, padding[1:3], constant_values=_NO_TOKEN) for x in (segments_BT, segments_BS)
     )
-    separate = {} if blocks.fused_backward else {"block_q_dq": block_q, "block_kv_dq": block_kv}
     shape = (length, length)
     mask = pallas.LocalMask(shape, (window - 1, 0), 0) if window else pallas.CausalMask(shape)
     kernel = pallas.make_splash_mha(
@@ -81,7 +83,8 @@ def splash_attention(
             block_q_dkv=block_q,
             block_kv_dkv=block_kv,
             use_fused_bwd_kernel=blocks.fused_backward,
-            **separate,
+            block_q_dq=None if blocks.fused_backward else block_q,
+            block_kv_dq=None if blocks.fused_backward else block_kv,
         ),
         head_shards=1,
         q_seq_shards=parts,
@@ -102,8 +105,8 @@ def fits(length: int, parts: int, blocks: Blocks) -> bool:
 
 
 def _of_part(
-    kernel: pallas.SplashAttentionKernel, part: jax.Array | int, parts: int
-) -> pallas.SplashAttentionKernel:
+    kernel: SplashAttentionKernel, part: jax.Array | int, parts: int
+) -> SplashAttentionKernel:
     """Return the kernel with what its masks say of the queries of one part."""
     if parts == 1:
         return kernel
@@ -118,14 +121,15 @@ def _of_part(
 
 
 def _row(
-    kernel: pallas.SplashAttentionKernel,
+    kernel: SplashAttentionKernel,
     q_NTH: jax.Array,
     k_KSH: jax.Array,
     v_KSH: jax.Array,
     segments_T: jax.Array,
     segments_S: jax.Array,
 ) -> jax.Array:
-    return kernel(q_NTH, k_KSH, v_KSH, pallas.SegmentIds(segments_T, segments_S))
+    out_NTH = kernel(q_NTH, k_KSH, v_KSH, pallas.SegmentIds(segments_T, segments_S))
+    return cast(jax.Array, out_NTH)  # without the residuals that it could return, too
 
 
 def _blocks(blocks: Blocks, length: int) -> tuple[int, int]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from tl_jax.parallel.sharding import parts, spec
 
+Leaf = TypeVar("Leaf")
+
 _HEADS = ("batch", "act_heads", "length", None)
 
 
-class Tokens(NamedTuple):
-    """Facts about the tokens of a batch, each ``[B, T]`` int32."""
+class Tokens(NamedTuple, Generic[Leaf]):
+    """Facts about the tokens of a batch, each ``[B, T]`` int32, or how each is laid out."""
 
-    positions: jax.Array
-    segments: jax.Array
+    positions: Leaf
+    segments: Leaf
 
 
 Kernel = Callable[..., jax.Array]
@@ -32,7 +34,7 @@ def spread(
     q_BNTH: jax.Array,
     k_BKTH: jax.Array,
     v_BKTH: jax.Array,
-    tokens: Tokens,
+    tokens: Tokens[jax.Array],
 ) -> jax.Array:
     """Run a kernel on every device's own rows, heads and queries, with the keys of whole rows.
 
@@ -67,7 +69,9 @@ def spread(
     if copies > 1:
         k_BKTH, v_BKTH = (jnp.repeat(x, copies, axis=1) for x in (k_BKTH, v_BKTH))
 
-    def own(q_BNTH: jax.Array, k_BKTH: jax.Array, v_BKTH: jax.Array, tokens: Tokens) -> jax.Array:
+    def own(
+        q_BNTH: jax.Array, k_BKTH: jax.Array, v_BKTH: jax.Array, tokens: Tokens[jax.Array]
+    ) -> jax.Array:
         if parts(mesh, heads[2]) == 1:
             return kernel(q_BNTH, k_BKTH, v_BKTH, tokens, tokens, 0)
         whole = functools.partial(jax.lax.all_gather, axis_name=heads[2], tiled=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +16,9 @@ from tl_jax.config import MeshConfig
 from tl_jax.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+Devices = Sequence[Any]
+"""Of ``jax.Device``, which the library leaves without a type."""
 
 # Devices next to each other share a layer, then a row, then parameters.
 AXES = ("data", "fsdp", "sequence", "tensor")
@@ -99,7 +103,7 @@ def resolve_sizes(config: MeshConfig, device_count: int) -> dict[str, int]:
     return dict(zip(AXES, sizes, strict=True))
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Devices | None = None) -> Mesh:
     """Return a mesh with the axes ``AXES``, all Auto.
 
     Several slices of TPUs, which only the data-centre network connects, lie along ``data``.
@@ -134,7 +138,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(grid, AXES, axis_types=types)
 
 
-def count_slices(devices: Sequence[jax.Device]) -> int:
+def count_slices(devices: Devices) -> int:
     """Return the number of TPU slices that ``devices`` belong to, 1 on other devices.
 
     GPUs and CPUs of several hosts have a ``slice_index`` as well, one per host, but any axis may

@@ -199,16 +199,21 @@ def _merged(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Join neighbours that look the same; key and control tokens stay apart."""
     last = None
     for piece in pieces:
-        alike = last and not (piece.kind == "key" or piece.control or last.control)
-        if alike and (last.kind, last.weight, last.turn) == (piece.kind, piece.weight, piece.turn):
-            joined = dict(text=last.text + piece.text, tokens=last.tokens + piece.tokens)
-            last = dataclasses.replace(last, **joined)
+        if last and _alike(last, piece):
+            text, tokens = last.text + piece.text, last.tokens + piece.tokens
+            last = dataclasses.replace(last, text=text, tokens=tokens)
             continue
         if last:
             yield last
         last = piece
     if last:
         yield last
+
+
+def _alike(last: Piece, piece: Piece) -> bool:
+    if piece.kind == "key" or piece.control or last.control:
+        return False
+    return (last.kind, last.weight, last.turn) == (piece.kind, piece.weight, piece.turn)
 
 
 def _totals(

@@ -7,11 +7,13 @@ import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from tl_jax.report.read import METRICS, PHASES, RunData, is_headline
 from tl_jax.rewards import taxonomy
@@ -35,7 +37,7 @@ _CATEGORY_COLOURS: Mapping[str, str] = {
 }
 _PHASE_COLOURS = {"before": "#cbd2d9", "supervised": "#7fa7c4", "reward": BLUE}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "font.size": 10,
     "text.color": INK,
@@ -89,11 +91,11 @@ def overview_png(run: RunData, title: str) -> bytes:
         "Held-out calls, % right": (draw_scores, bool(run.results)),
     }
     with style():
-        figure = Figure(figsize=(12.5, 7.6), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+        engine = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+        figure = Figure(figsize=(12.5, 7.6), layout=engine)
         figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
         # One row per subfigure: a legend beside a plot narrows its own row only.
-        halves = figure.subfigures(2, 1, height_ratios=[1, 1.12], hspace=0.02)
+        halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.12], hspace=0.02)
         axes_of = [axes for half in halves for axes in half.subplots(1, 2)]
         for axes, (name, (draw, present)) in zip(axes_of, panels.items(), strict=True):
             if present:

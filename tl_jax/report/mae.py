@@ -53,7 +53,7 @@ def category_rows(data_report: Mapping[str, Any]) -> list[tuple[str, int, float]
 
     Source: figure 1 of TL-Training (arXiv 2412.15495), the breakdown of calls by error type.
     """
-    return [(label(name), *row) for name, *row in _shares(data_report)]
+    return [(label(name), calls, share) for name, calls, share in _shares(data_report)]
 
 
 def error_share(data_report: Mapping[str, Any]) -> float:

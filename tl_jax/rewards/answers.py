@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import TypeGuard
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.parse import CallSyntaxError, parse_call, parse_calls
@@ -37,10 +36,7 @@ def read_golds(gold: Gold, style: str, given_tool: str) -> tuple[tuple[ToolCall,
       ValueError: There is no answer, or the given tool leaves no place for an answer that is not
         one call.
     """
-    if _is_answer(gold):
-        golds: tuple[tuple[ToolCall, ...], ...] = (_read(gold, style, given_tool),)
-    else:
-        golds = tuple(_read(answer, style, given_tool) for answer in alternatives(gold))
+    golds = tuple(_read(answer, style, given_tool) for answer in alternatives(gold))
     if given_tool and any(len(calls) != 1 for calls in golds):
         raise ValueError(f"only one call can begin with the given tool {given_tool!r}")
     return golds
@@ -52,7 +48,7 @@ def alternatives(gold: Gold) -> Sequence[Answer]:
     Raises:
       ValueError: There is none.
     """
-    if _is_answer(gold):
+    if gold is None or isinstance(gold, (str, ToolCall, Parallel)):
         return (gold,)
     if not gold:
         raise ValueError("there is no gold answer; where no call is right, say so with None")
@@ -79,11 +75,6 @@ def as_calls(answer: ToolCall | Parallel | None) -> tuple[ToolCall, ...]:
     if answer is None:
         return ()
     return answer.calls if isinstance(answer, Parallel) else (answer,)
-
-
-def _is_answer(gold: Gold) -> TypeGuard[Answer]:
-    """Tell one answer from a sequence of several."""
-    return isinstance(gold, (str, ToolCall, Parallel)) or gold is None
 
 
 def _read(answer: Answer, style: str, given_tool: str) -> tuple[ToolCall, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_NONE = -1
+
 
 def best_assignment(values_RC: Sequence[Sequence[float]]) -> list[int]:
     """Return the column of every row such that the sum of their values is greatest.
@@ -28,12 +30,12 @@ def best_assignment(values_RC: Sequence[Sequence[float]]) -> list[int]:
         raise ValueError(f"{rows} rows cannot each have one of {columns} columns")
     # The potentials keep cost - of_row - of_column at 0 or above, and at 0 for matched pairs.
     of_row, of_column = [0.0] * rows, [0.0] * columns
-    row_of: list[int | None] = [None] * columns
+    row_of = [_NONE] * columns
     for free in range(rows):
         distance = [float("inf")] * columns
-        before: list[int | None] = [None] * columns
+        before = [_NONE] * columns
         done = [False] * columns
-        row, column = free, None
+        row, column = free, _NONE
         while True:
             step, nearest = float("inf"), -1
             for at in range(columns):
@@ -47,21 +49,21 @@ def best_assignment(values_RC: Sequence[Sequence[float]]) -> list[int]:
             of_row[free] += step
             for at in range(columns):
                 if done[at]:
-                    of_row[row_of[at]] += step  # type: ignore[index]
+                    of_row[row_of[at]] += step
                     of_column[at] -= step
                 else:
                     distance[at] -= step
             column = nearest
             done[column] = True
-            if row_of[column] is None:
+            if row_of[column] == _NONE:
                 break
-            row = row_of[column]  # type: ignore[assignment]
-        while column is not None:
+            row = row_of[column]
+        while column != _NONE:
             earlier = before[column]
-            row_of[column] = free if earlier is None else row_of[earlier]
+            row_of[column] = free if earlier == _NONE else row_of[earlier]
             column = earlier
     result = [0] * rows
     for at, owner in enumerate(row_of):
-        if owner is not None:
+        if owner != _NONE:
             result[owner] = at
     return result

@@ -27,7 +27,7 @@ def estimate(
     method: str = "gae",
     group_size: int = 1,
     scale_groups: bool = False,
-) -> Rollout:
+) -> Rollout[jax.Array]:
     """Turn scores, log-probabilities and values into advantages and value targets.
 
     Args:
@@ -95,7 +95,7 @@ def estimate(
 
 
 @jax.jit
-def explained_variance(rollout: Rollout) -> jax.Array:
+def explained_variance(rollout: Rollout[jax.Array]) -> jax.Array:
     """Return the share of the returns' variance that the values explain.
 
     1 is a perfect critic, 0 one that knows no more than the mean; returns that do not vary give 0.

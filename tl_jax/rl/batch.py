@@ -16,7 +16,7 @@ def build_batch(
     sampled: Sequence[Sequence[bool]],
     *,
     length: int = 0,
-) -> tuple[Batch, np.ndarray]:
+) -> tuple[Batch[np.ndarray], np.ndarray]:
     """Lay each prompt and what follows it out as one row.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 from tl_jax.types import Batch, Rollout
 
 
-def with_gold(rollout: Batch, gold: Mapping[str, np.ndarray]) -> Batch:
+def with_gold(rollout: Batch[np.ndarray], gold: Mapping[str, np.ndarray]) -> Batch[np.ndarray]:
     """Append rows of gold trajectories to a rollout batch.
 
     The appended rows carry cross-entropy weights and no sampled tokens; the rollout's rows the

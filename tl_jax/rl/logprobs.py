@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tl_jax.config import ModelConfig
 from tl_jax.models import critic, functional
@@ -13,7 +14,13 @@ from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.sampling.next_token import scoring_temperature
 from tl_jax.types import Batch, Params
 
-LogprobStep = Callable[[Params, Batch], tuple[jax.Array, jax.Array, jax.Array]]
+
+class LogprobStep(Protocol):
+    """Score the targets of a batch, which may still be the host's."""
+
+    def __call__(
+        self, params: Params, batch: Batch[jax.Array | np.ndarray], /
+    ) -> tuple[jax.Array, jax.Array, jax.Array]: ...
 
 
 def make_logprob_step(model_config: ModelConfig, *, temperature: float, chunk: int) -> LogprobStep:
@@ -34,7 +41,9 @@ def make_logprob_step(model_config: ModelConfig, *, temperature: float, chunk: i
     temperature = scoring_temperature(temperature)
 
     @jax.jit
-    def logprob_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def logprob_step(
+        params: Params, batch: Batch[jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         hidden_BTD = functional.hidden_states(params, batch, model_config)
         kernel_DV = functional.head_kernel(params, model_config)
         logprobs_BT, entropy_BT = token_logprobs(

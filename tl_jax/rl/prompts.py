@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tl_jax.config import PpoConfig
 from tl_jax.data.examples.build import Prompt
 from tl_jax.data.examples.jsonl import prompt_from_json
+
+
+class Rows(Protocol):
+    """Rows of a file by number."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class StoredPrompts(Sequence[Prompt]):
@@ -24,7 +30,7 @@ class StoredPrompts(Sequence[Prompt]):
       longest: Most tokens of a prompt.
     """
 
-    def __init__(self, source: Sequence[Any], lengths: Mapping[int, int]):
+    def __init__(self, source: Rows, lengths: Mapping[int, int]):
         self._source = source
         self._rows = np.array(list(lengths), np.int64)
         self._lengths = lengths
@@ -39,7 +45,7 @@ class StoredPrompts(Sequence[Prompt]):
         return StoredPrompts(self._source, {row: self._lengths[row] for row in rows})
 
     def __getitem__(self, index: Any) -> Any:
-        return prompt_from_json(self._source[self._rows[index]])
+        return prompt_from_json(self._source[int(self._rows[index])])
 
 
 def select_prompts(

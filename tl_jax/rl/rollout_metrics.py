@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,7 +35,10 @@ def sample_metrics(
 
 
 def token_metrics(
-    logprobs_BT: jax.Array, ref_logprobs_BT: jax.Array, entropy_BT: jax.Array, mask_BT: np.ndarray
+    logprobs_BT: np.ndarray,
+    ref_logprobs_BT: np.ndarray,
+    entropy_BT: np.ndarray,
+    mask_BT: np.ndarray,
 ) -> dict[str, float]:
     """Return divergence from the reference and entropy, means over the sampled tokens."""
     k1_BT, _, k3_BT = kl_estimates(logprobs_BT, ref_logprobs_BT)
@@ -48,7 +50,7 @@ def token_metrics(
     }
 
 
-def sampler_gap(episodes: Sequence[Episode], logprobs_BT: jax.Array, mask_BT: np.ndarray) -> float:
+def sampler_gap(episodes: Sequence[Episode], logprobs_BT: np.ndarray, mask_BT: np.ndarray) -> float:
     """Return the largest absolute difference between sampler and training log-probabilities."""
     sampled = np.concatenate([episode.logprobs for episode in episodes])
     return float(np.max(np.abs(sampled - np.asarray(logprobs_BT)[mask_BT > 0])))

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.data.examples.build import Prompt
@@ -52,7 +53,9 @@ class ToolTurns:
                 (some if generation.finished else (), prompts[row].tools, sessions[row])
                 for row, generation, some in zip(rows, generations, calls, strict=True)
             ]
-            answers = pool.map(lambda job: results_of(*job, self.environment.names), jobs)
+            answers = pool.map(
+                lambda job: results_of(job[0], job[1], job[2], self.environment.names), jobs
+            )
             return [
                 None if results is None else self.feedback(prompts[row].tools, some, results)
                 for row, some, results in zip(rows, calls, answers, strict=True)
@@ -90,7 +93,7 @@ class ToolTurns:
         closes = episode.last.finished and not called
         return episode.turns[-2 if closes and len(episode.turns) > 1 else -1].generation
 
-    def log(self, episode: Episode) -> list[dict[str, object]]:
+    def log(self, episode: Episode) -> list[dict[str, Any]]:
         """Return the dialogue for the sample log."""
         return [
             {"reply": self._text(turn.generation)}

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import EnvironmentConfig
@@ -131,21 +131,28 @@ class Session:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in self._pipes():
             with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+                stream.close()
         self._process = None
 
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Return what the process reads and what it writes."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        return process.stdin, process.stdout
+
     def _send(self, line: bytes) -> None:
+        requests, _ = self._pipes()
         try:
-            self._process.stdin.write(line)  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
+            requests.write(line)
+            requests.flush()
         except OSError:
             raise _Lost("the process of the tools had ended") from None
 
     def _receive(self, timeout_s: float, key: str, late: str) -> Any:
         """Return what the next line has under ``key``."""
-        stream = self._process.stdout.fileno()  # type: ignore[union-attr]
+        stream = self._pipes()[1].fileno()
         most = _FRAME + _ESCAPED * self._config.result_chars
         poll = select.poll()
         poll.register(stream, select.POLLIN)

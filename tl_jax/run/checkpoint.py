@@ -49,12 +49,14 @@ class Checkpoints:
                 self._set_aside(step, "was never committed")
         policies = ocp.training.save_decision_policies
         interval = policies.FixedIntervalPolicy(every_steps)
+        newest = ocp.training.preservation_policies.LatestN(keep)
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
-            save_decision_policy=policies.AnySavePolicy(
+            # Orbax's own policies declare less than its own protocol asks of them.
+            save_decision_policy=policies.AnySavePolicy(  # pyright: ignore[reportArgumentType]
                 [interval, policies.PreemptionCheckpointingPolicy()]
             ),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=newest,  # pyright: ignore[reportArgumentType]
             cleanup_tmp_directories=True,
         )
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint-digests")
@@ -174,7 +176,8 @@ class Checkpoints:
                 raise
         restored = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})
         logger.info("restored %s", path)
-        return restored[_STATE], dict(self._checkpointer.metadata(step).custom_metadata or {})
+        metadata: Any = self._checkpointer.metadata(step).custom_metadata
+        return restored[_STATE], dict(metadata or {})
 
     def _set_aside(self, step: int, problem: str) -> None:
         if jax.process_index() != 0:

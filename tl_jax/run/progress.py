@@ -77,7 +77,7 @@ class ProgressPrinter:
             return
         shown = "  ".join(f"{name} {_short(value)}" for name, value in (values or {}).items())
         if self._bar:
-            changed = {"values": shown} if values is not None else {}
+            changed: dict[str, Any] = {"values": shown} if values is not None else {}
             self._bar.update(self._task, completed=step, **changed)
             if keep:
                 self._bar.console.print(

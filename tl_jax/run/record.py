@@ -103,14 +103,16 @@ def _git_revision() -> str | None:
         [*git, "ls-files", "--error-unmatch", str(file)],
         [*git, "describe", "--always", "--dirty", "--abbrev=40"],
     ]
+    revision = ""
     try:
         for command in commands:
             done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
             if done.returncode != 0:
                 return None
+            revision = done.stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return revision or None
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -16,8 +16,7 @@ from tl_jax.sampling.next_token import SampleConfig, choose
 from tl_jax.types import Params
 
 
-@flax.struct.dataclass
-class Samples:
+class Samples(flax.struct.PyTreeNode):
     """New tokens of the prompts in the rows; N is ``max_new_tokens``.
 
     Attributes:
@@ -33,8 +32,7 @@ class Samples:
     finished: jax.Array
 
 
-@flax.struct.dataclass
-class Rows:
+class Rows(flax.struct.PyTreeNode):
     """What the device holds of the rows.
 
     Attributes:

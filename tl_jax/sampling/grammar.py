@@ -78,8 +78,8 @@ def read_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
         if token is None:
             texts.append(b"")
         elif byte_level:
-            found = [_BYTES.get(character) for character in token]
-            texts.append(bytes(found) if None not in found else token.encode())  # type: ignore[arg-type]
+            known_bytes = all(character in _BYTES for character in token)
+            texts.append(bytes(map(_BYTES.__getitem__, token)) if known_bytes else token.encode())
         elif (match := re.fullmatch("<0x([0-9A-F]{2})>", token)) and "ByteFallback(" in decoder:
             texts.append(bytes([int(match[1], 16)]))
         else:

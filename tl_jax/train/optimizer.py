@@ -107,8 +107,8 @@ def _in_float32(inner: optax.GradientTransformation, moments: str) -> optax.Grad
     def init(params: Any) -> Any:
         return _cast(inner.init(_cast(params, "float32")), moments)
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        wide = (_cast(tree, "float32") for tree in (grads, state, params))
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        wide = (_cast(tree, "float32") for tree in (updates, state, params))
         updates, state = inner.update(*wide)
         return updates, _cast(state, moments)
 

@@ -311,7 +311,7 @@ def summary(values: list[StepMetrics]) -> dict[str, Any]:
     The learning rate is the policy's at the last update, 0 while only the critic learns.
     """
     names = ("loss", "ce_loss", "policy_loss", "kl_loss", "value_loss", "grad_norm", "approx_kl")
-    result = {
+    result: dict[str, Any] = {
         name: jnp.mean(jnp.stack([getattr(v, name) for v in values]))
         for name in (*names, "clip_fraction", "ratio")
     }

@@ -78,11 +78,12 @@ def critic_only(optimizer: optax.GradientTransformation) -> optax.GradientTransf
 
     critics = (critic_lib.HEAD, critic_lib.TRUNK)
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, new_state = optimizer.update(grads, state, params)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        found: tuple[Any, Any] = optimizer.update(updates, state, params)
+        changes, new_state = found
         frozen = {
             name: part if name in critics else jax.tree.map(jnp.zeros_like, part)
-            for name, part in updates.items()
+            for name, part in changes.items()
         }
 
         def keep_policy(path: Any, new: Any, old: Any) -> Any:

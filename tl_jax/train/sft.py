@@ -171,7 +171,9 @@ def _loader(run: Run, name: str, *, repeat: bool) -> HostRows:
     )
 
 
-def place(batch: Mapping[str, np.ndarray], rows: jax.sharding.NamedSharding, count: int) -> Batch:
+def place(
+    batch: Mapping[str, np.ndarray], rows: jax.sharding.NamedSharding, count: int
+) -> Batch[jax.Array]:
     """Put this host's rows onto the mesh as part of a global batch of ``count`` rows."""
     return Batch(
         **{

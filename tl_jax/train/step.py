@@ -62,7 +62,7 @@ def init_state(
     )
 
 
-def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
+def state_shardings(state: TrainState[Any], declared: Any, mesh: Mesh) -> TrainState[NamedSharding]:
     """Return the sharding of every leaf of ``state``: moments lie as their parameters do.
 
     Args:
@@ -96,7 +96,7 @@ def abstract_state(
     mesh: Mesh,
     *,
     kl_coef: float | None = None,
-) -> TrainState:
+) -> TrainState[jax.ShapeDtypeStruct]:
     """Return shape, type and sharding of every leaf of the state, which need not exist.
 
     Args:
@@ -114,7 +114,9 @@ def abstract_state(
     )
 
 
-def jit_train_step(step: Any, state_layout: TrainState, batch_layout: Any, frozen: Params) -> Any:
+def jit_train_step(
+    step: Any, state_layout: TrainState[NamedSharding], batch_layout: Any, frozen: Params
+) -> Any:
     """Compile ``step`` with pinned layouts and a donated state; ``frozen`` stays where it is."""
     return jax.jit(
         step,
@@ -344,7 +346,7 @@ def _metrics(
     rate: Any,
     skipped: jax.Array,
 ) -> StepMetrics:
-    zero = jnp.float32(0)
+    zero: jax.Array = jnp.float32(0)
     weight, sampled = (jnp.maximum(total_, 1e-8) for total_ in totals)
     trained = batch.weights > 0
     if batch.rollout is not None:

@@ -103,9 +103,10 @@ def repair_rows(
             fit(trajectory, label.message, renderer, encoded, max_length=max_length).sample
             for label in (repair.wrong, repair.right)
         ]
-        if None in samples:
+        rendered = [sample.rendered for sample in samples if sample is not None]
+        if len(rendered) < len(samples):
             continue
-        wrong, right = (sample.rendered for sample in samples)
+        wrong, right = rendered
         before, after = _reply(wrong.replies, repair.wrong), _reply(right.replies, repair.right)
         rejected = wrong.text[before.start : before.stop]
         chosen = right.text[after.start : after.stop]

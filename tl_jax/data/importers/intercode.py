@@ -62,7 +62,12 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         raise RowError(f"unknown environment {environment!r}; known: {', '.join(TOOLS)}")
     actions, results = history.get("actions"), history.get("observations")
     thoughts, valid = history.get("thoughts"), history.get("valid_action") or []
-    if not all(isinstance(part, list) for part in (actions, results, valid, thoughts or [])):
+    if (
+        not isinstance(actions, list)
+        or not isinstance(results, list)
+        or not isinstance(valid, list)
+        or not isinstance(thoughts or [], list)
+    ):
         raise RowError("actions, observations, valid_action and thoughts must be lists")
     if len(results) > len(actions):
         raise RowError(f"{len(results)} observations for {len(actions)} actions")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from tl_jax.errors import DataError
@@ -23,7 +23,7 @@ def opened(path: str, mode: str, encoding: str | None = None) -> Iterator[IO[Any
     Raises:
       DataError: While opening or reading: a ``.gz`` file that is damaged or cut off.
     """
-    opener = gzip.open if path.endswith(".gz") else open
+    opener: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
     try:
         with opener(path, mode, encoding=encoding) as stream:
             yield stream

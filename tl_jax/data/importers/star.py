@@ -136,8 +136,9 @@ def _value(written: str, is_text: bool) -> Any:
     kind, value = condition[1], _literal(condition[2], is_text)
     if value is None or kind in ("is_equal_to", "is_one_of", "contains"):
         # Equal to a list of one is the form's way to say equal to it.
-        single = kind == "is_equal_to" and isinstance(value, list) and len(value) == 1
-        return value[0] if single else value
+        if kind == "is_equal_to" and isinstance(value, list) and len(value) == 1:
+            return value[0]
+        return value
     return {kind: value}
 
 

@@ -89,6 +89,6 @@ def _required_first(tool: ToolSpec, entry: Mapping[str, Any]) -> ToolSpec:
     """Order parameters as the scripts print them: as in ``required``, then the optional ones."""
     function = entry.get("function", entry)
     required = (function.get("parameters") or {}).get("required")
-    position = {name: index for index, name in enumerate(required or ())}
+    position: dict[str, int] = {name: index for index, name in enumerate(required or ())}
     ordered = sorted(tool.parameters, key=lambda p: position.get(p.name, len(position)))
     return dataclasses.replace(tool, parameters=tuple(ordered))

@@ -50,9 +50,10 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
       RowError: A text is missing, or not made of the known blocks.
     """
     texts = [row.get(key) for key in ("instruction", "input", "output")]
-    if not all(isinstance(text, str) for text in texts):
+    known = [text for text in texts if isinstance(text, str)]
+    if len(known) < len(texts):
         raise RowError("'instruction', 'input' and 'output' must be texts")
-    instruction, history, output = texts
+    instruction, history, output = known
     repairs: Counter[str] = Counter()
     before, after = tuple(_messages(history.partition(_HISTORY)[2])), tuple(_messages(output))
     if not before or len(after) != 1 or after[0].role != "assistant":

@@ -34,7 +34,7 @@ class HostRows:
         open_stream: Callable[[int], grain.DatasetIterator],
         streams: int,
         rows: int,
-        own: Sequence[int],
+        own: Sequence[int] | np.ndarray,
     ):
         size = rows // streams
         of_stream = np.asarray(own) // size

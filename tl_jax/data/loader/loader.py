@@ -80,7 +80,7 @@ def make_loader(
     shuffle: bool = True,
     repeat: bool = True,
     streams: int = 1,
-    own: Sequence[int] | None = None,
+    own: Sequence[int] | np.ndarray | None = None,
     prefetch: int = 2,
 ) -> HostRows:
     """Make the iterator of batches over an example file.

@@ -339,5 +339,6 @@ def _http_code(value: Any) -> int:
         value = next((value[key] for key in ("code", "status") if key in value), None)
     if isinstance(value, str) and len(value) == 3 and value.isdecimal():
         value = int(value)
-    is_code = isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600
-    return value if is_code else 0
+    if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
+        return value
+    return 0

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tl_jax.data.trajectory import Trajectory
 
@@ -53,9 +53,9 @@ def sampled(rows: Iterable[T], size: int, key: str) -> Iterator[T]:
 
 def round_robin(parts: Iterable[Iterable[T]]) -> Iterator[T]:
     """Take one row of each part in turn until all are used up."""
-    done = object()
+    done: Any = object()
     for rows in itertools.zip_longest(*parts, fillvalue=done):
-        yield from (row for row in rows if row is not done)  # type: ignore[misc]
+        yield from (row for row in rows if row is not done)
 
 
 def _unit(key: str) -> float:

@@ -144,13 +144,19 @@ def _invented_job(rng: random.Random, tool: invented.InventedTool) -> _Job:
     return tool.spec, *_rename_values(text, values, tool.kinds, rng), missing
 
 
+def _description(tool: ToolSpec, name: str) -> str:
+    parameter = tool.parameter(name)
+    assert parameter, f"{tool.name} declares {name}"
+    return parameter.description
+
+
 def _verdict(job: _Job, style: int) -> str:
     """State which tool fits a request and with what values, in the style of a label."""
     tool, _, values, missing = job
     quoted = style % 2 == 0
     pairs = [(name, as_words(value, quoted)) for name, value in values.items()]
     if missing:
-        about = tool.parameter(missing).description
+        about = _description(tool, missing)
         return f"The {about} is missing. Ask: What is the {about}?"
     if style < 2:
         return f"Service: {tool.name}. " + " ".join(f"{name}: {value}." for name, value in pairs)
@@ -227,11 +233,11 @@ def _desk_log(rng: random.Random) -> str:
         tool, text, values, missing = _seen_job(rng)
         lines.append(text)
         facts = [
-            f"The {tool.parameter(name).description} is {as_words(value, False)}."
+            f"The {_description(tool, name)} is {as_words(value, False)}."
             for name, value in values.items()
         ]
         if missing:
-            about = tool.parameter(missing).description
+            about = _description(tool, missing)
             facts.append(f"The {about} is not given. What is the {about}?")
             service = world.SERVICES[tool.name]
             value = pools.draw(service.slot(missing).kind, rng, "train")

@@ -97,13 +97,15 @@ class TextStarts:
 
 def _looks_ahead_only(step: Mapping[str, Any] | None) -> bool:
     """Return whether a step that cuts a text into words is known never to look back."""
-    kind = step["type"] if step else ""
+    if not step:
+        return False
+    kind = step["type"]
     if kind == "Sequence":
-        return all(_looks_ahead_only(part) for part in step["pretokenizers"])  # type: ignore[index]
+        return all(_looks_ahead_only(part) for part in step["pretokenizers"])
     if kind == "ByteLevel":
-        return not step["add_prefix_space"]  # type: ignore[index]
+        return not step["add_prefix_space"]
     if kind == "Split":
-        pattern = step["pattern"].get("Regex", "^")  # type: ignore[index]
+        pattern = step["pattern"].get("Regex", "^")
         looks_back = any(mark in pattern.replace("[^", "[") for mark in _LOOKING_BACK)
-        return step["behavior"] == "Isolated" and not looks_back  # type: ignore[index]
+        return step["behavior"] == "Isolated" and not looks_back
     return kind == "Digits"

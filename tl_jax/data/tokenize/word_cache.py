@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import tokenizers
 
@@ -72,7 +72,7 @@ class TextPieces:
     def _found(self, pieces: list[str]) -> list[_Known]:
         found = list(map(self._known.get, pieces))
         if all(found):
-            return found  # type: ignore[return-value]
+            return cast(list[_Known], found)
         new = dict.fromkeys(p for p, known in zip(pieces, found, strict=True) if known is None)
         size = sum(map(len, new))
         if size > self._room:
