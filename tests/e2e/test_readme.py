@@ -33,7 +33,8 @@ TEXTS = [
 ]
 SECTIONS = [f.name for f in dataclasses.fields(RunConfig) if dataclasses.is_dataclass(f.default)]
 # What the commands make, so that a checkout does not have it.
-MADE = {"launch/env"}
+# SCRIPT stands for any of them.
+MADE = {"launch/env", "launch/SCRIPT.sh"}
 
 
 def names(path):
