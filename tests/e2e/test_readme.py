@@ -14,9 +14,10 @@ import pytest
 
 import tl_jax
 from tl_jax.calls.call import ToolCall
-from tl_jax.config import RunConfig
+from tl_jax.config import ModelSourceConfig, RunConfig
 from tl_jax.config.fields import check_path
 from tl_jax.data.examples.build import Prompt
+from tl_jax.run.directory import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -167,6 +168,16 @@ def test_the_example_of_an_importer_reads_a_row():
     found = importer["trajectory"](row, source="a.jsonl", line=3)
     assert [message.role for message in found.messages] == ["user", "assistant"]
     assert found.messages[1].calls == (ToolCall("weather", {"city": "Oslo"}),)
+
+
+def test_the_example_of_a_suite_asks_and_scores(tmp_path, model_dir):
+    suite = example("evaluate", "my_suite.py")["SUITE"]
+    model = ModelSourceConfig(path=str(model_dir))
+    prompts = list(suite.prompts(Run(RunConfig(run_dir=str(tmp_path), model=model))))
+    assert [prompt.id for prompt in prompts] == ["sum-0", "sum-1", "sum-2"]
+    wrong = ToolCall("add", {"a": 5, "b": 1})
+    assert suite.score(prompts[2].golds[0], prompts[2]).cf
+    assert not suite.score(wrong, prompts[2]).cf
 
 
 def short(run_dir):
