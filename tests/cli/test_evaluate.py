@@ -209,4 +209,4 @@ def test_the_export_is_replaced_when_the_model_is_newer(workspace, saved, consol
 def test_a_chat_with_several_processes_is_refused(workspace, monkeypatch, console):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ConfigError, match="a chat needs one process; training and evaluation"):
-        generate.main(workspace, console, tools_path="", prompt="")
+        generate.main(workspace, console, tools="", prompt="")

@@ -47,7 +47,7 @@ def workspace(model_dir, tmp_path):
 
 
 def answer(workspace, console, tools, prompt="A train to Rome, please"):
-    generate.main(workspace, console, tools_path=tools, prompt=prompt)
+    generate.main(workspace, console, tools=tools, prompt=prompt)
     return console.file.getvalue().splitlines()
 
 

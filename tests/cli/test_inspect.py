@@ -48,9 +48,9 @@ def workspace(model_dir, tmp_path_factory):
     )
 
 
-def output(workspace, number=1, html_path="", **settings):
+def output(workspace, example=1, html="", **settings):
     console = Console(file=io.StringIO(), soft_wrap=True, highlight=False, width=160, **settings)
-    inspect.main(workspace, console, number=number, html_path=str(html_path))
+    inspect.main(workspace, console, example=example, html=str(html))
     return console.file.getvalue()
 
 
@@ -90,24 +90,24 @@ def test_colours_need_a_terminal_that_wants_them(workspace, monkeypatch):
 
 @pytest.mark.parametrize("terminal", [{}, {"force_terminal": True, "color_system": "truecolor"}])
 def test_text_cannot_steer_the_terminal(workspace, terminal):
-    text = output(workspace, number=2, **terminal)
+    text = output(workspace, example=2, **terminal)
     assert "Bonn␛[31m" in text and "Bonn\x1b" not in text
 
 
 def test_the_page_holds_the_same_text(workspace, tmp_path):
     out = tmp_path / "page.html"
-    text = output(workspace, html_path=out)
+    text = output(workspace, html=out)
     assert text.endswith(f"page: {out}\n")
     page = out.read_text(encoding="utf-8")
     assert '<span class="masked"' in page and '<span class="key level' in page
     with pytest.raises(ConfigError, match="is a directory"):
-        output(workspace, html_path=tmp_path)
+        output(workspace, html=tmp_path)
 
 
 def test_an_example_that_is_not_there_is_refused_with_the_number_there_are(workspace):
     for number, words in ((3, "has 1 to 2"), (0, "counted from 1"), (-1, "counted from 1")):
         with pytest.raises(ConfigError, match=words):
-            output(workspace, number=number)
+            output(workspace, example=number)
 
 
 def test_rows_of_an_older_version_are_refused(tmp_path):

@@ -1,177 +1,293 @@
-"""A command ends with the status and the message that its outcome deserves."""
+"""Commands end with the status and message of their outcome; nothing is written unchecked."""
 
+import dataclasses
 import json
 import sys
-import types
 
-import ml_collections
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
+import tl_jax
+from tl_jax.cli import help as help_lib
 from tl_jax.cli import main as main_lib
 from tl_jax.cli import report
-from tl_jax.config import RunConfig
+from tl_jax.config import (
+    DataConfig,
+    EvaluateConfig,
+    ModelSourceConfig,
+    PpoConfig,
+    RewardConfig,
+    RunConfig,
+)
 from tl_jax.config.fields import to_dict
-from tl_jax.errors import CheckpointError, ConfigError, DataError, Diverged, LoaderMismatch, Stopped
+from tl_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Diverged,
+    LoaderMismatch,
+    ModelError,
+    ScoringMismatch,
+    Stopped,
+)
+from tl_jax.run import changes
+from tl_jax.run.directory import Run
 
 
 @pytest.fixture
-def outcome(monkeypatch, console):
-    """Run a stage that raises, and return the exit status and what was printed."""
+def outcome(monkeypatch, capsys):
+    """Run the command line with some words, and return the exit status and what was printed."""
 
-    def outcome(error):
+    def outcome(*words):
+        monkeypatch.setattr(sys, "argv", ["tl-jax", *words])
+        with pytest.raises(SystemExit) as ended:
+            main_lib.run()
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return outcome
+
+
+@pytest.fixture
+def failing(monkeypatch, outcome):
+    """The same with a command that raises."""
+
+    def failing(error):
         def fail(*_, **__):
             raise error
 
         monkeypatch.setattr(main_lib, "open_run", lambda *_: None)
         monkeypatch.setattr(report, "main", fail)
-        with pytest.raises(SystemExit) as ended:
-            main_lib.main("report", console)
-        return ended.value.code, console.file.getvalue()
+        return outcome("report")
 
-    return outcome
+    return failing
 
 
-@pytest.mark.parametrize(
-    "kind", [ConfigError, DataError, CheckpointError, LoaderMismatch, Diverged, FileNotFoundError]
+KINDS = (
+    *(ConfigError, DataError, ModelError, CheckpointError),
+    *(LoaderMismatch, Diverged, ScoringMismatch),
 )
-def test_what_the_user_can_mend_is_a_message_and_status_2(outcome, kind):
-    assert outcome(kind("mend [this]")) == (2, "tl-jax: mend [this]\n")
 
 
-def test_an_orderly_stop_is_status_3(outcome):
-    assert outcome(Stopped("stopped at step 3")) == (3, "stopped at step 3\n")
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_user_can_mend_is_a_message_and_status_2(failing, kind):
+    assert failing(kind("mend [this]")) == (2, "tl-jax: mend [this]\n", "")
 
 
-def test_a_fault_of_the_software_is_not_hidden(monkeypatch, console):
-    def fail(*_):
-        raise ZeroDivisionError
+def test_an_orderly_stop_is_status_3(failing):
+    assert failing(Stopped("stopped at step 3"))[:2] == (3, "stopped at step 3\n")
 
-    monkeypatch.setattr(main_lib, "open_run", fail)
-    with pytest.raises(ZeroDivisionError):
-        main_lib.main("report", console)
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, FileNotFoundError, KeyError])
+def test_a_fault_of_the_software_shows_where_and_what_to_report(failing, kind):
+    status, out, err = failing(kind("x"))
+    assert status == 1 and kind.__name__ in err and "Traceback" in err
+    assert "fault of tl_jax" in out and "report it" in out and tl_jax.__version__ in out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "words"),
+    ("words", "status", "told"),
     [
-        ([], 2, "usage: tl-jax <stage>"),
-        (["--help"], 0, "usage: tl-jax <stage>"),
+        ([], 2, "usage: tl-jax <command>"),
+        (["--help"], 0, "usage: tl-jax <command>"),
+        (["--version"], 0, f"tl-jax {tl_jax.__version__}"),
         (["convert", "--help"], 0, "--source=model.gguf --target=DIR"),
-        (["evaluate", "--config=x.py", "-h"], 0, "--phase=before|supervised|reward"),
-        (["evalute"], 2, "unknown stage evalute"),
-        (["train", "--config.ppo.step=3"], 2, "did you mean config.ppo.steps?"),
+        (["evaluate", "--config=x.py", "-h"], 0, "--phase: before, supervised or reward"),
+        (["evalute"], 2, "unknown command evalute; did you mean evaluate?"),
+        (["train"], 2, "give --config=NAME_OR_FILE, or --run=DIR"),
+        (["train", "--config=quickstart", "--config.ppo.step=3"], 2, "mean config.ppo.steps?"),
+        (["train", "--config=quickstart", "--config.ppo.steps=x"], 2, "config.ppo.steps=x: "),
+        (["train", "--config=quikstart"], 2, "did you mean quickstart?"),
+        (["train", "--config=quickstart:paper_cod"], 2, "recommended, paper_script, paper_code"),
+        (["train", "--config=quickstart", "--dryrun"], 2, "did you mean --dry_run?"),
+        (["train", "quickstart"], 2, "does not take 'quickstart'; flags are written --name=value"),
+        (["train", "--example=3"], 2, "--example is a flag of `tl-jax inspect`; `tl-jax train`"),
+        (["run", "--phase=before"], 2, "--phase is a flag of `tl-jax evaluate`"),
+        (["inspect", "--noforce"], 2, "--force is a flag of `tl-jax convert`"),
+        (["evaluate", "--data=x.jsonl"], 2, "--data is a flag of `tl-jax report`"),
+        (["inspect", "--example=two"], 2, "two"),
+        (["convert", "--dtype=int8"], 2, "float32"),
+        (["evaluate", "--run=nowhere"], 2, "--run: nowhere holds no run (no config.json)"),
     ],
 )
 def test_the_command_line_answers_before_anything_heavy_is_loaded(
-    monkeypatch, capsys, arguments, status, words
+    outcome, monkeypatch, words, status, told
 ):
-    monkeypatch.setattr(sys, "argv", ["tl-jax", *arguments])
-    monkeypatch.setattr(main_lib.app, "run", lambda *_, **__: pytest.fail("a stage was run"))
-    with pytest.raises(SystemExit) as ended:
-        main_lib.run()
-    assert ended.value.code == status
-    assert words in capsys.readouterr().out
+    monkeypatch.setattr(main_lib.importlib, "import_module", lambda *_: pytest.fail("loaded"))
+    found, out, _ = outcome(*words)
+    assert found == status and told in out
 
 
-def test_help_tells_what_sections_are_for_and_the_flags_of_the_stage():
-    page = main_lib.stage_help("convert")
-    assert "--source: model to read." in page and "--dtype: " in page and "--tools" not in page
-    assert "(default float32)" in page and "--dry_run: " in page
+def test_help_tells_what_sections_are_for_and_the_flags_of_the_command():
+    page = help_lib.page("convert")
+    assert "--source: model to read" in page and "--dtype: " in page and "--tools" not in page
+    assert "one of 'float32', 'bfloat16' (default float32)" in page and "--dry_run: " in page
     section = page.index("Sizes of the device mesh axes")
     assert section < page.index("mesh.data=1") < page.index("Training trajectories, their text")
-    assert "--phase" in main_lib.stage_help("evaluate")
+    assert "--phase" in help_lib.page("evaluate")
     assert "packing_fit=stream  one of stream, sorted" in page
     assert "contamination_checks=('query', 'ngrams')  some of query, ngrams, tools" in page
-    page = main_lib.stage_help("inspect")
-    assert "--example: which training example, from 1. (default 1)" in page and "--html: " in page
+    page = help_lib.page("inspect")
+    assert "--example: which training example, from 1 (default 1)" in page and "--html: " in page
     assert "red and struck" in page and "NO_COLOR" in page
 
 
-@pytest.mark.parametrize(
-    ("stage", "words", "owner"),
-    [
-        ("train", ["--example=3"], "--example is a flag of `tl-jax inspect`; `tl-jax train` does"),
-        ("run", ["--phase=before"], "--phase is a flag of `tl-jax evaluate`"),
-        ("inspect", ["--noforce"], "--force is a flag of `tl-jax convert`"),
-        ("evaluate", ["--data=x.jsonl"], "--data is a flag of `tl-jax report`"),
-        ("prepare", ["--topic=mae"], "--topic is a flag of `tl-jax report`"),
-    ],
-)
-def test_a_flag_of_another_stage_is_refused(console, stage, words, owner):
-    values = flags.FLAGS
-    parsed, saved = values.is_parsed(), flagsaver.save_flag_values(values)
-    try:
-        values(["tl-jax", *words])
-        with pytest.raises(SystemExit) as ended:
-            main_lib.main(stage, console)
-    finally:
-        flagsaver.restore_flag_values(saved, values)
-        if not parsed:
-            values.unparse_flags()
-    assert ended.value.code == 2 and owner in console.file.getvalue()
-
-
 @pytest.fixture
-def opened(monkeypatch, console, model_dir, tmp_path):
-    """Open the workspace of a stage as the command line does."""
+def opened(console, model_dir, tmp_path, monkeypatch):
+    """Open the run of a command as the command line does."""
+    monkeypatch.chdir(tmp_path)
+    arguments = main_lib.Arguments("given", "", False, (), {}, False)
 
-    def opened(stage, dry_run=False, rotbench="", sections=None, **data):
-        values = to_dict(RunConfig(run_dir=str(tmp_path / "run")))
-        values["model"]["path"] = str(model_dir)
-        for name, section in {"data": data, **(sections or {})}.items():
-            values[name] |= section
-        values["evaluate"]["rotbench_path"] = rotbench
-        flag = types.SimpleNamespace(value=ml_collections.ConfigDict(values))
-        monkeypatch.setattr(main_lib, "_CONFIG", flag)
-        monkeypatch.setattr(main_lib, "_DRY_RUN", types.SimpleNamespace(value=dry_run))
-        return main_lib.open_run(stage, console)
+    def opened(command, dry_run=False, rotbench="", run_dir="run", **sections):
+        config = RunConfig(
+            run_dir=run_dir,
+            model=ModelSourceConfig(path=str(model_dir)),
+            evaluate=EvaluateConfig(rotbench_path=rotbench),
+        )
+        for name, section in sections.items():
+            section = dataclasses.replace(getattr(config, name), **section)
+            config = dataclasses.replace(config, **{name: section})
+        monkeypatch.setattr("tl_jax.cli.settings.read_config", lambda *_: config)
+        return main_lib.open_run(command, dataclasses.replace(arguments, dry_run=dry_run))
 
     return opened
 
 
-@pytest.mark.parametrize("stage", ["evaluate", "generate", "convert", "report"])
-def test_stages_that_read_a_run_make_and_change_none(opened, tmp_path, stage):
-    with pytest.raises(ConfigError, match="run holds no run; give the --config.run_dir of one"):
-        opened(stage)
+@pytest.fixture
+def trained(monkeypatch):
+    """Pretend that phases have been trained."""
+
+    def trained(*phases):
+        saved = lambda self, phase: 0 if phase == "before" else 5 if phase in phases else None  # noqa: E731
+        monkeypatch.setattr(Run, "saved_step", saved)
+
+    return trained
+
+
+@pytest.mark.parametrize("command", ["evaluate", "generate", "convert", "report"])
+def test_commands_that_read_a_run_make_and_change_none(opened, tmp_path, command):
+    with pytest.raises(ConfigError, match="run holds no run; give --run=DIR of one"):
+        opened(command)
     assert list(tmp_path.iterdir()) == []
     opened("train")
     files = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     assert {path.name for path in files} == {"config.json", "versions.json"}
     (tmp_path / "run" / "versions.json").write_text("as trained")
-    opened(stage)
+    opened(command)
     assert (tmp_path / "run" / "versions.json").read_text() == "as trained"
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["batch_size"] == 8
 
 
-def test_a_set_that_data_are_kept_apart_from_changes_only_where_none_are_prepared(opened):
+@pytest.mark.parametrize("where", ["./run", "run/", "../{here}/run", "{path}/run"])
+def test_where_a_run_lies_is_no_setting_of_it(opened, trained, tmp_path, where):
+    opened("train")
+    trained("supervised", "reward")
+    assert opened("train", run_dir=where.format(here=tmp_path.name, path=tmp_path)).config.run_dir
+
+
+def test_a_moved_run_goes_on(opened, trained, tmp_path):
+    opened("train")
+    (tmp_path / "run").rename(tmp_path / "home")
+    trained("supervised")
+    opened("train", run_dir="home")
+
+
+def test_a_typo_in_the_first_command_leaves_nothing_behind(opened, tmp_path):
+    for sections in ({"data": {"path": "typo.jsonl"}}, {"optim": {"warmup_steps": 5000}}):
+        with pytest.raises(ConfigError, match="typo.jsonl|warmup_steps"):
+            opened("run", **sections)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_until_anything_is_trained_every_setting_may_change(opened):
     opened("run")
-    for stage in ("run", "prepare", "train"):
-        with pytest.raises(ConfigError, match=r"rotbench_path\).* `tl-jax evaluate` may score"):
-            opened(stage, rotbench="first_turn.jsonl")
+    changed = opened("run", data={"max_length": 512}, mae={"rules": "static"}, optim={"b1": 0.8})
+    assert changed.config.data.max_length == 512
+    assert changes.check_changes(changed, prepares=True) == []
+
+
+FREE = {
+    "train": {"steps": 900, "log_every": 3},
+    "evaluate": {"max_tasks": 4},
+    "checkpoint": {"keep": 5},
+    "model": {"remat": "full"},
+}
+
+
+@pytest.mark.parametrize("phases", [("supervised",), ("supervised", "reward")])
+def test_after_training_what_no_result_depends_on_may_change(opened, trained, phases):
+    opened("run")
+    trained(*phases)
+    opened("run", **FREE)
+    for sections in (
+        {"data": {"max_length": 512}},
+        {"optim": {"b1": 0.8}},
+        {"mae": {"rules": "off"}},
+    ):
+        with pytest.raises(
+            ConfigError, match="has been trained with another value of config"
+        ) as told:
+            opened("run", **sections)
+        assert "delete" not in str(told.value) and "--run takes" in str(told.value)
+
+
+def test_reward_settings_may_change_until_reward_training_has_begun(opened, trained):
+    opened("run")
+    changed = {"ppo": {"value_coef": 0.5, "max_prompt_length": 512}, "reward": {"clip": 2.0}}
+    trained("supervised")
+    opened("run", **changed)
+    trained("supervised", "reward")
+    opened("run", **changed)
+    with pytest.raises(ConfigError, match="config.ppo.value_coef"):
+        opened("run")
+    opened("run", **{**changed, "ppo": {**changed["ppo"], "steps": 99}})
+
+
+def test_a_set_that_data_are_kept_apart_from_changes_only_where_none_are_prepared(
+    opened, trained, tmp_path
+):
+    (tmp_path / "first_turn.jsonl").write_text("{}")
+    opened("run")
+    trained("supervised")
+    for command in ("run", "prepare"):
+        with pytest.raises(ConfigError, match=r"rotbench_path, .* `tl-jax evaluate`"):
+            opened(command, rotbench="first_turn.jsonl")
     assert opened("evaluate", rotbench="first_turn.jsonl") is not None
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "run"])
+@pytest.mark.parametrize("command", ["prepare", "train", "run"])
 @pytest.mark.parametrize("template", ["script", "chat", "chatml_tools"])
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_the_published_reward_is_refused_where_it_cannot_read_the_calls(
-    opened, tmp_path, stage, template, dry_run
+    opened, tmp_path, command, template, dry_run
 ):
     reads = {"reward": {"mode": "reference"}}
     with pytest.raises(ConfigError, match=f"{template!r} does not write; take mode 'strict'"):
-        opened(stage, dry_run, template=template, sections=reads)
+        opened(command, dry_run, data={"template": template}, **reads)
     assert list(tmp_path.iterdir()) == []
-    opened(stage, True, template="released", sections=reads)
-    opened(stage, True, template=template)
-    opened(stage, True, template=template, sections={**reads, "ppo": {"steps": 0}})
+    opened(command, True, data={"template": "released"}, **reads)
+    opened(command, True, data={"template": template})
+    opened(command, True, data={"template": template}, **reads, ppo={"steps": 0})
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "run", "evaluate"])
-def test_texts_longer_than_the_context_are_refused_at_the_door(opened, tmp_path, stage):
+@pytest.mark.parametrize("command", ["prepare", "train", "run", "evaluate"])
+def test_texts_longer_than_the_context_are_refused_at_the_door(opened, tmp_path, command):
     with pytest.raises(ConfigError, match="max_length is 2049, but the model's context is 2048"):
-        opened(stage, max_length=2049)
+        opened(command, True, data={"max_length": 2049})
+    opened("run", dry_run=True, data={"max_length": 2048})
     assert list(tmp_path.iterdir()) == []
-    opened("run", dry_run=True, max_length=2048)
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_goes_on_with_the_settings_in_its_directory(tmp_path):
+    from tl_jax.cli.settings import read_config
+
+    config = RunConfig(
+        run_dir="elsewhere",
+        data=DataConfig(max_length=99, sources=("a.jsonl",)),
+        ppo=PpoConfig(steps=3),
+        reward=RewardConfig(clip=2.0),
+    )
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
+    found = read_config("", str(tmp_path), ["--config.train.steps=7"])
+    assert found.train.steps == 7
+    rest = dataclasses.replace(found, train=config.train, run_dir="elsewhere")
+    assert rest == config and found.run_dir == str(tmp_path)

@@ -1,7 +1,6 @@
 """``report gain`` compares the two models of every run on the run's own tasks."""
 
 import json
-import types
 
 import pytest
 
@@ -70,18 +69,14 @@ def test_replies_may_hold_any_separator_of_lines(runs, tmp_path):
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_the_command_needs_no_configuration(runs, console, tmp_path, monkeypatch, dry_run):
-    for name, value in (("DRY_RUN", dry_run), ("RUNS", runs), ("TOPIC", "gain"), ("CONFIG", None)):
-        monkeypatch.setattr(main_lib, f"_{name}", types.SimpleNamespace(value=value))
-    monkeypatch.setattr(main_lib, "_DATA", types.SimpleNamespace(value=""))
-    main_lib.main("report", console)
+def test_the_command_needs_no_configuration(runs, console, tmp_path, dry_run):
+    words = ["report", "gain", f"--runs={','.join(runs)}", *(["--dry_run"] if dry_run else [])]
+    main_lib.main(words, console)
     assert runs[1] in console.file.getvalue() or not dry_run
     assert (tmp_path / "gain.json").exists() == (not dry_run)
 
 
-@pytest.mark.parametrize(("topic", "given"), [("gain", []), ("mae", ["x"]), ("", ["x"])])
-def test_runs_are_for_gain_and_gain_needs_them(monkeypatch, topic, given):
-    for name, value in (("RUNS", given), ("TOPIC", topic), ("DATA", "")):
-        monkeypatch.setattr(main_lib, f"_{name}", types.SimpleNamespace(value=value))
+@pytest.mark.parametrize("words", [["gain"], ["mae", "--runs=x"], ["--runs=x"]])
+def test_runs_are_for_gain_and_gain_needs_them(console, words):
     with pytest.raises(ConfigError, match="--runs=DIR"):
-        main_lib._options("report", report)
+        main_lib.main(["report", *words], console)

@@ -1,10 +1,7 @@
 """``report mae`` tells which errors a data set holds, with or without a run."""
 
 import json
-import sys
-import types
 
-import ml_collections
 import pytest
 
 from tl_jax.calls.call import ToolCall
@@ -53,11 +50,10 @@ def test_a_dry_run_says_what_would_be_judged(rows, console, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     before = {path.name for path in tmp_path.iterdir()}
     config = to_dict(RunConfig(run_dir=str(tmp_path / "run"), mae=MaeConfig(rules="static")))
-    values = ml_collections.ConfigDict(config) if configured else None
-    for name, value in (("DRY_RUN", True), ("DATA", str(rows)), ("TOPIC", "mae")):
-        monkeypatch.setattr(main_lib, f"_{name}", types.SimpleNamespace(value=value))
-    monkeypatch.setattr(main_lib, "_CONFIG", types.SimpleNamespace(value=values))
-    main_lib.main("report", console)
+    path = tmp_path.parent / f"{tmp_path.name}.json"
+    path.write_text(json.dumps(config))
+    words = [f"--config={path}"] if configured else []
+    main_lib.main(["report", "mae", f"--data={rows}", "--dry_run", *words], console)
     shown = " ".join(console.file.getvalue().split())
     assert "rows.jsonl (canonical; row 1: " in shown and report.CHART in shown
     assert ("static" if configured else "structured") in shown
@@ -87,10 +83,10 @@ def test_a_prepared_run_is_read_and_not_judged_again(console, tmp_path):
     assert (tmp_path / report.CHART).exists()
 
 
-@pytest.mark.parametrize(("words", "topic"), [(["report"], None), (["report", "mae"], "mae")])
-def test_the_word_after_the_stage_is_its_topic(monkeypatch, words, topic):
+@pytest.mark.parametrize(("words", "topic"), [([], ""), (["mae"], "mae")])
+def test_the_word_after_the_command_is_its_topic(monkeypatch, console, words, topic):
     seen = []
-    monkeypatch.setattr(sys, "argv", ["tl-jax", *words, "--config=x.py"])
-    monkeypatch.setattr(main_lib.app, "run", lambda _, argv: seen.extend(argv))
-    main_lib.run()
-    assert (f"--topic={topic}" in seen) == bool(topic) and words[-1] not in seen[1:]
+    monkeypatch.setattr(main_lib, "open_run", lambda command, given: seen.append(given))
+    monkeypatch.setattr(report, "main", lambda *_, **__: None)
+    main_lib.main(["report", *words, "--config=x.py"], console)
+    assert seen[0].options["topic"] == topic and seen[0].config == "x.py"

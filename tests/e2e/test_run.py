@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tl_jax import config as config_lib
-from tl_jax.cli.main import STAGES
+from tl_jax.cli.options import COMMANDS
 from tl_jax.config import EvaluateConfig, MeshConfig, RunConfig
 from tl_jax.config.fields import from_dict
 from tl_jax.convert import from_hf, names
@@ -292,14 +292,14 @@ def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_one(tmp_path)
 def test_a_stage_that_does_not_exist_is_answered_with_the_stages():
     done = tl_jax("trian", check=False)
     assert done.returncode == 2 and "unknown stage trian" in done.stdout
-    assert all(f"\n  {stage} " in done.stdout for stage in STAGES)
+    assert all(f"\n  {stage} " in done.stdout for stage in COMMANDS)
 
 
 def test_help_teaches_stages_and_settings():
     overview = tl_jax("--help").stdout
     assert "--config=configs/NAME.py" in overview and "--dry_run" in overview
-    assert all(f"\n  {stage} " in overview for stage in STAGES)
-    for stage in STAGES:
+    assert all(f"\n  {stage} " in overview for stage in COMMANDS)
+    for stage in COMMANDS:
         assert len(re.search(rf"\n  {stage} +(.*)", overview)[1]) > 20
     page = tl_jax("train", "--help").stdout
     assert page.startswith("train: ") and "metrics.jsonl" in page and "resumes" in page

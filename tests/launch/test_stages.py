@@ -9,7 +9,7 @@ import time
 import pytest
 from launchers import ARGUMENTS, LAUNCH, printed, read_flags
 
-from tl_jax.cli.main import STAGES
+from tl_jax.cli.options import COMMANDS
 
 # Record what a process of a cluster is told, by stage; do what the test wants.
 TL_JAX = """\
@@ -257,7 +257,7 @@ def test_slurm_jobs_that_share_a_node_have_no_port_in_common(slurm):
     taken = set()
     for job in ("4711", "4712", "4713", "5999"):
         first = int(environment_of_a_step(slurm, SLURM_JOB_ID=job)["JAX_COORDINATOR_PORT"])
-        ports = set(range(first, first + len(STAGES)))
+        ports = set(range(first, first + len(COMMANDS)))
         assert not taken & ports
         taken |= ports
     # Neither ports of the system nor those that Linux gives to connections.

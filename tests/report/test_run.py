@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tl_jax.errors import ConfigError
 from tl_jax.report import html, mae, read, run
 from tl_jax.rewards import taxonomy
 
@@ -171,7 +172,7 @@ def test_an_empty_or_garbled_run_still_gives_a_report(tmp_path, content):
 
 
 def test_no_run_directory_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such run directory"):
+    with pytest.raises(ConfigError, match="no such run directory"):
         run.write_report(tmp_path / "none")
 
 

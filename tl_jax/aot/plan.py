@@ -15,10 +15,9 @@ from rich.table import Table
 
 from tl_jax.aot import compile
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.convert import gguf, hub
 from tl_jax.data.prepare.files import FINGERPRINT
 from tl_jax.evaluate import run as evaluate
-from tl_jax.models import critic, functional, known, lora, registry, remat
+from tl_jax.models import critic, functional, lora, registry, remat
 from tl_jax.parallel import sharding, tpu
 from tl_jax.parallel.mesh import resolve_sizes
 from tl_jax.run import checkpoint, prepare
@@ -57,7 +56,7 @@ def show(run: Run, stage: str, console: Console) -> None:
     if stage in ("train", "run"):
         sharding.check_length(config.data.max_length, "config.data.max_length", shape)
     table.add_row("mesh", " x ".join(f"{name} {size}" for name, size in shape.items()))
-    model = planned_model(run)
+    model = prepare.planned_model(run, fetch=True)
     registry.check_lengths(config, model)
     if not (run.model_dir / "config.json").exists():
         table.add_row("", "an estimate; prepare makes the model or fetches it")
@@ -120,36 +119,6 @@ def _training(run: Run, phase: str) -> str:
     if run.phase_done(phase) or directory is None:
         return _state(directory is not None)
     return f"to do from step {directory.name}"
-
-
-def planned_model(run: Run) -> ModelConfig:
-    """Return the architecture, also of a model that is only made when the data are prepared.
-
-    The vocabulary of a model from scratch is its upper limit; little data may give less.
-    """
-    source = run.config.model
-    if (run.model_dir / "config.json").exists():
-        return run.model
-    if source.path == "scratch":
-        model = prepare.scratch_config(run.config, source.scratch_vocab_size)
-    elif source.path.endswith(".gguf"):
-        model = gguf.read_config(source.path)
-    elif hub.is_id(source.path):
-        known_model = known.find(source.path)
-        fetched = lambda: hub.fetch(source.path, ("config.json",)).directory  # noqa: E731
-        model = known_model or registry.read_config(fetched())
-    else:
-        return run.model
-    return dataclasses.replace(
-        model,
-        dtype=source.dtype,
-        param_dtype=source.param_dtype,
-        remat=source.remat,
-        unroll=source.unroll,
-        attention=source.attention,
-        splash=source.splash,
-        lora=run.config.lora,
-    )
 
 
 def memory(run: Run, model: ModelConfig) -> dict[str, str]:

@@ -17,6 +17,8 @@ read back and compared with what was meant (SHA256SUMS); the target appears whol
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -26,9 +28,20 @@ from tl_jax.publish.conversions import convert
 from tl_jax.publish.export import Request, export, export_adapters, source_and_target
 from tl_jax.run.directory import Run
 
+FLAGS = {
+    "source": ("", "model to read"),
+    "target": ("", "directory to write"),
+    "dtype": (("float32", "bfloat16"), "tensor type"),
+    "orbax": (False, "write an Orbax checkpoint"),
+    "adapter": (False, "write only the adapters, for PEFT"),
+    "force": (False, "replace the target if it exists"),
+}
+WITHOUT_RUN = ("source",)
 
-def main(run: Run | None, console: Console, request: Request) -> None:
+
+def main(run: Run | None, console: Console, **options: Any) -> None:
     """Do what the flags of the command ask for."""
+    request = Request(**options)
     if run is None or request.source:
         processes.require_one("converting a model")
         target = convert(request, console)
@@ -39,8 +52,9 @@ def main(run: Run | None, console: Console, request: Request) -> None:
         console.print(f"written: {target}", markup=False)
 
 
-def show_plan(run: Run | None, console: Console, request: Request) -> None:
+def show_plan(run: Run | None, console: Console, **options: Any) -> None:
     """Print what ``main`` would read and write, after the same checks."""
+    request = Request(**options)
     source, target = source_and_target(run, request)
     table = Table(title="plan of tl-jax convert", show_header=False)
     form = "Orbax checkpoint" if request.orbax else "Hugging Face directory"

@@ -29,6 +29,8 @@ from tl_jax.parallel import processes
 from tl_jax.report.read import labelled_sets, read_json, too_long
 from tl_jax.run.directory import PHASES, Run
 
+FLAGS = {"phase": ("", "before, supervised or reward")}
+
 
 def main(run: Run, console: Console, *, phase: str = "") -> None:
     """Score one phase's model and print the table."""

@@ -24,18 +24,20 @@ from tl_jax.parallel import processes
 from tl_jax.run.chat import Reply, make_answer, read_tools
 from tl_jax.run.directory import Run
 
+FLAGS = {"tools": ("", "JSON file with a list of tools"), "prompt": ("", "the request")}
 
-def main(run: Run, console: Console, *, tools_path: str, prompt: str) -> None:
+
+def main(run: Run, console: Console, *, tools: str, prompt: str) -> None:
     """Answer one request, or chat at the terminal."""
     processes.require_one("a chat")
-    tools = read_tools(tools_path)
+    offered = read_tools(tools)
     with jax.set_mesh(run.mesh):
-        answer = make_answer(run, tools)
+        answer = make_answer(run, offered)
         if prompt:
-            show(answer([Message("user", prompt)]), tools, console)
+            show(answer([Message("user", prompt)]), offered, console)
             return
         try:
-            chat(answer, tools, console)
+            chat(answer, offered, console)
         except EOFError:
             console.print()
 

@@ -39,20 +39,26 @@ _KEY_STYLES = tuple(
 _BRACKETS = {"untrained": ("", ""), "trained": ("⟦", "⟧"), "masked": ("✗⟪", "⟫")}
 
 
-def main(run: Run, console: Console, *, number: int, html_path: str) -> None:
+FLAGS = {
+    "example": (1, "which training example, from 1"),
+    "html": ("", "write the example as a page to this file, too"),
+}
+
+
+def main(run: Run, console: Console, *, example: int, html: str) -> None:
     """Print one example and, if a path is given, write its page."""
     if not (run.data_dir / EXAMPLES).exists():
         prepare.main(run, console)
     if not processes.is_first():
         return
-    if html_path and Path(html_path).is_dir():
-        raise ConfigError(f"--html: {html_path} is a directory; give the path of a file")
-    row = read_example(run.data_dir / EXAMPLES, number)
-    sample = read_sample(row, number, run.tokenizer)
+    if html and Path(html).is_dir():
+        raise ConfigError(f"--html: {html} is a directory; give the path of a file")
+    row = read_example(run.data_dir / EXAMPLES, example)
+    sample = read_sample(row, example, run.tokenizer)
     coloured = console.color_system is not None and not console.no_color
     show(sample, console, coloured=coloured)
-    if html_path:
-        console.print(f"page: {write_page(sample, html_path)}", markup=False)
+    if html:
+        console.print(f"page: {write_page(sample, html)}", markup=False)
 
 
 def read_example(path: Path, number: int) -> dict[str, Any]:

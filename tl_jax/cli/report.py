@@ -42,6 +42,13 @@ CHART = "mae.png"
 GAIN = "gain"
 """Name of the files of ``report gain``, without an ending."""
 
+FLAGS = {
+    "topic": (("", "mae", "gain"), "`report mae` is short for --topic=mae"),
+    "data": ("", "with mae, the FILE[:FORMAT] to judge"),
+    "runs": ([], "with gain, the directories of runs, by commas"),
+}
+WITHOUT_RUN = ("data", "runs", "topic=gain")
+
 _RULES_SHOWN = 12
 
 
@@ -61,6 +68,7 @@ def main(
       data: A trajectory file to judge, as ``FILE`` or ``FILE:FORMAT``.
       runs: Run directories.
     """
+    _check(topic, data, runs)
     if processes.is_first():
         if topic == "mae":
             _show_mae(run, console, data)
@@ -79,6 +87,7 @@ def show_plan(
     runs: Sequence[str] = (),
 ) -> None:
     """Print what would be judged or compared and where the result would go; see ``main``."""
+    _check(topic, data, runs)
     if runs:
         text = f"plan of tl-jax report {topic}\nruns: {', '.join(runs)}\nfiles: {GAIN}.*"
         console.print(text, markup=False)
@@ -91,6 +100,13 @@ def show_plan(
         f"plan of tl-jax report {topic}\ndata:  {known}\nrules: {config.mae.rules}\nchart: {CHART}"
     )
     console.print(text, markup=False)
+
+
+def _check(topic: str, data: str, runs: Sequence[str]) -> None:
+    if data and topic != "mae":
+        raise ConfigError("--data is for `tl-jax report mae`")
+    if bool(runs) != (topic == "gain"):
+        raise ConfigError("--runs=DIR,DIR,... is for `tl-jax report gain`, which needs it")
 
 
 def judge(text: str, config: RunConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_jax.data.prepare.files import EXAMPLES, REPORT
+from tl_jax.errors import ConfigError
 
 PHASES = {
     "before": "before",
@@ -91,10 +92,10 @@ def read_run(run_dir: Path) -> RunData:
     """Read a run directory.
 
     Raises:
-      FileNotFoundError: There is no such directory.
+      ConfigError: There is no such directory.
     """
     if not run_dir.is_dir():
-        raise FileNotFoundError(f"{run_dir}: no such run directory; check --config.run_dir")
+        raise ConfigError(f"{run_dir}: no such run directory; check --config.run_dir")
     results, speeds = {}, {}
     long: dict[str, None] = {}
     for phase in PHASES:

@@ -41,7 +41,7 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
       The path of ``report.html``.
 
     Raises:
-      FileNotFoundError: There is no such directory.
+      ConfigError: There is no such directory.
     """
     directory = Path(run_dir)
     run = read_run(directory)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -23,7 +24,8 @@ from tl_jax.data.render.paper_template import STYLES, render_prompt
 from tl_jax.data.render.probe import TEMPLATES
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
 from tl_jax.errors import ConfigError
-from tl_jax.models import functional
+from tl_jax.models import functional, known, registry
+from tl_jax.parallel import processes
 from tl_jax.report.read import read_json
 from tl_jax.run.directory import Run
 
@@ -63,6 +65,59 @@ def make_model(run: Run, console: Console) -> None:
         console.print(f"this run uses {model.id} at commit {model.commit}", markup=False)
     else:
         raise ConfigError(f"config.model.path: {source.path} has no config.json")
+
+
+def discard_outdated(run: Run, changed: Iterable[str]) -> None:
+    """Remove a model that was made of other settings, so that it is made again.
+
+    Called while nothing is trained; data are prepared again by themselves.
+
+    Args:
+      run: The run with its new settings.
+      changed: Names of the settings that are new.
+    """
+    path = run.config.model.path
+    parts = ("model.path", "model.scratch_", "seed")
+    if path == "scratch":
+        parts = (*parts, "data.", "evaluate.")  # what its tokenizer learns from, and its context
+    if any(name.startswith(parts) for name in changed) and run.newest_phase() == "before":
+        if processes.is_first():
+            for name in ("model", "tokenizer"):
+                shutil.rmtree(run.run_dir / name, ignore_errors=True)
+        processes.wait_for_all("discard_outdated")
+
+
+def planned_model(run: Run, *, fetch: bool = False) -> ModelConfig | None:
+    """Return the architecture, also of a model that is only made when the data are prepared.
+
+    The vocabulary of a model from scratch is its upper limit; little data may give less. None if
+    only the Hugging Face Hub knows, unless ``fetch`` lets it be asked.
+    """
+    source = run.config.model
+    if (run.model_dir / "config.json").exists():
+        return run.model
+    if source.path == "scratch":
+        model = scratch_config(run.config, source.scratch_vocab_size)
+    elif source.path.endswith(".gguf"):
+        model = gguf.read_config(source.path)
+    elif hub.is_id(source.path):
+        found = known.find(source.path)
+        if found is None and not fetch:
+            return None
+        directory = lambda: hub.fetch(source.path, ("config.json",)).directory  # noqa: E731
+        model = found or registry.read_config(directory())
+    else:
+        return run.model
+    return dataclasses.replace(
+        model,
+        dtype=source.dtype,
+        param_dtype=source.param_dtype,
+        remat=source.remat,
+        unroll=source.unroll,
+        attention=source.attention,
+        splash=source.splash,
+        lora=run.config.lora,
+    )
 
 
 def scratch_config(config: RunConfig, vocab_size: int) -> ModelConfig:

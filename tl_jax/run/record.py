@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
 
 _PACKAGES = (
@@ -34,19 +35,28 @@ _PACKAGES = (
 def changed_settings(run_dir: str | os.PathLike[str], config: Mapping[str, Any]) -> list[str]:
     """Return the dotted names in which ``config`` differs from the run's ``config.json``.
 
-    A directory without one gives an empty list.
+    A directory without one gives an empty list. Where the run lies is no setting of it.
+
+    Raises:
+      ConfigError: The file is damaged.
     """
     path = Path(run_dir) / "config.json"
     if not path.exists():
         return []
-    old = flatten(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        old = flatten(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}); put back the settings of the run, or move the file away "
+            "and give them with --config"
+        ) from error
     # Compared as JSON: a tuple comes back as a list.
     new = flatten(json.loads(json.dumps(config)))
     missing = object()
     return [
         name
         for name in sorted(old.keys() | new.keys())
-        if old.get(name, missing) != new.get(name, missing)
+        if name != "run_dir" and old.get(name, missing) != new.get(name, missing)
     ]
 
 

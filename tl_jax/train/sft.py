@@ -128,15 +128,23 @@ def open_loader(run: Run) -> HostRows:
     Raises:
       ConfigError: The rows cannot be spread evenly over devices or micro-batches.
     """
-    config = run.config
-    sharding.check_length(config.data.max_length, "config.data.max_length", run.mesh.shape)
-    parts = run.mesh.shape["data"] * run.mesh.shape["fsdp"] * config.train.accumulation
+    sharding.check_length(run.config.data.max_length, "config.data.max_length", run.mesh.shape)
+    check_batch(run.config, run.mesh.shape)
+    return _loader(run, EXAMPLES, repeat=True)
+
+
+def check_batch(config: RunConfig, shape: Mapping[str, int]) -> None:
+    """Refuse a batch that devices and micro-batches cannot share evenly.
+
+    Raises:
+      ConfigError: The message names the settings.
+    """
+    parts = shape["data"] * shape["fsdp"] * config.train.accumulation
     if config.data.batch_size % parts:
         raise ConfigError(
             f"config.data.batch_size {config.data.batch_size} is not divisible by {parts} mesh "
             "rows (data x fsdp) times train.accumulation"
         )
-    return _loader(run, EXAMPLES, repeat=True)
 
 
 def _loader(run: Run, name: str, *, repeat: bool) -> HostRows:

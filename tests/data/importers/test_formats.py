@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tl_jax.data.importers import BadRow, read
 from tl_jax.data.importers.read import FORMATS
 from tl_jax.data.trajectory import Trajectory, from_json, to_json
-from tl_jax.errors import RowError
+from tl_jax.errors import DataError, RowError
 
 FUNCTION = {
     "name": "f",
@@ -281,7 +281,7 @@ def test_a_missing_tools_file_is_the_reason_of_every_row(tmp_path):
 
 def test_a_tools_file_that_is_missing_useless_or_broken_is_refused(folder):
     path = write(folder / "a.jsonl", AGENTDOJO)
-    with pytest.raises(FileNotFoundError, match=r"data\.tools_path"):
+    with pytest.raises(DataError, match=r"data\.tools_path"):
         read(path, tools_path=folder / "none.json")
     with pytest.raises(ValueError, match="leave data.tools_path empty"):
         read(write(folder / "b.jsonl", XLAM), tools_path=folder / "tools.json")

@@ -184,7 +184,7 @@ def test_a_canonical_turn_may_have_no_content(tmp_path, trajectory):
 
 
 def test_a_missing_file_and_a_wrong_ending_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="data.path"):
+    with pytest.raises(DataError, match="data.path"):
         read(tmp_path / "none.jsonl")
     (tmp_path / "a.csv").write_text("x")
     with pytest.raises(ValueError, match="jsonl"):

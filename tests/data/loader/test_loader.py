@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tl_jax.data.loader import loader as loader_lib
+from tl_jax.errors import DataError
 
 LENGTH = 64
 
@@ -72,7 +73,7 @@ def test_source_reads_rows_by_index_skips_blank_lines_and_pickles(tmp_path):
 
 
 def test_lines_across_scan_blocks_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "_SCAN_BYTES", 7)
+    monkeypatch.setattr(loader_lib, "_SCAN_BYTES", 7)
     rows = write_examples(tmp_path / "x.jsonl", count=20)
     source = loader_lib.JsonlSource(tmp_path / "x.jsonl")
     assert [source[i] for i in range(len(source))] == rows
@@ -308,5 +309,5 @@ def test_an_empty_or_missing_file_says_how_to_make_it(tmp_path):
     (tmp_path / "x.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="holds no examples.*tl-jax prepare"):
         loader(tmp_path / "x.jsonl")
-    with pytest.raises(FileNotFoundError, match="tl-jax prepare"):
+    with pytest.raises(DataError, match="tl-jax prepare"):
         loader(tmp_path / "y.jsonl")

@@ -164,11 +164,11 @@ def read(
         of tools that cannot be read or that the format has no use for.
       DataError: A damaged ``.gz`` file, or a ``.json`` file that is not JSON, now or while reading
         on.
-      FileNotFoundError: No such file.
+      DataError: No such file.
     """
     path, tools_path = str(path), str(tools_path)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path}: no such file; set data.path to a trajectory file")
+        raise DataError(f"{path}: no such file; set data.path to a trajectory file")
     if not path.removesuffix(".gz").endswith((".json", ".jsonl")):
         raise ValueError(f"{path}: expected a .json or .jsonl file, also with .gz")
     if format == "auto":
@@ -210,7 +210,7 @@ def _tools(path: str, name: str, tools_path: str) -> tuple[str, Any]:
         candidates = _beside(importer, path, os.path.dirname(path))
         tools_path = next((file for file in candidates if os.path.isfile(file)), "")
     elif not os.path.isfile(tools_path):
-        raise FileNotFoundError(f"{tools_path}: no such file; set data.tools_path to the tools")
+        raise DataError(f"{tools_path}: no such file; set data.tools_path to the tools")
     return tools_path, importer.load_tools(tools_path) if tools_path else None
 
 

@@ -41,9 +41,7 @@ class JsonlSource:
     def __init__(self, path: str | os.PathLike[str]):
         self.path = str(path)
         if not Path(self.path).is_file():
-            raise FileNotFoundError(
-                f"{self.path}: no such example file; write it with `tl-jax prepare`"
-            )
+            raise DataError(f"{self.path}: no such example file; write it with `tl-jax prepare`")
         self._spans, self.fingerprint = _scan_lines(self.path)
         self._file: BinaryIO | None = None
 
@@ -114,9 +112,8 @@ def make_loader(
       the state of another file or other settings.
 
     Raises:
-      FileNotFoundError: ``path`` does not exist.
-      DataError: ``path`` has no examples, or ``streams`` do not divide ``rows``; or, while
-        iterating, an example that is longer than a row, has no target, or is malformed.
+      DataError: ``path`` does not exist or has no examples, or ``streams`` do not divide ``rows``;
+        or, while iterating, an example that is longer than a row, has no target, or is malformed.
       ValueError: An unknown fit.
     """
     if packing_fit not in FITS:

@@ -71,36 +71,49 @@ def open_sources(data: DataConfig, seed: int) -> list[WeightedSource]:
     """Open ``data.sources``, or ``data.path`` where there are none.
 
     Raises:
-      ConfigError: Both are set, a file does not exist or is of no known format, or a source is
+      ConfigError: As for ``check_sources``, or a file is of no known format.
+    """
+    return [_open(*entry, data, seed) for entry in check_sources(data)]
+
+
+def check_sources(data: DataConfig) -> list[tuple[str, str, float, str]]:
+    """Return path, format, weight and setting of every source, each a file that is there.
+
+    Raises:
+      ConfigError: ``sources`` and ``path`` are both set, a file does not exist, or a source is
         named twice.
     """
-    if not data.sources:
-        return [_open(data.path, data.format, 1.0, data, seed, "config.data.path")]
-    for name, unset in (("path", SYNTHETIC), ("format", "auto"), ("tools_path", "")):
-        if (value := getattr(data, name)) != unset:
-            raise ConfigError(
-                f"config.data.{name} is {value!r} but config.data.sources is set, too; write "
-                "every file, with its format where need be, into config.data.sources"
-            )
-    parsed = [parse_source(text) for text in data.sources]
-    paths = [path for path, _, _ in parsed]
+    if data.sources:
+        for name, unset in (("path", SYNTHETIC), ("format", "auto"), ("tools_path", "")):
+            if (value := getattr(data, name)) != unset:
+                raise ConfigError(
+                    f"config.data.{name} is {value!r} but config.data.sources is set, too; write "
+                    "every file, with its format where need be, into config.data.sources"
+                )
+        found = [(*parse_source(text), "config.data.sources") for text in data.sources]
+    else:
+        found = [(data.path, data.format, 1.0, "config.data.path")]
+    paths = [path for path, *_ in found]
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise ConfigError(f"config.data.sources names {twice[0]} twice; give it one weight")
-    return [_open(*entry, data, seed, "config.data.sources") for entry in parsed]
+    for path, _, _, setting in found:
+        if path != SYNTHETIC and not Path(path).is_file():
+            raise ConfigError(f"{setting}: no file {path}; give a file or '{SYNTHETIC}'")
+    if data.tools_path and not Path(data.tools_path).is_file():
+        raise ConfigError(f"config.data.tools_path: no file {data.tools_path}")
+    return found
 
 
 def _open(
-    path: str, form: str, weight: float, data: DataConfig, seed: int, setting: str
+    path: str, form: str, weight: float, setting: str, data: DataConfig, seed: int
 ) -> WeightedSource:
     if path == SYNTHETIC:
         count = data.synthetic_trajectories
         rows = synthetic.trajectories(count, seed=seed, split="train")
         return WeightedSource(path, rows, f"{path}/{count}/{seed}", weight)
-    if not Path(path).is_file():
-        raise ConfigError(f"{setting}: no file {path}; give a file or '{SYNTHETIC}'")
     try:
         source = importers.read(path, form, data.tools_path)
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from error
     hashes = "/".join(map(source_hash, source.files))
     return WeightedSource(path, source, f"{source.format}/{hashes}", weight)

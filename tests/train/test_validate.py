@@ -1,0 +1,106 @@
+"""What needs no data is checked at the door: the message names setting, limit and mend."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.errors import ConfigError
+from tl_jax.parallel.mesh import make_mesh
+from tl_jax.train.validate import check_inputs, validate
+
+MODEL = ModelConfig(
+    vocab_size=64, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8, mlp_dim=16
+)
+
+
+def changed(**sections):
+    config = RunConfig()
+    for name, values in sections.items():
+        if isinstance(values, dict):
+            values = dataclasses.replace(getattr(config, name), **values)
+        config = dataclasses.replace(config, **{name: values})
+    return config
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        (
+            {"optim": {"warmup_steps": 20}, "train": {"steps": 2}},
+            r"config.optim.warmup_steps is 20, .* supervised phase has only 2 steps .*"
+            r"set config.optim.warmup_steps to 1 or less, or raise config.train.steps",
+        ),
+        (
+            {"ppo_optim": {"warmup_steps": 9, "schedule": "cosine"}, "ppo": {"steps": 5}},
+            r"config.ppo_optim.warmup_steps is 9, but the reward phase has only 3 steps",
+        ),
+        ({"optim": {"learning_rate": float("nan")}}, "config.optim.learning_rate must be finite"),
+        ({"seed": -1}, "config.seed must be from 0"),
+        (
+            {"model": {"path": "nowhere/at/all"}},
+            "config.model.path: nowhere/at/all is no directory",
+        ),
+        ({"model": {"path": "nowhere.gguf"}}, "config.model.path: no file nowhere.gguf"),
+        ({"model": {"path": "scratch"}, "data": {"template": "chat"}}, "has no chat tokens"),
+        ({"model": {"path": "scratch", "scratch_embed_dim": 12}}, "scratch_embed_dim 12 must be"),
+        (
+            {"model": {"adapter": "nowhere"}, "lora": {"rank": 2}},
+            "config.model.adapter: no directory",
+        ),
+        ({"model": {"adapter": "."}}, "config.model.adapter is read with config.lora.rank"),
+        ({"lora": {"rank": 2, "targets": "("}}, "config.lora.targets"),
+        ({"mae": {"extra_rules": ("no category",)}}, "extra_rules"),
+        (
+            {"ppo": {"advantage": "grpo", "samples_per_prompt": 1}},
+            "samples_per_prompt to 2 or more",
+        ),
+        ({"ppo": {"dual_clip": 0.5}}, "config.ppo.dual_clip must be 0 or above 1"),
+        ({"environment": {"path": "nowhere.py"}}, "config.environment.path: no file nowhere.py"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(sections, told):
+    with pytest.raises(ConfigError, match=told):
+        validate(changed(**sections))
+
+
+def test_the_defaults_pass_with_model_and_mesh():
+    model = dataclasses.replace(MODEL, max_position=4096)
+    validate(RunConfig(), model, make_mesh(RunConfig().mesh, jax.devices()[:1]))
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"data": {"batch_size": 7}}, "config.data.batch_size 7 is not divisible by 8 mesh"),
+        ({"ppo": {"prompts_per_step": 3}}, "= 6 rows is not divisible by 8 mesh rows"),
+        ({"model": {"attention": "cudnn"}}, "config.model"),
+    ],
+)
+def test_rows_and_kernels_must_fit_the_mesh(sections, told):
+    config = changed(**sections)
+    model = dataclasses.replace(MODEL, max_position=4096, attention=config.model.attention)
+    with pytest.raises(ConfigError, match=told):
+        validate(config, model, make_mesh(config.mesh, jax.devices()[:8]))
+
+
+def test_a_phase_without_steps_is_not_checked():
+    long = {"warmup_steps": 500}
+    validate(changed(optim=long, train={"steps": 0}))
+    validate(changed(ppo_optim={**long, "schedule": "cosine"}, ppo={"steps": 0}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"data": {"path": "nowhere.jsonl"}}, "config.data.path: no file nowhere.jsonl"),
+        ({"data": {"sources": ("no.jsonl",)}}, "config.data.sources: no file no.jsonl"),
+        ({"data": {"tools_path": "no.json"}}, "config.data.tools_path: no file no.json"),
+        ({"data": {"contamination_paths": ("no.json",)}}, "data.contamination_paths"),
+        ({"evaluate": {"rotbench_path": "no.json"}}, "evaluate.rotbench_path"),
+    ],
+)
+def test_files_that_are_not_there_are_refused(sections, told):
+    with pytest.raises(ConfigError, match=told):
+        check_inputs(changed(**sections))

@@ -1,0 +1,123 @@
+"""Every check of settings that needs no data, at the door of every command and in its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+
+from tl_jax.config import ModelConfig, OptimConfig, RunConfig
+from tl_jax.convert import hub
+from tl_jax.data.mae.policy import policy_of
+from tl_jax.data.prepare.sources import check_sources
+from tl_jax.data.render.paper_template import STYLES
+from tl_jax.data.render.probe import TEMPLATES
+from tl_jax.errors import ConfigError
+from tl_jax.models import lora, registry
+from tl_jax.parallel import sharding
+from tl_jax.run.directory import check_reward
+from tl_jax.run.prepare import checked_data, scratch_config
+from tl_jax.train import ppo, ppo_step, sft
+
+
+def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | None = None) -> None:
+    """Refuse settings that contradict each other, the files there are, the model or the mesh.
+
+    Args:
+      config: The run.
+      model: Architecture of its initial model; None if that is not known yet.
+      mesh: Where the run computes; None for a command that does not.
+
+    Raises:
+      ConfigError: The message names the setting, the limit and the mend.
+    """
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"config.seed must be from 0 to 2**32 - 1, got {config.seed}")
+    _check_model_source(config)
+    policy_of(config.mae)
+    lora.check(config)
+    _check_schedules(config)
+    ppo.check_objective(config.ppo, config.environment.path)
+    check_reward(config)
+    if model is not None:
+        registry.check_lengths(config, model)
+    if mesh is not None:
+        check_rows(config, mesh.shape)
+        if model is not None:
+            sft.check_attention(model, config.data.max_length, mesh)
+
+
+def check_inputs(config: RunConfig) -> None:
+    """Refuse sources and evaluation sets that are no files.
+
+    Raises:
+      ConfigError: The message names the setting.
+    """
+    check_sources(config.data)
+    checked_data(config)
+
+
+def check_rows(config: RunConfig, shape: Mapping[str, int]) -> None:
+    """Refuse batches of either phase whose rows or tokens the mesh cannot share evenly.
+
+    Args:
+      config: The run.
+      shape: Sizes of the mesh axes.
+
+    Raises:
+      ConfigError: The message names the settings that decide about the rows.
+    """
+    if config.train.steps:
+        sharding.check_length(config.data.max_length, "config.data.max_length", shape)
+        sft.check_batch(config, shape)
+    if config.ppo.steps:
+        ppo.check_rows(config, shape)
+
+
+def _check_model_source(config: RunConfig) -> None:
+    source = config.model
+    if source.path == "scratch":
+        scratch_config(config, source.scratch_vocab_size)
+        if config.data.template in TEMPLATES:
+            raise ConfigError(
+                "config.data.template: a model from scratch has no chat tokens; take "
+                f"{' or '.join(map(repr, STYLES))}"
+            )
+    elif source.path.endswith(".gguf"):
+        if not Path(source.path).is_file():
+            raise ConfigError(f"config.model.path: no file {source.path}; give a .gguf file")
+    elif source.path != "embedded" and not hub.is_id(source.path):
+        if not (Path(source.path) / "config.json").is_file():
+            raise ConfigError(
+                f"config.model.path: {source.path} is no directory with a config.json; give a "
+                "Hugging Face model directory, the id of a model on the Hub "
+                "(organisation/name, or organisation/name@revision), a .gguf file, 'embedded' "
+                "or 'scratch'"
+            )
+    if source.adapter and not Path(source.adapter).is_dir():
+        raise ConfigError(f"config.model.adapter: no directory {source.adapter}")
+
+
+def _check_schedules(config: RunConfig) -> None:
+    if config.train.steps:
+        _check_warmup(
+            config.optim, "config.optim", config.train.steps, "config.train.steps", "supervised"
+        )
+    if config.ppo.steps:
+        updates = ppo_step.policy_updates(config.ppo)
+        if updates > 0:
+            length = "config.ppo.steps (without critic_warmup_steps) x epochs x minibatches"
+            _check_warmup(config.ppo_optim, "config.ppo_optim", updates, length, "reward")
+
+
+def _check_warmup(optim: OptimConfig, section: str, steps: int, length: str, phase: str) -> None:
+    if optim.schedule == "cosine" and optim.warmup_steps >= steps:
+        raise ConfigError(
+            f"{section}.warmup_steps is {optim.warmup_steps}, but the {phase} phase has only "
+            f"{steps} steps ({length}), and its cosine schedule begins after the warm-up; set "
+            f"{section}.warmup_steps to {max(steps - 1, 0)} or less, or raise {length}"
+        )
+    if not np.isfinite(optim.learning_rate):
+        raise ConfigError(f"{section}.learning_rate must be finite, got {optim.learning_rate}")
