@@ -41,11 +41,12 @@ note() { printf '\nreadme: %s\n' "$*"; }
 short=()
 if [ -n "${QUICK:-}" ]; then
     short=(--config.data.synthetic_trajectories=60 --config.data.validation_fraction=0.1
-        --config.data.batch_size=1 --config.data.max_length=768
+        --config.data.batch_size=2 --config.data.max_length=768
         --config.train.steps=4 --config.train.eval_every=2 --config.train.eval_batches=1
         --config.train.ce_chunk=256 --config.optim.warmup_steps=1
         --config.ppo.steps=3 --config.ppo.prompts_per_step=2 --config.ppo.max_new_tokens=64
-        --config.evaluate.max_tasks=4 --config.evaluate.max_new_tokens=8)
+        --config.evaluate.max_tasks=4 --config.evaluate.batch_size=4
+        --config.evaluate.max_new_tokens=8)
 fi
 
 # With QUICK=1, hold the settings among some words against what a run checks before it begins.
