@@ -27,7 +27,6 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     data=c.DataConfig(
                         path="trajectories.jsonl.gz", max_length=2048, batch_size=1, packing_bins=32
                     ),
-                    mae=c.MaeConfig(action="mask"),
                     train=c.TrainConfig(
                         steps=60, ce_chunk=512, log_every=1, eval_every=30, eval_batches=2
                     ),

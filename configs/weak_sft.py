@@ -18,7 +18,6 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     run_dir="runs/weak_sft",
                     data=c.DataConfig(max_length=768, batch_size=1, synthetic_trajectories=2000),
                     model=c.ModelSourceConfig(remat="none"),
-                    mae=c.MaeConfig(action="mask"),
                     train=c.TrainConfig(steps=87, ce_chunk=64, eval_every=87),
                     optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
                     ppo=c.PpoConfig(

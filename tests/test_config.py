@@ -7,7 +7,7 @@ import pytest
 
 from tl_jax import config as config_lib
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.config.fields import check_path, from_dict, to_dict
+from tl_jax.config.fields import check_path, from_dict, renamed, to_dict
 from tl_jax.errors import ConfigError
 
 SIZES = {
@@ -98,6 +98,39 @@ def test_a_dotted_setting_that_does_not_exist_is_refused(path, message):
     check_path(RunConfig, "ppo_optim.b1")
     with pytest.raises(ConfigError, match=message):
         check_path(RunConfig, path)
+
+
+@pytest.mark.parametrize(("old", "new"), [("drop", "per_turn"), ("mask", "per_trajectory")])
+def test_the_old_name_of_a_setting_is_read_as_the_present_one(old, new):
+    assert renamed(RunConfig, "mae.action", old) == ("data.samples", new)
+    values = {"mae": {"action": old, "rules": "off"}, "data": {"max_length": 9}}
+    given = json.dumps(values)
+    config = from_dict(RunConfig, values)
+    assert (config.data.samples, config.data.max_length) == (new, 9)
+    assert config.mae == config_lib.MaeConfig(rules="off")
+    assert json.dumps(values) == given
+    assert from_dict(RunConfig, {"mae": {"action": old}}).data.samples == new
+    both = {"mae": {"action": old}, "data": {"samples": new}}
+    assert from_dict(RunConfig, both).data.samples == new
+    whole = {"mae": {"action": old}, "data": config_lib.DataConfig(samples=new, max_length=9)}
+    assert from_dict(RunConfig, whole).data == config.data
+    check_path(RunConfig, "mae.action")
+
+
+def test_an_old_name_must_not_contradict_the_present_one():
+    both = {"mae": {"action": "drop"}, "data": {"samples": "per_trajectory"}}
+    message = r"mae\.action='drop' is the old name of config\.data\.samples='per_turn', but"
+    with pytest.raises(ConfigError, match=message):
+        from_dict(RunConfig, both)
+    with pytest.raises(ConfigError, match=r"mae\.action must be one of drop, mask .*data\.samples"):
+        from_dict(RunConfig, {"mae": {"action": "cut"}})
+    with pytest.raises(ConfigError, match=r"config\.data must be a section"):
+        from_dict(RunConfig, {"mae": {"action": "drop"}, "data": 3})
+
+
+def test_other_settings_keep_their_name():
+    assert renamed(RunConfig, "mae.rules", "off") == ("mae.rules", "off")
+    assert renamed(RunConfig, "data.samples", "drop") == ("data.samples", "drop")
 
 
 def test_settings_without_a_default_are_asked_for():

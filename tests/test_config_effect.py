@@ -4,8 +4,11 @@ An observer returns what the code makes of a configuration at the place where th
 consumed; nothing is compiled or trained. A new field of RunConfig needs an entry in EFFECTS.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
+import re
 import types
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +17,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
@@ -31,23 +35,26 @@ from tl_jax.data.tokenize.tokenizer import train_byte_bpe
 from tl_jax.data.trajectory import to_json
 from tl_jax.errors import ConfigError, DataError
 from tl_jax.evaluate import run as evaluate
-from tl_jax.models import functional, nf4
+from tl_jax.models import critic, functional, nf4
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.tools_check import open_tools
 from tl_jax.run import directory as workspace_lib
 from tl_jax.run import prepare
 from tl_jax.run.directory import Run
 from tl_jax.sampling.sampler import Generation
+from tl_jax.train import loop as loop_lib
 from tl_jax.train import optimizer as optim
 from tl_jax.train import ppo as ppo_lib
 from tl_jax.train import prompt_pools as prompts_lib
 from tl_jax.train import sft
-from tl_jax.types import Batch, StepMetrics, TrainState
+from tl_jax.train import step as step_lib
+from tl_jax.types import Batch, Rollout, StepMetrics, TrainState
 
 BASE = {
     "model.path": "<model>",
     "data.synthetic_trajectories": 120,
     "data.batch_size": 2,
+    "data.samples": "per_turn",
     "data.max_length": 768,
     "data.validation_fraction": 0.3,
     "train.steps": 6,
@@ -332,86 +339,140 @@ class Stub:
         pass
 
 
-def captured_phase(scene, module, config):
-    """Run a phase's set-up and return ``(workspace, what it would do)``."""
-    seen: dict[str, Any] = {"losses": []}
+MAKE_TRAIN_STEP = step_lib.make_train_step
+
+
+@functools.cache
+def traced(model, loss):
+    """The train step as it would be compiled, so that only what it reads of ``loss`` is seen."""
+    optimizer = optax.sgd(1.0)
+    shapes = jax.tree.map(
+        lambda info: jax.ShapeDtypeStruct(info.shape, info.dtype),
+        critic.abstract_params(model, separate=False),
+        is_leaf=lambda leaf: hasattr(leaf, "axes"),
+    )
+    init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=0.1)
+    ids, real = (jax.ShapeDtypeStruct((1, 128), kind) for kind in (jnp.int32, jnp.float32))
+    batch = Batch(ids, ids, real, ids, ids, Rollout(real, real, real, real, real, real))
+    step = MAKE_TRAIN_STEP(model, loss, optimizer)
+    text = str(jax.make_jaxpr(step)(jax.eval_shape(init, shapes), batch))
+    return re.sub(r"0x[0-9a-f]+", "", text)
+
+
+def captured_phase(scene, module, config, steps):
+    """Let the phase go through ``steps`` steps that train nothing.
+
+    Returns:
+      The workspace, and where what the phase did is found once it has run.
+    """
+    seen: dict[str, Any] = {"losses": [], "samples": []}
+
+    class Loop:
+        def __init__(self, phase, steps, start, *, checkpoints, metrics, log_every=1, **_):
+            seen["rhythm"] = steps, log_every, Stub.last
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def __iter__(self):
+            return iter(range(steps))
+
+        def record(self, values, samples=()):
+            seen["samples"].append(list(samples))
+
+        def every(self, steps):
+            seen["validate_every"] = steps
+            return True
+
+        @contextlib.contextmanager
+        def validation(self):
+            seen["validation"] = {}
+            yield seen["validation"]
+
+        def save(self, state):
+            pass
 
     def make_train_step(model, loss, optimizer, *, accumulation=1, schedule=None):
-        seen["losses"].append(loss)
+        seen["losses"].append(traced(model, loss))
         seen.update(optimizer=optimizer, accumulation=accumulation)
-        return loss
+        return seen["losses"][-1]
 
-    def run_phase(phase, *_, **__):
-        seen["phase"] = phase
+    def jit_train_step(loss, layout, rows, frozen):
+        def update(state, batch, frozen):
+            seen.setdefault("events", []).append((loss, digest(batch)))
+            return state, StepMetrics(**{f.name: 0.3 for f in dataclasses.fields(StepMetrics)})
 
-    scene.patch.setattr(module.step_lib, "make_train_step", make_train_step)
-    scene.patch.setattr(module, "run_phase", run_phase)
-    scene.patch.setattr(module, "Checkpoints", Stub)
+        return update
 
     def start_state(initial, abstract, layout, init, *_):
-        seen.update(parts=sorted(abstract.params), init=init)
-        return None, 0
+        seen["parts"] = sorted(abstract.params)
+        return TrainState(0, {"policy": 1}, None, 0, init.keywords.get("kl_coef")), 0
 
+    scene.patch.setattr(module.step_lib, "make_train_step", make_train_step)
+    scene.patch.setattr(module.step_lib, "jit_train_step", jit_train_step)
+    scene.patch.setattr(module, "Loop", Loop)
     scene.patch.setattr(module, "start_state", start_state)
+    scene.patch.setattr(loop_lib, "Checkpoints", Stub)
+    scene.patch.setattr(loop_lib, "MetricsWriter", lambda _: contextlib.nullcontext())
     scene.patch.setattr(Run, "trained", lambda self, phase: {"name": phase})
-    workspace = on_one_device(config)
-    return workspace, seen
+    return on_one_device(config), seen
 
 
 def supervised_phase(scene, config):
     """Loss, updates, rhythm and validation of the supervised phase."""
-    workspace, seen = captured_phase(scene, sft, config)
+    workspace, seen = captured_phase(scene, sft, config, steps=1)
 
     def make_eval_step(model, *, ce_chunk):
         seen["eval_chunk"] = ce_chunk
         return lambda params, batch: (jnp.sum(batch.weights), jnp.float32(1))
 
     scene.patch.setattr(sft.step_lib, "make_eval_step", make_eval_step)
-    scene.patch.setattr(sft.step_lib, "jit_train_step", lambda step, *_: step)
-    sft.train(workspace, None)
-    phase = seen["phase"]
-    return {
-        "losses": seen["losses"],
-        "accumulation": seen["accumulation"],
-        "updates": updates(seen["optimizer"], 6),
-        "rhythm": (phase.steps, phase.log_every, phase.validate_every, Stub.last),
-        "validation": phase.validate(types.SimpleNamespace(params={})),
-        "eval_chunk": seen["eval_chunk"],
-    }
+    sft.train(workspace)
+    kinds = "losses", "accumulation", "rhythm", "validate_every", "validation", "eval_chunk"
+    return [seen.get(kind) for kind in kinds], updates(seen["optimizer"], 6)
+
+
+def untaken_steps(scene, config):
+    """Set up the reward phase of no rollouts; return what it has seen and its reference."""
+    workspace, seen = captured_phase(scene, ppo_lib, config, steps=0)
+    references = []
+    scene.patch.setattr(ppo_lib, "usable_prompts", lambda _: types.SimpleNamespace(longest=1))
+    scene.patch.setattr(ppo_lib, "plan_rollouts", lambda *_: None)
+    scene.patch.setattr(ppo_lib, "prompt_pools", lambda _, start, prompts: references.append(start))
+    return workspace, seen, references
 
 
 def reward_updates(scene, config):
     """What the optimiser of the reward phase does."""
-    scene.patch.setattr(ppo_lib, "make_advance", lambda *_: None)
     made = optim.make_optimizer
-    seen = []
+    optimizers = []
 
     def make_optimizer(*arguments, **options):
-        seen.append(made(*arguments, **options))
-        return seen[-1]
+        optimizers.append(made(*arguments, **options))
+        return optimizers[-1]
 
     scene.patch.setattr(optim, "make_optimizer", make_optimizer)
-    workspace, phase = captured_phase(scene, ppo_lib, config)
-    ppo_lib.train(workspace, None)
-    return updates(seen[0], 4), phase["parts"]
+    workspace, seen, _ = untaken_steps(scene, config)
+    ppo_lib.train(workspace)
+    return updates(optimizers[0], 4), seen["parts"]
 
 
 def waiting(scene, config):
     """The memory in which the reference waits."""
-    seen = []
-    scene.patch.setattr(
-        ppo_lib, "make_advance", lambda workspace, reference, *_: seen.append(reference)
-    )
-    workspace, _ = captured_phase(scene, ppo_lib, config)
+    workspace, _, references = untaken_steps(scene, config)
     scene.patch.setattr(Run, "trained", lambda self, phase: {"scale": jnp.ones(2)})
-    ppo_lib.train(workspace, None)
-    return [leaf.sharding.memory_kind for leaf in jax.tree.leaves(seen)]
+    ppo_lib.train(workspace)
+    return [leaf.sharding.memory_kind for leaf in jax.tree.leaves(references)]
 
 
 def reward_phase(scene, config):
     """Two steps of the reward phase: sampled, scored and cut into updates, but not trained."""
-    workspace, seen = captured_phase(scene, ppo_lib, config)
+    workspace, seen = captured_phase(scene, ppo_lib, config, steps=2)
     events: list[Any] = []
+    seen["events"] = events
     golds = {tuple(p.ids): p for p in read_prompts(workspace.data_dir / PROMPTS)}
 
     def generate(sample, params, prompts, row_keys, **_):
@@ -438,40 +499,15 @@ def reward_phase(scene, config):
 
         return fake
 
-    def jit_train_step(loss, layout, rows, frozen):
-        def update(state, batch, frozen):
-            events.append((loss, digest(batch)))
-            return state, StepMetrics(**{f.name: 0.3 for f in dataclasses.fields(StepMetrics)})
-
-        return update
-
     scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
     scene.patch.setattr(ppo_lib.rollout_lib, "generate", generate)
     scene.patch.setattr(prompts_lib, "generate", generate)
     scene.patch.setattr(ppo_lib, "make_logprob_step", make_logprob_step)
-    open_gold = ppo_lib.gold_loader
-
-    def gold_loader(workspace):
-        loader = open_gold(workspace)
-        loader.close = lambda: None  # the steps below come after the end of the phase
-        return loader
-
-    scene.patch.setattr(ppo_lib, "gold_loader", gold_loader)
-    scene.patch.setattr(ppo_lib.step_lib, "jit_train_step", jit_train_step)
     try:
-        ppo_lib.train(workspace, None)
-    except ConfigError as error:
+        ppo_lib.train(workspace)
+    except (ConfigError, ppo_lib.ScoringMismatch) as error:
         return str(error)
-    phase = seen["phase"]
-    state = TrainState(0, {"policy": 1}, None, 0, seen["init"].keywords["kl_coef"])
-    records = []
-    try:
-        for step in range(2):
-            state, _, found = phase.advance(state, step)
-            records.append(found)
-    except ppo_lib.ScoringMismatch as error:
-        return str(error)
-    return events, records, phase.steps, Stub.last
+    return events, seen["samples"], seen["rhythm"]
 
 
 def tool_process(scene, config):
@@ -530,7 +566,7 @@ JOINT = (("ppo.critic_warmup_steps", 0),)
 COMPARED = (("ppo.advantage", "grpo"), ("ppo.value_coef", 0.0))
 SPLASH = (("model.attention", "splash"),)
 ADAPTED = (("lora.rank", 2), ("lora.alpha", 4.0), ("lora.targets", "attn/q"))
-RUNNING = (("environment.path", "<tools.py>"), ("mae.action", "mask"))
+RUNNING = (("environment.path", "<tools.py>"), ("data.samples", "per_trajectory"))
 DIALOGUES = (*RUNNING, ("ppo.prompts_per_step", 2), ("ppo.samples_per_prompt", 1))
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
@@ -569,6 +605,7 @@ EFFECTS = {
     "data.format": Effect(prepared, "rotllama", FROM_FILE),
     "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),
     "data.template": Effect(prepared, "script"),
+    "data.samples": Effect(prepared, "per_trajectory"),
     "data.max_length": Effect(prepared, 400),
     "data.batch_size": Effect(batches, 3),
     "data.packing": Effect(batches, False),
@@ -588,7 +625,6 @@ EFFECTS = {
     "data.contamination_action": Effect(prepared, "report", CHECKED),
     "data.prefetch": Effect(prefetched, 5),
     "mae.rules": Effect(prepared, "off"),
-    "mae.action": Effect(prepared, "mask"),
     "mae.extra_rules": Effect(prepared, ("all_right: unexpected keyword",)),
     "mae.category_actions": Effect(prepared, ("parameter_hallucination=keep",)),
     "mae.down_weight": Effect(prepared, 0.25, DOWN_WEIGHTED),

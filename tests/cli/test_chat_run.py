@@ -13,10 +13,9 @@ from tl_jax.cli import prepare
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.config.fields import from_dict
 from tl_jax.convert import to_hf
-from tl_jax.data.examples.encode import prompt_ids
 from tl_jax.data.examples.jsonl import read_prompts
-from tl_jax.data.prepare import dataset
 from tl_jax.data.prepare.files import EXAMPLES, FINGERPRINT, PROMPTS
+from tl_jax.data.render import renderer
 from tl_jax.data.render.probe import open_template
 from tl_jax.data.tokenize.tokenizer import load_tokenizer, train_byte_bpe
 from tl_jax.data.trajectory import Message
@@ -50,6 +49,7 @@ def folder(tmp_path_factory):
 
 def workspace(folder, name="run", **sections):
     data = {"synthetic_trajectories": 20, "max_length": 4096, "validation_fraction": 0.0}
+    data["samples"] = "per_turn"
     values = {
         "run_dir": str(folder / name),
         "model": {"path": str(folder / "model")},
@@ -91,10 +91,10 @@ def test_prompts_of_rollouts_and_evaluation_end_with_the_generation_prompt(prepa
 def test_stop_tokens_and_call_style_follow_the_template(folder, prepared):
     run, _ = prepared
     stop, eos = run.tokenizer.token_id(STOP), run.tokenizer.eos_id
-    assert run.call_style == "hermes" and stop != eos
+    assert run.renderer.call_style == "hermes" and stop != eos
     assert stops_of(run) == (stop, eos)
     released = workspace(folder, data={"template": "released"})
-    assert released.call_style == "python" and stops_of(released) == (eos,)
+    assert released.renderer.call_style == "python" and stops_of(released) == (eos,)
 
 
 def stops_of(run):
@@ -123,10 +123,7 @@ def test_data_are_prepared_anew_when_the_template_changes(folder, prepared, monk
     assert prepare.prepare(run) == report
     template = open_template("chatml_tools", run.tokenizer)
     changed = dataclasses.replace(template, source=template.source.replace("You can", "You may"))
-    monkeypatch.setattr(dataset, "open_template", lambda name, tokenizer: changed)
-    monkeypatch.setattr(
-        "tl_jax.data.examples.encode.open_template", lambda name, tokenizer: changed
-    )
+    monkeypatch.setattr(renderer, "open_template", lambda name, tokenizer: changed)
     prepare.prepare(run)
     assert (run.data_dir / FINGERPRINT).read_text() != before
     text = next(read_prompts(run.data_dir / PROMPTS)).text
@@ -156,7 +153,7 @@ def test_the_exported_model_writes_the_same_prompts_and_stops_alike(folder, prep
     text = exported.fast.apply_chat_template(
         chat, tools=[schema], tokenize=False, add_generation_prompt=True
     )
-    ids = prompt_ids(tools, messages, run.tokenizer, template="chatml_tools")
+    ids = run.renderer.prompt_ids(tools, messages)
     assert run.tokenizer.decode(ids, keep_control=True) == text
 
 

@@ -161,7 +161,8 @@ def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(
         scoring.evaluate_phase(bare, "before")
     done = []
     monkeypatch.setattr(run_command.prepare, "main", lambda *_: done.append("prepare"))
-    monkeypatch.setattr(run_command.phases, "train_phase", lambda _, phase: done.append(phase))
+    for phase in run_command.TRAIN:
+        monkeypatch.setitem(run_command.TRAIN, phase, lambda _, phase=phase: done.append(phase))
     monkeypatch.setattr(run_command, "export_newest", lambda *_: done.append("export"))
     monkeypatch.setattr(run_command.report, "main", lambda *_: done.append("report"))
     run_command.main(bare, console)
@@ -175,7 +176,8 @@ def test_a_run_scores_again_what_is_of_an_older_step(workspace, saved, monkeypat
     saved |= {"supervised": 40, "reward": 5}
     done = []
     monkeypatch.setattr(run_command.prepare, "main", lambda *_: None)
-    monkeypatch.setattr(run_command.phases, "train_phase", lambda *_: None)
+    for phase in run_command.TRAIN:
+        monkeypatch.setitem(run_command.TRAIN, phase, lambda _: None)
     monkeypatch.setattr(run_command.scoring, "evaluate_phase", lambda _, phase: done.append(phase))
     monkeypatch.setattr(run_command, "export_newest", lambda *_: None)
     monkeypatch.setattr(run_command.report, "main", lambda *_: None)

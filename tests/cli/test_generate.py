@@ -10,6 +10,7 @@ from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.cli import generate
 from tl_jax.config import EvaluateConfig, MeshConfig, ModelSourceConfig, RunConfig
 from tl_jax.data.mae.schema_checks import problems_of
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.errors import ConfigError
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import chat
@@ -182,7 +183,7 @@ def test_a_constrained_reply_begins_with_the_name_of_a_tool(workspace, console, 
 
 
 def test_a_style_that_cannot_be_constrained_is_refused(workspace, monkeypatch):
-    monkeypatch.setattr(Run, "call_style", "mistral")
+    monkeypatch.setattr(Renderer, "call_style", "mistral")
     with pytest.raises(ConfigError, match="constrained holds python, hermes.* writes mistral"):
         workspace.guide()
 

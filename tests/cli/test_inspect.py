@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.cli import inspect
-from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig, ModelSourceConfig, RunConfig
+from tl_jax.config import DataConfig, KeyTokenConfig, ModelSourceConfig, RunConfig
 from tl_jax.data.prepare.files import EXAMPLES
 from tl_jax.data.trajectory import Message, Trajectory, to_json
 from tl_jax.errors import ConfigError
@@ -42,7 +42,6 @@ def workspace(model_dir, tmp_path_factory):
             data=DataConfig(
                 path=str(folder / "rows.jsonl"), max_length=2048, validation_fraction=0.0
             ),
-            mae=MaeConfig(action="mask"),
             key_tokens=KeyTokenConfig(mode="extended"),
         )
     )

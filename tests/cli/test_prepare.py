@@ -1,5 +1,6 @@
 """The counts of the prepared data are shown whatever words are in them."""
 
+import dataclasses
 import json
 import shutil
 
@@ -14,6 +15,7 @@ from tl_jax.data.trajectory import to_json
 from tl_jax.errors import ConfigError
 from tl_jax.run import prepare as run_prepare
 from tl_jax.run.directory import Run
+from tl_jax.train import prompt_pools
 
 
 def test_reasons_from_the_data_are_shown_as_they_are(console):
@@ -156,3 +158,35 @@ def test_other_processes_leave_the_files_to_the_first(tmp_path, console, monkeyp
     monkeypatch.setattr(prepare.processes, "is_first", lambda: False)
     prepare.main(Run(RunConfig(run_dir=str(tmp_path / "run"))), console)
     assert list(tmp_path.iterdir()) == [] and console.file.getvalue() == ""
+
+
+def prepared(tmp_path, model_dir, **sections):
+    config = RunConfig(
+        run_dir=str(tmp_path / "run"),
+        model=ModelSourceConfig(path=str(model_dir)),
+        data=DataConfig(synthetic_trajectories=12, validation_fraction=0.5, max_length=2048),
+    )
+    run = Run(dataclasses.replace(config, **sections))
+    return run, run_prepare.prepare(run)
+
+
+def test_prompts_left_out_are_told_when_the_data_are_prepared(tmp_path, model_dir):
+    limits = PpoConfig(max_prompt_length=2048, max_new_tokens=40)
+    run, report = prepared(tmp_path, model_dir, ppo=limits)
+    [told] = prepare.warnings(run, report)
+    assert "right answer longer than 40 tokens" in told and "config.ppo.max_new_tokens" in told
+    used = int(told.split("uses ")[1].split()[0])
+    assert used == len(prompt_pools.select(run)[0]) > 0
+    none = dataclasses.replace(run.config, ppo=PpoConfig(max_prompt_length=1))
+    [told] = prepare.warnings(Run(none), report)
+    assert "no prompt can be used" in told and "config.ppo.max_prompt_length" in told
+    off = dataclasses.replace(run.config, ppo=PpoConfig(steps=0, max_prompt_length=1))
+    assert prepare.warnings(Run(off), report) == []
+
+
+@pytest.mark.parametrize(("held_out", "words"), [(0, "nothing"), (1, "one trajectory")])
+def test_a_validation_that_says_little_is_told(tmp_path, model_dir, held_out, words):
+    run, report = prepared(tmp_path, model_dir, ppo=PpoConfig(steps=0))
+    assert prepare.warnings(run, report) == []
+    [told] = prepare.warnings(run, {"trajectories": {"train": 9, "validation": held_out}})
+    assert words in told and "config.data.validation_fraction" in told

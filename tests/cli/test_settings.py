@@ -48,6 +48,7 @@ def test_plain_files_hold_sections(tmp_path, name, write):
         ("--config.data.sources=('a','b@2')", ("data", "sources", ("a", "b@2"))),
         ("--config.data.sources=a.jsonl", ("data", "sources", ("a.jsonl",))),
         ("--config.ppo.kl=loss_k2", ("ppo", "kl", "loss_k2")),
+        ("--config.mae.action=drop", ("data", "samples", "per_turn")),
         ("--config.model.splash.block_q=256", ("model", "splash", None)),
     ],
 )

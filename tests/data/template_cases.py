@@ -4,6 +4,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tl_jax.config import DataConfig
+from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import from_fast
 
 # ChatML with tags round calls; a system turn of its own where the dialogue has none.
@@ -141,6 +143,11 @@ TEXTS = [
     '{"name": "search", "arguments": {"query": "a"}}',
     "   ",
 ]
+
+
+def renderer_of(tokenizer, template="released", samples="per_turn"):
+    """The renderer of a tokenizer."""
+    return open_renderer(DataConfig(template=template, samples=samples), tokenizer)
 
 
 def make_tokenizer(family, *, template=None, marks_start=False, tags=TAGS):

@@ -16,7 +16,6 @@ from tl_jax.convert import from_hf, names
 from tl_jax.errors import ConfigError, Stopped
 from tl_jax.models import functional, lora
 from tl_jax.run import prepare
-from tl_jax.train import phases as train_stage
 from tl_jax.train import ppo as ppo_lib
 from tl_jax.types import Batch
 
@@ -56,13 +55,13 @@ def whole(prepared, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         rollout = ppo_lib.rollout_lib.rollout
 
-        def recorded(params, reference, *arguments, **options):
+        def recorded(plan, params, reference, *arguments, **options):
             given.append((addresses(params), addresses(reference)))
-            return rollout(params, reference, *arguments, **options)
+            return rollout(plan, params, reference, *arguments, **options)
 
         patch.setattr(ppo_lib.rollout_lib, "rollout", recorded)
         for phase in PHASES:
-            train_stage.train_phase(open_run(run_dir), phase)
+            resume.MODULES[phase].train(open_run(run_dir))
     return run_dir, given
 
 
@@ -102,8 +101,8 @@ def test_a_stopped_run_ends_with_the_same_bits(whole, prepared, tmp_path, monkey
         with monkeypatch.context() as patch:
             resume.interrupt(patch, phase, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
             with pytest.raises(Stopped, match=f"stopped at {phase} step 1 of {STEPS}"):
-                train_stage.train_phase(open_run(run_dir), phase)
-        train_stage.train_phase(open_run(run_dir), phase)
+                resume.MODULES[phase].train(open_run(run_dir))
+        resume.MODULES[phase].train(open_run(run_dir))
         (ours, step), (theirs, _) = (resume.final_state(d, phase) for d in (run_dir, whole[0]))
         assert step == str(STEPS) and ours.keys() == theirs.keys()
         for name, leaf in ours.items():

@@ -27,9 +27,8 @@ from tl_jax.errors import Stopped
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import checkpoint, prepare
 from tl_jax.run.directory import Run
-from tl_jax.train import phases as train_stage
+from tl_jax.train import loop, sft
 from tl_jax.train import ppo as ppo_lib
-from tl_jax.train import sft
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
 
@@ -46,6 +45,7 @@ CONFIG = RunConfig(
         scratch_mlp_dim=32,
     ),
     data=DataConfig(
+        samples="per_turn",
         batch_size=2,
         max_length=640,
         packing_bins=4,
@@ -92,24 +92,21 @@ def whole(request, prepared, tmp_path_factory):
     phase = request.param
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(prepared, run_dir)
-    train_stage.train_phase(open_run(run_dir), phase)
+    MODULES[phase].train(open_run(run_dir))
     return phase, run_dir
 
 
 def interrupt(monkeypatch, phase, step, act):
     """Make the phase call ``act`` while step ``step`` (from 1) is under way."""
-    module = MODULES[phase]
-    run_phase = module.run_phase
 
-    def interrupted(plan, *arguments, **options):
-        def advance(state, number):
-            if number + 1 == step:
-                act()
-            return plan.advance(state, number)
+    class Interrupted(loop.Loop):
+        def __iter__(self):
+            for number in super().__iter__():
+                if number + 1 == step:
+                    act()
+                yield number
 
-        return run_phase(dataclasses.replace(plan, advance=advance), *arguments, **options)
-
-    monkeypatch.setattr(module, "run_phase", interrupted)
+    monkeypatch.setattr(MODULES[phase], "Loop", Interrupted)
 
 
 def final_state(run_dir, phase):
@@ -165,9 +162,9 @@ def test_a_stop_signal_between_checkpoints_changes_nothing(whole, prepared, tmp_
     with monkeypatch.context() as patch:
         interrupt(patch, phase, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Stopped, match=f"stopped at {phase} step 3 of {STEPS}"):
-            train_stage.train_phase(open_run(run_dir), phase)
+            MODULES[phase].train(open_run(run_dir))
     assert final_state(run_dir, phase)[1] == "3"
-    train_stage.train_phase(open_run(run_dir), phase)
+    MODULES[phase].train(open_run(run_dir))
     assert_same_run(phase, run_dir, through)
 
 
@@ -181,9 +178,9 @@ def test_steps_lost_in_a_crash_are_done_again_the_same_way(whole, prepared, tmp_
     with monkeypatch.context() as patch:
         interrupt(patch, phase, 4, fail)
         with pytest.raises(OSError, match="power cut"):
-            train_stage.train_phase(open_run(run_dir), phase)
+            MODULES[phase].train(open_run(run_dir))
     assert final_state(run_dir, phase)[1] == "2"
-    train_stage.train_phase(open_run(run_dir), phase)
+    MODULES[phase].train(open_run(run_dir))
     assert_same_run(phase, run_dir, through)
 
 
@@ -200,6 +197,6 @@ def test_a_damaged_final_step_can_be_made_anew_as_its_message_says(whole, tmp_pa
     assert workspace.phase_done(phase)
     shutil.move(last, tmp_path)
     assert workspace.saved_step(phase) == STEPS - 1 and not workspace.phase_done(phase)
-    train_stage.train_phase(workspace, phase)
+    MODULES[phase].train(workspace)
     assert_same_run(phase, run_dir, through)
     workspace.trained(phase)

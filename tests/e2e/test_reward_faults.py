@@ -21,6 +21,7 @@ from tl_jax.data.examples.build import build_examples, build_prompts
 from tl_jax.data.examples.jsonl import example_line, prompt_lines
 from tl_jax.data.mae.labels import label_turns
 from tl_jax.data.prepare.files import EXAMPLES, FINGERPRINT, PROMPTS
+from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.synthetic import trajectories
 from tl_jax.data.synthetic.faults import FAULTS
 from tl_jax.data.synthetic.world import ASK
@@ -73,7 +74,7 @@ def write_data(workspace):
 
     No fault is masked, and so that texts are short they leave the tools out.
     """
-    tokenizer, settings = workspace.tokenizer, dict(template="released", action="drop")
+    renderer = open_renderer(DataConfig(samples="per_turn"), workspace.tokenizer)
     found = list(dialogues(workspace.config.seed))
     faulty = [one for one in found if one.tags["fault"]]
     right = [one for one in found if not one.tags["fault"]]
@@ -82,15 +83,14 @@ def write_data(workspace):
         examples += build_examples(
             dataclasses.replace(one, tools=()),
             label_turns(one, "off"),
-            tokenizer,
+            renderer,
             key_tokens=KeyTokenConfig(mode="off"),
             max_length=MAX_LENGTH,
-            **settings,
         )[0][:1]
     for one in right[len(faulty) :]:
         short = dataclasses.replace(one, tools=())
         labels = label_turns(one, "structured")
-        (prompt,), _ = build_prompts(short, labels, tokenizer, max_length=MAX_LENGTH, **settings)
+        (prompt,), _ = build_prompts(short, labels, renderer, max_length=MAX_LENGTH)
         # The reward knows them.
         prompts.append(dataclasses.replace(prompt, tools=one.tools))
     workspace.data_dir.mkdir(parents=True)

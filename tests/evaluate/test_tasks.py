@@ -6,10 +6,11 @@ import pytest
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.data.examples.build import Prompt
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.evaluate import tasks as tasks_lib
 from tl_jax.evaluate.compare_runs import paired_gains
 from tl_jax.evaluate.scores import MISS, TurnScore, score_call
-from tl_jax.evaluate.tasks import TaskSet, evaluate, read_reply
+from tl_jax.evaluate.tasks import TaskSet, evaluate
 from tl_jax.sampling.sampler import Generation
 
 EOS, PAD = 1, 2
@@ -24,6 +25,9 @@ class Letters:
     def decode(self, ids, *, keep_control=False):
         text = "".join("<|pad|>" if i == PAD else chr(i) for i in ids)
         return text if keep_control else text.replace("<|pad|>", "")
+
+
+RENDERER = Renderer(Letters(), "released", "per_trajectory", None)
 
 
 def prompt(letter, number=0):
@@ -55,7 +59,7 @@ def scored(tasks, replies, **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks_lib, "generate", answering(replies, seen))
         summaries, records = evaluate(
-            tasks, None, sample=None, tokenizer=Letters(), batch_size=2, **options
+            tasks, None, sample=None, renderer=RENDERER, batch_size=2, **options
         )
     return summaries, records, seen
 
@@ -129,15 +133,6 @@ def test_a_reply_with_a_control_token_or_without_an_end_is_no_call(reply):
     summaries, records, _ = scored(TaskSet("toy", (prompt("a"),), plain), {"a": reply})
     assert summaries["toy"]["ts"]["percent"] == 0 and not records[0]["parsed"]
     assert ("<|pad|>" in records[0]["reply"]) == ("\x02" in reply)
-
-
-def test_a_reply_is_read_in_the_call_style_it_should_have():
-    text = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
-    assert read_reply(text, "hermes") == GOLDS["a"] == read_reply("f(x = 1)")
-    assert read_reply(text) is None and read_reply("f(x = 1)", "hermes") is None
-    assert read_reply(f"I look it up.\n{text}", "hermes") == GOLDS["a"]
-    assert read_reply(f"{text} There.", "hermes") is None
-    assert read_reply("I look it up.\nf(x = 1)") is None
 
 
 def test_every_prompt_is_guided_by_its_own_tools():

@@ -23,7 +23,7 @@ from tl_jax.config.fields import from_dict
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import prepare
 from tl_jax.run.directory import Run
-from tl_jax.train import phases as train_stage
+from tl_jax.train import sft
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES, STEPS, EVERY = 4, 40, 5
@@ -153,7 +153,7 @@ def test_a_pod_that_is_killed_and_stopped_ends_with_the_losses_of_one_that_ran_t
     resumed = Pod(disturbed.run_dir, tmp_path / "resumed")
     assert resumed.end() == 0, resumed.said()
 
-    train_stage.train_phase(through, "supervised")
+    sft.train(through)
     assert steps(disturbed.run_dir) == steps(through.run_dir) == list(range(1, STEPS + 1))
     ours, theirs = ([row["loss"] for row in rows(w.run_dir)] for w in (disturbed, through))
     assert ours == pytest.approx(theirs, rel=1e-4)

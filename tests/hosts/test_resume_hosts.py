@@ -25,14 +25,18 @@ from tl_jax.errors import Stopped
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import prepare
 from tl_jax.run.directory import Run
-from tl_jax.train import phases as train_stage
-from tl_jax.train import sft
+from tl_jax.train import loop, sft
 
 STEPS = 6
 CONFIG = RunConfig(
     model=cluster.MODEL,
     data=DataConfig(
-        batch_size=4, max_length=640, packing_bins=2, streams=2, synthetic_trajectories=40
+        samples="per_turn",
+        batch_size=4,
+        max_length=640,
+        packing_bins=2,
+        streams=2,
+        synthetic_trajectories=40,
     ),
     train=TrainConfig(steps=STEPS, log_every=1, eval_batches=0),
     optim=OptimConfig(learning_rate=1e-2, warmup_steps=1),
@@ -41,24 +45,21 @@ CONFIG = RunConfig(
 )
 # Arguments beside the settings: before which step (from 1) the second process is told to stop.
 PROGRAM = f"""{cluster.BEGIN}
-import dataclasses, os, signal
+import os, signal
 import jax
-from tl_jax.train import phases as train, sft as supervised
+from tl_jax.train import loop, sft
 from tl_jax.errors import Stopped
 
-run_phase = supervised.run_phase
+class Interrupted(loop.Loop):
+    def __iter__(self):
+        for number in super().__iter__():
+            if number + 1 == int(sys.argv[2]) and jax.process_index() == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield number
 
-def interrupted(plan, *arguments, **options):
-    def advance(state, number):
-        if number + 1 == int(sys.argv[2]) and jax.process_index() == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plan.advance(state, number)
-
-    return run_phase(dataclasses.replace(plan, advance=advance), *arguments, **options)
-
-supervised.run_phase = interrupted
+sft.Loop = Interrupted
 try:
-    train.train_phase(workspace, "supervised")
+    sft.train(workspace)
 except Stopped as stopped:
     print(stopped)
 """
@@ -80,19 +81,17 @@ def train_together(run_dir, stop_at):
 
 def train_alone(run_dir, mesh, stop_at, monkeypatch):
     """Train in this process, told to stop while a step is under way."""
-    run_phase = sft.run_phase
 
-    def interrupted(plan, *arguments, **options):
-        def advance(state, number):
-            if number + 1 == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return plan.advance(state, number)
-
-        return run_phase(dataclasses.replace(plan, advance=advance), *arguments, **options)
+    class Interrupted(loop.Loop):
+        def __iter__(self):
+            for number in super().__iter__():
+                if number + 1 == stop_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield number
 
     with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"step {stop_at} of {STEPS}"):
-        patch.setattr(sft, "run_phase", interrupted)
-        train_stage.train_phase(open_run(run_dir, mesh), "supervised")
+        patch.setattr(sft, "Loop", Interrupted)
+        sft.train(open_run(run_dir, mesh))
 
 
 def losses(run_dir):
@@ -126,7 +125,7 @@ def test_a_run_that_changes_hands_ends_like_one_that_ran_through(tmp_path, monke
     train_alone(changing, MeshConfig(data=2, fsdp=1, tensor=1), 4, monkeypatch)
     train_together(changing, stop_at=STEPS + 1)
 
-    train_stage.train_phase(workspace, "supervised")
+    sft.train(workspace)
     assert losses(changing) == pytest.approx(losses(through), rel=1e-4)
     assert len(set(losses(through))) == STEPS
     for ours, theirs in zip(final_params(changing), final_params(through), strict=True):

@@ -23,12 +23,18 @@ from tl_jax.evaluate import run as evaluate
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import prepare
 from tl_jax.run.directory import Run
-from tl_jax.train import phases as train_stage
+from tl_jax.train import ppo
 
 STEPS, ROWS = 2, 4
 CONFIG = RunConfig(
     model=cluster.MODEL,
-    data=DataConfig(batch_size=2, max_length=640, packing_bins=4, synthetic_trajectories=40),
+    data=DataConfig(
+        samples="per_turn",
+        batch_size=2,
+        max_length=640,
+        packing_bins=4,
+        synthetic_trajectories=40,
+    ),
     # With gold trajectories beside the rollouts, and a price that follows the divergence.
     ppo=PpoConfig(
         steps=STEPS,
@@ -51,8 +57,8 @@ CONFIG = RunConfig(
 )
 PROGRAM = f"""{cluster.BEGIN}
 from tl_jax.evaluate import run as evaluate
-from tl_jax.train import phases as train
-train.train_phase(workspace, "reward")
+from tl_jax.train import ppo
+ppo.train(workspace)
 result = evaluate.evaluate_phase(workspace, "reward")
 print("items", {{name: found["items"] for name, found in result["sets"].items()}})
 """
@@ -72,7 +78,7 @@ def runs(tmp_path_factory):
     shutil.copytree(folder / "alone", folder / "together")
     running = cluster.start(PROGRAM, 2, json.dumps(to_dict(together)))
     try:
-        train_stage.train_phase(workspace, "reward")
+        ppo.train(workspace)
         evaluate.evaluate_phase(workspace, "reward")
     finally:
         printed = cluster.finish(running)

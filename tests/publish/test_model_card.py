@@ -2,14 +2,25 @@
 
 import dataclasses
 import json
+import types
 
 import pytest
 
 from tl_jax.config import DataConfig, KeyTokenConfig, ModelSourceConfig, RunConfig
+from tl_jax.data.render.paper_template import STYLES
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.publish.model_card import Exported, conversion_card, model_card
 
-MODEL = Exported("mine", "supervised", 60, "bfloat16", "python")
+MODEL = Exported("mine", "supervised", 60, "bfloat16")
 COMMIT = "c" * 40
+
+
+def card_of(config, model):
+    """The card of a run whose tokenizer is not asked."""
+    template = config.data.template
+    chat = None if template in STYLES else types.SimpleNamespace(call_style="hermes")
+    tokenizer = types.SimpleNamespace(eos_text="<|eos|>")
+    return model_card(config, Renderer(tokenizer, template, config.data.samples, chat), model)
 
 
 def score(percent):
@@ -57,23 +68,23 @@ def prepared(config, tmp_path):
 
 
 def test_the_card_of_adapters_says_what_they_go_with(config):
-    card = model_card(config, dataclasses.replace(MODEL, adapter=True))
+    card = card_of(config, dataclasses.replace(MODEL, adapter=True))
     assert "library_name: peft" in card and "LoRA adapters alone, for the base model." in card
     assert 'AutoModelForCausalLM.from_pretrained("BASE_MODEL")' in card
     known = dataclasses.replace(MODEL, adapter=True, base_id="org/tiny", base_commit=COMMIT)
-    assert 'AutoModelForCausalLM.from_pretrained("org/tiny")' in model_card(config, known)
-    assert "peft" not in model_card(config, MODEL).lower()
+    assert 'AutoModelForCausalLM.from_pretrained("org/tiny")' in card_of(config, known)
+    assert "peft" not in card_of(config, MODEL).lower()
 
 
 def test_an_empty_run_directory_is_no_secret(config):
-    card = model_card(config, MODEL)
+    card = card_of(config, MODEL)
     for words in ("holds no prepared data", "No report of judged calls", "Not evaluated."):
         assert words in card
     assert "nan" not in card
 
 
 def test_what_was_trained_and_scored_is_in_the_card(prepared):
-    card = model_card(prepared, MODEL)
+    card = card_of(prepared, MODEL)
     assert card.startswith("---\nlibrary_name: transformers\n") and "\n# mine\n" in card
     assert "Steps trained: 60 supervised." in card and "are bfloat16" in card
     assert "`tiny` from a local disk" in card
@@ -92,26 +103,26 @@ def test_what_was_trained_and_scored_is_in_the_card(prepared):
 
 
 def test_a_model_that_was_not_trained_is_not_said_to_be(prepared):
-    card = model_card(prepared, dataclasses.replace(MODEL, phase="before", step=0))
+    card = card_of(prepared, dataclasses.replace(MODEL, phase="before", step=0))
     assert "not trained" in card and "| rotbench/clean | before |" in card
     for words in ("tool-use", "MAE", "PKT", "IRM", "Training data", "trained on", "calls tools"):
         assert words not in card
 
 
 def test_the_fingerprint_changes_with_the_data(prepared, tmp_path):
-    before = model_card(prepared, MODEL)
-    assert model_card(prepared, MODEL) == before
+    before = card_of(prepared, MODEL)
+    assert card_of(prepared, MODEL) == before
     file = tmp_path / "mine" / "data" / "fingerprint.json"
     file.write_text(json.dumps({"version": 1, "sources": [["abd", 1.0]]}))
-    changed = set(before.splitlines()) ^ set(model_card(prepared, MODEL).splitlines())
+    changed = set(before.splitlines()) ^ set(card_of(prepared, MODEL).splitlines())
     assert len(changed) == 2 and all(line.startswith("SHA-256") for line in changed)
 
 
 def test_scores_of_another_step_or_none_are_said(prepared):
     later = dataclasses.replace(MODEL, step=80)
-    assert "of its step 60, not of the exported step 80" in model_card(prepared, later)
+    assert "of its step 60, not of the exported step 80" in card_of(prepared, later)
     rewarded = dataclasses.replace(MODEL, phase="reward", step=10)
-    card = model_card(prepared, rewarded)
+    card = card_of(prepared, rewarded)
     assert "The exported model was not evaluated." in card
     assert "| `kl_coef` | `0.1` |" in card and "None." not in card
     assert f"Steps trained: {prepared.train.steps} supervised, 10 with a reward." in card
@@ -119,7 +130,7 @@ def test_scores_of_another_step_or_none_are_said(prepared):
 
 def test_a_base_model_of_the_hub_is_linked_with_its_commit(prepared):
     model = dataclasses.replace(MODEL, base_id="someone/tiny", base_commit=COMMIT)
-    card = model_card(prepared, model)
+    card = card_of(prepared, model)
     assert "\nbase_model: someone/tiny\n" in card
     assert f"https://huggingface.co/someone/tiny) at commit `{COMMIT}`" in card
     card = conversion_card("tiny", "float32", base_id="someone/tiny", base_commit=COMMIT)
@@ -129,11 +140,8 @@ def test_a_base_model_of_the_hub_is_linked_with_its_commit(prepared):
 @pytest.mark.parametrize("template", ["released", "script", "chat", "chatml_tools"])
 def test_the_card_shows_how_to_ask(prepared, template):
     data = DataConfig(template=template)
-    style = "python" if template in ("released", "script") else "hermes"
-    card = model_card(
-        dataclasses.replace(prepared, data=data), dataclasses.replace(MODEL, call_style=style)
-    )
-    plain = template in ("released", "script")
+    card = card_of(dataclasses.replace(prepared, data=data), MODEL)
+    plain = template in STYLES
     assert ("User: What is the weather in Oslo?\nAssistant:\n```" in card) == plain
     assert ("apply_chat_template" in card) != plain
     assert ("<tool_call>" in card) != plain

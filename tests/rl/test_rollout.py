@@ -13,6 +13,7 @@ import pytest
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.config import EnvironmentConfig, ModelConfig, PpoConfig, RewardConfig
 from tl_jax.data.examples.build import Prompt
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.models import functional
 from tl_jax.ops import policy
 from tl_jax.ops.cross_entropy import token_logprobs
@@ -48,6 +49,9 @@ class LetterTokenizer:
     def decode(self, ids, *, keep_control):
         assert keep_control
         return "".join(LETTERS[i] for i in ids)
+
+
+LETTER_RENDERER = Renderer(LetterTokenizer(), "released", "per_turn", None)
 
 
 def encode(text):
@@ -92,23 +96,19 @@ def sample():
 @pytest.fixture(scope="module")
 def collect(params, logprob_step, sample):
     def collect(
-        ref_params=params, prompts=PROMPTS, ppo=PPO, seed=0, step=0, batch_size=6, tools=None
+        ref_params=params, prompts=PROMPTS, ppo=PPO, seed=0, step=0, batch_prompts=2, tools=None
     ):
-        return rl.rollout(
-            params,
-            ref_params,
-            prompts,
-            sample=sample,
-            logprob_step=logprob_step,
-            tokenizer=LetterTokenizer(),
-            ppo=ppo,
+        plan = rl.RolloutPlan(
+            ppo=dataclasses.replace(ppo, prompts_per_step=batch_prompts),
             reward=RewardConfig(),
             seed=seed,
-            step=step,
-            batch_size=batch_size,
+            sample=sample,
+            logprob_step=logprob_step,
+            renderer=LETTER_RENDERER,
             prompt_length=32,
             tools=tools,
         )
+        return rl.rollout(plan, params, ref_params, prompts, step=step, kl_coef=ppo.kl_coef)
 
     return collect
 
@@ -213,7 +213,7 @@ def test_samples_depend_on_seed_step_and_prompt_but_not_on_the_batch(collect, re
     assert len(set(texts[:3])) > 1
     assert texts != [record["sampled"] for record in collect(step=1).records]
     assert texts != [record["sampled"] for record in collect(seed=1).records]
-    swapped = collect(prompts=PROMPTS[::-1], batch_size=4)
+    swapped = collect(prompts=PROMPTS[::-1], batch_prompts=1)
     assert [record["sampled"] for record in swapped.records] == texts[3:] + texts[:3]
 
 
@@ -297,7 +297,7 @@ def score_one(ids, *, finished, mode="strict", golds=(GOLD,)):
     return rl.score_samples(
         [dataclasses.replace(PROMPTS[0], golds=golds)],
         [Generation(ids, [0.0] * len(ids), finished)],
-        tokenizer=LetterTokenizer(),
+        renderer=LETTER_RENDERER,
         reward=RewardConfig(mode=mode),
         step=7,
     )
@@ -310,6 +310,13 @@ class Characters:
         return "".join(map(chr, ids))
 
 
+def characters(style):
+    """A renderer for these tokens that writes and reads calls in a style."""
+    if style == "python":
+        return Renderer(Characters(), "released", "per_turn", None)
+    return Renderer(Characters(), "chat", "per_turn", types.SimpleNamespace(call_style=style))
+
+
 def test_replies_and_gold_calls_are_in_the_style_of_the_run():
     written = '{"name": "add", "parameters": {"x": "a"}}'
     generation = Generation([*map(ord, written), 0], [0.0], True)
@@ -318,10 +325,9 @@ def test_replies_and_gold_calls_are_in_the_style_of_the_run():
         _, (found[style],) = rl.score_samples(
             [PROMPTS[0]],
             [generation],
-            tokenizer=Characters(),
+            renderer=characters(style),
             reward=RewardConfig(),
             step=0,
-            call_style=style,
         )
     assert found["llama_json"]["category"] == "all_right"
     assert found["llama_json"]["gold"] == found["llama_json"]["sampled"] == written
@@ -334,10 +340,9 @@ def test_a_thought_before_a_marked_call_is_not_scored_but_logged():
     _, records = rl.score_samples(
         [PROMPTS[0]] * 2,
         [Generation([*map(ord, reply), 0], [0.0], True) for reply in written],
-        tokenizer=Characters(),
+        renderer=characters("hermes"),
         reward=RewardConfig(),
         step=0,
-        call_style="hermes",
     )
     assert [record["category"] for record in records] == ["all_right", "format_error"]
     assert [record["sampled"] for record in records] == written
@@ -419,7 +424,7 @@ def test_several_gold_calls_and_none_are_scored(golds, reply, category):
     _, (record,) = rl.score_samples(
         [dataclasses.replace(PROMPTS[0], golds=golds)],
         [Generation(ids, [0.0], True)],
-        tokenizer=Characters(),
+        renderer=characters("python"),
         reward=RewardConfig(),
         step=0,
     )

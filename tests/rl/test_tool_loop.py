@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.config import EnvironmentConfig, ModelConfig, OptimConfig, PpoConfig, RewardConfig
+from tl_jax.config import (
+    DataConfig,
+    EnvironmentConfig,
+    ModelConfig,
+    OptimConfig,
+    PpoConfig,
+    RewardConfig,
+)
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.examples.encode import prompt_ids
 from tl_jax.data.render.paper_template import render_sample
+from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
 from tl_jax.data.trajectory import Message
 from tl_jax.models import functional
@@ -47,12 +54,12 @@ def tools(tokenizer, tmp_path_factory):
     path = tmp_path_factory.mktemp("tools") / "mine.py"
     path.write_text(FILE)
     config = EnvironmentConfig(path=str(path), max_turns=3, max_tokens=200, timeout_s=30.0)
-    return ToolTurns(open_environment(config), tokenizer, "released", "python")
+    return ToolTurns(open_environment(config), open_renderer(DataConfig(), tokenizer))
 
 
 @pytest.fixture(scope="module")
-def prompt(tokenizer):
-    ids = prompt_ids(TOOLS, QUERY, tokenizer, action="mask")
+def prompt(tools):
+    ids = tools.renderer.prompt_ids(TOOLS, QUERY)
     return Prompt("Turn 1: a", ids, "", TOOLS, (DOUBLE,), {}, 0, (FINISH,))
 
 
@@ -90,7 +97,7 @@ def test_a_dialogue_is_the_text_of_training(tools, tokenizer, prompt):
         None,
     ]
     turns = [*QUERY, Message("assistant", "", (DOUBLE,)), Message("tool", '{"is": 42}')]
-    whole = prompt_ids(TOOLS, turns, tokenizer, action="mask")
+    whole = tools.renderer.prompt_ids(TOOLS, turns)
     assert asked[1][1] == [whole]
     assert prompt.ids + episode.ids == whole + reply(tokenizer, END).ids
     assert tools.counted(episode, TOOLS) == episode.last
@@ -225,21 +232,18 @@ def result(tools, tokenizer, prompt):
         rounds = [[script[turn] for script in SCRIPTS if len(script) > turn] for turn in range(3)]
         said = iter(sum(rounds, []))
         patch.setattr(rl, "generate", sampled)
-        return rl.rollout(
-            np.float32(1.0),
-            np.float32(1.5),
-            [prompt],
-            sample=None,
-            logprob_step=logprob_step,
-            tokenizer=tokenizer,
+        plan = rl.RolloutPlan(
             ppo=PPO,
             reward=RewardConfig(),
             seed=0,
-            step=0,
-            batch_size=4,
+            sample=None,
+            logprob_step=logprob_step,
+            renderer=tools.renderer,
             prompt_length=-(-len(prompt.ids) // 64) * 64,
             tools=tools,
         )
+        policy, reference = np.float32(1.0), np.float32(1.5)
+        return rl.rollout(plan, policy, reference, [prompt], step=0, kl_coef=PPO.kl_coef)
 
 
 def test_the_reward_is_that_of_the_goal(result):
@@ -283,7 +287,12 @@ def test_what_tools_say_is_no_target_of_any_loss(result, tokenizer):
         OptimConfig(schedule="constant", warmup_steps=0), 4, value_learning_rate=1e-2
     )
     loss = step_lib.LossConfig(
-        ce_coef=0, reward_coef=1, value_coef=1, entropy_coef=0.1, kl_estimator="k3", ce_chunk=0
+        ce_coef=0,
+        reward_coef=1,
+        value_coef=1,
+        kl_estimator="k3",
+        ce_chunk=0,
+        ppo=PpoConfig(entropy_coef=0.1),
     )
     step = jax.jit(step_lib.make_train_step(model, loss, optimizer))
     batch = jax.device_get(result.batch)

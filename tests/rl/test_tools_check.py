@@ -9,7 +9,6 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import (
     DataConfig,
     EnvironmentConfig,
-    MaeConfig,
     ModelSourceConfig,
     PpoConfig,
     RewardConfig,
@@ -38,7 +37,6 @@ def config(tmp_path, model_dir):
     return RunConfig(
         run_dir=str(tmp_path),
         model=ModelSourceConfig(path=str(model_dir)),
-        mae=MaeConfig(action="mask"),
         environment=EnvironmentConfig(path=str(tmp_path / "mine.py")),
     )
 
@@ -46,7 +44,7 @@ def config(tmp_path, model_dir):
 def test_the_tools_of_the_file_answer_the_calls_of_the_prompts(config):
     check_reward(config)
     tools = open_tools(Run(config))
-    assert tools.environment.names == {"f"} and tools.call_style == "python"
+    assert tools.environment.names == {"f"} and tools.renderer.call_style == "python"
     off = dataclasses.replace(config, environment=EnvironmentConfig())
     assert open_tools(Run(off)) is None
 
@@ -60,7 +58,7 @@ def test_a_file_without_any_tool_of_the_data_is_refused(config, tmp_path):
 @pytest.mark.parametrize(
     "changes,message",
     [
-        ({"mae": MaeConfig(action="drop")}, "mae.action='mask', not 'drop'"),
+        ({"data": DataConfig(samples="per_turn")}, "samples='per_trajectory', not 'per_turn'"),
         ({"reward": RewardConfig(mode="reference")}, "take mode 'strict' or 'graded'"),
         ({"ppo": PpoConfig(max_new_tokens=768)}, "another one fits"),
         ({"environment": EnvironmentConfig(path="nowhere.py")}, "no file nowhere.py"),
@@ -80,11 +78,11 @@ def test_a_dialogue_must_fit_the_context_of_the_model(config):
         registry.check_lengths(long, Run(config).model)
 
 
-def test_a_template_that_numbers_its_calls_is_refused(config, monkeypatch):
-    def numbered(tools, before, calls, results, tokenizer, *, template):
-        return [len(before)]
+def test_a_template_that_numbers_its_calls_is_refused(config):
+    class Numbering:
+        def feedback_ids(self, tools, before, calls, results):
+            return [len(before)]
 
     tools_check.check_template(Run(config))
-    monkeypatch.setattr(tools_check, "feedback_ids", numbered)
     with pytest.raises(ConfigError, match="as templates that number their calls do"):
-        tools_check.check_template(types.SimpleNamespace(config=config, tokenizer=None))
+        tools_check.check_template(types.SimpleNamespace(config=config, renderer=Numbering()))

@@ -93,6 +93,19 @@ def test_plain_progress_prints_first_and_last_and_not_every_step():
     assert lines[1].startswith("supervised 50/50  loss 0.02")
 
 
+def test_a_line_to_keep_is_printed_between_others():
+    out = io.StringIO()
+    console = rich.console.Console(file=out, width=200)
+    with ProgressPrinter("supervised", 50, every_s=60, console=console) as progress:
+        for step in range(1, 51):
+            progress.update(step, {"loss": step}, keep=step == 20)
+    assert [line[:24] for line in out.getvalue().splitlines()] == [
+        "supervised 1/50  loss 1 ",
+        "supervised 20/50  loss 2",
+        "supervised 50/50  loss 5",
+    ]
+
+
 def test_terminal_progress_draws_a_bar():
     out = io.StringIO()
     console = rich.console.Console(file=out, force_terminal=True, width=160)
@@ -112,6 +125,15 @@ def test_config_is_written_and_changes_are_named(tmp_path):
     assert record.changed_settings(tmp_path / "run", config) == ["data.path", "new"]
     record.write_config(tmp_path / "run", config)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["path"] == "x.jsonl"
+
+
+def test_a_setting_that_had_another_name_is_no_change(tmp_path):
+    old = {"mae": {"rules": "off", "action": "mask"}, "data": {"path": "synthetic"}}
+    record.write_config(tmp_path, old)
+    config = {"mae": {"rules": "off"}, "data": {"path": "synthetic", "samples": "per_trajectory"}}
+    assert record.changed_settings(tmp_path, config) == []
+    config["data"]["samples"] = "per_turn"
+    assert record.changed_settings(tmp_path, config) == ["data.samples"]
 
 
 def test_versions_name_software_and_devices(tmp_path):

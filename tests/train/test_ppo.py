@@ -159,7 +159,7 @@ def test_calls_that_the_published_reward_cannot_read_are_refused_here_too(tmp_pa
     data, mode = DataConfig(template="script"), RewardConfig(mode="reference")
     config = RunConfig(run_dir=str(tmp_path), data=data, reward=mode)
     with pytest.raises(ConfigError, match="single-quoted.*'script' does not write"):
-        ppo_lib.train(Run(config), None)
+        ppo_lib.train(Run(config))
 
 
 def test_the_learning_rate_of_a_rollout_is_that_of_its_last_update():

@@ -20,14 +20,13 @@ from tl_jax.config import (
 from tl_jax.convert import names, to_hf
 from tl_jax.data.examples.build import Prompt
 from tl_jax.data.examples.jsonl import prompt_lines
-from tl_jax.data.prepare.files import PROMPTS
+from tl_jax.data.prepare.files import FINGERPRINT, PROMPTS
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
 from tl_jax.models import critic, functional, lora
 from tl_jax.parallel import memory
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import checkpoint
 from tl_jax.run.directory import Run
-from tl_jax.run.metrics import MetricsWriter
 from tl_jax.train import ppo as ppo_lib
 
 MODEL = ModelConfig(
@@ -128,11 +127,11 @@ def run_phase(run_dir, model_dir, mesh, adapters, ppo=PPO):
         frozen.append(loaded(workspace))
         return frozen[-1]
 
-    with pytest.MonkeyPatch.context() as patch, jax.set_mesh(workspace.mesh):
+    (workspace.data_dir / FINGERPRINT).touch()
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ppo_lib, "summary", summary)
         patch.setattr(Run, "frozen", load)
-        with MetricsWriter(run_dir) as metrics:
-            ppo_lib.train(workspace, metrics)
+        ppo_lib.train(workspace)
     declared = critic.abstract_params(workspace.model, separate=False)
     trained = checkpoint.restore_params(
         checkpoint.latest_step_dir(workspace.checkpoint_dir("reward")),

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 
 from tl_jax.aot import hlo
-from tl_jax.config import MeshConfig, ModelConfig, OptimConfig
+from tl_jax.config import MeshConfig, ModelConfig, OptimConfig, PpoConfig
 from tl_jax.models import functional
 from tl_jax.parallel import mesh as mesh_lib
 from tl_jax.parallel import sharding
@@ -152,9 +152,8 @@ JOINT = step_lib.LossConfig(
     reward_coef=1.0,
     value_coef=0.5,
     ce_chunk=0,
-    entropy_coef=0.1,
     kl_estimator="k2",
-    aggregation="sequence_mean",
+    ppo=PpoConfig(entropy_coef=0.1, aggregation="sequence_mean"),
 )
 KL_COEF = 0.3
 
@@ -268,7 +267,7 @@ def test_every_gradient_lies_as_its_parameter_does(params, accumulation):
 def reward_term(sums, loss):
     if not loss.reward_coef:
         return 0.0
-    return sums["policy"] - loss.entropy_coef * sums["entropy"] + KL_COEF * sums["kl_loss"]
+    return sums["policy"] - loss.ppo.entropy_coef * sums["entropy"] + KL_COEF * sums["kl_loss"]
 
 
 def test_the_joint_gradient_is_the_sum_of_its_terms(params):
@@ -334,11 +333,13 @@ def test_a_step_that_starts_too_far_from_the_sampling_policy_changes_nothing(par
     free, metrics, _ = run_step(params, batch, loss, steps=1)
     moved = float(metrics.approx_kl)
     assert moved > 0
-    near, _, _ = run_step(params, batch, dataclasses.replace(loss, stop_kl=1.01 * moved), steps=1)
+
+    def stopping(at):
+        return dataclasses.replace(loss, ppo=PpoConfig(stop_kl=at))
+
+    near, _, _ = run_step(params, batch, stopping(1.01 * moved), steps=1)
     assert_close(near.params, free.params, rtol=0, atol=0)
-    far, metrics, _ = run_step(
-        params, batch, dataclasses.replace(loss, stop_kl=0.99 * moved), steps=1
-    )
+    far, metrics, _ = run_step(params, batch, stopping(0.99 * moved), steps=1)
     assert_close(far.params, params, rtol=0, atol=0)
     assert float(metrics.approx_kl) == pytest.approx(moved)
     assert int(far.skipped) == int(far.step) == 0 and int(near.step) == 1

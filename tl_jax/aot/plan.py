@@ -22,7 +22,6 @@ from tl_jax.parallel import sharding, tpu
 from tl_jax.parallel.mesh import resolve_sizes
 from tl_jax.run import checkpoint, prepare
 from tl_jax.run.directory import PHASES, Run
-from tl_jax.train import phases as train
 
 GIB = 1024**3
 
@@ -98,7 +97,7 @@ def steps(run: Run, stage: str) -> dict[str, str]:
     if whole or stage in ("prepare", "inspect"):
         found["prepare"] = _state((run.data_dir / FINGERPRINT).exists())
     for phase in PHASES:
-        wanted = phase == "before" or train.steps_of(run, phase) > 0
+        wanted = phase == "before" or run.steps(phase) > 0
         if phase != "before" and (whole or stage == "train"):
             found[f"train {phase}"] = _training(run, phase) if wanted else "left out, 0 steps"
         if whole and wanted:

@@ -12,16 +12,19 @@ Running it again with the same inputs changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tl_jax.errors import ConfigError
 from tl_jax.models import registry
 from tl_jax.parallel import processes
 from tl_jax.run.directory import Run
 from tl_jax.run.prepare import checked_data, make_model, measure_loader, prepare
+from tl_jax.train import prompt_pools
 
 _ENTRIES_SHOWN = 6
 
@@ -32,9 +35,32 @@ def main(run: Run, console: Console) -> None:
         checked_data(run.config)  # before anything is converted or trained
         make_model(run, console)
         registry.check_lengths(run.config, run.model)
-        _show(prepare(run), console)
+        report = prepare(run)
+        _show(report, console)
         _show_loader(measure_loader(run), console)
+        for warning in warnings(run, report):
+            console.print(f"warning: {warning}", markup=False)
     processes.wait_for_all("prepare")
+
+
+def warnings(run: Run, report: Mapping[str, Any]) -> list[str]:
+    """Return what the data will mean for training, known before any of it is trained on."""
+    config, found = run.config, []
+    if config.ppo.steps:
+        try:
+            kept, dropped = prompt_pools.select(run)
+        except ConfigError as error:
+            found.append(str(error))  # reward training will refuse; its settings may still change
+        else:
+            found += [prompt_pools.left_out(kept, dropped)] if dropped else []
+    held_out = report["trajectories"].get("validation", 0)
+    if config.train.steps and config.data.validation_fraction and held_out < 2:
+        what = "one trajectory" if held_out else "nothing: no trajectory is held out"
+        found.append(
+            f"the validation loss rests on {what}; raise config.data.validation_fraction "
+            f"({config.data.validation_fraction}) to see whether training helps"
+        )
+    return found
 
 
 def _show(report: dict[str, Any], console: Console) -> None:

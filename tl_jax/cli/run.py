@@ -15,7 +15,10 @@ from tl_jax.evaluate import run as scoring
 from tl_jax.parallel import processes
 from tl_jax.publish.export import export_newest
 from tl_jax.run.directory import PHASES, Run
-from tl_jax.train import phases
+from tl_jax.train import ppo, sft
+
+TRAIN = {"supervised": sft.train, "reward": ppo.train}
+"""What trains each phase."""
 
 
 def main(run: Run, console: Console) -> None:
@@ -28,10 +31,10 @@ def main(run: Run, console: Console) -> None:
             "config.evaluate.rotbench_path is set"
         )
     for phase in PHASES:
-        if phase != "before":
-            if not phases.steps_of(run, phase):
+        if phase in TRAIN:
+            if not run.steps(phase):
                 continue
-            phases.train_phase(run, phase)
+            TRAIN[phase](run)
         if scored and not scoring.is_current(run, phase):
             scoring.evaluate_phase(run, phase)
     export_newest(run, console)

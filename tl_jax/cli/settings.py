@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from tl_jax.cli.options import nearest
 from tl_jax.config import RunConfig
-from tl_jax.config.fields import check_path, from_dict, to_dict
+from tl_jax.config.fields import check_path, from_dict, renamed, to_dict
 from tl_jax.errors import ConfigError, TlJaxError
 
 CONFIG_FILE = "config.json"
@@ -134,10 +134,15 @@ def _mapping(values: Any, path: Path) -> Mapping[str, Any]:
 
 def _overridden(values: dict[str, Any], settings: Sequence[str]) -> Mapping[str, Any]:
     """Return the values with ``--config.NAME=VALUE`` put in, each of the type it has there."""
+    words = ["tl-jax"]
     for word in settings:
-        name = word.lstrip("-").partition("=")[0]
-        check_path(RunConfig, name.partition("config.")[2])
-    words = ["tl-jax", *settings]
+        name, _, value = word.lstrip("-").partition("=")
+        path = name.partition("config.")[2]
+        if path in RunConfig.RENAMED:
+            path, value = renamed(RunConfig, path, value)
+            word = f"--config.{path}={value}"
+        check_path(RunConfig, path)
+        words.append(word)
     holder = flags.FlagValues()
     config_flags.DEFINE_config_dict(
         "config", ml_collections.ConfigDict(values), flag_values=holder, sys_argv=words

@@ -14,10 +14,10 @@ from __future__ import annotations
 from rich.console import Console
 
 from tl_jax.run.directory import Run
-from tl_jax.train.phases import STAGES, train_phase
+from tl_jax.train import ppo, sft
 
 
 def main(run: Run, console: Console) -> None:
     """Train every configured phase, each from where it stopped."""
-    for phase in STAGES:
-        train_phase(run, phase)
+    sft.train(run)
+    ppo.train(run)

@@ -60,14 +60,15 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
     Args:
       cls: A dataclass whose fields are declared as above.
       values: Field values; nested dataclasses are nested mappings. Missing fields keep their
-        defaults.
+        defaults. Old names (``renamed``) are read as the present ones.
       path: Dotted name used in messages.
 
     Raises:
-      ConfigError: An unknown key (with the nearest known one), a value of the wrong type, or a
-        value outside the allowed choices or limits.
+      ConfigError: An unknown key (with the nearest known one), a value of the wrong type, a
+        value outside the allowed choices or limits, or two values of a renamed setting.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = present_names(cls, values, path)
     hints = typing.get_type_hints(cls)
     arguments: dict[str, Any] = {}
     for key, value in values.items():
@@ -96,9 +97,13 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
 def check_path(cls: type, path: str) -> None:
     """Refuse a dotted setting that ``cls`` does not have, such as ``optim.learn_rate``.
 
+    One that it had under an old name passes.
+
     Raises:
       ConfigError: The message names the nearest setting.
     """
+    if path in getattr(cls, "RENAMED", {}):
+        return
     kind: Any = cls
     done = "config"
     for key in path.split("."):
@@ -108,6 +113,58 @@ def check_path(cls: type, path: str) -> None:
         if key not in names:
             raise _unknown(done, key, names)
         kind, done = typing.get_type_hints(kind)[key], f"{done}.{key}"
+
+
+def renamed(cls: type, path: str, value: Any) -> tuple[str, Any]:
+    """Return the present name and value of a setting that may have an old name.
+
+    Args:
+      cls: A dataclass; its ``RENAMED`` has, by the old dotted name, the present one and what each
+        old value is called now.
+      path: A dotted setting, such as ``mae.action``.
+      value: Its value.
+
+    Raises:
+      ConfigError: The setting is an old one that never had this value.
+    """
+    found = getattr(cls, "RENAMED", {}).get(path)
+    if found is None:
+        return path, value
+    name, meanings = found
+    if not isinstance(value, str) or value not in meanings:
+        raise ConfigError(
+            f"config.{path} must be one of {', '.join(meanings)} (it is now config.{name}: "
+            f"{', '.join(meanings.values())}), got {value!r}"
+        )
+    return name, meanings[value]
+
+
+def present_names(cls: type, values: Mapping[str, Any], path: str = "config") -> dict[str, Any]:
+    """Return nested values of ``cls`` with every old name replaced; see ``renamed``.
+
+    Raises:
+      ConfigError: A setting is given under both names, with different meanings.
+    """
+    values = dict(values)
+    for old in getattr(cls, "RENAMED", {}):
+        section, key = old.split(".")
+        if not isinstance(values.get(section), Mapping) or key not in values[section]:
+            continue
+        values[section] = dict(values[section])
+        given = values[section].pop(key)
+        name, value = renamed(cls, old, given)
+        target, field = name.split(".")
+        others = values.get(target, {})
+        others = vars(others) if dataclasses.is_dataclass(others) else others
+        if not isinstance(others, Mapping):
+            continue  # no section, as is found out when it is read
+        if others.get(field, value) != value:
+            raise ConfigError(
+                f"{path}.{old}={given!r} is the old name of {path}.{name}={value!r}, but "
+                f"{path}.{name} is {others[field]!r}; give one of the two"
+            )
+        values[target] = {**others, field: value}
+    return values
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from tl_jax.config.fields import above_zero, choice, not_negative, number, positive, share
 from tl_jax.config.model import LoraConfig, SplashConfig
@@ -84,7 +86,11 @@ class DataConfig:
     ``template`` is the text form: the released model's, the published conversion script's, the
     model's own chat template (``"chat"``), or ChatML with tools (``"chatml_tools"``) for a model
     with ChatML tokens whose own template drops tools. It also decides how calls are written and
-    read, and which token ends a reply. Samples over ``max_length`` lose old feedback, then turns.
+    read, and which token ends a reply. ``samples``: ``"per_trajectory"`` trains all kept turns of a
+    trajectory in one sample, ``"per_turn"`` each in a sample of its own, as published; what is not
+    trained is context. The first two forms end every reply with a stop token, with a sample per
+    turn only the last. Samples over ``max_length`` lose old feedback, those of a turn old turns,
+    too.
 
     ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
     rows hold by length; ``"stream"`` takes them as they come. The examples are dealt to
@@ -105,6 +111,7 @@ class DataConfig:
     format: str = "auto"
     tools_path: str = ""
     template: str = choice("released", "script", "chat", "chatml_tools", default="released")
+    samples: str = choice("per_turn", "per_trajectory", default="per_trajectory")
     max_length: int = number(1024, least=2)
     batch_size: int = positive(8)
     packing: bool = True
@@ -133,8 +140,7 @@ class MaeConfig:
 
     ``rules``: ``"reference"`` and ``"structured"`` read the feedback (published phrases; status
     fields, codes, exceptions and phrases), ``"static"`` holds the call against the manual of its
-    tool, ``"structured+static"`` does both. ``action``: ``"drop"`` makes one sample per kept turn,
-    ``"mask"`` one per trajectory; wrong calls stay in the context of later turns.
+    tool, ``"structured+static"`` does both. Wrong calls stay in the context of later turns.
     ``extra_rules`` come before the built-in ones: ``"CATEGORY: phrase"`` or
     ``"CATEGORY: /regular expression/"``. ``category_actions`` are ``"CATEGORY=ACTION"`` with an
     action ``keep``, ``mask`` (the default), ``drop`` (the call and its feedback leave the dialogue)
@@ -145,7 +151,6 @@ class MaeConfig:
     rules: str = choice(
         "off", "reference", "structured", "static", "structured+static", default="structured"
     )
-    action: str = choice("drop", "mask", default="drop")
     extra_rules: tuple[str, ...] = ()
     category_actions: tuple[str, ...] = ()
     down_weight: float = number(0.5, above=0, most=1)
@@ -352,7 +357,14 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything one run needs; written to ``config.json`` in the run directory."""
+    """Everything one run needs; written to ``config.json`` in the run directory.
+
+    ``RENAMED`` are settings that had another name, which ``fields.renamed`` still reads.
+    """
+
+    RENAMED: ClassVar[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+        "mae.action": ("data.samples", {"drop": "per_turn", "mask": "per_trajectory"}),
+    }
 
     run_dir: str = "runs/quickstart"
     seed: int = 0

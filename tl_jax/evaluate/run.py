@@ -77,9 +77,8 @@ def evaluate_phase(run: Run, phase: str) -> dict[str, Any]:
                     tasks,
                     params,
                     sample=sample,
-                    tokenizer=run.tokenizer,
+                    renderer=run.renderer,
                     batch_size=limits.batch_size,
-                    call_style=run.call_style,
                     guide=guide,
                     on_done=bar.update,
                 )

@@ -10,10 +10,8 @@ from typing import Any
 import jax
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.calls.parse import CallSyntaxError, parse_call, reply_call_text
-from tl_jax.calls.render import render_call
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.evaluate.scores import TurnScore, summarise, summarise_groups
 from tl_jax.sampling.sampler import Guide, Sampler, generate, reply_text
 from tl_jax.types import Params
@@ -42,25 +40,13 @@ class TaskSet:
     other_rules: Mapping[str, Scorer] = dataclasses.field(default_factory=dict)
 
 
-def read_reply(text: str, style: str = "python") -> ToolCall | None:
-    """Return the one call of a reply in a call style, or None if it is anything else.
-
-    In the styles that mark their calls a thought may stand before the call.
-    """
-    try:
-        return parse_call(reply_call_text(text, style), style)
-    except CallSyntaxError:
-        return None
-
-
 def evaluate(
     task_set: TaskSet,
     params: Params,
     *,
     sample: Sampler,
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     batch_size: int,
-    call_style: str = "python",
     guide: Callable[[Sequence[ToolSpec]], Guide] | None = None,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
@@ -70,9 +56,8 @@ def evaluate(
       task_set: What to score.
       params: Model parameters.
       sample: Greedy sampler.
-      tokenizer: Turns ids into text.
+      renderer: Of the model; reads the replies.
       batch_size: Rows of the sampler.
-      call_style: Style of the calls, one of ``calls.parse.STYLES``.
       guide: Makes the guide of a prompt from its tools; None lets the model write what it likes.
       on_done: Told how many prompts are done, whenever some are.
 
@@ -96,8 +81,8 @@ def evaluate(
     )
     for prompt, generation in zip(task_set.prompts, generations, strict=True):
         # A control token inside a reply makes it no call, but for those of its style.
-        text = reply_text(generation, tokenizer)
-        call = read_reply(text, call_style) if generation.finished else None
+        text = reply_text(generation, renderer.tokenizer)
+        call = renderer.parse_call(text) if generation.finished else None
         replies.append((text, call, prompt))
     tokens = sum(len(generation.ids) for generation in generations)
     seconds = time.monotonic() - began
@@ -120,7 +105,7 @@ def evaluate(
             **({} if task_set.group is None else {"group": task_set.group(prompt)}),
             "prompt_id": prompt.id,
             "reply": text,
-            "gold": [render_call(gold, call_style) for gold in prompt.golds],
+            "gold": [renderer.render_calls((gold,)) for gold in prompt.golds],
             "parsed": call is not None,
             **dataclasses.asdict(score),
         }

@@ -14,8 +14,7 @@ import jax
 from rich.console import Console
 
 from tl_jax.convert import hub, peft, to_hf
-from tl_jax.data.render.chat_template import ChatTemplate
-from tl_jax.data.render.probe import OWN, TEMPLATES, open_template
+from tl_jax.data.render.probe import OWN
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
 from tl_jax.publish.model_card import Exported, model_card
@@ -106,7 +105,7 @@ def export(run: Run, request: Request, console: Console) -> Path:
     processes all must call this; the first writes.
     """
     _, target = source_and_target(run, request)
-    template, chat_template = _template(run)
+    stops = list(run.renderer.stop_ids)
     with (
         jax.set_mesh(run.mesh),
         ending_in_order(),
@@ -118,8 +117,8 @@ def export(run: Run, request: Request, console: Console) -> Path:
             config=run.model,
             source=run.model_dir,
             dtype=request.dtype,
-            generation={"eos_token_id": list(template.stop_ids)} if template else None,
-            chat_template=chat_template,
+            generation=None if run.renderer.chat is None else {"eos_token_id": stops},
+            chat_template=_chat_template(run),
             readme=_card(run, request.dtype),
             overwrite=request.force,
             on_tensor=on_tensor,
@@ -127,12 +126,12 @@ def export(run: Run, request: Request, console: Console) -> Path:
     return target
 
 
-def _template(run: Run) -> tuple[ChatTemplate | None, str | None]:
-    """Return the template of the run, if it is a chat template, and what an export is to have."""
-    name = run.config.data.template
-    template = open_template(name, run.tokenizer) if name in TEMPLATES else None
-    kept = name == OWN or (run.newest_phase() == "before" and template is None)
-    return template, None if kept else template.source if template else ""
+def _chat_template(run: Run) -> str | None:
+    """Return the template that an export is to have; None for that of the initial model."""
+    chat = run.renderer.chat
+    if chat is None:
+        return None if run.newest_phase() == "before" else ""
+    return None if chat.name == OWN else chat.source
 
 
 def export_adapters(run: Run, request: Request, console: Console) -> Path:
@@ -153,7 +152,7 @@ def export_adapters(run: Run, request: Request, console: Console) -> Path:
             config=run.model,
             base=base.id if base else str(run.model_dir),
             source=run.model_dir,
-            chat_template=_template(run)[1],
+            chat_template=_chat_template(run),
             readme=_card(run, request.dtype, adapter=True),
             dtype=request.dtype,
             overwrite=request.force,
@@ -178,12 +177,12 @@ def _card(run: Run, dtype: str, *, adapter: bool = False) -> str:
     base = run.hub_model
     return model_card(
         run.config,
+        run.renderer,
         Exported(
             name=run.run_dir.resolve().name,
             phase=phase,
             step=run.saved_step(phase) or 0,
             dtype=dtype,
-            call_style=run.call_style,
             base_id=base.id if base else "",
             base_commit=base.commit if base else "",
             adapter=adapter,

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.calls.render import render_call
 from tl_jax.config import RunConfig
 from tl_jax.data.prepare.files import FINGERPRINT, REPORT
-from tl_jax.data.render import paper_template
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Message
 from tl_jax.report import mae
 from tl_jax.report.read import METRICS, PHASES, labelled_sets, number, read_json
@@ -34,7 +33,6 @@ class Exported:
       phase: One of ``read.PHASES``.
       step: Step of the phase.
       dtype: Type of the tensors.
-      call_style: How the model writes calls, one of ``calls.parse.STYLES``.
       base_id: Id of the initial model on the Hugging Face Hub, or empty.
       base_commit: Its commit there.
       adapter: Whether these are adapters alone, for PEFT.
@@ -44,13 +42,12 @@ class Exported:
     phase: str
     step: int
     dtype: str
-    call_style: str
     base_id: str = ""
     base_commit: str = ""
     adapter: bool = False
 
 
-def model_card(config: RunConfig, model: Exported) -> str:
+def model_card(config: RunConfig, renderer: Renderer, model: Exported) -> str:
     """Return the text of ``README.md`` for the export of a run.
 
     Everything but the settings is read from the run directory, and what is not there is said to be
@@ -58,7 +55,7 @@ def model_card(config: RunConfig, model: Exported) -> str:
     """
     run_dir = Path(config.run_dir)
     parts = [_front_matter(model), f"# {model.name}", _summary(config, model)]
-    parts += _section("Use", _use(config, model))
+    parts += _section("Use", _use(renderer, model))
     if model.phase != "before":
         report = read_json(run_dir / "data" / REPORT)
         fingerprint = read_json(run_dir / "data" / FINGERPRINT)
@@ -72,7 +69,7 @@ def model_card(config: RunConfig, model: Exported) -> str:
 
 def conversion_card(source: str, dtype: str, *, base_id: str = "", base_commit: str = "") -> str:
     """Return the text of ``README.md`` for a model that only changed its form."""
-    model = Exported(base_id or Path(source).name, "before", 0, dtype, "", base_id, base_commit)
+    model = Exported(base_id or Path(source).name, "before", 0, dtype, base_id, base_commit)
     text = f"{_base(source, model)} Converted by `tl_jax` to {dtype} safetensors, not trained."
     return "\n\n".join([_front_matter(model), f"# {model.name}", text]) + "\n"
 
@@ -117,7 +114,7 @@ def _base(path: str, model: Exported) -> str:
     return f"The base model is `{Path(path).name}` from a local disk; its licence applies."
 
 
-def _use(config: RunConfig, model: Exported) -> list[str]:
+def _use(renderer: Renderer, model: Exported) -> list[str]:
     load = (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")\n'
@@ -133,10 +130,9 @@ def _use(config: RunConfig, model: Exported) -> list[str]:
         load += 'model = AutoModelForCausalLM.from_pretrained("DIRECTORY")'
     if model.phase == "before":
         return [_code(load, "python")]
-    template = config.data.template
-    if template in paper_template.STYLES:
+    if renderer.chat is None:
         query = Message("user", "What is the weather in Oslo?")
-        prompt = paper_template.render_prompt([_TOOL], [query], template).text
+        prompt = renderer.render_prompt([_TOOL], [query]).text
         form = [
             "It was trained on plain text of this form, without a chat template; generation ends "
             "at the end-of-sequence token:",
@@ -145,10 +141,10 @@ def _use(config: RunConfig, model: Exported) -> list[str]:
     else:
         form = [
             "It was trained with the chat template in this directory "
-            f"(`data.template={template!r}`): "
+            f"(`data.template={renderer.template!r}`): "
             "`tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)`."
         ]
-    call = render_call(_CALL, template if template in paper_template.STYLES else model.call_style)
+    call = renderer.render_calls([_CALL])
     return [_code(load, "python"), *form, "It writes a call like this:", _code(call, "text")]
 
 
@@ -177,8 +173,8 @@ def _data(
     names = ", ".join(f"`{Path(str(entry.get('path'))).name}`" for entry in checked)
     return [
         _table(["source", "rows", "trajectories trained on"], rows),
-        f"{', '.join(counts)}; text form `{config.data.template}`, at most "
-        f"{config.data.max_length} tokens, seed {config.seed}.",
+        f"{', '.join(counts)}; text form `{config.data.template}`, samples "
+        f"`{config.data.samples}`, at most {config.data.max_length} tokens, seed {config.seed}.",
         f"SHA-256 of the data's `{FINGERPRINT}`: `{digest}`.",
         f"Checked for overlaps with: {names}."
         if names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
@@ -152,26 +153,27 @@ def _scorer(mode: str, style: str, given_tool: str | None, policy: FreeText) -> 
             for answer in alternatives(gold)
         )
 
-    def strictly(prediction: Answer, gold: Gold, tools: Tools) -> Reward:
-        try:
-            golds = read_golds(gold, style, given)
-        except CallSyntaxError as error:
-            return format_error(f"the gold text is no call, {error}")
-        return _score(prediction, golds, tools, style, given, policy, mode == "graded")
-
+    strictly = functools.partial(
+        _score, style=style, given_tool=given, policy=policy, partial=mode == "graded"
+    )
     return published if mode == "reference" else strictly
 
 
 def _score(
     prediction: Answer,
-    golds: Sequence[Sequence[ToolCall]],
+    gold: Gold,
     tools: Tools,
+    *,
     style: str,
     given_tool: str,
     policy: FreeText,
     partial: bool,
 ) -> Reward:
     """Score in strict or, with ``partial`` credit, in graded mode."""
+    try:
+        golds = read_golds(gold, style, given_tool)
+    except CallSyntaxError as error:
+        return format_error(f"the gold text is no call, {error}")
     most = max(map(len, golds))
     if () in golds and _is_silent(prediction, tools, style):
         return ALL_RIGHT
@@ -184,7 +186,7 @@ def _score(
         return ladder([finding])
     if len(golds) == 1:
         return _against(calls, golds[0], tools, policy, partial)
-    return _best(_against(calls, gold, tools, policy, partial) for gold in golds)
+    return _best(_against(calls, answer, tools, policy, partial) for answer in golds)
 
 
 def _against(

@@ -14,7 +14,7 @@ import numpy as np
 
 from tl_jax.config import PpoConfig, RewardConfig
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.parallel import memory, processes
 from tl_jax.rl import advantages
 from tl_jax.rl.batch import build_batch
@@ -45,22 +45,47 @@ class RolloutResult(NamedTuple):
     sampled_tokens: int
 
 
+@dataclasses.dataclass(frozen=True)
+class RolloutPlan:
+    """What all rollouts of a phase share.
+
+    Attributes:
+      ppo: Sampling and advantage settings; a call of ``sample`` has the rows of one rollout.
+      reward: How replies are scored.
+      seed: Of the run.
+      sample: From ``sampler.make_sampler`` with the limits and temperature of ``ppo``.
+      logprob_step: From ``make_logprob_step`` at the same temperature.
+      renderer: Of the model; reads calls out of sampled ids.
+      prompt_length: Tokens every prompt is padded to; one value for a whole run means that
+        sampler, scoring and train step compile once.
+      tools: Answer the calls of a reply, so that it is followed by another; None: one reply each.
+    """
+
+    ppo: PpoConfig
+    reward: RewardConfig
+    seed: int
+    sample: Sampler
+    logprob_step: LogprobStep
+    renderer: Renderer
+    prompt_length: int
+    tools: ToolTurns | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a row after its prompt."""
+        if self.tools is None:
+            return self.ppo.max_new_tokens
+        return self.tools.environment.config.max_tokens
+
+
 def rollout(
+    plan: RolloutPlan,
     params: Params,
     ref_params: Params,
     prompts: Sequence[Prompt],
     *,
-    sample: Sampler,
-    logprob_step: LogprobStep,
-    tokenizer: Tokenizer,
-    ppo: PpoConfig,
-    reward: RewardConfig,
-    seed: int,
     step: int,
-    batch_size: int,
-    prompt_length: int,
-    call_style: str = "python",
-    tools: ToolTurns | None = None,
+    kl_coef: float,
 ) -> RolloutResult:
     """Sample replies to the prompts, score them and estimate advantages.
 
@@ -68,28 +93,20 @@ def rollout(
     tools answer is context, and no divergence is measured there.
 
     Args:
+      plan: How replies are sampled and scored.
       params: The policy, with its value head.
       ref_params: The frozen supervised model (a value head is not needed). In the host's memory,
         it is on the device only while it scores.
       prompts: Each is sampled ``ppo.samples_per_prompt`` times.
-      sample: From ``sampler.make_sampler`` with the limits and temperature of ``ppo``.
-      logprob_step: From ``make_logprob_step`` at the same temperature.
-      tokenizer: Turns sampled ids into text.
-      ppo: Sampling and advantage settings.
-      reward: How replies are scored.
-      seed: Of the run.
       step: Reward-training step; with the seed, the prompt's id and the sample index it decides
         what is sampled.
-      batch_size: Rows per call of ``sample``.
-      prompt_length: Tokens every prompt is padded to; one value for a whole run means that
-        sampler, scoring and train step compile once.
-      call_style: Style of the calls, one of ``calls.parse.STYLES``.
-      tools: Answer the calls of a reply, so that it is followed by another; None: one reply each.
+      kl_coef: What a nat of divergence takes off the reward, where ``ppo.kl`` is ``"reward_k1"``.
 
     Raises:
-      ValueError: A prompt without tokens or longer than ``prompt_length``, or one whose gold calls
-        the published reward cannot read.
+      ValueError: A prompt without tokens or longer than ``plan.prompt_length``, or one whose gold
+        calls the published reward cannot read.
     """
+    ppo, tools = plan.ppo, plan.tools
     repeated = [prompt for prompt in prompts for _ in range(ppo.samples_per_prompt)]
     # A prompt that a rollout visits twice gets other samples the second time.
     seen: collections.Counter[str] = collections.Counter()
@@ -98,20 +115,18 @@ def rollout(
         numbers.append(seen[prompt.id])
         seen[prompt.id] += 1
     prompt_ids = [prompt.ids for prompt in repeated]
-    keys = sample_keys(seed, step, [prompt.id for prompt in repeated], numbers)
-    limits = None if tools is None else tools.environment.config
-    max_tokens = ppo.max_new_tokens if limits is None else limits.max_tokens
-    longest = prompt_length + max_tokens - ppo.max_new_tokens
+    keys = sample_keys(plan.seed, step, [prompt.id for prompt in repeated], numbers)
+    longest = plan.prompt_length + plan.max_tokens - ppo.max_new_tokens
 
     def sample_turn(turn: int, rows: list[int], contexts: list[list[int]]) -> list[Generation]:
         row_keys = keys if not turn else jax.vmap(jax.random.fold_in, (0, None))(keys, turn)
         return generate(
-            sample,
+            plan.sample,
             params,
             contexts,
             row_keys[np.array(rows)],
-            batch_size=batch_size,
-            length=longest if turn else prompt_length,
+            batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
+            length=longest if turn else plan.prompt_length,
         )
 
     answering = contextlib.nullcontext() if tools is None else tools.responses(repeated)
@@ -120,8 +135,8 @@ def rollout(
             prompt_ids,
             sample_turn,
             respond,
-            max_turns=1 if limits is None else limits.max_turns,
-            max_tokens=max_tokens,
+            max_turns=1 if tools is None else tools.environment.config.max_turns,
+            max_tokens=plan.max_tokens,
             max_reply=ppo.max_new_tokens,
         )
     scored = [(prompt, episode.last) for prompt, episode in zip(repeated, episodes, strict=True)]
@@ -134,10 +149,9 @@ def rollout(
     _, own_records = score_samples(
         [prompt for prompt, _ in own],
         [reply for _, reply in own],
-        tokenizer=tokenizer,
-        reward=reward,
+        renderer=plan.renderer,
+        reward=plan.reward,
         step=step,
-        call_style=call_style,
     )
     records = processes.join_parts(own_records)
     scores_B = np.array([record["reward"] for record in records], np.float32)
@@ -146,7 +160,7 @@ def rollout(
         prompt_ids,
         replies,
         [episode.sampled for episode in episodes],
-        length=prompt_length + max_tokens,
+        length=plan.prompt_length + plan.max_tokens,
     )
     trained_BT = mask_BT
     if ppo.truncated == "mask":
@@ -154,17 +168,17 @@ def rollout(
         trained_BT = mask_BT * finished_B[:, None]
     # On every process whole, so that whatever is computed of them is global.
     asked = batch.replace(weights=mask_BT)
-    logprobs_BT, values_BT, entropy_BT = map(processes.gather, logprob_step(params, asked))
+    logprobs_BT, values_BT, entropy_BT = map(processes.gather, plan.logprob_step(params, asked))
     reference = memory.held_in(memory.DEVICE, ref_params)
-    ref_logprobs_BT = processes.gather(logprob_step(reference, asked)[0])
+    ref_logprobs_BT = processes.gather(plan.logprob_step(reference, asked)[0])
     filled = advantages.estimate(
         scores_B,
         logprobs_BT,
         ref_logprobs_BT,
         values_BT,
         trained_BT,
-        kl_coef=ppo.kl_coef,
-        reward_clip=reward.clip,
+        kl_coef=kl_coef if ppo.kl == "reward_k1" else 0.0,
+        reward_clip=plan.reward.clip,
         gamma=ppo.gamma,
         gae_lambda=ppo.gae_lambda,
         whiten=ppo.whiten_advantages,

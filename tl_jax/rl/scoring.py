@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tl_jax.calls.parse import reply_call_text
-from tl_jax.calls.render import render_calls
 from tl_jax.config import RewardConfig
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.rewards import rules
 from tl_jax.sampling.sampler import Generation, reply_text
 
@@ -24,10 +22,9 @@ def score_samples(
     prompts: Sequence[Prompt],
     generations: Sequence[Generation],
     *,
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     reward: RewardConfig,
     step: int,
-    call_style: str = "python",
 ) -> tuple[np.ndarray, list[Record]]:
     """Reward each sampled reply against the gold calls of its prompt.
 
@@ -39,10 +36,9 @@ def score_samples(
     Args:
       prompts: One per generation.
       generations: Sampled replies; their stop token is no part of the text.
-      tokenizer: Turns ids into text.
+      renderer: Of the model.
       reward: How replies are scored (see ``rewards.rules``).
       step: Written to the records.
-      call_style: Style of the calls, one of ``calls.parse.STYLES``.
 
     Returns:
       ``(scores_B, records)``: float32 rewards (never integers, most are fractions) and, per
@@ -51,13 +47,13 @@ def score_samples(
     Raises:
       ValueError: A prompt without exactly one gold call, by the published reward.
     """
-    replies = [reply_text(generation, tokenizer) for generation in generations]
+    replies = [reply_text(generation, renderer.tokenizer) for generation in generations]
     rewards = rules.score_batch(
-        [reply_call_text(reply, call_style) for reply in replies],
+        [renderer.call_text(reply) for reply in replies],
         [rules.Parallel(prompt.golds) for prompt in prompts],
         [prompt.tools for prompt in prompts],
         mode=reward.mode,
-        style=call_style,
+        style=renderer.call_style,
         free_text_tools=reward.free_text_tools,
         free_text_match=reward.free_text_match,
         free_text_min_f1=reward.free_text_min_f1,
@@ -73,7 +69,7 @@ def score_samples(
                 "step": step,
                 "prompt_id": prompt.id,
                 "sampled": reply,
-                "gold": render_calls(prompt.golds, call_style) if prompt.golds else "",
+                "gold": renderer.render_calls(prompt.golds) if prompt.golds else "",
                 "category": found.category,
                 "reward": found.value,
                 "details": list(found.details),

@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.calls.parse import CallSyntaxError, parse_calls, reply_call_text
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.examples.encode import feedback_ids
 from tl_jax.data.mae.schema_checks import problems_of
-from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Message
 from tl_jax.rewards.no_call import holds_call
 from tl_jax.rl.episode import Episode, Feedback, Respond
@@ -30,15 +28,11 @@ class ToolTurns:
 
     Attributes:
       environment: The tools.
-      tokenizer: Of the model.
-      template: As ``data.template``.
-      call_style: Style of the calls, one of ``calls.parse.STYLES``.
+      renderer: Of the model.
     """
 
     environment: Environment
-    tokenizer: Tokenizer
-    template: str
-    call_style: str
+    renderer: Renderer
 
     @contextlib.contextmanager
     def responses(self, prompts: Sequence[Prompt]) -> Iterator[Respond]:
@@ -53,7 +47,7 @@ class ToolTurns:
             rows: list[int], generations: Sequence[Generation]
         ) -> Sequence[Feedback | None]:
             texts = [self._text(generation) for generation in generations]
-            calls = [calls_of(text, self.call_style) for text in texts]
+            calls = [self.renderer.parse(text) for text in texts]
             jobs = [
                 (some if generation.finished else (), prompts[row].tools, sessions[row])
                 for row, generation, some in zip(rows, generations, calls, strict=True)
@@ -76,9 +70,7 @@ class ToolTurns:
     ) -> Feedback | None:
         """Return results as tokens; None if the template has no form for the calls."""
         try:
-            ids = feedback_ids(
-                tools, BEFORE, calls, results, self.tokenizer, template=self.template
-            )
+            ids = self.renderer.feedback_ids(tools, BEFORE, calls, results)
         except ValueError:
             return None
         return Feedback(tuple(results), ids)
@@ -94,7 +86,8 @@ class ToolTurns:
         """
         text = self._text(episode.last)
         names = [tool.name for tool in tools]
-        closes = episode.last.finished and not holds_call(text, names, self.call_style)
+        called = holds_call(text, names, self.renderer.call_style)
+        closes = episode.last.finished and not called
         return episode.turns[-2 if closes and len(episode.turns) > 1 else -1].generation
 
     def log(self, episode: Episode) -> list[dict[str, object]]:
@@ -106,15 +99,7 @@ class ToolTurns:
         ]
 
     def _text(self, generation: Generation) -> str:
-        return reply_text(generation, self.tokenizer)
-
-
-def calls_of(text: str, style: str) -> tuple[ToolCall, ...]:
-    """Return the calls of a reply; none if it is anything else."""
-    try:
-        return parse_calls(reply_call_text(text, style), style)
-    except CallSyntaxError:
-        return ()
+        return reply_text(generation, self.renderer.tokenizer)
 
 
 def results_of(

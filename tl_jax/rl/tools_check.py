@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.data.examples.encode import feedback_ids
 from tl_jax.data.examples.jsonl import read_prompts
 from tl_jax.data.prepare.files import PROMPTS
 from tl_jax.data.trajectory import Message
@@ -34,7 +33,7 @@ def open_tools(run: Run) -> ToolTurns | None:
             f"({', '.join(sorted(environment.names))}) has the name of a tool in the data"
         )
     check_template(run)
-    return ToolTurns(environment, run.tokenizer, config.data.template, run.call_style)
+    return ToolTurns(environment, run.renderer)
 
 
 def check_template(run: Run) -> None:
@@ -48,14 +47,7 @@ def check_template(run: Run) -> None:
     template = run.config.data.template
     try:
         first, later = (
-            feedback_ids(
-                (ToolSpec("probe"),),
-                before,
-                (call,),
-                ("2",),
-                run.tokenizer,
-                template=template,
-            )
+            run.renderer.feedback_ids((ToolSpec("probe"),), before, (call,), ("2",))
             for before in (BEFORE, earlier)
         )
     except ValueError as error:

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import jax
 
 from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
-from tl_jax.calls.parse import CallSyntaxError, parse_calls, reply_call_text
-from tl_jax.data.examples.encode import prompt_ids
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import ConfigError
 from tl_jax.run.directory import Run
@@ -45,13 +44,7 @@ def make_answer(run: Run, tools: tuple[ToolSpec, ...]) -> Callable[[list[Message
     params = run.params(run.newest_phase())
 
     def answer(messages: list[Message]) -> Reply:
-        ids = prompt_ids(
-            tools,
-            messages,
-            run.tokenizer,
-            template=config.data.template,
-            action=config.mae.action,
-        )
+        ids = run.renderer.prompt_ids(tools, messages)
         if len(ids) > limits.max_prompt_length:
             raise ConfigError(
                 f"the dialogue has {len(ids)} tokens, more than config.evaluate.max_prompt_length "
@@ -60,19 +53,16 @@ def make_answer(run: Run, tools: tuple[ToolSpec, ...]) -> Callable[[list[Message
         keys = jax.random.split(jax.random.key(config.seed), 1)
         [made] = generate(sampler, params, [ids], keys, batch_size=1, guides=guides)
         # Without control tokens a damaged call could look like a right one.
-        return read_reply(reply_text(made, run.tokenizer).strip(), run.call_style)
+        return read_reply(reply_text(made, run.tokenizer).strip(), run.renderer)
 
     return answer
 
 
-def read_reply(text: str, style: str) -> Reply:
+def read_reply(text: str, renderer: Renderer) -> Reply:
     """Split a reply into its thought and its calls."""
-    marked = reply_call_text(text, style)
-    try:
-        calls = parse_calls(marked, style)
-    except CallSyntaxError:
-        return Reply(text, "", ())
-    return Reply(text, text[: len(text) - len(marked)].strip(), calls)
+    calls = renderer.parse(text)
+    thought = text.removesuffix(renderer.call_text(text)).strip() if calls else ""
+    return Reply(text, thought, calls)
 
 
 def read_tools(path: str) -> tuple[ToolSpec, ...]:

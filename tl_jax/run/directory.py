@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import from_hf, hub, peft
-from tl_jax.data.render import paper_template, probe
+from tl_jax.data.render import paper_template
+from tl_jax.data.render.renderer import Renderer, open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.errors import ConfigError
 from tl_jax.models import functional, lora, nf4, registry
@@ -110,10 +111,10 @@ class Run:
         except ValueError as error:
             raise ConfigError(f"config.model.path: {error}") from error
 
-    @property
-    def call_style(self) -> str:
-        """How calls are written in the run's template."""
-        return probe.call_style(self.config.data.template, self.tokenizer)
+    @functools.cached_property
+    def renderer(self) -> Renderer:
+        """The text form that the model is trained on and asked in."""
+        return open_renderer(self.config.data, self.tokenizer)
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -152,9 +153,16 @@ class Run:
         """Whether the phase has a model: always for the initial one, else a final checkpoint."""
         if phase == "before":
             return True
-        steps = self.config.train.steps if phase == "supervised" else self.config.ppo.steps
         saved = self.saved_step(phase)
-        return saved is not None and saved >= steps
+        return saved is not None and saved >= self.steps(phase)
+
+    def steps(self, phase: str) -> int:
+        """Return the configured steps of a training phase; 0 leaves it out."""
+        return self.config.train.steps if phase == "supervised" else self.config.ppo.steps
+
+    def steps_left(self, phase: str) -> bool:
+        """Whether a training phase is not left out and not done."""
+        return self.steps(phase) > 0 and not self.phase_done(phase)
 
     def saved_step(self, phase: str) -> int | None:
         """Return the step of the phase's newest model: 0 for the initial one, None without any."""
@@ -236,11 +244,6 @@ class Run:
         """Return shapes, types and shardings on the mesh of declared parameters."""
         return sharding.placed(declared, self.mesh)
 
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end a reply in the run's template."""
-        return probe.stop_ids(self.config.data.template, self.tokenizer)
-
     def sampler(
         self,
         max_new_tokens: int,
@@ -257,7 +260,7 @@ class Run:
         """
         try:
             settings = SampleConfig(
-                max_new_tokens, temperature, top_k, top_p, self.stop_ids, stop_strings
+                max_new_tokens, temperature, top_k, top_p, self.renderer.stop_ids, stop_strings
             )
         except ValueError as error:
             raise ConfigError(f"config.ppo or config.evaluate: {error}") from error
@@ -270,7 +273,7 @@ class Run:
           ConfigError: The template's call style cannot be followed; or, when the guide is made,
             no call of a tool can be written.
         """
-        style = self.call_style
+        style, stop_ids = self.renderer.call_style, self.renderer.stop_ids
         if style not in grammar.STYLES:
             raise ConfigError(
                 f"config.evaluate.constrained holds {', '.join(grammar.STYLES)} calls to their "
@@ -281,7 +284,7 @@ class Run:
 
         def make(tools: Sequence[ToolSpec]) -> Guide:
             try:
-                return grammar.make_guide(vocabulary, tools, self.stop_ids, style)
+                return grammar.make_guide(vocabulary, tools, stop_ids, style)
             except ValueError as error:
                 raise ConfigError(f"config.evaluate.constrained: {error}") from error
 
@@ -307,6 +310,7 @@ def check_reward(config: RunConfig) -> None:
 
 def _check_environment(config: RunConfig) -> None:
     environment, new_tokens = config.environment, config.ppo.max_new_tokens
+    template, samples = config.data.template, config.data.samples
     if not Path(environment.path).is_file():
         raise ConfigError(
             f"config.environment.path: no file {environment.path}; give a Python file"
@@ -316,10 +320,10 @@ def _check_environment(config: RunConfig) -> None:
             "config.reward.mode 'reference' is the published reward of one reply; with "
             "config.environment.path take mode 'strict' or 'graded'"
         )
-    if config.data.template in paper_template.STYLES and config.mae.action != "mask":
+    if template in paper_template.STYLES and samples != "per_trajectory":
         raise ConfigError(
             "config.environment.path makes dialogues in which every reply ends with a stop token; "
-            f"the model learns such with config.mae.action='mask', not {config.mae.action!r}"
+            f"the model learns such with config.data.samples='per_trajectory', not {samples!r}"
         )
     if environment.max_tokens <= new_tokens:
         raise ConfigError(

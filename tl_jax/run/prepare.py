@@ -177,7 +177,7 @@ def prepare(run: Run) -> dict[str, Any]:
       DataError: See ``dataset.prepare``.
     """
     config, vocab_size = run.config, run.model.vocab_size
-    run.tokenizer.check_ids(run.stop_ids, vocab_size)
+    run.tokenizer.check_ids(run.renderer.stop_ids, vocab_size)
     return dataset.prepare(
         open_sources(config.data, config.seed),
         run.tokenizer,

@@ -63,17 +63,29 @@ class ProgressPrinter:
         if self._bar:
             self._bar.stop()
 
-    def update(self, step: int, values: Mapping[str, Any] | None = None) -> None:
-        """Show that ``step`` steps are done, with some numbers beside it."""
+    def update(
+        self, step: int, values: Mapping[str, Any] | None = None, *, keep: bool = False
+    ) -> None:
+        """Show that ``step`` steps are done, with some numbers beside it.
+
+        Args:
+          step: Steps done.
+          values: Numbers of that step.
+          keep: Print a line that stays, also on a terminal and however short ago the last one was.
+        """
         if not self._active:
             return
         shown = "  ".join(f"{name} {_short(value)}" for name, value in (values or {}).items())
         if self._bar:
             changed = {"values": shown} if values is not None else {}
             self._bar.update(self._task, completed=step, **changed)
+            if keep:
+                self._bar.console.print(
+                    f"{self._title} {step}/{self._total}  {shown}", markup=False
+                )
             return
         now = time.monotonic()
-        if now - self._printed < self._every_s and step < self._total:
+        if now - self._printed < self._every_s and step < self._total and not keep:
             return
         self._printed = now
         done = max(step - self._start, 1)

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from tl_jax.config import RunConfig
+from tl_jax.config.fields import present_names
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
 
@@ -35,7 +37,8 @@ _PACKAGES = (
 def changed_settings(run_dir: str | os.PathLike[str], config: Mapping[str, Any]) -> list[str]:
     """Return the dotted names in which ``config`` differs from the run's ``config.json``.
 
-    A directory without one gives an empty list. Where the run lies is no setting of it.
+    A directory without one gives an empty list. Where the run lies is no setting of it,
+    and a setting that had an old name then is no change.
 
     Raises:
       ConfigError: The file is damaged.
@@ -44,7 +47,7 @@ def changed_settings(run_dir: str | os.PathLike[str], config: Mapping[str, Any])
     if not path.exists():
         return []
     try:
-        old = flatten(json.loads(path.read_text(encoding="utf-8")))
+        old = flatten(present_names(RunConfig, json.loads(path.read_text(encoding="utf-8"))))
     except ValueError as error:
         raise ConfigError(
             f"{path} is damaged ({error}); put back the settings of the run, or move the file away "

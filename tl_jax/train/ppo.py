@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Mapping
@@ -25,16 +24,14 @@ from tl_jax.rl.gold_rows import with_gold
 from tl_jax.rl.logprobs import make_logprob_step
 from tl_jax.rl.prompts import minibatches
 from tl_jax.rl.tools_check import open_tools
-from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run, check_reward
-from tl_jax.run.metrics import MetricsWriter
 from tl_jax.sampling.next_token import scoring_temperature
 from tl_jax.train import ppo_step
 from tl_jax.train import step as step_lib
-from tl_jax.train.loop import Advanced, Phase, run_phase
+from tl_jax.train.loop import Loop, open_phase
 from tl_jax.train.prompt_pools import chosen, prompt_pools, usable_prompts
 from tl_jax.train.sft import check_attention, start_state
-from tl_jax.types import Params, StepMetrics, TrainState
+from tl_jax.types import StepMetrics
 
 STAGE = "reward"
 
@@ -54,53 +51,141 @@ SHOWN = (
 _KL_STEP, _KL_REACH = 0.1, 0.2
 
 
-def train(run: Run, metrics: MetricsWriter) -> None:
-    """Train up to ``config.ppo.steps`` rollouts from the supervised model.
+def train(run: Run) -> None:
+    """Do what is left of ``config.ppo.steps`` rollouts, from the supervised model.
 
     Raises:
-      ConfigError: Rows that cannot be spread evenly, a reward that cannot read
-        the calls, or no usable prompt.
+      ConfigError: The data have not been prepared, rows that cannot be spread evenly, a reward that
+        cannot read the calls, or no usable prompt.
+      ScoringMismatch: The programs that score and train disagree.
+      Stopped: A signal came; the same command resumes.
+      Diverged: Too many steps in a row were not finite.
     """
+    if not run.steps_left(STAGE):
+        return
     config, model, ppo = run.config, run.model, run.config.ppo
     check_rows(config, dict(run.mesh.shape))
     sampled = ppo.prompts_per_step * ppo.samples_per_prompt
     run.check_sampled_rows(sampled, "config.ppo.prompts_per_step x samples_per_prompt")
     check_objective(ppo, config.environment.path)
     check_reward(config)
-    first = "supervised" if run.phase_done("supervised") else "before"
-    trained, frozen = run.trained(first), run.frozen()
-    if ppo.idle_memory == "host":
-        trained = memory.held_in(memory.HOST, trained)
-    # Shares with the policy what is frozen.
-    reference = lora.joined(trained, frozen)
-    optimizer = ppo_step.make_optimizer(config)
-    separate = ppo.critic == "separate"
-    frozen = critic_lib.with_trunk(frozen, separate=separate)
-    declared = lora.split(critic_lib.abstract_params(model, separate=separate), model.lora)[0]
-    init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=ppo.kl_coef)
-    abstract = step_lib.abstract_state(declared, optimizer, run.mesh, kl_coef=ppo.kl_coef)
-    layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    gold = gold_loader(run) if ppo.ce_coef else None
-    settings = config.checkpoint
-    with Checkpoints(run.checkpoint_dir(STAGE), settings.every_steps, settings.keep) as checkpoints:
+    with open_phase(run, STAGE) as (checkpoints, metrics):
+        # The policy that training starts from is the reference; they share what is frozen.
+        first = "supervised" if run.phase_done("supervised") else "before"
+        trained, frozen = run.trained(first), run.frozen()
+        if ppo.idle_memory == "host":
+            trained = memory.held_in(memory.HOST, trained)
+        reference = lora.joined(trained, frozen)
+
+        # Policy and critic, their optimizer and the layout of both.
+        separate = ppo.critic == "separate"
+        frozen = critic_lib.with_trunk(frozen, separate=separate)
+        declared = lora.split(critic_lib.abstract_params(model, separate=separate), model.lora)[0]
+        optimizer = ppo_step.make_optimizer(config)
+        init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=ppo.kl_coef)
+        abstract = step_lib.abstract_state(declared, optimizer, run.mesh, kl_coef=ppo.kl_coef)
+        layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
         head = abstract.params[critic_lib.HEAD]
         initial = lambda: critic_lib.attach(  # noqa: E731
             memory.held_in(memory.DEVICE, trained), head, separate=separate
         )
+        gold = gold_loader(run) if ppo.ce_coef else None
         state, start = start_state(initial, abstract, layout, init, checkpoints, gold)
-        phase = Phase(
-            stage=STAGE,
-            steps=ppo.steps,
-            advance=make_advance(run, reference, frozen, optimizer, layout, gold),
-            log_every=1,
-            loader=gold,
+
+        # Rollouts, and the steps that learn from them.
+        prompts = usable_prompts(run)
+        plan = plan_rollouts(run, prompts.longest)
+        pools = prompt_pools(run, reference, prompts)
+        rows = sharding.batch_sharding(run.mesh)
+        warmup = ppo_step.warmup_rollouts(ppo)
+        joint, critic = (
+            step_lib.jit_train_step(make(config, model, optimizer), layout, rows, frozen)
+            for make in (ppo_step.make_step, ppo_step.make_critic_step)
+        )
+        with Loop(
+            STAGE,
+            ppo.steps,
+            start,
+            checkpoints=checkpoints,
+            metrics=metrics,
             shown=SHOWN,
-        )
-        run_phase(
-            phase, state, start, checkpoints=checkpoints, metrics=metrics, metadata={"stage": STAGE}
-        )
-    if gold is not None:
-        gold.close()
+            skipped=int(state.skipped),
+            loader=gold,
+        ) as loop:
+            for step in loop:
+                began = time.monotonic()
+                kl_coef = float(state.kl_coef)
+                if ppo.idle_memory == "host":
+                    state = state.replace(opt_state=memory.evicted(state.opt_state))
+                result = rollout_lib.rollout(
+                    plan,
+                    lora.joined(state.params, frozen),
+                    reference,
+                    chosen(pools, config.seed, step),
+                    step=step,
+                    kl_coef=kl_coef,
+                )
+                state = state.replace(opt_state=memory.held_in(memory.DEVICE, state.opt_state))
+                sampled_at = time.monotonic()
+
+                update, beside = (critic, None) if step < warmup else (joint, gold)
+                batch = jax.tree.map(processes.gather, result.batch)
+                updates: list[StepMetrics] = []
+                for members in minibatches(batch.tokens.shape[0], ppo, config.seed, step):
+                    part = jax.tree.map(lambda x, m=members: x[m], batch)
+                    if beside is not None:
+                        part = with_gold(part, next(beside))
+                    placed = jax.tree.map(lambda x: processes.place(np.asarray(x), rows), part)
+                    state, values = update(state, placed, frozen)
+                    if updates and ppo.stop_kl and float(values.approx_kl) > ppo.stop_kl:
+                        break  # The step has seen it, too, and has changed nothing.
+                    updates.append(values)
+                    if len(updates) == 1:
+                        check_first_update(float(values.max_abs_log_ratio), ppo.max_first_log_ratio)
+                if ppo.kl_target and step >= warmup:
+                    new = adapted_kl_coef(kl_coef, result.metrics["kl_k1"], ppo.kl_target)
+                    state = state.replace(kl_coef=processes.place(np.float32(new), layout.kl_coef))
+
+                found = {**result.metrics, **summary(updates), "kl_coef": kl_coef}
+                found["rollout_tokens_per_s"] = result.sampled_tokens / (sampled_at - began)
+                updated = float(jax.device_get(found["tokens"]))
+                found["update_tokens_per_s"] = updated / (time.monotonic() - sampled_at)
+                loop.record(found, result.records)
+                loop.save(state)
+        if gold is not None:
+            gold.close()
+
+
+def plan_rollouts(run: Run, longest_prompt: int) -> rollout_lib.RolloutPlan:
+    """Return what all rollouts of the phase share.
+
+    Args:
+      run: Of the run.
+      longest_prompt: Tokens of the longest prompt that is sampled.
+
+    Raises:
+      ConfigError: Rows that cannot be spread evenly, or attention that cannot compute them.
+    """
+    config, ppo = run.config, run.config.ppo
+    plan = rollout_lib.RolloutPlan(
+        ppo=ppo,
+        reward=config.reward,
+        seed=config.seed,
+        sample=run.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k),
+        logprob_step=make_logprob_step(
+            run.model,
+            temperature=scoring_temperature(ppo.temperature),
+            chunk=config.train.ce_chunk,
+        ),
+        renderer=run.renderer,
+        prompt_length=-(-longest_prompt // 64) * 64,
+        tools=open_tools(run),
+    )
+    length = plan.prompt_length + plan.max_tokens
+    name = "longest prompt, in multiples of 64, and all tokens of its replies"
+    sharding.check_length(length, name, run.mesh.shape)
+    check_attention(run.model, length, run.mesh)
+    return plan
 
 
 def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
@@ -169,86 +254,6 @@ def check_objective(ppo: PpoConfig, path: str = "") -> None:
         )
     if ppo.dual_clip and ppo.dual_clip <= 1:
         raise ConfigError(f"config.ppo.dual_clip must be 0 or above 1, got {ppo.dual_clip}")
-
-
-def make_advance(
-    run: Run,
-    reference: Params,
-    frozen: Params,
-    optimizer: Any,
-    layout: TrainState,
-    gold: Any,
-) -> Any:
-    """Return ``(state, step) -> (state, values, samples)``: one rollout and its updates.
-
-    ``frozen`` are the parameters of policy and critic that are not trained; ``gold`` is an
-    iterator of gold rows that join every update, or None.
-    """
-    config, model, ppo = run.config, run.model, run.config.ppo
-    temperature = scoring_temperature(ppo.temperature)
-    prompts, tools = usable_prompts(run), open_tools(run)
-    pools = prompt_pools(run, reference, prompts)
-    prompt_length = -(-prompts.longest // 64) * 64
-    longest = ppo.max_new_tokens if tools is None else tools.environment.config.max_tokens
-    name = "longest prompt, in multiples of 64, and all tokens of its replies"
-    sharding.check_length(prompt_length + longest, name, run.mesh.shape)
-    check_attention(model, prompt_length + longest, run.mesh)
-    sample = run.sampler(ppo.max_new_tokens, ppo.temperature, ppo.top_p, top_k=ppo.top_k)
-    logprob_step = make_logprob_step(model, temperature=temperature, chunk=config.train.ce_chunk)
-    rows = sharding.batch_sharding(run.mesh)
-    warmup = ppo_step.warmup_rollouts(ppo)
-    joint, critic = (
-        step_lib.jit_train_step(make(config, model, optimizer), layout, rows, frozen)
-        for make in (ppo_step.make_step, ppo_step.make_critic_step)
-    )
-
-    def advance(state: TrainState, step: int) -> Advanced:
-        began = time.monotonic()
-        kl_coef = float(state.kl_coef)
-        if ppo.idle_memory == "host":
-            state = state.replace(opt_state=memory.evicted(state.opt_state))
-        result = rollout_lib.rollout(
-            lora.joined(state.params, frozen),
-            reference,
-            chosen(pools, config.seed, step),
-            sample=sample,
-            logprob_step=logprob_step,
-            tokenizer=run.tokenizer,
-            ppo=dataclasses.replace(ppo, kl_coef=kl_coef if ppo.kl == "reward_k1" else 0.0),
-            reward=config.reward,
-            seed=config.seed,
-            step=step,
-            call_style=run.call_style,
-            tools=tools,
-            batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
-            prompt_length=prompt_length,
-        )
-        state = state.replace(opt_state=memory.held_in(memory.DEVICE, state.opt_state))
-        sampled = time.monotonic()
-        update, beside = (critic, None) if step < warmup else (joint, gold)
-        batch = jax.tree.map(processes.gather, result.batch)
-        values: list[StepMetrics] = []
-        for members in minibatches(batch.tokens.shape[0], ppo, config.seed, step):
-            part = jax.tree.map(lambda x, m=members: x[m], batch)
-            if beside is not None:
-                part = with_gold(part, next(beside))
-            placed = jax.tree.map(lambda x: processes.place(np.asarray(x), rows), part)
-            state, metrics = update(state, placed, frozen)
-            if values and ppo.stop_kl and float(metrics.approx_kl) > ppo.stop_kl:
-                break  # The step has seen it, too, and has changed nothing.
-            values.append(metrics)
-            if len(values) == 1:
-                check_first_update(float(metrics.max_abs_log_ratio), ppo.max_first_log_ratio)
-        if ppo.kl_target and step >= warmup:
-            new = adapted_kl_coef(kl_coef, result.metrics["kl_k1"], ppo.kl_target)
-            state = state.replace(kl_coef=processes.place(np.float32(new), layout.kl_coef))
-        found = {**result.metrics, **summary(values), "kl_coef": kl_coef}
-        found["rollout_tokens_per_s"] = result.sampled_tokens / (sampled - began)
-        updated = float(jax.device_get(found["tokens"]))
-        found["update_tokens_per_s"] = updated / (time.monotonic() - sampled)
-        return state, found, result.records
-
-    return advance
 
 
 def check_first_update(log_ratio: float, limit: float) -> None:

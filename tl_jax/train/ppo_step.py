@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ def policy_updates(ppo: PpoConfig) -> int:
 
 
 def make_optimizer(config: RunConfig) -> optax.GradientTransformation:
-    """Return the optimiser of policy and critic."""
+    """Return the optimizer of policy and critic."""
     ppo = config.ppo
     return optim.make_optimizer(
         config.ppo_optim,
@@ -43,11 +44,7 @@ def make_step(config: RunConfig, model: ModelConfig, optimizer: Any) -> Any:
     schedule = optim.make_schedule(config.ppo_optim, policy_updates(ppo))
     before = warmup * ppo.epochs * ppo.minibatches
     loss = _loss(
-        config,
-        ce_coef=ppo.ce_coef,
-        reward_coef=ppo.reward_coef,
-        value_coef=ppo.value_coef,
-        value_stop_gradient=ppo.value_stop_gradient,
+        config, ce_coef=ppo.ce_coef, reward_coef=ppo.reward_coef, value_coef=ppo.value_coef, ppo=ppo
     )
     return step_lib.make_train_step(
         model, loss, optimizer, schedule=lambda count: schedule(count - before)
@@ -57,30 +54,18 @@ def make_step(config: RunConfig, model: ModelConfig, optimizer: Any) -> Any:
 def make_critic_step(config: RunConfig, model: ModelConfig, optimizer: Any) -> Any:
     """Return the step that trains the critic alone, to be compiled."""
     # The critic starts from zero; until it knows the mean reward it would only add noise.
-    loss = _loss(
-        config,
-        ce_coef=0.0,
-        reward_coef=0.0,
-        value_coef=config.ppo.value_coef,
-        value_stop_gradient=True,
-    )
+    ppo = dataclasses.replace(config.ppo, value_stop_gradient=True)
+    loss = _loss(config, ce_coef=0.0, reward_coef=0.0, value_coef=ppo.value_coef, ppo=ppo)
     return step_lib.make_train_step(model, loss, critic_only(optimizer))
 
 
-def _loss(config: RunConfig, **coefficients: Any) -> step_lib.LossConfig:
+def _loss(config: RunConfig, **fields: Any) -> step_lib.LossConfig:
     ppo = config.ppo
     return step_lib.LossConfig(
-        clip_low=ppo.clip_low,
-        clip_high=ppo.clip_high,
-        dual_clip=ppo.dual_clip,
-        clip_value=ppo.clip_value,
-        entropy_coef=ppo.entropy_coef,
-        stop_kl=ppo.stop_kl,
         kl_estimator=ppo.kl.removeprefix("loss_") if ppo.kl != "reward_k1" else "",
-        aggregation=ppo.aggregation,
         temperature=scoring_temperature(ppo.temperature),
         ce_chunk=config.train.ce_chunk,
-        **coefficients,
+        **fields,
     )
 
 

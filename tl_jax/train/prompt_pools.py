@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 
 import jax
 from rich.console import Console
 
-from tl_jax.calls.render import render_calls
 from tl_jax.config import PpoConfig
 from tl_jax.data.examples.build import Prompt
 from tl_jax.data.examples.jsonl import read_prompts
@@ -28,6 +27,39 @@ Pools = Sequence[tuple[StoredPrompts, int]]
 """Prompts, and how many of them each rollout takes."""
 
 
+def select(run: Run) -> tuple[dict[int, int], dict[str, int]]:
+    """Return which prompts of the training data fit the limits of the rollout; see ``rl.prompts``.
+
+    Raises:
+      ConfigError: There are none; the message names the settings.
+    """
+    ppo = run.config.ppo
+    kept, dropped = select_prompts(
+        read_prompts(run.data_dir / PROMPTS),
+        max_length=ppo.max_prompt_length,
+        max_reply=ppo.max_new_tokens,
+        mode=run.config.reward.mode,
+        reply_tokens=_longest_reply(run),
+    )
+    if not kept:
+        raise ConfigError(
+            f"no prompt can be used for reward training ({dropped}); raise "
+            "config.ppo.max_prompt_length or config.ppo.max_new_tokens, look at mae_report.json, "
+            "or set config.ppo.steps=0 to leave reward training out"
+        )
+    return kept, dropped
+
+
+def left_out(kept: Sized, dropped: Mapping[str, int]) -> str:
+    """Say how many prompts are used and left out, by reason and setting."""
+    share = sum(dropped.values()) / (len(kept) + sum(dropped.values()))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    return (
+        f"reward training uses {len(kept)} prompts; left out ({share:.0%}): {reasons} (the limits "
+        "are config.ppo.max_prompt_length and config.ppo.max_new_tokens)"
+    )
+
+
 def usable_prompts(run: Run) -> StoredPrompts:
     """Return the prompts of the training data that fit the limits of the rollout.
 
@@ -36,25 +68,11 @@ def usable_prompts(run: Run) -> StoredPrompts:
     Raises:
       ConfigError: There are none.
     """
-    ppo = run.config.ppo
-    path = run.data_dir / PROMPTS
-    kept, dropped = select_prompts(
-        read_prompts(path),
-        max_length=ppo.max_prompt_length,
-        max_reply=ppo.max_new_tokens,
-        mode=run.config.reward.mode,
-        reply_tokens=_longest_reply(run),
-    )
+    kept, dropped = select(run)
     _record(run, {"used": len(kept), "left_out": dropped})
     if dropped:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        _say(f"reward training uses {len(kept)} prompts; left out: {reasons}")
-    if not kept:
-        raise ConfigError(
-            f"no prompt can be used for reward training ({dropped}); raise "
-            "config.ppo.max_prompt_length or max_new_tokens, or look at mae_report.json"
-        )
-    return StoredPrompts(JsonlSource(path), kept)
+        _say(left_out(kept, dropped))
+    return StoredPrompts(JsonlSource(run.data_dir / PROMPTS), kept)
 
 
 def _longest_reply(run: Run) -> Callable[[Prompt], int]:
@@ -64,7 +82,7 @@ def _longest_reply(run: Run) -> Callable[[Prompt], int]:
 
     def tokens(prompt: Prompt) -> int:
         # What is rewarded is the last call of the dialogue, which ends with a stop token.
-        goal = render_calls(prompt.goal, run.call_style) if prompt.goal else ""
+        goal = run.renderer.render_calls(prompt.goal) if prompt.goal else ""
         ids = run.tokenizer.encode_continuation(goal)[0] if goal else ()
         return max(prompt.reply_tokens, len(ids) + 1)
 
@@ -109,10 +127,9 @@ def missed(run: Run, start: Params, prompts: StoredPrompts) -> list[int]:
     _, records = score_samples(
         every,
         generations,
-        tokenizer=run.tokenizer,
+        renderer=run.renderer,
         reward=config.reward,
         step=0,
-        call_style=run.call_style,
     )
     return [i for i, record in enumerate(records) if record["category"] != taxonomy.ALL_RIGHT]
 

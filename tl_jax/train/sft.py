@@ -23,55 +23,59 @@ from tl_jax.ops import kernels
 from tl_jax.parallel import sharding
 from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
-from tl_jax.run.metrics import MetricsWriter
 from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
-from tl_jax.train.loop import Advanced, Phase, run_phase
+from tl_jax.train.loop import Loop, open_phase
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 STAGE = "supervised"
 
 
-def train(run: Run, metrics: MetricsWriter) -> None:
-    """Train up to ``config.train.steps``, from the newest checkpoint if there is one.
+def train(run: Run) -> None:
+    """Do what is left of ``config.train.steps``, from the newest checkpoint if there is one.
 
     Raises:
-      ConfigError: Rows that cannot be spread evenly, or attention that cannot compute them.
+      ConfigError: The data have not been prepared, rows that cannot be spread evenly, or attention
+        that cannot compute them.
+      Stopped: A signal came; the same command resumes.
+      Diverged: Too many steps in a row were not finite.
     """
-    config = run.config
-    check_attention(run.model, config.data.max_length, run.mesh)
-    step, optimizer = make_step(config, run.model)
-    init = functools.partial(step_lib.init_state, optimizer=optimizer)
-    declared, frozen = run.declared(), run.frozen()
-    abstract = step_lib.abstract_state(declared, optimizer, run.mesh)
-    layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    rows = sharding.batch_sharding(run.mesh)
-    loader = open_loader(run)
-    settings = config.checkpoint
-    with Checkpoints(run.checkpoint_dir(STAGE), settings.every_steps, settings.keep) as checkpoints:
+    if not run.steps_left(STAGE):
+        return
+    config, model = run.config, run.model
+    check_attention(model, config.data.max_length, run.mesh)
+    with open_phase(run, STAGE) as (checkpoints, metrics):
+        step, optimizer = make_step(config, model)
+        abstract = step_lib.abstract_state(run.declared(), optimizer, run.mesh)
+        layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        rows = sharding.batch_sharding(run.mesh)
+        loader = open_loader(run)
+        init = functools.partial(step_lib.init_state, optimizer=optimizer)
         initial = lambda: run.trained("before")  # noqa: E731
         state, start = start_state(initial, abstract, layout, init, checkpoints, loader)
-        jitted = step_lib.jit_train_step(step, layout, rows, frozen)
-
-        def advance(state: TrainState, _: int) -> Advanced:
-            batch = place(next(loader), rows, config.data.batch_size)
-            state, values = jitted(state, batch, frozen)
-            return state, named(values), ()
-
-        phase = Phase(
-            stage=STAGE,
-            steps=config.train.steps,
-            advance=advance,
+        frozen = run.frozen()
+        train_step = step_lib.jit_train_step(step, layout, rows, frozen)
+        validate = make_validation(run, frozen)
+        with Loop(
+            STAGE,
+            config.train.steps,
+            start,
+            checkpoints=checkpoints,
+            metrics=metrics,
             log_every=config.train.log_every,
-            validate=make_validation(run, frozen),
-            validate_every=config.train.eval_every,
-            loader=loader,
             shown=("ce_loss", "grad_norm", "learning_rate"),
-        )
-        run_phase(
-            phase, state, start, checkpoints=checkpoints, metrics=metrics, metadata={"stage": STAGE}
-        )
-    loader.close()
+            skipped=int(state.skipped),
+            loader=loader,
+        ) as loop:
+            for _ in loop:
+                batch = place(next(loader), rows, config.data.batch_size)
+                state, values = train_step(state, batch, frozen)
+                loop.record(named(values))
+                if validate and loop.every(config.train.eval_every):
+                    with loop.validation() as measured:
+                        measured.update(validate(state))
+                loop.save(state)
+        loader.close()
 
 
 def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> None:
@@ -96,7 +100,7 @@ def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> None:
 
 
 def make_step(config: RunConfig, model: ModelConfig) -> tuple[Any, optax.GradientTransformation]:
-    """Return the step of the supervised phase, to be compiled, and its optimiser."""
+    """Return the step of the supervised phase, to be compiled, and its optimizer."""
     loss = step_lib.LossConfig(ce_chunk=config.train.ce_chunk)
     schedule = optim.make_schedule(config.optim, config.train.steps)
     optimizer = optim.make_optimizer(config.optim, config.train.steps)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from tl_jax.config import ModelConfig
+from tl_jax.config import ModelConfig, PpoConfig
 from tl_jax.models import critic, functional, lora
 from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss, kl_loss, loss_weights
@@ -24,26 +24,21 @@ class LossConfig:
     """``ce_coef * weighted_ce + reward_coef * policy_term + value_coef * value_loss``.
 
     A coefficient of zero removes its term from the compiled program. Supervised training is
-    (1, 0, 0), reward training (0, 1, value_coef), a joint run mixes them. The policy term is the
-    clipped loss, minus ``entropy_coef`` times the entropy, plus, if ``kl_estimator`` is set, the
-    state's ``kl_coef`` times the divergence from the reference. With a ``stop_kl`` above 0, a step
-    whose policy is already more nats per token from the one that sampled changes nothing.
+    (1, 0, 0), reward training (0, 1, value_coef), a joint run mixes them; these decide, not the
+    coefficients of ``ppo``. The policy term is the clipped loss, minus ``ppo.entropy_coef`` times
+    the entropy, plus, if ``kl_estimator`` is set, the state's ``kl_coef`` times the divergence from
+    the reference. With a ``ppo.stop_kl`` above 0, a step whose policy is already more nats per
+    token from the one that sampled changes nothing. ``temperature`` divides the logits of the
+    policy term.
     """
 
     ce_coef: float = 1.0
     reward_coef: float = 0.0
     value_coef: float = 0.0
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float = 0.0
-    clip_value: float = 0.2
-    entropy_coef: float = 0.0
-    stop_kl: float = 0.0
     kl_estimator: str = ""
-    aggregation: str = "token_mean"
     temperature: float = 1.0
-    value_stop_gradient: bool = True
     ce_chunk: int = 1024
+    ppo: PpoConfig = PpoConfig()
 
     @property
     def uses_rollout(self) -> bool:
@@ -80,7 +75,7 @@ def state_shardings(state: TrainState, declared: Any, mesh: Mesh) -> TrainState:
     whole = sharding.replicated(mesh)
 
     def like_parameter(path: Any, leaf: Any) -> NamedSharding:
-        # An optimiser leaf belongs to the parameter whose path its own path ends with.
+        # An optimizer leaf belongs to the parameter whose path its own path ends with.
         for start in range(len(path)):
             if path[start:] in by_path and leaf.ndim:
                 return by_path[path[start:]]
@@ -145,36 +140,35 @@ def loss_sums(
     if loss.reward_coef:
         sampled_BT = _rollout(batch).mask != 0
         counted[loss.temperature] = counted.get(loss.temperature, False) | sampled_BT
-    scored = {
-        temperature: token_logprobs(
+    scored = {}
+    for temperature, counted_BT in counted.items():
+        of_policy = bool(loss.reward_coef) and temperature == loss.temperature
+        scored[temperature] = token_logprobs(
             hidden_BTD,
             functional.head_kernel(params, model),
             batch.targets,
             counted_BT,
             chunk=loss.ce_chunk,
             temperature=temperature,
-            with_entropy=bool(loss.reward_coef and loss.entropy_coef)
-            and temperature == loss.temperature,
+            with_entropy=of_policy and bool(loss.ppo.entropy_coef),
         )
-        for temperature, counted_BT in counted.items()
-    }
     if loss.ce_coef:
         sums["ce"] = -jnp.sum(scored[1.0][0] * batch.weights)
     if loss.reward_coef:
         logprobs_BT, entropy_BT = scored[loss.temperature]
         rollout = _rollout(batch)
-        weights_BT = loss_weights(rollout.mask, loss.aggregation)
+        weights_BT = loss_weights(rollout.mask, loss.ppo.aggregation)
         sums["policy"], stats = clipped_policy_loss(
             logprobs_BT,
             rollout.old_logprobs,
             rollout.advantages,
             weights_BT,
-            clip_low=loss.clip_low,
-            clip_high=loss.clip_high,
-            dual_clip=loss.dual_clip,
+            clip_low=loss.ppo.clip_low,
+            clip_high=loss.ppo.clip_high,
+            dual_clip=loss.ppo.dual_clip,
         )
         sums |= stats
-        if loss.entropy_coef:
+        if loss.ppo.entropy_coef:
             sums["entropy"] = jnp.sum(entropy_BT * weights_BT)
         if loss.kl_estimator:
             sums["kl_loss"] = kl_loss(
@@ -182,12 +176,12 @@ def loss_sums(
             )
     if loss.value_coef:
         rollout = _rollout(batch)
-        weights_BT = loss_weights(rollout.mask, loss.aggregation)
+        weights_BT = loss_weights(rollout.mask, loss.ppo.aggregation)
         values_BT = critic.values(
-            params, hidden_BTD, batch, model, stop_gradient=loss.value_stop_gradient
+            params, hidden_BTD, batch, model, stop_gradient=loss.ppo.value_stop_gradient
         )
         sums["value"] = clipped_value_loss(
-            values_BT, rollout.old_values, rollout.returns, weights_BT, clip=loss.clip_value
+            values_BT, rollout.old_values, rollout.returns, weights_BT, clip=loss.ppo.clip_value
         )
     return sums
 
@@ -197,7 +191,7 @@ def denominators(batch: Batch, loss: LossConfig) -> tuple[jax.Array, jax.Array]:
     weight = jnp.sum(batch.weights.astype(jnp.float32))
     if not loss.uses_rollout:
         return weight, jnp.float32(0)
-    return weight, jnp.sum(loss_weights(_rollout(batch).mask, loss.aggregation))
+    return weight, jnp.sum(loss_weights(_rollout(batch).mask, loss.ppo.aggregation))
 
 
 def make_train_step(
@@ -215,7 +209,7 @@ def make_train_step(
 
     Each loss term is summed over tokens and divided once by its sum of weights over the global
     batch, so the result does not depend on padding, packing, the mesh or ``accumulation``. A
-    step whose loss or gradient is not finite leaves parameters and optimiser state unchanged.
+    step whose loss or gradient is not finite leaves parameters and optimizer state unchanged.
 
     Args:
       model: The architecture.
@@ -237,8 +231,8 @@ def make_train_step(
             total += loss.ce_coef * sums["ce"] / weight
         if loss.reward_coef:
             term = sums["policy"]
-            if loss.entropy_coef:
-                term -= loss.entropy_coef * sums["entropy"]
+            if loss.ppo.entropy_coef:
+                term -= loss.ppo.entropy_coef * sums["entropy"]
             if loss.kl_estimator:
                 term += kl_coef * sums["kl_loss"]
             total += loss.reward_coef * term / sampled
@@ -258,15 +252,16 @@ def make_train_step(
             return found, _laid_out(grads, model)
 
         if accumulation == 1:
-            (total, sums), grads = one(state.params, batch)
+            found, grads = gradient(state.params, frozen or {}, batch, totals, state.kl_coef)
+            (total, sums), grads = found, _laid_out(grads, model)
         else:
             total, sums, grads = _accumulate(one, state.params, batch, accumulation)
         grads = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), grads)
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
         near = jnp.bool_(True)
-        if loss.reward_coef and loss.stop_kl:
-            near = sums["approx_kl"] <= loss.stop_kl * totals[1]
+        if loss.reward_coef and loss.ppo.stop_kl:
+            near = sums["approx_kl"] <= loss.ppo.stop_kl * totals[1]
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
@@ -279,7 +274,7 @@ def make_train_step(
             opt_state=keep(opt_state, state.opt_state),
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
         )
-        # The optimiser counts the steps that it took.
+        # The optimizer counts the steps that it took.
         rate = schedule(state.step - state.skipped) if schedule is not None else 0.0
         metrics = _metrics(batch, total, sums, totals, grad_norm, rate, new_state.skipped)
         return new_state, metrics

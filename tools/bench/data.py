@@ -35,7 +35,6 @@ from tl_jax.data import synthetic
 from tl_jax.data.examples import build as example_module
 from tl_jax.data.examples.alternative_tokens import Rivals
 from tl_jax.data.examples.build import Example, build_examples
-from tl_jax.data.examples.encode import encode_trajectory
 from tl_jax.data.examples.key_tokens import reply_weights
 from tl_jax.data.importers import read
 from tl_jax.data.loader.packing import FITS
@@ -44,6 +43,7 @@ from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare import dataset
 from tl_jax.data.prepare.files import EXAMPLES
 from tl_jax.data.prepare.sources import WeightedSource
+from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer, load_tokenizer
 
 LENGTH = 4096
@@ -124,7 +124,10 @@ def prepare(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Prepare the real trajectories several times, each time from the start."""
     settings: dict[str, Any] = dict(
-        data=DataConfig(max_length=LENGTH), mae=MaeConfig(), key_tokens=KeyTokenConfig(), seed=0
+        data=DataConfig(max_length=LENGTH, samples="per_turn"),
+        mae=MaeConfig(),
+        key_tokens=KeyTokenConfig(),
+        seed=0,
     )
     rates: dict[str, list[float]] = {"cpu": [], "wall": []}
     for number in range(repeats):
@@ -195,10 +198,9 @@ def against_reference(
 
     tokenizer = load_tokenizer_again(tokenizer)
     policy = policy_of(MaeConfig())
-    limits: dict[str, Any] = dict(template="released", action="drop")
+    renderer = open_renderer(DataConfig(samples="per_turn"), tokenizer)
     judged, _, labels = timed(lambda: [label_turns(row, policy) for row in rows])
-    encoded_s, _, encoded = timed(lambda: [encode_trajectory(r, tokenizer, **limits) for r in rows])
-    limits["max_length"] = 1 << 20
+    encoded_s, _, encoded = timed(lambda: [renderer.encode_trajectory(row) for row in rows])
     spent: list[float] = []
 
     def build(weigh: Callable[..., Any]) -> list[Example]:
@@ -206,8 +208,15 @@ def against_reference(
         with unittest.mock.patch.object(example_module, "reply_weights", weigh):
             for row, label, text in zip(rows, labels, encoded, strict=True):
                 text.samples.clear()
-                more = dict(limits, key_tokens=KeyTokenConfig(), rivals=rivals, encoded=text)
-                found += build_examples(row, label, tokenizer, **more)[0]
+                found += build_examples(
+                    row,
+                    label,
+                    renderer,
+                    key_tokens=KeyTokenConfig(),
+                    max_length=1 << 20,
+                    rivals=rivals,
+                    encoded=text,
+                )[0]
         return found
 
     def clocked(*arguments: Any, **options: Any) -> Any:
@@ -280,7 +289,7 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
 def prepare_synthetic(tokenizer: Tokenizer, count: int) -> dict[str, Any]:
     """Prepare the embedded world, looking for near duplicates, and return the peak memory."""
     rows = synthetic.trajectories(count, seed=0, split="train")
-    data = DataConfig(duplicates="near")
+    data = DataConfig(duplicates="near", samples="per_turn")
     with tempfile.TemporaryDirectory() as folder:
         cpu, wall, report = timed(
             lambda: dataset.prepare(

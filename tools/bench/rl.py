@@ -61,7 +61,7 @@ def main() -> None:
     names = [field.name for field in dataclasses.fields(rl_sides.Work)]
     work = rl_sides.Work(**{name: getattr(options, name) for name in names})
     if options.side:
-        rl_sides.serve(rl_sides.SIDES[options.side](pathlib.Path(options.directory), work))
+        rl_sides.SIDES[options.side](pathlib.Path(options.directory), work)
     else:
         compare(options, work)
 

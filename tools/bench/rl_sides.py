@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-import functools
 import importlib.util
 import json
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import model as bench
@@ -23,9 +23,6 @@ NOISE = 0.02  # of a matrix's own deviation, what the policy is off the referenc
 PARTS = ("generate", "rules", "log-probs", "update")
 CALLS = ("choose_prompts", "generate", "score_samples", "build_batch", "minibatches", "place")
 
-Side = dict[str, Callable[[], Any]]
-"""What a side does when it is asked: ``check``, ``step``, ``profile``."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -35,18 +32,22 @@ class Work:
     samples: int
     length: int
     new: int
-    ppo_step: int
+    updates: int
 
     @property
     def rows(self) -> int:
         return self.prompts * self.samples
 
 
-def serve(side: Side) -> None:
-    """Do what each line of the standard input asks for, and answer."""
+def asked() -> Iterator[str]:
+    """Give what each line of the standard input asks for, once the side is ready."""
     print(bench.FACTS + "{}", flush=True)
-    for line in sys.stdin:
-        print(bench.FACTS + json.dumps(side[line.strip()]()), flush=True)
+    yield from map(str.strip, sys.stdin)
+
+
+def answer(found: Any) -> None:
+    """Answer what was asked for last."""
+    print(bench.FACTS + json.dumps(found), flush=True)
 
 
 def packaged_model() -> str:
@@ -164,17 +165,19 @@ class Clock(collections.Counter[str]):
 
         return counted
 
-    def step(self, run: Callable[[], None]) -> dict[str, float]:
-        """Return the seconds of a step by part, and of the whole."""
+    @contextlib.contextmanager
+    def step(self) -> Iterator[dict[str, float]]:
+        """Measure a step; what is given holds, after it, its seconds by part and of the whole."""
         self.clear()
+        seconds: dict[str, float] = {}
         began = time.perf_counter()
-        run()
+        yield seconds
         self["step"] = time.perf_counter() - began
-        return {part: self[part] for part in (*PARTS, "step")}
+        seconds.update({part: self[part] for part in (*PARTS, "step")})
 
 
-def own_side(directory: pathlib.Path, work: Work) -> Side:
-    """Return the reward phase of this package."""
+def own_side(directory: pathlib.Path, work: Work) -> None:
+    """Serve the reward phase of this package."""
     from tl_jax.parallel import host_memory
 
     host_memory.keep_freed()
@@ -185,50 +188,31 @@ def own_side(directory: pathlib.Path, work: Work) -> Side:
     from tl_jax.rl import rollout
     from tl_jax.run.directory import Run
     from tl_jax.train import ppo as ppo_lib
-    from tl_jax.train import ppo_step
     from tl_jax.train import step as step_lib
 
     class Endless(Run):
-        """A run in which no token ends a reply."""
+        """A run in which no token ends a reply, and whose policy is a little off its reference."""
 
         stop_ids = ()
 
-    clock, scorers = Clock(), []
+        def trained(self, phase: str) -> Any:
+            return reference
+
+    clock, scorers, states = Clock(), [], []
     make_logprob_step, jit_train_step = ppo_lib.make_logprob_step, step_lib.jit_train_step
+    run = Endless(run_config(directory, work, str(directory / "policy")))
+    reference = from_hf.load(directory / "reference", run.mesh)
 
     def make_scorer(*args: Any, **named: Any) -> Any:
         scorers.append(make_logprob_step(*args, **named))
         return clock.timed("log-probs", scorers[0])
 
-    # The phase is measured as it is; its own functions are replaced by themselves with a clock.
-    rollout.generate = clock.timed("generate", rollout.generate)
-    rollout.score_samples = clock.timed("rules", rollout.score_samples)
-    ppo_lib.make_logprob_step = make_scorer
-    step_lib.jit_train_step = lambda *args: clock.timed("update", jit_train_step(*args))
-
-    config = run_config(directory, work, str(directory / "policy"))
-    workspace = Endless(config)
-    jax.set_mesh(workspace.mesh)
-    reference = from_hf.load(directory / "reference", workspace.mesh)
-    optimizer = ppo_step.make_optimizer(config)
-    init = functools.partial(step_lib.init_state, optimizer=optimizer, kl_coef=config.ppo.kl_coef)
-    abstract = step_lib.abstract_state(
-        critic.abstract_params(workspace.model, separate=False),
-        optimizer,
-        workspace.mesh,
-        kl_coef=config.ppo.kl_coef,
-    )
-    layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    params = critic.attach(
-        workspace.trained("before"), abstract.params[critic.HEAD], separate=False
-    )
-    states = [jax.jit(init, out_shardings=layout)(params)]
-    del params
-    advance = ppo_lib.make_advance(workspace, reference, {}, optimizer, layout, None)
-
-    def run() -> None:
-        states[0], found, _ = advance(states[0], 0)
-        assert found["response_length"] == work.new, "a token ended a row"
+    def start_state(_: Any, abstract: Any, layout: Any, init: Any, *__: Any) -> tuple[Any, int]:
+        policy = critic.attach(
+            Run.trained(run, "before"), abstract.params[critic.HEAD], separate=False
+        )
+        states.append(jax.jit(init, out_shardings=layout)(policy))
+        return states[0], 0
 
     def check() -> list[float]:
         prompts, replies = check_rows(directory, work)
@@ -238,18 +222,51 @@ def own_side(directory: pathlib.Path, work: Work) -> Side:
         found = [scorers[0](params, batch)[0] for params in (states[0].params, reference)]
         return [float(np.mean(np.asarray(values)[mask > 0])) for values in found]
 
-    def profile() -> dict[str, Any]:
-        trace = directory / "trace"
-        with jax.profiler.trace(str(trace)):
-            seconds = clock.step(run)
-        found = program_times.read(trace, directory / "hlo", CALLS)
-        return {"wall_s": round(seconds["step"], 3), **found}
+    class Served:
+        """A loop of the steps that are asked for."""
 
-    return {"check": check, "step": lambda: clock.step(run), "profile": profile}
+        def __init__(self, *_: Any, **__: Any):
+            pass
+
+        def __enter__(self) -> Served:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def __iter__(self) -> Iterator[int]:
+            trace = directory / "trace"
+            for what in asked():
+                if what == "check":
+                    answer(check())
+                elif what == "step":
+                    with clock.step() as seconds:
+                        yield 0
+                    answer(seconds)
+                else:
+                    with jax.profiler.trace(str(trace)), clock.step() as seconds:
+                        yield 0
+                    found = program_times.read(trace, directory / "hlo", CALLS)
+                    answer({"wall_s": round(seconds["step"], 3), **found})
+
+        def record(self, values: Any, _: Any) -> None:
+            assert values["response_length"] == work.new, "a token ended a row"
+
+        def save(self, state: Any) -> None:
+            states[0] = state
+
+    # The phase is measured as it is; its own functions are replaced by themselves with a clock.
+    rollout.generate = clock.timed("generate", rollout.generate)
+    rollout.score_samples = clock.timed("rules", rollout.score_samples)
+    ppo_lib.make_logprob_step = make_scorer
+    step_lib.jit_train_step = lambda *args: clock.timed("update", jit_train_step(*args))
+    ppo_lib.start_state = start_state
+    ppo_lib.Loop = Served
+    ppo_lib.train(run)
 
 
-def torch_side(directory: pathlib.Path, work: Work) -> Side:
-    """Return the step as TRL writes it, on transformers and torch."""
+def torch_side(directory: pathlib.Path, work: Work) -> None:
+    """Serve the step as TRL writes it, on transformers and torch."""
     import torch
     import transformers
 
@@ -293,7 +310,7 @@ def torch_side(directory: pathlib.Path, work: Work) -> Side:
             [rules.Parallel(prompt.golds) for prompt in prompts],
             [prompt.tools for prompt in prompts],
         )
-        return torch.tensor([ppo.value for ppo in found], dtype=torch.float32)
+        return torch.tensor([reward.value for reward in found], dtype=torch.float32)
 
     @torch.no_grad()
     def frozen_logprobs(model: Any, rows: Any) -> Any:
@@ -327,7 +344,14 @@ def torch_side(directory: pathlib.Path, work: Work) -> Side:
         rows = torch.tensor([p + r for p, r in zip(*check_rows(directory, work), strict=True)])
         return [float(frozen_logprobs(model, rows).mean()) for model in (policy, reference)]
 
-    return {"check": check, "step": lambda: clock.step(run)}
+    for what in asked():
+        if what == "check":
+            answer(check())
+            continue
+        with clock.step() as seconds:
+            run()
+        answer(seconds)
 
 
 SIDES = {"tl_jax": own_side, "torch": torch_side}
+"""What serves each side until the standard input ends."""

@@ -6,11 +6,11 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from template_cases import renderer_of
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples.build import Example, build_examples, build_prompts
-from tl_jax.data.examples.encode import feedback_ids, prompt_ids
 from tl_jax.data.examples.jsonl import example_line, prompt_from_json, prompt_lines
 from tl_jax.data.examples.truncate import ELIDED
 from tl_jax.data.mae.labels import label_turns
@@ -20,11 +20,11 @@ from tl_jax.data.trajectory import Message, Trajectory
 OFF = KeyTokenConfig(mode="off")
 
 
-def build(trajectory, tokenizer, *, action="drop", key_tokens=OFF, max_length=4096, **form):
-    form = {"template": "released", "action": action, "max_length": max_length, **form}
+def build(trajectory, tokenizer, *, key_tokens=OFF, max_length=4096, **form):
+    renderer, limit = renderer_of(tokenizer, **form), {"max_length": max_length}
     labels = label_turns(trajectory, "structured")
-    examples, skipped = build_examples(trajectory, labels, tokenizer, key_tokens=key_tokens, **form)
-    prompts, _ = build_prompts(trajectory, labels, tokenizer, **form)
+    examples, skipped = build_examples(trajectory, labels, renderer, key_tokens=key_tokens, **limit)
+    prompts, _ = build_prompts(trajectory, labels, renderer, **limit)
     return examples, prompts, skipped
 
 
@@ -41,7 +41,7 @@ def trained_text(example, tokenizer):
 
 
 @pytest.mark.parametrize("template", ["released", "script"])
-def test_drop_trains_one_reply_and_its_stop_per_kept_turn(trajectory, tokenizer, template):
+def test_a_sample_per_turn_trains_its_reply_and_the_stop(trajectory, tokenizer, template):
     examples, _, _ = build(trajectory, tokenizer, template=template)
     assert [example.id for example in examples] == ["Turn 2: t1", "Turn 3: t1"]
     released = template == "released"
@@ -56,8 +56,8 @@ def test_drop_trains_one_reply_and_its_stop_per_kept_turn(trajectory, tokenizer,
         assert "unexpected keyword" in tokenizer.decode(example.ids)
 
 
-def test_mask_trains_the_kept_replies_of_one_sample(trajectory, tokenizer):
-    (example,), _, _ = build(trajectory, tokenizer, action="mask")
+def test_a_sample_per_trajectory_trains_its_kept_replies(trajectory, tokenizer):
+    (example,), _, _ = build(trajectory, tokenizer, samples="per_trajectory")
     assert example.id == "t1"
     assert trained_text(example, tokenizer) == [
         " search_advice(query = 'love', limit = 2) <|eos|>",
@@ -68,21 +68,21 @@ def test_mask_trains_the_kept_replies_of_one_sample(trajectory, tokenizer):
     assert example.tags["turns"] == "2,3"
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_control_tokens_in_tool_results_stay_text(trajectory, tokenizer, action):
-    examples, _, _ = build(trajectory, tokenizer, action=action)
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_control_tokens_in_tool_results_stay_text(trajectory, tokenizer, samples):
+    examples, _, _ = build(trajectory, tokenizer, samples=samples)
     last = examples[-1]
     shown = tokenizer.decode(last.ids)
     assert "Love is <|eos|> patient" in shown
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_prompt_and_reply_make_the_example(trajectory, tokenizer, action):
-    examples, prompts, _ = build(trajectory, tokenizer, action=action)
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_prompt_and_reply_make_the_example(trajectory, tokenizer, samples):
+    examples, prompts, _ = build(trajectory, tokenizer, samples=samples)
     assert [prompt.golds[0].name for prompt in prompts] == ["search_advice", "finish"]
     for prompt in prompts:
         example = examples[0]
-        if action == "drop":
+        if samples == "per_turn":
             example = next(e for e in examples if e.id == prompt.id)
         size = len(prompt.ids)
         assert example.ids[:size] == prompt.ids
@@ -92,11 +92,12 @@ def test_prompt_and_reply_make_the_example(trajectory, tokenizer, action):
         assert prompt.text.endswith("\nAssistant:")
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_a_prompt_made_alone_has_the_ids_of_training(trajectory, tokenizer, action):
-    _, prompts, _ = build(trajectory, tokenizer, action=action)
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_a_prompt_made_alone_has_the_ids_of_training(trajectory, tokenizer, samples):
+    _, prompts, _ = build(trajectory, tokenizer, samples=samples)
     for prompt, cut in zip(prompts, (3, 5), strict=True):
-        alone = prompt_ids(trajectory.tools, trajectory.messages[:cut], tokenizer, action=action)
+        renderer = renderer_of(tokenizer, samples=samples)
+        alone = renderer.prompt_ids(trajectory.tools, trajectory.messages[:cut])
         assert alone == prompt.ids
 
 
@@ -105,29 +106,27 @@ def test_results_written_apart_from_the_reply_are_those_of_training(
     trajectory, tokenizer, llama_like, marks_start
 ):
     used = llama_like if marks_start else tokenizer
-    (example,), prompts, _ = build(trajectory, used, action="mask")
+    (example,), prompts, _ = build(trajectory, used, samples="per_trajectory")
     search, finish = prompts
-    after = feedback_ids(
-        trajectory.tools,
-        (Message("user", "-"),),
-        search.golds,
-        [trajectory.messages[4].content],
-        used,
-    )
+    results = [trajectory.messages[4].content]
+    before = (Message("user", "-"),)
+    after = renderer_of(used).feedback_ids(trajectory.tools, before, search.golds, results)
     start = len(search.ids) + search.reply_tokens
     assert example.ids[start : start + len(after)] == after
     assert start + len(after) == len(finish.ids)
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_a_tokenizer_that_marks_the_start_of_a_text_is_used_right(trajectory, llama_like, action):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_a_tokenizer_that_marks_the_start_of_a_text_is_used_right(trajectory, llama_like, samples):
     weighted = KeyTokenConfig(mode="paper", w_max=9.0)
-    examples, prompts, _ = build(trajectory, llama_like, action=action, key_tokens=weighted)
+    examples, prompts, _ = build(trajectory, llama_like, samples=samples, key_tokens=weighted)
     assert examples[0].ids[0] == llama_like.bos_id == 1
     for prompt, cut in zip(prompts, (3, 5), strict=True):
         before = trajectory.messages[:cut]
-        assert prompt.ids == prompt_ids(trajectory.tools, before, llama_like, action=action)
-        if action == "drop":
+        assert prompt.ids == renderer_of(llama_like, samples=samples).prompt_ids(
+            trajectory.tools, before
+        )
+        if samples == "per_turn":
             assert prompt.ids == llama_like.fast(prompt.text)["input_ids"]
     example, size = examples[0], len(prompts[0].ids)
     reply = example.ids[size : example.ids.index(llama_like.eos_id, size)]
@@ -151,27 +150,28 @@ def test_any_text_keeps_prompt_plus_reply_equal_to_the_example(
         call = ToolCall("search_advice", {"query": value})
         messages += [Message("assistant", "", (call,)), Message("tool", feedback, status="ok")]
     made = Trajectory("h", trajectory.tools, tuple(messages))
-    for action in ("drop", "mask"):
-        examples, prompts, skipped = build(made, tokenizer, action=action)
+    for samples in ("per_turn", "per_trajectory"):
+        examples, prompts, skipped = build(made, tokenizer, samples=samples)
         assert not skipped and len(prompts) == len(values)
         for number, prompt in enumerate(prompts):
-            example = examples[number if action == "drop" else 0]
+            example = examples[number if samples == "per_turn" else 0]
             assert example.ids[: len(prompt.ids)] == prompt.ids
             cut = 2 * number + 1
-            alone = prompt_ids(made.tools, messages[:cut], tokenizer, action=action)
+            renderer = renderer_of(tokenizer, samples=samples)
+            alone = renderer.prompt_ids(made.tools, messages[:cut])
             assert prompt.ids == alone
             assert tokenizer.decode(prompt.ids, keep_control=True) == prompt.text
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_long_samples_lose_the_oldest_feedback_first(trajectory, tokenizer, action):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_long_samples_lose_the_oldest_feedback_first(trajectory, tokenizer, samples):
     messages = list(trajectory.messages)
     messages[2] = dataclasses.replace(messages[2], content="TypeError: " + "old " * 200)
     messages[4] = dataclasses.replace(messages[4], content="new " * 50)
     long = dataclasses.replace(trajectory, messages=tuple(messages))
-    full, _, _ = build(long, tokenizer, action=action)
+    full, _, _ = build(long, tokenizer, samples=samples)
     limit = len(full[-1].ids) - 20
-    short, prompts, skipped = build(long, tokenizer, action=action, max_length=limit)
+    short, prompts, skipped = build(long, tokenizer, samples=samples, max_length=limit)
     assert not skipped and len(short[-1].ids) <= limit
     shown = tokenizer.decode(short[-1].ids)
     assert f"Output: {ELIDED}\n" in shown and "old old" not in shown and "new new" in shown
@@ -188,7 +188,7 @@ def test_what_is_still_too_long_is_left_out_and_told(trajectory, tokenizer):
 
 
 def test_a_masked_sample_that_is_too_long_ends_with_an_earlier_kept_turn(trajectory, tokenizer):
-    (full,), _, _ = build(trajectory, tokenizer, action="mask")
+    (full,), _, _ = build(trajectory, tokenizer, samples="per_trajectory")
     turns = full.tags["turns"].split(",")
     ends = [i + 1 for i, token in enumerate(full.ids) if token == tokenizer.eos_id]
     messages = list(trajectory.messages)
@@ -196,18 +196,20 @@ def test_a_masked_sample_that_is_too_long_ends_with_an_earlier_kept_turn(traject
         messages[-1], calls=(ToolCall("finish", {"answer": "word " * 300}),)
     )
     long = dataclasses.replace(trajectory, messages=tuple(messages))
-    (short,), prompts, skipped = build(long, tokenizer, action="mask", max_length=ends[-1])
+    (short,), prompts, skipped = build(
+        long, tokenizer, samples="per_trajectory", max_length=ends[-1]
+    )
     assert short.ids == full.ids[: ends[-2]] and short.weights == full.weights[: ends[-2]]
     assert short.tags["turns"] == turns[0]
     assert [entry.id for entry in skipped] == [f"Turn {turns[1]}: t1"]
     assert [prompt.id for prompt in prompts] == [f"Turn {turns[0]}: t1"]
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_every_kept_turn_is_trained_or_told(trajectory, tokenizer, action):
-    (full,), _, _ = build(trajectory, tokenizer, action="mask")
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_every_kept_turn_is_trained_or_told(trajectory, tokenizer, samples):
+    (full,), _, _ = build(trajectory, tokenizer, samples="per_trajectory")
     for limit in range(20, len(full.ids) + 10, 25):
-        examples, _, skipped = build(trajectory, tokenizer, action=action, max_length=limit)
+        examples, _, skipped = build(trajectory, tokenizer, samples=samples, max_length=limit)
         trained = [turn for example in examples for turn in example.tags["turns"].split(",")]
         lost = [entry.id.removeprefix("Turn ").partition(":")[0] for entry in skipped]
         assert sorted([*trained, *lost]) == ["2", "3"]
@@ -222,18 +224,18 @@ def test_key_weights_stand_on_the_reply_only(trajectory, tokenizer):
     assert sum(weight > 1 for weight in reply) == int(examples[0].tags["key_tokens"]) == 2
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_normalised_replies_sum_to_one(trajectory, tokenizer, action):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_normalised_replies_sum_to_one(trajectory, tokenizer, samples):
     config = KeyTokenConfig(mode="code", normalise="reply")
-    examples, _, _ = build(trajectory, tokenizer, action=action, key_tokens=config)
+    examples, _, _ = build(trajectory, tokenizer, samples=samples, key_tokens=config)
     assert sum(sum(example.weights) for example in examples) == pytest.approx(2)
 
 
 def test_nothing_kept_makes_no_example(trajectory, tokenizer):
     messages = (*trajectory.messages[:2], Message("tool", "TypeError: x"))
     failed = dataclasses.replace(trajectory, messages=messages)
-    for action in ("drop", "mask"):
-        assert build(failed, tokenizer, action=action) == ([], [], [])
+    for samples in ("per_turn", "per_trajectory"):
+        assert build(failed, tokenizer, samples=samples) == ([], [], [])
 
 
 def test_plain_text_turns_are_trained_but_ask_no_prompt(trajectory, tokenizer):
@@ -257,18 +259,19 @@ def test_right_turns_in_words_ask_prompts_without_a_gold_call_if_wanted(trajecto
     policy = MaePolicy("structured", actions={"format_error": "keep"})
     labels = label_turns(mixed, policy)
     assert labels[-1].right  # trained, but no right answer in words
-    form = {"template": "released", "action": "drop", "max_length": 4096}
-    calls, _ = build_prompts(mixed, labels, tokenizer, **form)
-    both, _ = build_prompts(mixed, labels, tokenizer, no_call=True, **form)
+    renderer, limit = renderer_of(tokenizer), {"max_length": 4096}
+    calls, _ = build_prompts(mixed, labels, renderer, **limit)
+    both, _ = build_prompts(mixed, labels, renderer, no_call=True, **limit)
     assert [prompt.id for prompt in calls] == ["Turn 2: t1"] and both[:1] == calls
     assert [(p.id, p.golds, p.goal) for p in both[1:]] == [("Turn 3: t1", (), ())]
     messages.insert(6, Message("assistant", "And blind."))
     longer = dataclasses.replace(mixed, messages=tuple(messages))
     without_tools = dataclasses.replace(mixed, tools=())
     for other, turns in ((longer, [2, 4]), (without_tools, [2])):
-        found, _ = build_prompts(other, label_turns(other, policy), tokenizer, no_call=True, **form)
+        labels_of = label_turns(other, policy)
+        found, _ = build_prompts(other, labels_of, renderer, no_call=True, **limit)
         assert [prompt.id for prompt in found] == [f"Turn {turn}: t1" for turn in turns]
-    examples, _ = build_examples(mixed, labels, tokenizer, key_tokens=OFF, **form)
+    examples, _ = build_examples(mixed, labels, renderer, key_tokens=OFF, **limit)
     example = next(e for e in examples if e.id == "Turn 3: t1")
     assert example.ids[: len(both[1].ids)] == both[1].ids
     assert len(example.ids) == len(both[1].ids) + both[1].reply_tokens

@@ -1,14 +1,12 @@
 """Examples in a chat template: what is trained, and what is refused."""
 
 import pytest
-from template_cases import make_tokenizer
+from template_cases import make_tokenizer, renderer_of
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.calls.parse import reply_call_text
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples.build import build_examples, build_prompts
 from tl_jax.data.mae.labels import TurnLabel, label_turns
-from tl_jax.data.render.probe import call_style
 from tl_jax.data.trajectory import Message, Trajectory
 from tl_jax.rewards.rules import score
 
@@ -32,12 +30,12 @@ def tokenizer():
     return make_tokenizer("chatml")
 
 
-def build(tokenizer, row=ROW, *, action="drop", mode="paper", template="chat", **key_tokens):
-    form = {"template": template, "action": action, "max_length": 4096}
+def build(tokenizer, row=ROW, *, samples="per_turn", mode="paper", template="chat", **key_tokens):
+    renderer = renderer_of(tokenizer, template, samples)
     labels = label_turns(row, "structured")
     weights = KeyTokenConfig(mode=mode, **key_tokens)
-    examples, _ = build_examples(row, labels, tokenizer, key_tokens=weights, **form)
-    return examples, build_prompts(row, labels, tokenizer, **form)[0]
+    examples, _ = build_examples(row, labels, renderer, key_tokens=weights, max_length=4096)
+    return examples, build_prompts(row, labels, renderer, max_length=4096)[0]
 
 
 def trained(example, tokenizer):
@@ -61,7 +59,7 @@ RIGHT_CALL = (
 def test_only_right_replies_and_their_stop_tokens_are_trained(tokenizer):
     examples, prompts = build(tokenizer)
     assert [trained(e, tokenizer) for e in examples] == [[RIGHT_CALL], ["Ada did.<|im_end|>"]]
-    (example,), _ = build(tokenizer, action="mask")
+    (example,), _ = build(tokenizer, samples="per_trajectory")
     assert trained(example, tokenizer) == [RIGHT_CALL, "Ada did.<|im_end|>"]
     (prompt,) = prompts
     for of in (examples[0], example):
@@ -89,49 +87,51 @@ def test_who_repeats_the_data_is_all_right(family):
     (prompt,) = prompts
     example = next(example for example in examples if example.id == prompt.id)
     reply = example.ids[len(prompt.ids) : -1]
-    style = call_style("chat", tokenizer)
-    call = reply_call_text(tokenizer.decode(reply, keep_control=True), style)
-    assert score(call, prompt.golds[0], prompt.tools, style=style).category == "all_right"
+    renderer = renderer_of(tokenizer, "chat")
+    call = renderer.call_text(tokenizer.decode(reply, keep_control=True))
+    found = score(call, prompt.golds[0], prompt.tools, style=renderer.call_style)
+    assert found.category == "all_right"
 
 
 def test_a_text_cannot_train_a_reply_that_it_rewrites():
     tokenizer = make_tokenizer("thinking")
     examples, _ = build(tokenizer)
     assert [trained(e, tokenizer) for e in examples] == [[RIGHT_CALL], ["Ada did.<|im_end|>"]]
-    with pytest.raises(ValueError, match="writes turn 2 otherwise.*use mae.action='drop'"):
-        build(tokenizer, action="mask")
+    with pytest.raises(ValueError, match="writes turn 2 otherwise.*use data.samples='per_turn'"):
+        build(tokenizer, samples="per_trajectory")
 
 
 @pytest.mark.parametrize("template", ["chat", "released"])
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_an_empty_reply_is_not_trained_and_does_not_cost_its_row(tokenizer, template, action):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_an_empty_reply_is_not_trained_and_does_not_cost_its_row(tokenizer, template, samples):
     empty = (TURNS[0], Message("assistant", ""), Message("user", "Well?"))
     row = Trajectory("t", TOOLS, (*empty, *TURNS[3:], Message("user", "And?"), empty[1]))
-    examples, _ = build(tokenizer, row, action=action, template=template)
+    examples, _ = build(tokenizer, row, samples=samples, template=template)
     texts = [text for example in examples for text in trained(example, tokenizer)]
     assert len(texts) == 2 and "search_page" in texts[0] and "Ada did." in texts[1]
     hollow = Trajectory("t", TOOLS, empty[:2])
-    assert build(tokenizer, hollow, action=action, template=template) == ([], [])
+    assert build(tokenizer, hollow, samples=samples, template=template) == ([], [])
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_a_dialogue_that_opens_with_a_greeting_is_trained_without_it(tokenizer, action):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_a_dialogue_that_opens_with_a_greeting_is_trained_without_it(tokenizer, samples):
     row = Trajectory("t", TOOLS, (Message("assistant", "Hello!"), *TURNS))
-    examples, prompts = build(tokenizer, row, action=action)
+    examples, prompts = build(tokenizer, row, samples=samples)
     texts = [text for example in examples for text in trained(example, tokenizer)]
     assert texts == [RIGHT_CALL, "Ada did.<|im_end|>"]
     assert all("assistant\nHello!<|im_end|>" in prompt.text for prompt in prompts) and prompts
     alone = Trajectory("t", TOOLS, row.messages[:1])
-    assert build(tokenizer, alone, action=action) == ([], [])
+    assert build(tokenizer, alone, samples=samples) == ([], [])
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_a_reply_of_which_the_template_leaves_nothing_is_refused(tokenizer, action):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_a_reply_of_which_the_template_leaves_nothing_is_refused(tokenizer, samples):
     row = Trajectory("t", (), (TURNS[0], Message("assistant", "")))
-    form = {"template": "chat", "action": action, "max_length": 4096}
+    renderer = renderer_of(tokenizer, "chat", samples)
+    off = KeyTokenConfig(mode="off")
     kept = [TurnLabel(1, 1, "keep")]
     with pytest.raises(ValueError, match="turn 1 has no trained token: the reply is empty"):
-        build_examples(row, kept, tokenizer, key_tokens=KeyTokenConfig(mode="off"), **form)
+        build_examples(row, kept, renderer, key_tokens=off, max_length=4096)
 
 
 def test_normalised_replies_sum_to_one(tokenizer):

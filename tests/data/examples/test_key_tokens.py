@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from template_cases import FAMILIES, make_tokenizer
+from template_cases import FAMILIES, make_tokenizer, renderer_of
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
@@ -347,9 +347,7 @@ def test_key_tokens_are_found_in_every_chat_template(family, marks_start):
         examples, _ = build_examples(
             made,
             label_turns(made, "off"),
-            tokenizer,
-            template="chat",
-            action="drop",
+            renderer_of(tokenizer, "chat"),
             key_tokens=KeyTokenConfig(mode="extended"),
             max_length=4096,
         )

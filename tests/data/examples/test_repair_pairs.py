@@ -3,14 +3,12 @@
 import dataclasses
 
 import pytest
+from template_cases import renderer_of
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.data.examples.encode import encode_trajectory
 from tl_jax.data.examples.repair_pairs import find_repairs, repair_rows
 from tl_jax.data.mae.labels import label_turns
 from tl_jax.data.trajectory import Message
-
-FORM = dict(template="released", action="drop", max_length=4096)
 
 
 def call(tool, /, **arguments):
@@ -29,13 +27,12 @@ def found(trajectory, within=3):
     ]
 
 
-def rows(trajectory, tokenizer, **changes):
-    form = {**FORM, **changes}
-    encoded = encode_trajectory(
-        trajectory, tokenizer, template=form["template"], action=form["action"]
-    )
+def rows(trajectory, tokenizer, samples="per_turn", max_length=4096):
+    renderer = renderer_of(tokenizer, samples=samples)
+    encoded = renderer.encode_trajectory(trajectory)
     labels = label_turns(trajectory, "structured")
-    return list(repair_rows(trajectory, labels, tokenizer, encoded, within=3, **form))
+    limits = {"max_length": max_length, "within": 3}
+    return list(repair_rows(trajectory, labels, renderer, encoded, **limits))
 
 
 ERROR = Message("tool", "Error: invalid query")
@@ -92,9 +89,9 @@ def test_a_turn_that_cannot_be_parsed_is_repaired_by_the_next_right_call(traject
     assert found(broken) == [(1, 2, "format_error", "format")]
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_a_pair_holds_the_texts_of_the_training_samples(trajectory, tokenizer, action):
-    (row,) = rows(trajectory, tokenizer, action=action)
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_a_pair_holds_the_texts_of_the_training_samples(trajectory, tokenizer, samples):
+    (row,) = rows(trajectory, tokenizer, samples=samples)
     assert row["prompt"].endswith("User: advice on 'love', please\nAssistant:")
     assert row["rejected"] == " search_advice(q = 'love') "
     assert row["chosen"] == " search_advice(query = 'love', limit = 2) "

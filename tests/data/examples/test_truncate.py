@@ -4,12 +4,11 @@ import dataclasses
 import itertools
 
 import pytest
-from template_cases import make_tokenizer
+from template_cases import make_tokenizer, renderer_of
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples.build import build_examples, build_prompts
-from tl_jax.data.examples.encode import encode_trajectory, encode_turns
 from tl_jax.data.examples.truncate import ELIDED, fit, old_parts
 from tl_jax.data.mae.labels import label_turns
 from tl_jax.data.render.chat_template import Dialogue
@@ -37,7 +36,7 @@ LAST = len(LONG.messages) - 1
 
 @pytest.fixture(scope="module", params=["released", "chat"])
 def form(request):
-    return dict(template=request.param, action="drop")
+    return {"template": request.param}
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +45,13 @@ def tokenizer():
 
 
 def fitted(tokenizer, form, max_length, message=LAST, trajectory=LONG):
-    encoded = encode_trajectory(trajectory, tokenizer, **form)
-    return fit(trajectory, message, tokenizer, encoded, max_length=max_length, **form)
+    renderer = renderer_of(tokenizer, **form)
+    encoded = renderer.encode_trajectory(trajectory)
+    return fit(trajectory, message, renderer, encoded, max_length=max_length)
 
 
 def size(tokenizer, form, trajectory=LONG):
-    return len(encode_trajectory(trajectory, tokenizer, **form).ids)
+    return len(renderer_of(tokenizer, **form).encode_trajectory(trajectory).ids)
 
 
 def test_what_is_left_out_grows_in_the_order_of_the_policy(tokenizer, form):
@@ -97,18 +97,19 @@ def test_a_shortened_sample_keeps_the_numbers_of_the_trajectory(tokenizer, form)
     assert result.sample.borders[LAST][1] == len(result.sample.ids)
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_examples_and_prompts_are_shortened_alike_and_say_so(tokenizer, form, action):
-    form = form | {"action": action, "max_length": size(tokenizer, form) // 3}
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_examples_and_prompts_are_shortened_alike_and_say_so(tokenizer, form, samples):
+    renderer = renderer_of(tokenizer, samples=samples, **form)
+    limit = {"max_length": size(tokenizer, form) // 3}
     labels = label_turns(LONG, "structured")
     examples, skipped = build_examples(
-        LONG, labels, tokenizer, key_tokens=KeyTokenConfig(mode="off"), **form
+        LONG, labels, renderer, key_tokens=KeyTokenConfig(mode="off"), **limit
     )
-    prompts, _ = build_prompts(LONG, labels, tokenizer, **form)
+    prompts, _ = build_prompts(LONG, labels, renderer, **limit)
     trained = [turn for example in examples for turn in example.tags["turns"].split(",")]
     assert len(trained) + len(skipped) == len(labels)
     assert any(example.tags.get("elided", "0") != "0" for example in examples)
-    if action == "drop":
+    if samples == "per_turn":
         assert not skipped and any("dropped_messages" in example.tags for example in examples)
         by_id = {example.id: example for example in examples}
         for prompt in prompts:
@@ -192,12 +193,12 @@ def test_nothing_is_elided_that_is_as_short_as_its_stand_in(tokenizer, form):
     assert ELIDED not in result.sample.rendered.text
 
 
-def plainly(tokenizer, form, trajectory, message, limit):
+def plainly(renderer, trajectory, message, limit):
     """Ids of the fitted sample, None if there is none; every text is written from its start."""
     turns = list(trajectory.messages[: message + 1])
 
     def ids(turns):
-        return encode_turns(trajectory.tools, turns, tokenizer, **form).ids
+        return renderer.encode(trajectory.tools, turns).ids
 
     places = [i for i, turn in enumerate(turns) if turn.role == "tool" and len(turn.content) > 3]
     bare = list(turns)
@@ -214,7 +215,7 @@ def plainly(tokenizer, form, trajectory, message, limit):
         excess = len(ids(turns)) - limit
         while places and excess > 0:
             place = places.pop(0)
-            excess -= len(tokenizer.encode(turns[place].content)[0]) - 1
+            excess -= len(renderer.tokenizer.encode(turns[place].content)[0]) - 1
             turns[place] = bare[place]
     fitting = (state for state in [turns, *states[1:]] if len(ids(state)) <= limit)
     return ids(next(fitting))
@@ -224,17 +225,17 @@ def plainly(tokenizer, form, trajectory, message, limit):
 def test_what_is_remembered_changes_nothing(family):
     released = family == "released"
     tokenizer = make_tokenizer("chatml" if released else family)
-    form = dict(template="released" if released else "chat", action="drop")
+    renderer = renderer_of(tokenizer, "released" if released else "chat")
     messages = LONG.messages if family != "brackets" else LONG.messages[1:]
     quoting = Message("tool", '"\n" <|im_end|> [/INST] ' * 9)
     row = dataclasses.replace(LONG, messages=(*messages[:-4], quoting, *messages[-3:]))
-    encoded = encode_trajectory(row, tokenizer, **form)
+    encoded = renderer.encode_trajectory(row)
     for limit in range(len(encoded.ids) + 1, 40, -61):
         for index, message in enumerate(row.messages):
             if message.role == "assistant":
-                sample = fit(row, index, tokenizer, encoded, max_length=limit, **form).sample
+                sample = fit(row, index, renderer, encoded, max_length=limit).sample
                 found = None if sample is None else sample.ids
-                assert found == plainly(tokenizer, form, row, index, limit)
+                assert found == plainly(renderer, row, index, limit)
 
 
 @pytest.mark.parametrize("family", ["chatml", "thinking"])
@@ -249,15 +250,15 @@ def test_the_text_written_for_a_dialogue_grows_with_the_square_of_its_length(fam
         return text
 
     monkeypatch.setattr(Dialogue, "write", counted)
-    form = dict(template="chat", action="drop")
+    renderer = renderer_of(tokenizer, "chat")
     costs = []
     for exchanges in (16, 32):
         turns = itertools.chain(*(exchange(number) for number in range(exchanges)))
         row = Trajectory("t", (FIND,), tuple(turns))
         written.clear()
-        encoded = encode_trajectory(row, tokenizer, **form)
+        encoded = renderer.encode_trajectory(row)
         for index, message in enumerate(row.messages):
             if message.role == "assistant":
-                assert fit(row, index, tokenizer, encoded, max_length=400, **form).sample
+                assert fit(row, index, renderer, encoded, max_length=400).sample
         costs.append(sum(written))
     assert costs[1] < 4.5 * costs[0]

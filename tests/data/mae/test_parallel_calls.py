@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from template_cases import renderer_of
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import KeyTokenConfig, MaeConfig
@@ -36,14 +37,12 @@ def parallel(trajectory):
     )
 
 
-def examples_of(trajectory, labels, tokenizer, action="mask", **settings):
+def examples_of(trajectory, labels, tokenizer, samples="per_trajectory", **settings):
     settings = {"mode": "off", **settings}
     examples, _ = build_examples(
         trajectory,
         labels,
-        tokenizer,
-        template="released",
-        action=action,
+        renderer_of(tokenizer, samples=samples),
         key_tokens=KeyTokenConfig(**settings),
         max_length=4096,
     )
@@ -116,22 +115,22 @@ def test_a_turn_of_wrong_calls_only_is_wrong(parallel):
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "llama_like"])
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_only_the_wrong_call_is_masked_by_its_span(parallel, action, kind, request):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_only_the_wrong_call_is_masked_by_its_span(parallel, samples, kind, request):
     tokenizer = request.getfixturevalue(kind)
     labels = label_turns(parallel, "structured")
-    example = examples_of(parallel, labels, tokenizer, action)[0]
+    example = examples_of(parallel, labels, tokenizer, samples)[0]
     text = trained_text(example, tokenizer)
     assert "love" in text and "Ann" in text
     assert "hate" not in text
-    whole = examples_of(parallel, label_turns(parallel, "off"), tokenizer, action)[0]
+    whole = examples_of(parallel, label_turns(parallel, "off"), tokenizer, samples)[0]
     assert whole.ids == example.ids
     lost = [
         i for i, (a, b) in enumerate(zip(whole.weights, example.weights, strict=True)) if a != b
     ]
     assert lost == list(range(lost[0], lost[-1] + 1))  # one piece, the span of the call
     assert "hate" in tokenizer.decode([example.ids[i] for i in lost])
-    assert example.weights[-1] > 0 if action == "drop" else True
+    assert example.weights[-1] > 0 if samples == "per_turn" else True
 
 
 def test_a_call_that_weighs_less_keeps_its_key_tokens(parallel, tokenizer):
@@ -144,21 +143,21 @@ def test_a_call_that_weighs_less_keeps_its_key_tokens(parallel, tokenizer):
     assert light.tags["key_tokens"] == heavy.tags["key_tokens"]
 
 
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_a_whole_turn_can_weigh_less(trajectory, tokenizer, action):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_a_whole_turn_can_weigh_less(trajectory, tokenizer, samples):
     policy = MaePolicy("structured", (), {"parameter_hallucination": "down-weight"}, 0.25)
     labels = label_turns(trajectory, policy)
     assert [label.weight for label in labels] == [0.25, 1, 1]
-    examples = examples_of(trajectory, labels, tokenizer, action)
+    examples = examples_of(trajectory, labels, tokenizer, samples)
     weights = {weight for example in examples for weight in example.weights}
     assert weights == {0, 0.25, 1}
 
 
 def test_only_turns_that_are_right_throughout_become_prompts(parallel, tokenizer):
-    form = dict(template="released", action="drop", max_length=4096)
+    renderer = renderer_of(tokenizer)
     for rules, number in (("structured", 0), ("off", 1)):
         labels = label_turns(parallel, rules)
-        prompts, _ = build_prompts(parallel, labels, tokenizer, **form)
+        prompts, _ = build_prompts(parallel, labels, renderer, max_length=4096)
         assert len(prompts) == number
 
 
@@ -176,7 +175,7 @@ def test_a_dropped_turn_leaves_the_dialogue_and_the_others_keep_their_number(tra
     left, labels = without_dropped(trajectory, label_turns(trajectory, policy))
     assert left.messages == (trajectory.messages[0], *trajectory.messages[3:])
     assert [(x.message, x.turn) for x in labels] == [(1, 2), (3, 3)]
-    examples = examples_of(left, labels, tokenizer, "drop")
+    examples = examples_of(left, labels, tokenizer, "per_turn")
     assert [example.id for example in examples] == ["Turn 2: t1", "Turn 3: t1"]
     assert all("unexpected" not in tokenizer.decode(example.ids) for example in examples)
 

@@ -23,10 +23,12 @@ from tl_jax.data.tokenize.tokenizer import from_fast, train_byte_bpe
 from tl_jax.data.trajectory import Message, to_json
 from tl_jax.errors import ConfigError, DataError
 
+FORM = {"max_length": 4096, "validation_fraction": 0.3, "samples": "per_turn"}
+
 
 def run(rows, tokenizer, out, **changes):
     settings = dict(
-        data=DataConfig(max_length=4096, validation_fraction=0.3),
+        data=DataConfig(**FORM),
         mae=MaeConfig(),
         key_tokens=KeyTokenConfig(),
         seed=0,
@@ -95,7 +97,7 @@ def test_equal_inputs_are_not_prepared_again(trajectory, tokenizer, tmp_path):
 
     stamp = (out / "examples.jsonl").stat().st_mtime_ns
     assert run(untouchable(), tokenizer, out) == report
-    batching = DataConfig(max_length=4096, validation_fraction=0.3, batch_size=99)
+    batching = DataConfig(**FORM, batch_size=99)
     assert run(untouchable(), tokenizer, out, data=batching) == report
     assert (out / "examples.jsonl").stat().st_mtime_ns == stamp
 
@@ -117,9 +119,9 @@ def test_files_that_were_cut_are_written_again(trajectory, tokenizer, tmp_path):
     [
         {"identity": "other"},
         {"seed": 1},
-        {"mae": MaeConfig(action="mask")},
+        {"data": DataConfig(**FORM | {"samples": "per_trajectory"})},
         {"key_tokens": KeyTokenConfig(w_max=3.0)},
-        {"data": DataConfig(max_length=4096, template="script")},
+        {"data": DataConfig(**FORM, template="script")},
     ],
 )
 def test_any_change_of_the_inputs_prepares_again(trajectory, tokenizer, tmp_path, changes):
@@ -241,7 +243,7 @@ def test_real_trajectories_become_examples(rotllama, tmp_path):
     rows = list(read(rotllama))[::40]
     texts = [message.content[:400] for row in rows for message in row.messages]
     tokenizer = train_byte_bpe(texts, 3000, tmp_path / "tokenizer")
-    data = DataConfig(max_length=8192, validation_fraction=0.1)
+    data = DataConfig(max_length=8192, validation_fraction=0.1, samples="per_turn")
     report = run(iter(rows), tokenizer, tmp_path / "out", data=data)
     assert report["bad_rows"] == 0
     assert sum(report["trajectories"].values()) == len(rows)
@@ -291,7 +293,7 @@ def weighted(trajectory, weight, count=60, name="b", start=1000):
 
 
 def prepared(sources, tokenizer, out, **changes):
-    data = DataConfig(**{"max_length": 4096, "validation_fraction": 0.3, **changes})
+    data = DataConfig(**FORM | changes)
     return prepare(
         sources,
         tokenizer,

@@ -3,18 +3,12 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template_cases import BRACKETS, FAMILIES, HEADERS, TAGS, make_tokenizer
+from template_cases import BRACKETS, FAMILIES, HEADERS, TAGS, make_tokenizer, renderer_of
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.calls.parse import parse_calls
-from tl_jax.data.examples.encode import (
-    cut,
-    encode_trajectory,
-    encode_turns,
-    feedback_ids,
-    prompt_ids,
-)
 from tl_jax.data.render.chat_template import render_chat
+from tl_jax.data.render.encode import cut
 from tl_jax.data.render.probe import FALLBACK, open_template
 from tl_jax.data.trajectory import Message, Trajectory
 
@@ -62,11 +56,11 @@ def template_of(name):
 
 
 def encode(name, tokenizer, turns, tools=TOOLS):
-    return encode_turns(tools, turns, tokenizer, template=template_of(name), action="drop")
+    return renderer_of(tokenizer, template_of(name)).encode(tools, turns)
 
 
 def prompt(name, tokenizer, turns, tools=TOOLS):
-    return prompt_ids(tools, turns, tokenizer, template=template_of(name))
+    return renderer_of(tokenizer, template_of(name)).prompt_ids(tools, turns)
 
 
 @pytest.mark.parametrize("marks_start", [False, True])
@@ -83,8 +77,7 @@ def test_prompt_and_reply_are_the_sample(name, marks_start):
         assert not set(sample.ids[start : end - 1]) & set(stops)
         shown = tokenizer.decode(sample.ids[start : end - 1], keep_control=True).strip()
         if TURNS[index].calls:
-            style = open_template(template_of(name), tokenizer).call_style
-            assert parse_calls(shown, style) == TURNS[index].calls
+            assert renderer_of(tokenizer, template_of(name)).parse(shown) == TURNS[index].calls
         else:
             assert shown == TURNS[index].content
 
@@ -143,7 +136,8 @@ def test_a_reply_that_is_rewritten_later_is_no_reply_of_the_longer_text(name):
 
 def feedback(name, tokenizer, index, before):
     calls, results = TURNS[index].calls, [TURNS[index + 1].content]
-    return feedback_ids(TOOLS, before, calls, results, tokenizer, template=template_of(name))
+    renderer = renderer_of(tokenizer, template_of(name))
+    return renderer.feedback_ids(TOOLS, before, calls, results)
 
 
 @pytest.mark.parametrize("name", PRESERVING)
@@ -305,19 +299,19 @@ ASSUMING = HEADERS.replace("{{- head(m.role) }}", "{{- head('user' if loop.first
         ("headers", ASSUMING, False),
     ],
 )
-@pytest.mark.parametrize("action", ["drop", "mask"])
-def test_a_greeting_before_the_first_question_is_untrained_context(family, source, written, action):
+@pytest.mark.parametrize("samples", ["per_turn", "per_trajectory"])
+def test_a_greeting_before_the_first_question_is_only_context(family, source, written, samples):
     tokenizer = make_tokenizer(family, template=source)
     row = Trajectory("t", TOOLS, (Message("assistant", "Hello there!"), *TURNS[:4]))
-    form = dict(template="chat", action=action)
-    sample = encode_trajectory(row, tokenizer, **form)
+    renderer = renderer_of(tokenizer, "chat", samples)
+    sample = renderer.encode_trajectory(row)
     assert ("Hello there!" in sample.rendered.text) == written
     assert 4 in sample.borders and 0 not in sample.borders
     assert [reply.turn for reply in sample.rendered.replies if reply.message == 4] == [3]
     start, _ = sample.borders[4]
     assert sample.ids[:start] == prompt(family, tokenizer, row.messages[:4])
     alone = Trajectory("t", TOOLS, row.messages[:1])
-    assert encode_trajectory(alone, tokenizer, **form).ids == []
+    assert renderer.encode_trajectory(alone).ids == []
 
 
 def test_a_prompt_needs_a_turn(chatml):
@@ -350,7 +344,7 @@ def test_the_beginning_of_sequence_token_is_written_once():
 
 def test_the_fallback_begins_as_the_tokenizer_does():
     tokenizer = make_tokenizer("headers", template="", tags=("<|im_start|>", "<|im_end|>"))
-    ids = encode_turns(TOOLS, TURNS, tokenizer, template=FALLBACK, action="drop").ids
+    ids = renderer_of(tokenizer, FALLBACK).encode(TOOLS, TURNS).ids
     assert ids[0] == tokenizer.bos_id and ids.count(tokenizer.bos_id) == 1
     assert ids[1] == tokenizer.token_id("<|im_start|>")
 
@@ -364,7 +358,7 @@ def test_without_tools_none_are_written(case):
 
 def test_a_trajectory_is_encoded_up_to_its_last_reply(chatml):
     open_end = Trajectory("t", TOOLS, (*TURNS, Message("user", "Thanks.")))
-    whole = encode_trajectory(open_end, chatml, template="chat", action="mask")
+    whole = renderer_of(chatml, "chat", "per_trajectory").encode_trajectory(open_end)
     assert whole.ids == encode("chatml", chatml, TURNS).ids
     assert whole.rendered == render_chat(open_template("chat", chatml), TOOLS, TURNS)
 

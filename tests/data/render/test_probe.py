@@ -2,13 +2,12 @@
 
 import pytest
 import template_cases as cases
-from template_cases import FAMILIES, make_tokenizer
+from template_cases import FAMILIES, make_tokenizer, renderer_of
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.calls.parse import parse_calls, reply_call_text
 from tl_jax.data.render import probe
 from tl_jax.data.render.chat_template import render_chat
-from tl_jax.data.render.probe import FALLBACK, call_style, open_template, stop_ids
+from tl_jax.data.render.probe import FALLBACK, open_template
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import DataError
@@ -25,8 +24,9 @@ from tl_jax.errors import DataError
 )
 def test_style_and_stop_tokens_are_found_out(family, style):
     tokenizer = make_tokenizer(family)
-    assert call_style("chat", tokenizer) == style
-    assert stop_ids("chat", tokenizer) == (tokenizer.eos_id,)
+    template = open_template("chat", tokenizer)
+    assert template.call_style == style
+    assert template.stop_ids == (tokenizer.eos_id,)
 
 
 def test_a_stop_token_that_is_not_the_end_of_sequence_is_found():
@@ -34,21 +34,22 @@ def test_a_stop_token_that_is_not_the_end_of_sequence_is_found():
     tokenizer = make_tokenizer("brackets", template=source, tags=special)
     stop = tokenizer.token_id("<|im_end|>")
     assert stop != tokenizer.eos_id
-    assert stop_ids("chat", tokenizer) == (stop, tokenizer.eos_id)
+    assert open_template("chat", tokenizer).stop_ids == (stop, tokenizer.eos_id)
 
 
 def test_calls_may_end_with_a_token_of_their_own():
     source = FAMILIES["headers"][0].replace("'}<|eot_id|>'", "'}<|eom_id|>'")
     tokenizer = make_tokenizer("headers", template=source, tags=("<|eom_id|>",))
     assert open_template("chat", tokenizer).stops == ("<|eot_id|>", "<|eom_id|>")
-    assert stop_ids("chat", tokenizer)[1] == tokenizer.token_id("<|eom_id|>")
+    assert open_template("chat", tokenizer).stop_ids[1] == tokenizer.token_id("<|eom_id|>")
 
 
 @pytest.mark.parametrize("template", ["released", "script"])
 def test_the_released_forms_need_no_trial(template):
     tokenizer = make_tokenizer("chatml", template=cases.WITHOUT_TOOLS)
-    assert call_style(template, tokenizer) == "python"
-    assert stop_ids(template, tokenizer) == (tokenizer.eos_id,)
+    renderer = renderer_of(tokenizer, template)
+    assert renderer.call_style == "python"
+    assert renderer.stop_ids == (tokenizer.eos_id,)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,7 @@ def read_back(family, tokenizer=None, thought="I look it up."):
         open_template("chat", tokenizer), (ToolSpec("find"),), (Message("user", "x?"), turn)
     )
     reply = rendered.text[rendered.replies[-1].start : rendered.replies[-1].stop]
-    style = call_style("chat", tokenizer)
-    return reply, parse_calls(reply_call_text(reply, style), style) == turn.calls
+    return reply, renderer_of(tokenizer, "chat").parse(reply) == turn.calls
 
 
 def test_a_thought_is_written_only_where_it_can_be_told_from_the_call():

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples.alternative_tokens import Rivals, tokens_over
 from tl_jax.data.examples.annotations import mark_turns, to_tags
-from tl_jax.data.examples.encode import Encoded, encode_trajectory
 from tl_jax.data.examples.key_tokens import reply_weights
 from tl_jax.data.examples.truncate import Fitted, fit
 from tl_jax.data.mae.labels import TurnLabel, sample_id
+from tl_jax.data.render.encode import Encoded
 from tl_jax.data.render.paper_template import CallSpan
-from tl_jax.data.tokenize.tokenizer import Offsets, Tokenizer
+from tl_jax.data.render.renderer import Renderer
+from tl_jax.data.tokenize.tokenizer import Offsets
 from tl_jax.data.trajectory import Trajectory
 
 ELIDED_TAG, DROPPED_TAG = "elided", "dropped_messages"
@@ -31,7 +31,7 @@ class Example:
     """One training sequence.
 
     Attributes:
-      id: ``Turn k: trajectory id`` (action ``drop``) or the trajectory id (``mask``).
+      id: ``Turn k: trajectory id`` (a sample per turn) or the trajectory id (per trajectory).
       ids: Token ids.
       weights: Loss weight of each token as a target; 0 is untrained, the first is always 0.
       tags: Labels of the trajectory, its id, source and line, the trained turns, the number of
@@ -82,10 +82,8 @@ class Skipped:
 def build_examples(
     trajectory: Trajectory,
     labels: Sequence[TurnLabel],
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     *,
-    template: str,
-    action: str,
     key_tokens: KeyTokenConfig,
     max_length: int,
     rivals: Rivals | None = None,
@@ -96,17 +94,15 @@ def build_examples(
     Args:
       trajectory: The dialogue.
       labels: Its turns as judged by ``mae.label_turns``.
-      tokenizer: Tokenizer of the model.
-      template: As ``data.template``.
-      action: ``"drop"``: one example per kept turn, with the turns before it as context.
-        ``"mask"``: one example, whose turns that are not kept have weight 0; every reply ends
-        with a stop token, also in prompts (``prompt_ids``).
+      renderer: Of the model. With a sample per turn there is one example per kept turn, with the
+        turns before it as context; with one per trajectory one example, whose turns that are not
+        kept have weight 0, and in which every reply ends with a stop token, also in prompts.
       key_tokens: Weights of the trained tokens.
-      max_length: Most tokens of an example; what is left out first is said in ``fitting``. A turn
-        whose sample is still too long is skipped; with action ``"mask"`` the sample then ends
-        with an earlier kept turn.
+      max_length: Most tokens of an example; what is left out first is said in ``truncate``. A turn
+        whose sample is still too long is skipped; that of a trajectory then ends with an
+        earlier kept turn.
       rivals: Tokens of names and values found so far, to share between trajectories.
-      encoded: ``encode_trajectory`` of the same arguments, if at hand.
+      encoded: ``renderer.encode_trajectory`` of the trajectory, if at hand.
 
     Returns:
       Examples, and the kept turns that are in none of them.
@@ -115,22 +111,22 @@ def build_examples(
       ValueError: The trajectory cannot be written in the template, or a reply has no trained
         token or no trained stop token.
     """
-    rivals = rivals or Rivals(tokenizer)
-    encoded = encoded or encode_trajectory(trajectory, tokenizer, template=template, action=action)
+    rivals = rivals or Rivals(renderer.tokenizer)
+    encoded = encoded or renderer.encode_trajectory(trajectory)
     kept = [label for label in labels if label.kept]
-    limits: dict[str, Any] = dict(template=template, action=action, max_length=max_length)
-    groups = [[label] for label in kept] if action == "drop" else [kept] if kept else []
+    per_turn = renderer.samples == "per_turn"
+    groups = [[label] for label in kept] if per_turn else [kept] if kept else []
     examples, skipped = [], []
     for group in groups:
         fitted = Fitted(None)
         while group and fitted.sample is None:
-            fitted = fit(trajectory, group[-1].message, tokenizer, encoded, **limits)
+            fitted = fit(trajectory, group[-1].message, renderer, encoded, max_length=max_length)
             if fitted.sample is None:
                 skipped.append(_too_long(trajectory, group.pop(), max_length))
         sample = fitted.sample
         if sample is None:
             continue
-        identity = sample_id(trajectory, group[0]) if action == "drop" else trajectory.id
+        identity = sample_id(trajectory, group[0]) if per_turn else trajectory.id
         weights: list[float] = [0] * len(sample.ids)
         found = []
         positions: list[int] = []
@@ -171,10 +167,8 @@ def build_examples(
 def build_prompts(
     trajectory: Trajectory,
     labels: Sequence[TurnLabel],
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     *,
-    template: str,
-    action: str,
     max_length: int,
     encoded: Encoded | None = None,
     no_call: bool = False,
@@ -182,18 +176,17 @@ def build_prompts(
     """Make one prompt for every turn of right calls; arguments as in ``build_examples``.
 
     ``max_length`` counts the prompt and its gold reply, so that prompts are shortened exactly as
-    the examples of action ``"drop"`` are. With ``no_call`` a turn in words that is kept makes a
-    prompt, too, whose right answer holds no call; but not where there are no tools to leave alone,
-    or where the assistant goes on in another turn.
+    examples of single turns are. With ``no_call`` a turn in words that is kept makes a prompt, too,
+    whose right answer holds no call; but not where there are no tools to leave alone, or where the
+    assistant goes on in another turn.
     """
-    encoded = encoded or encode_trajectory(trajectory, tokenizer, template=template, action=action)
-    limits: dict[str, Any] = dict(template=template, action=action, max_length=max_length)
+    encoded = encoded or renderer.encode_trajectory(trajectory)
     prompts, skipped = [], []
     for label in labels:
         calls = trajectory.messages[label.message].calls
         if not label.right or not (calls or (no_call and _in_words(trajectory, label))):
             continue
-        fitted = fit(trajectory, label.message, tokenizer, encoded, **limits)
+        fitted = fit(trajectory, label.message, renderer, encoded, max_length=max_length)
         sample = fitted.sample
         if sample is None:
             skipped.append(_too_long(trajectory, label, max_length))
@@ -242,7 +235,7 @@ def _border(sample: Encoded, label: TurnLabel) -> tuple[int, int]:
     if label.message not in sample.borders:
         raise ValueError(
             f"the chat template writes turn {label.turn} otherwise once later turns follow; use "
-            "mae.action='drop', which trains each turn in a text of its own"
+            "data.samples='per_turn', which trains each turn in a text of its own"
         )
     return sample.borders[label.message]
 

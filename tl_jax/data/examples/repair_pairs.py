@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.data.examples.encode import Encoded
 from tl_jax.data.examples.truncate import fit
 from tl_jax.data.mae.labels import TurnLabel, sample_id
+from tl_jax.data.render.encode import Encoded
 from tl_jax.data.render.paper_template import ReplySpan
-from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Trajectory
 
 _NOT_THE_CALL = ("service",)
@@ -77,11 +77,9 @@ def find_repairs(
 def repair_rows(
     trajectory: Trajectory,
     labels: Sequence[TurnLabel],
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     encoded: Encoded,
     *,
-    template: str,
-    action: str,
     max_length: int,
     within: int,
 ) -> Iterator[dict[str, Any]]:
@@ -89,23 +87,20 @@ def repair_rows(
 
     ``prompt`` is the text before the wrong turn, ``rejected`` that turn, and ``chosen`` the turn
     with the right call; in a turn of parallel calls only the wrong one differs. The texts are those
-    of the training samples: same template, shortened in the same way. Pairs whose samples are too
+    of the training samples: same form, shortened in the same way. Pairs whose samples are too
     long are left out. ``line`` counts from 1 and is 0 where it is not known.
 
     Args:
       trajectory: The dialogue.
       labels: Its turns, from ``mae.label_turns``.
-      tokenizer: Tokenizer of the model.
-      encoded: The whole trajectory, from ``encode_trajectory`` with the same arguments.
-      template: As ``data.template``.
-      action: As ``mae.action``.
+      renderer: Of the model.
+      encoded: The whole trajectory, from ``renderer.encode_trajectory``.
       max_length: Most tokens of a prompt with a reply.
       within: See ``find_repairs``.
     """
-    limits: dict[str, Any] = dict(template=template, action=action, max_length=max_length)
     for repair in find_repairs(trajectory, labels, within):
         samples = [
-            fit(trajectory, label.message, tokenizer, encoded, **limits).sample
+            fit(trajectory, label.message, renderer, encoded, max_length=max_length).sample
             for label in (repair.wrong, repair.right)
         ]
         if None in samples:

@@ -16,7 +16,8 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
-from tl_jax.data.examples.encode import Encoded, cut, encode_turns
+from tl_jax.data.render.encode import Encoded, cut
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Message, Trajectory
 
@@ -50,11 +51,9 @@ class Fitted:
 def fit(
     trajectory: Trajectory,
     message: int,
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     encoded: Encoded,
     *,
-    template: str,
-    action: str,
     max_length: int,
 ) -> Fitted:
     """Return the sample that ends with an assistant turn, shortened if need be.
@@ -62,10 +61,8 @@ def fit(
     Args:
       trajectory: The dialogue.
       message: Index of the turn; the sample's spans and borders speak of the same indices.
-      tokenizer: Tokenizer of the model.
-      encoded: The whole trajectory, from ``encode_trajectory`` with the same arguments.
-      template: See ``encode_turns``.
-      action: See ``encode_turns``; with ``"mask"`` no turns are left out.
+      renderer: Of the model; with a sample per trajectory no turns are left out.
+      encoded: The whole trajectory, from ``renderer.encode_trajectory``.
       max_length: Most tokens of the sample.
     """
     key = message, max_length
@@ -74,21 +71,19 @@ def fit(
 
         def encode(turns: Turns) -> Encoded:
             whole = trajectory.messages
-            sample = encode_turns(
+            sample = renderer.encode(
                 trajectory.tools,
                 [turn for _, turn in turns],
-                tokenizer,
-                template=template,
-                action=action,
                 places=encoded.places,
                 names=[index if turn is whole[index] else ~index for index, turn in turns],
             )
             return sample if len(turns) == message + 1 else _renumbered(sample, turns, trajectory)
 
-        sample = cut(encoded, message, tokenizer) or encode(turns)
+        sample = cut(encoded, message, renderer.tokenizer) or encode(turns)
         if len(sample.ids) > max_length:
-            sizes = _sizes(turns, encoded, tokenizer)
-            shorten = _without_turns if action == "drop" else _without_feedback
+            sizes = _sizes(turns, encoded, renderer.tokenizer)
+            per_turn = renderer.samples == "per_turn"
+            shorten = _without_turns if per_turn else _without_feedback
             sample, turns = shorten(sample, turns, sizes, encode, max_length)
         elided = sum(turn.content != trajectory.messages[index].content for index, turn in turns)
         fits = len(sample.ids) <= max_length

@@ -18,7 +18,6 @@ from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.config.fields import to_dict
 from tl_jax.data.examples.alternative_tokens import Rivals
 from tl_jax.data.examples.build import Example, Prompt, Skipped, build_examples, build_prompts
-from tl_jax.data.examples.encode import encode_trajectory
 from tl_jax.data.examples.jsonl import example_line, prompt_lines
 from tl_jax.data.examples.repair_pairs import repair_rows
 from tl_jax.data.importers import BadRow
@@ -46,15 +45,16 @@ from tl_jax.data.prepare.files import (
 from tl_jax.data.prepare.sources import WeightedSource, identities
 from tl_jax.data.prepare.split import copies, is_validation, sampled
 from tl_jax.data.prepare.statistics import SIDES, Tally
-from tl_jax.data.render.probe import TEMPLATES, open_template
+from tl_jax.data.render.renderer import Renderer, open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Trajectory, to_json
 
-_FORMAT_VERSION = 10
+_FORMAT_VERSION = 11
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (
     "template",
+    "samples",
     "max_length",
     "max_trajectories",
     "max_prompts",
@@ -110,7 +110,7 @@ def prepare(
     Args:
       sources: What to read; lazily, and not at all if the files are up to date.
       tokenizer: Tokenizer of the model.
-      data: Template, length, checks and limits. A limit on trajectories or prompts takes a seeded
+      data: Text form, length, checks and limits. A limit on trajectories or prompts takes a seeded
         sample.
       mae: Which turns are trained.
       key_tokens: Weights of the trained tokens.
@@ -129,6 +129,7 @@ def prepare(
     """
     out = Path(out_dir)
     check_files(data.contamination_paths)
+    renderer = open_renderer(data, tokenizer)
     fingerprint = {
         "version": _FORMAT_VERSION,
         "sources": identities(sources),
@@ -136,12 +137,12 @@ def prepare(
         "tokenizer": tokenizer.fingerprint,
         "config": _config_hash(data, mae, key_tokens, seed),
     }
-    if data.template in TEMPLATES:
-        fingerprint["template"] = open_template(data.template, tokenizer).fingerprint
+    if renderer.chat is not None:
+        fingerprint["template"] = renderer.chat.fingerprint
     if (report := up_to_date(out, fingerprint)) is not None:
         return report
     with replacing(out) as work:
-        report = _write(sources, tokenizer, data, mae, key_tokens, seed, work, vocab_size)
+        report = _write(sources, renderer, data, mae, key_tokens, seed, work, vocab_size)
         write_json(work / REPORT, report)
         write_fingerprint(work, fingerprint)
     return report
@@ -149,7 +150,7 @@ def prepare(
 
 def _write(
     sources: Sequence[WeightedSource],
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     data: DataConfig,
     mae: MaeConfig,
     key_tokens: KeyTokenConfig,
@@ -158,17 +159,14 @@ def _write(
     vocab_size: int | None,
 ) -> dict[str, Any]:
     """Write the files into ``work`` and return the report."""
-    limits: dict[str, Any] = dict(
-        template=data.template, action=mae.action, max_length=data.max_length
-    )
     build = functools.partial(
         _build,
-        tokenizer=tokenizer,
+        renderer=renderer,
         key_tokens=key_tokens,
-        rivals=Rivals(tokenizer),
+        rivals=Rivals(renderer.tokenizer),
         repair_turns=mae.repair_turns,
         no_call_prompts=data.no_call_prompts,
-        limits=limits,
+        max_length=data.max_length,
     )
     policy = policy_of(mae)
     tally = Tally()
@@ -200,7 +198,7 @@ def _write(
                 continue
             if vocab_size is not None:
                 for written in (*built.examples, *built.prompts):
-                    tokenizer.check_ids(written.ids, vocab_size)
+                    renderer.tokenizer.check_ids(written.ids, vocab_size)
             held_out = is_validation(trajectory, data.validation_fraction)
             side = SIDES[held_out]
             times = min(entry.copies, 1) if held_out else entry.copies
@@ -242,27 +240,30 @@ def _build(
     trajectory: Trajectory,
     labels: Sequence[TurnLabel],
     *,
-    tokenizer: Tokenizer,
+    renderer: Renderer,
     key_tokens: KeyTokenConfig,
     rivals: Rivals,
     repair_turns: int,
     no_call_prompts: bool,
-    limits: dict[str, Any],
+    max_length: int,
 ) -> _Built:
     """Make everything of one trajectory; raises ``ValueError`` if it cannot be written as text."""
-    form = {name: limits[name] for name in ("template", "action")}
-    encoded = encode_trajectory(trajectory, tokenizer, **form)
-    pairs = list(repair_rows(trajectory, labels, tokenizer, encoded, within=repair_turns, **limits))
+    encoded = renderer.encode_trajectory(trajectory)
+    pairs = list(
+        repair_rows(
+            trajectory, labels, renderer, encoded, max_length=max_length, within=repair_turns
+        )
+    )
     left, labels = without_dropped(trajectory, labels)
     if not labels:
         return _Built(pairs, empty=True)
     if left is not trajectory:
-        encoded = encode_trajectory(left, tokenizer, **form)
-    common = dict(limits, encoded=encoded)
+        encoded = renderer.encode_trajectory(left)
+    common: dict[str, Any] = dict(max_length=max_length, encoded=encoded)
     examples, skipped = build_examples(
-        left, labels, tokenizer, key_tokens=key_tokens, rivals=rivals, **common
+        left, labels, renderer, key_tokens=key_tokens, rivals=rivals, **common
     )
-    prompts, _ = build_prompts(left, labels, tokenizer, no_call=no_call_prompts, **common)
+    prompts, _ = build_prompts(left, labels, renderer, no_call=no_call_prompts, **common)
     return _Built(pairs, examples, skipped, prompts)
 
 

@@ -49,7 +49,7 @@ _TEMPLATE_ERRORS = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChatTemplate:
-    """A chat template and what was found out about it (``template_trial.open_template``).
+    """A chat template and what was found out about it (``probe.open_template``).
 
     Attributes:
       name: The value of ``data.template``.
@@ -182,7 +182,7 @@ def render_chat(
     """Render a dialogue that ends with an assistant turn, or what comes before such a turn.
 
     Args:
-      template: From ``template_trial.open_template``.
+      template: From ``probe.open_template``.
       tools: Tools of the prompt.
       messages: The turns.
       prompt: Write all turns and the generation prompt.

@@ -78,30 +78,6 @@ def open_template(name: str, tokenizer: Tokenizer) -> ChatTemplate:
     raise DataError(f"data.template={name!r} cannot be used: {problems[0]}; {_advice(name)}")
 
 
-def call_style(template: str, tokenizer: Tokenizer) -> str:
-    """Return the call style, one of ``calls.parse.STYLES``, of a model trained with a template.
-
-    Args:
-      template: Any value of ``data.template``.
-      tokenizer: Tokenizer of the model.
-    """
-    if template in paper_template.STYLES:
-        return "python"
-    return open_template(template, tokenizer).call_style
-
-
-def stop_ids(template: str, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Return the ids that end a reply of a model trained with a template.
-
-    Args:
-      template: Any value of ``data.template``.
-      tokenizer: Tokenizer of the model.
-    """
-    if template in paper_template.STYLES:
-        return (tokenizer.eos_id,)
-    return open_template(template, tokenizer).stop_ids
-
-
 def _source(name: str, tokenizer: Tokenizer) -> str:
     if name == FALLBACK:
         lacking = [token for token in NEEDED_TOKENS if token not in tokenizer.added_tokens]

@@ -23,9 +23,7 @@ def synthetic_prompts(run: Run, split: str) -> list[Prompt]:
         found, _ = build_prompts(
             trajectory,
             label_turns(trajectory, "structured"),
-            run.tokenizer,
-            template=config.data.template,
-            action=config.mae.action,
+            run.renderer,
             max_length=1 << 30,
         )
         prompts.extend(found)

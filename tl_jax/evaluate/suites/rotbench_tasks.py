@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.data.examples.build import Prompt
-from tl_jax.data.examples.encode import prompt_ids
 from tl_jax.evaluate.scores import TurnScore
 from tl_jax.evaluate.suites import rotbench
 from tl_jax.run.directory import Run
 
 
 def rotbench_prompts(run: Run, items: list[rotbench.Item]) -> list[Prompt]:
-    """Return one prompt per RoTBench item in the template of the run."""
-    config = run.config
+    """Return one prompt per RoTBench item in the text form of the run."""
     return [
         Prompt(
             id=item.id,
-            ids=prompt_ids(
-                item.tools,
-                item.messages,
-                run.tokenizer,
-                template=config.data.template,
-                action=config.mae.action,
-            ),
+            ids=run.renderer.prompt_ids(item.tools, item.messages),
             text="",
             tools=item.tools,
             golds=item.golds,
