@@ -24,8 +24,8 @@ minutes, for v6e in ten to twenty-one.
     --hlo=DIRECTORY                       keep the text of the compiled programs
     --config.section.field=value          as for tl-jax
 
-The table of README is tools/bench/results/aot.json, made by tools/aot_table.sh, as is the ranking
-rank.json beside it.
+The table of configs/README.md is tools/bench/results/aot.json, made by tools/aot_table.sh, as is
+the ranking rank.json beside it.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from launchers import LAUNCH, ROOT
 
-SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+TOOLS = ROOT / "tools"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch"), *TOOLS.glob("*.sh")])
 # Sourced by the others, which are strict.
-SHARED = LAUNCH / "common.sh"
+SHARED = (LAUNCH / "common.sh", TOOLS / "venv.sh")
 
 
 def test_all_scripts_are_looked_at():
@@ -23,6 +24,8 @@ def test_all_scripts_are_looked_at():
         "gke.sh",
         "slurm_gpu.sbatch",
         "local_multiprocess.sh",
+        "quickstart.sh",
+        "readme.sh",
     }
 
 
@@ -48,7 +51,7 @@ def test_shellcheck_finds_nothing():
     assert done.stdout == "" and done.returncode == 0
 
 
-@pytest.mark.parametrize("path", [p for p in SCRIPTS if p != SHARED], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [p for p in SCRIPTS if p not in SHARED], ids=lambda p: p.name)
 def test_it_is_strict_and_begins_with_its_help(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "#!/usr/bin/env bash" and lines[1].startswith("# ")
