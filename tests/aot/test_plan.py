@@ -21,6 +21,7 @@ from tl_jax.errors import ConfigError
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import checkpoint
 from tl_jax.run.directory import Run
+from tl_jax.run.prepare import known_model
 
 SCRATCH = ModelSourceConfig(
     path="scratch",
@@ -93,7 +94,7 @@ def test_half_precision_halves_the_parameters_and_nothing_else_of_the_state(work
     monkeypatch.setattr(plan, "GIB", 1)
 
     def state(workspace):
-        return plan.memory(workspace, plan.planned_model(workspace))["state per device"]
+        return plan.memory(workspace, known_model(workspace))["state per device"]
 
     assert state(workspace) == f"{16 * COUNT:.2f} GiB"
     half = dataclasses.replace(SCRATCH, param_dtype="bfloat16")
@@ -104,7 +105,7 @@ def test_with_adapters_only_they_have_moments_and_gradients(workspace, monkeypat
     monkeypatch.setattr(plan, "GIB", 1)
     half = dataclasses.replace(SCRATCH, param_dtype="bfloat16")
     adapted = changed(workspace, model=half, lora=LoraConfig(rank=2, targets="attn/q|mlp/down"))
-    found = plan.memory(adapted, plan.planned_model(adapted))
+    found = plan.memory(adapted, known_model(adapted))
     adapters = 2 * (16 + 16) + 2 * (32 + 16)
     assert found["parameters"] == f"{COUNT + adapters:,}"
     assert found["trained parameters"] == f"{adapters:,}"
@@ -121,7 +122,7 @@ def test_reward_training_holds_a_reference_and_the_critic_too(
     ppo = PpoConfig(critic=critic, prompts_per_step=6, minibatches=3, samples_per_prompt=2)
     adapters = LoraConfig(rank=rank, targets="attn/q")
     both = changed(workspace, ppo=ppo, lora=adapters)
-    found = plan.memory(both, plan.planned_model(both))
+    found = plan.memory(both, known_model(both))
     head, trained, frozen = 16 + 1, 64 if rank else COUNT, COUNT if rank else 0
     supervised = 16 * trained + 4 * frozen
     assert found["state per device"] == f"{supervised:.2f} GiB"
@@ -134,12 +135,12 @@ def test_reward_training_holds_a_reference_and_the_critic_too(
     tokens = 4 * (ppo.max_prompt_length + ppo.max_new_tokens) * (2 if trunk else 1)
     assert found["activations per device, reward"] == f"{kept * tokens:.2f} GiB"
     idle = changed(both, ppo=dataclasses.replace(ppo, idle_memory="host"))
-    waiting = plan.memory(idle, plan.planned_model(idle))["state per device, reward"]
+    waiting = plan.memory(idle, known_model(idle))["state per device, reward"]
     assert waiting == f"{supervised + 16 * (trunk + head):.2f} GiB"
     joint = changed(both, ppo=dataclasses.replace(ppo, ce_coef=0.5))
-    joined = plan.memory(joint, plan.planned_model(joint))["activations per device, reward"]
+    joined = plan.memory(joint, known_model(joint))["activations per device, reward"]
     assert joined == f"{kept * tokens * 6 / 4:.2f} GiB"
-    alone = plan.memory(workspace, plan.planned_model(workspace))
+    alone = plan.memory(workspace, known_model(workspace))
     assert not [name for name in alone if "reward" in name]
 
 

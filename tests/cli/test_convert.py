@@ -13,7 +13,6 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file
 
-from tl_jax.aot import plan
 from tl_jax.cli import convert, prepare
 from tl_jax.config import LoraConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import from_hf, hub, names, to_hf
@@ -24,6 +23,7 @@ from tl_jax.publish import conversions
 from tl_jax.publish.export import Request, export, export_newest, renew_card
 from tl_jax.run import checkpoint
 from tl_jax.run.directory import Run
+from tl_jax.run.prepare import known_model
 
 COMMIT = "c" * 40
 
@@ -156,7 +156,7 @@ def test_a_run_pins_its_model_of_the_hub(model_dir, tmp_path, console, monkeypat
     config = RunConfig(str(tmp_path / "run"), model=ModelSourceConfig(path="someone/pinned-model"))
     workspace = Run(config)
     assert workspace.hub_model is None and not workspace.model_dir.exists()
-    assert plan.planned_model(workspace) == model_of(fetched)
+    assert known_model(workspace) == model_of(fetched)
     assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
 
     prepare.make_model(workspace, console)

@@ -55,7 +55,7 @@ def show(run: Run, stage: str, console: Console) -> None:
     if stage in ("train", "run"):
         sharding.check_length(config.data.max_length, "config.data.max_length", shape)
     table.add_row("mesh", " x ".join(f"{name} {size}" for name, size in shape.items()))
-    model = prepare.planned_model(run, fetch=True)
+    model = prepare.known_model(run)
     registry.check_lengths(config, model)
     if not (run.model_dir / "config.json").exists():
         table.add_row("", "an estimate; prepare makes the model or fetches it")

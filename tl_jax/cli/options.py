@@ -69,10 +69,8 @@ def describe(command: str) -> Command:
         for node in tree.body
         if isinstance(node, ast.Assign)
     }
-    known, without_run = (
-        ast.literal_eval(found[name]) if name in found else empty
-        for name, empty in (("FLAGS", {}), ("WITHOUT_RUN", ()))
-    )
+    known = ast.literal_eval(found["FLAGS"]) if "FLAGS" in found else {}
+    without_run = ast.literal_eval(found["WITHOUT_RUN"]) if "WITHOUT_RUN" in found else ()
     return Command(ast.get_docstring(tree) or "", known, without_run)
 
 

@@ -151,4 +151,6 @@ def _overridden(values: dict[str, Any], settings: Sequence[str]) -> Mapping[str,
         holder(words)
     except (flags.Error, ValueError, TypeError) as error:
         raise ConfigError(str(error).replace("flag --", "")) from error
-    return holder["config"].value.to_dict()
+    changed = holder["config"].value
+    assert isinstance(changed, ml_collections.ConfigDict)
+    return changed.to_dict()

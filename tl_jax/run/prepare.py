@@ -87,27 +87,36 @@ def discard_outdated(run: Run, changed: Iterable[str]) -> None:
         processes.wait_for_all("discard_outdated")
 
 
-def planned_model(run: Run, *, fetch: bool = False) -> ModelConfig | None:
+def known_model(run: Run) -> ModelConfig:
     """Return the architecture, also of a model that is only made when the data are prepared.
 
-    The vocabulary of a model from scratch is its upper limit; little data may give less. None if
-    only the Hugging Face Hub knows, unless ``fetch`` lets it be asked.
+    The vocabulary of a model from scratch is its upper limit; little data may give less. Of models
+    that are not known here the Hugging Face Hub is asked.
     """
+    found = planned_model(run)
+    if found is not None:
+        return found
+    directory = hub.fetch(run.config.model.path, ("config.json",)).directory
+    return _computed(run.config, registry.read_config(directory))
+
+
+def planned_model(run: Run) -> ModelConfig | None:
+    """Return what ``known_model`` does as far as this machine knows it without network."""
     source = run.config.model
     if (run.model_dir / "config.json").exists():
         return run.model
     if source.path == "scratch":
-        model = scratch_config(run.config, source.scratch_vocab_size)
-    elif source.path.endswith(".gguf"):
-        model = gguf.read_config(source.path)
-    elif hub.is_id(source.path):
+        return _computed(run.config, scratch_config(run.config, source.scratch_vocab_size))
+    if source.path.endswith(".gguf"):
+        return _computed(run.config, gguf.read_config(source.path))
+    if hub.is_id(source.path):
         found = known.find(source.path)
-        if found is None and not fetch:
-            return None
-        directory = lambda: hub.fetch(source.path, ("config.json",)).directory  # noqa: E731
-        model = found or registry.read_config(directory())
-    else:
-        return run.model
+        return None if found is None else _computed(run.config, found)
+    return run.model
+
+
+def _computed(config: RunConfig, model: ModelConfig) -> ModelConfig:
+    source = config.model
     return dataclasses.replace(
         model,
         dtype=source.dtype,
@@ -116,7 +125,7 @@ def planned_model(run: Run, *, fetch: bool = False) -> ModelConfig | None:
         unroll=source.unroll,
         attention=source.attention,
         splash=source.splash,
-        lora=run.config.lora,
+        lora=config.lora,
     )
 
 

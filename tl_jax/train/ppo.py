@@ -116,6 +116,7 @@ def train(run: Run) -> None:
         ) as loop:
             for step in loop:
                 began = time.monotonic()
+                assert state.kl_coef is not None and layout.kl_coef is not None, "of this phase"
                 kl_coef = float(state.kl_coef)
                 if ppo.idle_memory == "host":
                     state = state.replace(opt_state=memory.evicted(state.opt_state))
@@ -146,7 +147,9 @@ def train(run: Run) -> None:
                         check_first_update(float(values.max_abs_log_ratio), ppo.max_first_log_ratio)
                 if ppo.kl_target and step >= warmup:
                     new = adapted_kl_coef(kl_coef, result.metrics["kl_k1"], ppo.kl_target)
-                    state = state.replace(kl_coef=processes.place(np.float32(new), layout.kl_coef))
+                    state = state.replace(
+                        kl_coef=processes.place(np.asarray(new, np.float32), layout.kl_coef)
+                    )
 
                 found = {**result.metrics, **summary(updates), "kl_coef": kl_coef}
                 found["rollout_tokens_per_s"] = result.sampled_tokens / (sampled_at - began)
