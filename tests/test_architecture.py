@@ -65,8 +65,8 @@ CHAINS = {
         ("spread", "kernels"),
     ],
     "calls": [
-        ("call", "syntax", "json_values", "json_style", "parse", "render"),
-        ("syntax", "python_style", "json_style"),
+        ("call", "syntax", "json_values", "json_style", "styles", "parse", "render"),
+        ("syntax", "python_style", "json_style", "styles"),
         ("call", "compare"),
     ],
     "models": [

@@ -9,18 +9,16 @@ from tl_jax.data.trajectory import to_json
 
 LINES = """
 import tl_jax as tl
-from tl_jax.config import DataConfig, TrainConfig
-
-run = tl.Run(tl.RunConfig(run_dir="runs/mine", data=DataConfig(path="trajectories.jsonl")))
+run = tl.Run(tl.RunConfig(run_dir="runs/mine", data=tl.config.DataConfig(path="mine.jsonl")))
 tl.prepare(run)
 tl.train_sft(run)
 tl.evaluate(run)
 tl.export(run)
 """
 SMALL = {
-    'path="trajectories.jsonl"': 'path="trajectories.jsonl", batch_size=8, max_length=512',
+    'path="mine.jsonl"': 'path="mine.jsonl", batch_size=8, max_length=512',
     'run_dir="runs/mine", ': (
-        'run_dir="runs/mine", train=TrainConfig(steps=1, eval_batches=0), optim=ONCE, '
+        'run_dir="runs/mine", train=tl.config.TrainConfig(steps=1, eval_batches=0), optim=ONCE, '
         "evaluate=FEW, "
     ),
 }
@@ -31,7 +29,7 @@ SMALL = {
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [json.dumps(to_json(t)) for t in synthetic.trajectories(20, seed=3, split="train")]
-    (tmp_path / "trajectories.jsonl").write_text("\n".join(rows) + "\n")
+    (tmp_path / "mine.jsonl").write_text("\n".join(rows) + "\n")
     return tmp_path
 
 
@@ -39,6 +37,7 @@ def test_the_lines_train_score_and_export_a_model(folder):
     from tl_jax.config import EvaluateConfig, OptimConfig
 
     program = LINES
+    assert len(program.strip().splitlines()) == 6
     for printed, small in SMALL.items():
         assert printed in program
         program = program.replace(printed, small)
@@ -51,4 +50,4 @@ def test_the_lines_train_score_and_export_a_model(folder):
     assert {path.name for path in (run / "results" / "supervised").glob("*.json")} == {
         f"synthetic-{split}.json" for split in ("seen", "reworded", "unseen")
     }
-    assert json.loads((run / "config.json").read_text())["data"]["path"] == "trajectories.jsonl"
+    assert json.loads((run / "config.json").read_text())["data"]["path"] == "mine.jsonl"

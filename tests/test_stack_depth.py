@@ -1,6 +1,7 @@
 """From a command to what it is about there are few functions to walk through."""
 
 import dataclasses
+import json
 import shutil
 import traceback
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import tl_jax
-from tl_jax.cli import train
+from tl_jax.cli import main as main_lib
 from tl_jax.config import (
     CheckpointConfig,
     DataConfig,
@@ -21,6 +22,7 @@ from tl_jax.config import (
     RunConfig,
     TrainConfig,
 )
+from tl_jax.config.fields import to_dict
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rewards import rules
 from tl_jax.rl import scoring
@@ -31,10 +33,8 @@ from tl_jax.train import step as step_lib
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
 
-ENTRY = train.main
-"""Where the walk begins; its own frame counts."""
-LOSS, REWARD, SAVE = 6, 9, 4
-"""Most functions of the package on the way, both ends included."""
+LOSS, REWARD, SAVE = 8, 11, 6
+"""Most functions of the package on the way from the script ``tl-jax``, both ends included."""
 
 PACKAGE = Path(tl_jax.__file__).parent
 CONFIG = RunConfig(
@@ -93,17 +93,20 @@ def walk(prepared, tmp_path, monkeypatch):
 
     def walk(config, owner, name):
         monkeypatch.setattr(owner, name, arrive)
-        run = open_run(shutil.copytree(prepared, tmp_path / "run"), config)
+        one_device = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+        monkeypatch.setattr("tl_jax.run.directory.make_mesh", lambda config: one_device)
+        run_dir = shutil.copytree(prepared, tmp_path / "run")
+        (run_dir / "config.json").write_text(json.dumps(to_dict(config)))
         with pytest.raises(Reached) as caught:
-            ENTRY(run, Console(quiet=True))
+            main_lib.main(["train", f"--run={run_dir}"], Console(quiet=True))
         frames = traceback.extract_tb(caught.value.__traceback__)
         found = [
             f"{Path(frame.filename).relative_to(PACKAGE)}:{frame.name}"
             for frame in frames
             if Path(frame.filename).is_relative_to(PACKAGE)
         ]
-        assert found[0] == f"{Path(*ENTRY.__module__.split('.')[1:])}.py:{ENTRY.__name__}"
-        return [*found, name]
+        assert found[:2] == ["cli/main.py:main", "cli/train.py:main"]
+        return ["cli/main.py:run", *found, name]  # run() would make an exit status of the exception
 
     return walk
 

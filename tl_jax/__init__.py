@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tl_jax import config as config
     from tl_jax.api import export, generate, prepare, train_rl, train_sft
     from tl_jax.calls.call import ToolCall, ToolSpec
     from tl_jax.calls.parse import parse_calls
@@ -34,6 +35,7 @@ __all__ = [
     "Trajectory",
     "__version__",
     "classify_feedback",
+    "config",
     "evaluate",
     "export",
     "generate",
@@ -54,6 +56,7 @@ _HOMES = {
     "ToolSpec": "calls.call",
     "Trajectory": "data.trajectory",
     "classify_feedback": "data.mae.feedback",
+    "config": "config",
     "evaluate": "evaluate",
     "export": "api",
     "generate": "api",
@@ -72,7 +75,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    # The room `evaluate` is itself what is called.
+    # `config` is a room, and the room `evaluate` is itself what is called.
     found = home if _HOMES[name] == name else getattr(home, name)
     globals()[name] = found
     return found

@@ -96,7 +96,14 @@ def sample():
 @pytest.fixture(scope="module")
 def collect(params, logprob_step, sample):
     def collect(
-        ref_params=params, prompts=PROMPTS, ppo=PPO, seed=0, step=0, batch_prompts=2, tools=None
+        ref_params=params,
+        prompts=PROMPTS,
+        ppo=PPO,
+        seed=0,
+        step=0,
+        batch_prompts=2,
+        tools=None,
+        function=None,
     ):
         plan = rl.RolloutPlan(
             ppo=dataclasses.replace(ppo, prompts_per_step=batch_prompts),
@@ -107,6 +114,7 @@ def collect(params, logprob_step, sample):
             renderer=LETTER_RENDERER,
             prompt_length=32,
             tools=tools,
+            function=function,
         )
         return rl.rollout(plan, params, ref_params, prompts, step=step, kl_coef=ppo.kl_coef)
 
@@ -301,6 +309,27 @@ def score_one(ids, *, finished, mode="strict", golds=(GOLD,)):
         reward=RewardConfig(mode=mode),
         step=7,
     )
+
+
+def test_a_function_rewards_the_samples_in_place_of_the_rules(collect, result):
+    asked = []
+
+    def reward(reply, prompt):
+        asked.append((reply, prompt.id))
+        return 0.25 + len(asked) / 100
+
+    found = collect(function=reward)
+    assert [record["sampled"] for record in found.records] == [
+        record["sampled"] for record in result.records
+    ]
+    ended = [record for record in found.records if record["category"] == "custom"]
+    assert asked == [(record["sampled"], record["prompt_id"]) for record in ended] != []
+    assert [record["reward"] for record in ended] == [
+        0.25 + number / 100 for number in range(1, len(ended) + 1)
+    ]
+    assert {record["category"] for record in found.records} <= {"custom", "format_error"}
+    assert found.metrics["category/custom"] == len(ended) / len(found.records)
+    assert "category/custom" not in result.metrics
 
 
 class Characters:

@@ -56,7 +56,6 @@ LLAMA = JsonStyle("parameters", optional=frozenset({"type"}), separator="; ")
 MISTRAL = JsonStyle(
     optional=frozenset({"id"}), mark="[TOOL_CALLS]", opening="[TOOL_CALLS][", closing="]"
 )
-JSON_STYLES = {"hermes": HERMES, "llama_json": LLAMA, "mistral": MISTRAL}
 
 _NAME = re.compile(NAME_PATTERN)
 _CALL_ID = re.compile(r"\[CALL_ID\][ \t\r\n]*+\w++[ \t\r\n]*+")

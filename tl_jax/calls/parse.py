@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+from tl_jax.calls import styles
 from tl_jax.calls.call import ToolCall
-from tl_jax.calls.json_style import JSON_STYLES, parse_hermes, parse_llama_json, parse_mistral
-from tl_jax.calls.python_style import parse_python
 from tl_jax.calls.syntax import MAX_CALLS, MAX_LENGTH, REASONS, CallSyntaxError
 
 __all__ = ["REASONS", "STYLES", "CallSyntaxError", "parse_call", "parse_calls", "reply_call_text"]
 
-_PARSERS = {
-    "python": parse_python,
-    "hermes": parse_hermes,
-    "llama_json": parse_llama_json,
-    "mistral": parse_mistral,
-}
-STYLES = tuple(_PARSERS)
+STYLES = tuple(styles.STYLES)
 """Call styles that ``parse_call`` and ``parse_calls`` read."""
 
 
@@ -78,17 +71,17 @@ def reply_call_text(text: str, style: str = "python") -> str:
       text: A reply, as for ``parse_call``.
       style: One of ``STYLES``.
     """
-    mark = JSON_STYLES[style].mark if style in JSON_STYLES else ""
+    mark = styles.STYLES[style].mark if style in STYLES else ""
     return text[max(text.find(mark), 0) :]
 
 
 def _parse(text: str, style: str, most: int) -> tuple[ToolCall, ...]:
-    if style not in _PARSERS:
+    if style not in STYLES:
         raise ValueError(f"unknown call style {style!r}; known: {', '.join(STYLES)}")
     if len(text) > MAX_LENGTH:
         raise CallSyntaxError("too_long", MAX_LENGTH)
     _check_characters(text)
-    return _PARSERS[style](text, most)
+    return styles.STYLES[style].parse(text, most)
 
 
 def _check_characters(text: str) -> None:

@@ -9,15 +9,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tl_jax.calls import styles
 from tl_jax.calls.call import ToolCall
-from tl_jax.calls.json_style import JSON_STYLES, JsonStyle
+from tl_jax.calls.json_style import JsonStyle
 from tl_jax.calls.python_style import NAME_PATTERN
 from tl_jax.calls.syntax import MAX_CALLS, MAX_DEPTH, MAX_LENGTH
 
-STYLES = ("released", "script", "python", *JSON_STYLES)
+STYLES = ("released", "script", *styles.STYLES)
 """``released``: ``f(key = 'value', n = 1)``; ``script``: ``f(key="value", n=1)``; ``python``, the
 call style that reads both, is written as ``released``; the others as in ``json_style``."""
-PYTHON_STYLES = ("released", "script", "python")
+PYTHON_STYLES = (
+    *("released", "script"),
+    *(name for name, style in styles.STYLES.items() if style.form is None),
+)
 """Those that ``parse.parse_call`` reads as ``python``; the others it reads under their own name."""
 
 Span = tuple[int, int]
@@ -111,8 +115,8 @@ def render_calls_spans(calls: Sequence[ToolCall], style: str = "released") -> Ca
         raise ValueError("there is no call to render")
     if len(calls) > MAX_CALLS:
         raise ValueError(f"{len(calls)} calls in one turn; at most {MAX_CALLS} can be read back")
-    if style in JSON_STYLES:
-        form = JSON_STYLES[style]
+    form = None if style in PYTHON_STYLES else styles.STYLES[style].form
+    if form is not None:
         texts = tuple(_json_call(call, form) for call in calls)
         opening, separator, closing = form.opening, form.separator, form.closing
     else:

@@ -1,4 +1,10 @@
-"""The configuration of a run: frozen dataclasses, a section each."""
+"""The configuration of a run: frozen dataclasses, a section each.
+
+Example:
+  >>> import tl_jax as tl
+  >>> tl.RunConfig(data=tl.config.DataConfig(path="trajectories.jsonl")).data.template
+  'released'
+"""
 
 from tl_jax.config.model import LoraConfig, ModelConfig, RopeScaling, SplashConfig
 from tl_jax.config.reward import EnvironmentConfig, PpoConfig, RewardConfig

@@ -255,8 +255,7 @@ class RunConfig:
 
     Example:
       >>> import tl_jax as tl
-      >>> from tl_jax.config import TrainConfig
-      >>> tl.RunConfig(run_dir="runs/mine", train=TrainConfig(steps=50)).train.steps
+      >>> tl.RunConfig(run_dir="runs/mine", train=tl.config.TrainConfig(steps=50)).train.steps
       50
     """
 

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 
 from tl_jax.calls.parse import CallSyntaxError, parse_calls
+from tl_jax.calls.styles import STYLES
 
-_MARKS = ("<tool_call", "</tool_call", "[TOOL_CALLS]", "<|python_tag|>")
+_MARKS = tuple(mark for style in STYLES.values() for mark in style.marks)
 _NAME = r"[\w.\-$@/:]"
 # A name, a bracket and a keyword argument. The look-behind keeps the search linear.
 _PYTHON_CALL = re.compile(rf"(?<!{_NAME}){_NAME}++[ \t]*+\([ \t\r\n]*+{_NAME}++[ \t\r\n]*+=(?!=)")

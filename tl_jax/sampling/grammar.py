@@ -19,13 +19,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tl_jax.calls import styles
 from tl_jax.calls.call import ToolSpec
 from tl_jax.data.tokenize.tokenizer import Tokenizer
-from tl_jax.sampling import json_grammar
-from tl_jax.sampling.json_grammar import JsonNames
+from tl_jax.sampling.json_grammar import JsonNames, json_names
 from tl_jax.sampling.python_grammar import FREE, PythonNames, State, python_names
 
-STYLES = ("python", *json_grammar.STYLES)
+STYLES = tuple(name for name, style in styles.STYLES.items() if style.constrained)
 """Call styles that can be constrained."""
 
 _REMEMBERED = 512  # sets of allowed tokens
@@ -150,7 +150,8 @@ def make_guide(
       ValueError: No tool can be called, or the tokenizer cannot spell a call.
     """
     grammar: PythonNames | JsonNames
-    grammar = python_names(tools) if style == "python" else json_grammar.json_names(tools, style)
+    form = styles.STYLES[style].form
+    grammar = python_names(tools) if form is None else json_names(tools, form)
     # With a token for every character no state is a dead end.
     spelt = {c for name, keys in grammar.names for text in (name, *keys) for c in text.decode()}
     for character in sorted(spelt | set(grammar.needed)):

@@ -12,11 +12,8 @@ import json
 from collections.abc import Sequence
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.calls.json_style import JSON_STYLES
+from tl_jax.calls.json_style import JsonStyle
 from tl_jax.sampling.python_grammar import BLANK, FREE, Names, State, keys_left, spelt
-
-STYLES = ("hermes", "llama_json")
-"""Styles that are followed. Mistral's is written in two forms, and which one is not known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +25,11 @@ class JsonNames:
 
     Attributes:
       names: What may be called, as JSON strings spell it.
-      style: One of ``STYLES``.
+      form: How calls are written.
     """
 
     names: Names
-    style: str
+    form: JsonStyle
 
     @property
     def start(self) -> State:
@@ -46,11 +43,11 @@ class JsonNames:
 
     @property
     def _mark(self) -> bytes:
-        return JSON_STYLES[self.style].mark.encode()
+        return self.form.mark.encode()
 
     @property
     def _rest(self) -> tuple[bytes, ...]:
-        return b",", json.dumps(JSON_STYLES[self.style].arguments).encode(), b":", b"{"
+        return b",", json.dumps(self.form.arguments).encode(), b":", b"{"
 
     def turns(self, state: State) -> bytes | None:
         """Return the bytes without which a token is always allowed; None if there are no such."""
@@ -148,7 +145,7 @@ _QUOTE = ord('"')
 _HEAD = (b"{", b'"name"', b":", b'"')
 
 
-def json_names(tools: Sequence[ToolSpec], style: str) -> JsonNames:
+def json_names(tools: Sequence[ToolSpec], form: JsonStyle) -> JsonNames:
     """Return the grammar for some tools.
 
     Raises:
@@ -159,7 +156,7 @@ def json_names(tools: Sequence[ToolSpec], style: str) -> JsonNames:
     )
     if not names:
         raise ValueError("no tool is offered")
-    return JsonNames(names, style)
+    return JsonNames(names, form)
 
 
 def _spelt(name: str) -> bytes:

@@ -16,6 +16,7 @@ from tl_jax.calls.compare import values_equal
 from tl_jax.calls.json_values import close, scan_value, skip
 from tl_jax.calls.parse import CallSyntaxError
 from tl_jax.calls.render import PYTHON_STYLES, render_call_spans
+from tl_jax.calls.styles import STYLES
 from tl_jax.data.render.paper_template import CallSpan, Span
 
 _OPENING = re.compile(r"<tool_call>\s*\Z")
@@ -57,7 +58,8 @@ def find_calls(
 def _find(text: str, start: int, stop: int, call: ToolCall, style: str) -> CallSpan | None:
     if style in PYTHON_STYLES:
         return _find_python(text, start, stop, call)
-    if style == "mistral":
+    form = STYLES[style]
+    if form.named:
         for named in _NAMED.finditer(text, start, stop):
             found = _arguments(text, named.end(), call) if named[1] == call.name else None
             if found is not None:
@@ -66,7 +68,7 @@ def _find(text: str, start: int, stop: int, call: ToolCall, style: str) -> CallS
     while at >= 0:
         span = _read(text, at, call)
         if span is not None and span.call[1] <= stop:
-            return _tagged(text, span, start, stop) if style == "hermes" else span
+            return _tagged(text, span, start, stop) if form.tagged else span
         at = text.find("{", at + 1, stop)
     return None
 
