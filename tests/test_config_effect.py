@@ -547,9 +547,9 @@ def evaluation(scene, config):
     """What would be generated and scored."""
     events: list[Any] = []
 
-    def record(tasks, params, *, sample, batch_size, guide, **_):
+    def record(tasks, params, *, sample, batch_size, constrain, **_):
         ids = [prompt.id for prompt in tasks.prompts]
-        events.append((tasks.name, ids, tasks.skipped, sample, batch_size, guide is None))
+        events.append((tasks.name, ids, tasks.skipped, sample, batch_size, constrain is None))
         return {}, []
 
     scene.patch.setattr(evaluate, "evaluate", record)

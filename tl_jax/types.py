@@ -70,8 +70,8 @@ class TrainState(Generic[Leaf], flax.struct.PyTreeNode):
         the key ``"value_head"``.
       opt_state: optax state.
       skipped: int32 scalar, steps left out because the gradient was not finite.
-      kl_coef: float32 scalar, price of a nat of divergence from the reference; None in the
-        supervised phase.
+      kl_coef: float32 scalar, KL coefficient: what a nat of divergence from the reference costs;
+        None in the supervised phase.
     """
 
     step: Leaf

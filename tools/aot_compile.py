@@ -98,7 +98,7 @@ def rank(pod: compile.Pod, name: str) -> list[Any]:
     """Return the ranking; of variants that are not asked for, the rows that the file has."""
     rows = {row["variant"]: row for row in read(name).get("ranking", ())}
     for text in _RANK.value:
-        rows[text] = compile.place(pod, text)
+        rows[text] = compile.rank_variant(pod, text)
         if _JSON.value:
             ranking = {**compile.describe(pod), "ranking": compile.ranked(rows.values())}
             write(Path(_JSON.value), name, ranking)

@@ -57,7 +57,7 @@ def replying(workspace, monkeypatch, text, seen=None):
 
     texts = iter([text] * 9 if isinstance(text, str) else text)
 
-    def fake(sample, params, prompts, keys, *, batch_size, guides):
+    def fake(sample, params, prompts, keys, *, batch_size, constraints):
         if seen is not None:
             seen.extend(prompts)
         ids, _ = workspace.tokenizer.encode_continuation(next(texts))
@@ -185,7 +185,7 @@ def test_a_constrained_reply_begins_with_the_name_of_a_tool(workspace, console, 
 def test_a_style_that_cannot_be_constrained_is_refused(workspace, monkeypatch):
     monkeypatch.setattr(Renderer, "call_style", "mistral")
     with pytest.raises(ConfigError, match="constrained holds python, hermes.* writes mistral"):
-        workspace.guide()
+        workspace.constraints()
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def prompt(letter, number=0):
 def answering(replies, seen):
     """Answer each prompt by its letter."""
 
-    def generate(sample, params, prompts, keys, *, batch_size, guides, on_done):
-        seen.append((batch_size, guides))
+    def generate(sample, params, prompts, keys, *, batch_size, constraints, on_done):
+        seen.append((batch_size, constraints))
         generations = []
         for number, prompt in enumerate(prompts, start=1):
             ids = [*map(ord, replies[chr(prompt[0])]), EOS]
@@ -140,6 +140,6 @@ def test_every_prompt_is_guided_by_its_own_tools():
     done = []
     tasks = TaskSet("toy", prompts, plain)
     _, _, seen = scored(
-        tasks, RIGHT, guide=lambda tools: f"guide of {tools[0]}", on_done=done.append
+        tasks, RIGHT, constrain=lambda tools: f"constraint of {tools[0]}", on_done=done.append
     )
-    assert seen == [(2, ["guide of a", "guide of b"])] and done == [1, 2]
+    assert seen == [(2, ["constraint of a", "constraint of b"])] and done == [1, 2]

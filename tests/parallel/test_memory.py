@@ -30,12 +30,12 @@ def test_what_lies_there_already_is_not_copied():
     tree = sharded()
     there = memory.held_in(memory.HOST, tree)
     assert memory.held_in(memory.DEVICE, tree)["x"] is tree["x"]
-    assert memory.evicted(there)["x"] is there["x"] and not there["x"].is_deleted()
+    assert memory.offloaded(there)["x"] is there["x"] and not there["x"].is_deleted()
 
 
 def test_what_is_evicted_is_on_the_device_no_more():
     tree = {"x": sharded()["x"]}
     values = np.asarray(tree["x"])
-    there = memory.evicted(tree)
+    there = memory.offloaded(tree)
     assert tree["x"].is_deleted() and there["x"].sharding.memory_kind == memory.HOST
     np.testing.assert_array_equal(there["x"], values)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tl_jax.data.examples.annotations import TurnMark
+from tl_jax.data.examples.annotations import TurnAnnotation
 from tl_jax.report.example import KINDS, TURN_COLUMNS, describe, shown, write_page
 
-WRONG = TurnMark(1, 1, 3, False, 0.0, "error", "tool_hallucination", "phrase: no such tool")
-RIGHT = TurnMark(2, 4, 8, True, 1.0, "keep", "all_right", "status given by the source")
+WRONG = TurnAnnotation(1, 1, 3, False, 0.0, "error", "tool_hallucination", "phrase: no such tool")
+RIGHT = TurnAnnotation(2, 4, 8, True, 1.0, "keep", "all_right", "status given by the source")
 TEXTS = ["q", " wro", "ng", "\nOut", " se", "arch", "(x)", "<eos>"]
 WEIGHTS = [0, 0, 0, 0, 9.0, 1.0, 1.0, 1.0]
 
@@ -48,7 +48,7 @@ def test_no_text_and_no_token_is_lost(tokens, keys):
 
 
 def test_a_character_of_several_tokens_is_as_heavy_as_its_heaviest():
-    turn = TurnMark(1, 0, 4, True)
+    turn = TurnAnnotation(1, 0, 4, True)
     pieces = sample(["a", "", "", "é"], [1.0, 9.0, 1.0, 1.0], [1], [turn], ()).pieces
     assert [(p.text, p.kind, p.weight, p.tokens) for p in pieces] == [
         ("a", "trained", 1.0, 1),
@@ -102,7 +102,7 @@ def test_turns_and_totals_count_what_is_shown():
     ],
 )
 def test_the_outcome_says_how_far_a_turn_is_trained(verdict, weight, outcome):
-    turn = TurnMark(2, 4, 8, True, weight, verdict)
+    turn = TurnAnnotation(2, 4, 8, True, weight, verdict)
     assert sample(turns=[turn]).turns[0][1] == outcome
 
 
@@ -136,7 +136,7 @@ HOSTILE = "</pre><script>alert(1)</script><img src=http://x>\"'&\x1b"
 
 
 def test_the_page_is_self_contained_and_trusts_no_text(tmp_path):
-    wrong = TurnMark(1, 1, 3, False, 0.0, "error", HOSTILE, HOSTILE)
+    wrong = TurnAnnotation(1, 1, 3, False, 0.0, "error", HOSTILE, HOSTILE)
     shown_sample = describe(HOSTILE, HOSTILE, [HOSTILE] * 8, WEIGHTS, {4}, (wrong, RIGHT), {7})
     page = write_page(shown_sample, tmp_path / "new" / "page.html").read_text(encoding="utf-8")
     assert "<script" not in page and "<img" not in page and "\x1b" not in page

@@ -1,4 +1,4 @@
-"""The strict reward: its ladder, what it forgives, and what must not fool it."""
+"""The strict reward: its penalties, what it forgives, and what must not fool it."""
 
 import functools
 import json
@@ -88,7 +88,7 @@ def test_tool_specs_score_as_their_names_do(case, tools):
         )
 
 
-LADDER = [
+TABLE = [
     ("forecast(city = 'Paris', days = 3)", 1.0, taxonomy.ALL_RIGHT),
     ("forecast(city = 'Rome', days = 3)", -0.25, taxonomy.CONTENT_FILLING),
     ("forecast(city = 'Rome', days = 9)", -0.25, taxonomy.CONTENT_FILLING),
@@ -111,7 +111,7 @@ LADDER = [
 ]
 
 
-@pytest.mark.parametrize("prediction,value,category", LADDER)
+@pytest.mark.parametrize("prediction,value,category", TABLE)
 def test_the_ladder(prediction, value, category):
     reward = score(prediction, GOLD, TOOLS)
     assert (reward.value, reward.category) == (value, category)
@@ -120,7 +120,7 @@ def test_the_ladder(prediction, value, category):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("prediction", [row[0] for row in LADDER])
+@pytest.mark.parametrize("prediction", [row[0] for row in TABLE])
 def test_every_reward_is_a_float(prediction, mode):
     assert type(score(prediction, GOLD, TOOLS, mode=mode).value) is float
 

@@ -15,7 +15,7 @@ from tl_jax.config import ModelConfig
 from tl_jax.data.tokenize.tokenizer import from_fast, train_byte_bpe
 from tl_jax.models import functional
 from tl_jax.sampling import sampler
-from tl_jax.sampling.grammar import STYLES, Vocabulary, make_guide, read_vocabulary
+from tl_jax.sampling.grammar import STYLES, Vocabulary, make_constraint, read_vocabulary
 from tl_jax.sampling.next_token import SampleConfig
 
 TOOLS = (
@@ -73,23 +73,23 @@ def vocabulary(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def guides(tokenizer, vocabulary):
-    return {x: make_guide(vocabulary, TOOLS, (tokenizer.eos_id,), x) for x in STYLES}
+def constraints(tokenizer, vocabulary):
+    return {x: make_constraint(vocabulary, TOOLS, (tokenizer.eos_id,), x) for x in STYLES}
 
 
 @pytest.fixture(scope="module")
-def guide(guides):
-    return guides["python"]
+def constraint(constraints):
+    return constraints["python"]
 
 
-def refused_at(guide, ids):
+def refused_at(constraint, ids):
     """Return the number of the first token that is not allowed, or None."""
-    state = guide.start
+    state = constraint.start
     for number, token in enumerate(ids):
-        allowed = guide.allowed(state)
+        allowed = constraint.allowed(state)
         if allowed is not None and not allowed[token]:
             return number
-        state = guide.advance(state, token)
+        state = constraint.advance(state, token)
     return None
 
 
@@ -105,33 +105,35 @@ def cut_at_random(vocabulary, text, seed):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_call_of_the_tools_can_be_written_with_any_tokens(
-    guides, vocabulary, tokenizer, form
+    constraints, vocabulary, tokenizer, form
 ):
-    guide = guides[FORMS[form]]
+    constraint = constraints[FORMS[form]]
     for calls in CALLS:
         text = render_calls(calls, form)
-        assert refused_at(guide, [*tokenizer.encode(text)[0], tokenizer.eos_id]) is None
+        assert refused_at(constraint, [*tokenizer.encode(text)[0], tokenizer.eos_id]) is None
         for seed in range(5):
             ids = cut_at_random(vocabulary, f" \n{text}", seed)
-            assert refused_at(guide, [*ids, tokenizer.eos_id]) is None
+            assert refused_at(constraint, [*ids, tokenizer.eos_id]) is None
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_wrong_name_is_refused_however_it_is_cut(guides, vocabulary, style):
+def test_a_wrong_name_is_refused_however_it_is_cut(constraints, vocabulary, style):
     for text in WRONG[style]:
         for seed in range(5):
             ids = cut_at_random(vocabulary, text, seed)
-            assert refused_at(guides[style], ids) is not None, text
+            assert refused_at(constraints[style], ids) is not None, text
 
 
-def test_what_is_no_call_is_free_where_calls_are_marked(guides, tokenizer):
+def test_what_is_no_call_is_free_where_calls_are_marked(constraints, tokenizer):
     text = "<tool_ {'name': ]} \n<tool_call >get_time(town=1)"
-    assert refused_at(guides["hermes"], [*tokenizer.encode(text)[0], tokenizer.eos_id]) is None
+    assert refused_at(constraints["hermes"], [*tokenizer.encode(text)[0], tokenizer.eos_id]) is None
     listed = '<tool_call>[{"name": "now", "arguments": {}}]</tool_call>'
-    assert refused_at(guides["hermes"], [*tokenizer.encode(listed)[0], tokenizer.eos_id]) is None
+    assert (
+        refused_at(constraints["hermes"], [*tokenizer.encode(listed)[0], tokenizer.eos_id]) is None
+    )
 
 
-def test_a_reply_may_not_end_where_a_name_is_due(guides, tokenizer):
+def test_a_reply_may_not_end_where_a_name_is_due(constraints, tokenizer):
     starts = {
         "python": ("", " ", "get", "get(", "get(city", "get(city='a',"),
         "hermes": ("<tool_call>", '<tool_call>{"name": "now', '<tool_call>{"name": "now"'),
@@ -140,30 +142,30 @@ def test_a_reply_may_not_end_where_a_name_is_due(guides, tokenizer):
     for style, texts in starts.items():
         for text in texts:
             ids = tokenizer.encode(text)[0]
-            assert refused_at(guides[style], [*ids, tokenizer.eos_id]) == len(ids)
+            assert refused_at(constraints[style], [*ids, tokenizer.eos_id]) == len(ids)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_short_cuts_allow_what_trying_every_token_allows(guides, vocabulary, style):
-    guide = guides[style]
+def test_short_cuts_allow_what_trying_every_token_allows(constraints, vocabulary, style):
+    constraint = constraints[style]
     beginning = cut_at_random(vocabulary, "<tool_call>", 0) if style == "hermes" else []
     for seed in range(15):
-        rng, state = random.Random(seed), guide.start
+        rng, state = random.Random(seed), constraint.start
         for token in beginning:
-            state = guide.advance(state, token)
+            state = constraint.advance(state, token)
         for _ in range(12):
-            allowed = guide.allowed(state)
+            allowed = constraint.allowed(state)
             if allowed is None:
                 break
             found = []
             for token in vocabulary.order:
                 after = state
                 for byte in vocabulary.texts[token]:
-                    after = after and guide.grammar.step(after, byte)
-                if token not in guide.stop_ids:
+                    after = after and constraint.grammar.step(after, byte)
+                if token not in constraint.stop_ids:
                     assert allowed[token] == (after is not None)
                     found += [token] * (after is not None)
-            state = guide.advance(state, rng.choice(found))
+            state = constraint.advance(state, rng.choice(found))
 
 
 def check(text, style="python"):
@@ -181,45 +183,47 @@ LIKELY = {"python": "1 1 , ) ) ' = \n", "hermes": '1 1 1 , " } } }', "llama_json
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_random_writers_make_no_other_calls(guides, vocabulary, tokenizer, style):
-    guide = guides[style]
+def test_random_writers_make_no_other_calls(constraints, vocabulary, tokenizer, style):
+    constraint = constraints[style]
     likely = [vocabulary.texts.index(x.encode()) for x in LIKELY[style].split(" ")]
     blanks = {i for i in vocabulary.order if not vocabulary.texts[i].strip()}
     found = 0
     for seed in range(100):
-        rng, state, ids = random.Random(seed), guide.start, []
+        rng, state, ids = random.Random(seed), constraint.start, []
         if style == "hermes":
             ids = cut_at_random(vocabulary, "<tool_call>", seed)
             for token in ids:
-                state = guide.advance(state, token)
+                state = constraint.advance(state, token)
         for _ in range(50):
-            allowed = guide.allowed(state)
+            allowed = constraint.allowed(state)
             allowed = np.ones(len(vocabulary.texts), bool) if allowed is None else allowed
             anything = [i for i in np.flatnonzero(allowed).tolist() if i != tokenizer.eos_id]
             liked = [i for i in likely if allowed[i]] or [i for i in anything if i not in blanks]
             ids.append(rng.choice(liked if rng.random() < 0.9 else anything))
-            state = guide.advance(state, ids[-1])
+            state = constraint.advance(state, ids[-1])
             text = tokenizer.decode(ids, keep_control=True)
             found += check(text + "</tool_call>" if style == "hermes" else text, style)
     assert found > 4
 
 
-def test_a_random_model_names_nothing_else(tokenizer, vocabulary, guide):
+def test_a_random_model_names_nothing_else(tokenizer, vocabulary, constraint):
     model = ModelConfig(len(vocabulary.texts), 16, 1, 2, 1, 8, 32)
     params = functional.init(model, jax.random.key(0))
     sample = sampler.make_sampler(model, SampleConfig(24, stop_ids=(tokenizer.eos_id,)))
     prompts = [[5 + i] * (1 + i) for i in range(10)]
     keys = jax.random.split(jax.random.key(1), len(prompts))
-    options = {"batch_size": 4, "guides": [guide] * len(prompts)}
+    options = {"batch_size": 4, "constraints": [constraint] * len(prompts)}
     made = sampler.generate(sample, params, prompts, keys, **options)
     starts = tuple(DECLARED)
     for generation in made:
         ids = generation.ids[:-1] if generation.finished else generation.ids
-        assert refused_at(guide, ids) is None
+        assert refused_at(constraint, ids) is None
         text = sampler.reply_text(generation, tokenizer).lstrip(" \t\r\n")
         assert text.startswith(starts) or any(name.startswith(text) for name in starts)
         check(text)
-    alone = sampler.generate(sample, params, prompts[3:4], keys[3:4], batch_size=1, guides=[guide])
+    alone = sampler.generate(
+        sample, params, prompts[3:4], keys[3:4], batch_size=1, constraints=[constraint]
+    )
     assert alone[0].ids == made[3].ids
 
 
@@ -227,13 +231,13 @@ def test_a_token_that_reaches_over_the_end_of_a_name_is_judged_to_its_end():
     extra = (b"get_weather(city", b"get_weather(town", b"get(", b"et", b")\nnow(", b"', city", b"")
     texts = (*(bytes([b]) for b in range(256)), *extra)
     order = sorted((i for i in range(len(texts)) if texts[i]), key=texts.__getitem__)
-    guide = make_guide(Vocabulary(texts, tuple(order)), TOOLS, ())
-    allowed = dict(zip(extra, guide.allowed(guide.start)[256:], strict=True))
+    constraint = make_constraint(Vocabulary(texts, tuple(order)), TOOLS, ())
+    allowed = dict(zip(extra, constraint.allowed(constraint.start)[256:], strict=True))
     assert [text for text, fine in allowed.items() if fine] == [b"get_weather(city", b"get("]
-    inside = guide.start
+    inside = constraint.start
     for byte in b"get_weather(city='":
-        inside = guide.advance(inside, byte)
-    allowed = dict(zip(extra, guide.allowed(inside)[256:], strict=True))
+        inside = constraint.advance(inside, byte)
+    allowed = dict(zip(extra, constraint.allowed(inside)[256:], strict=True))
     # The city is given already; what stands inside the quotes is no name.
     assert [text for text, fine in allowed.items() if not fine] == [b"', city"]
 
@@ -271,10 +275,10 @@ def test_tokens_that_show_blanks_and_bytes_are_read_as_text():
 
 def test_what_cannot_be_constrained_is_refused(vocabulary):
     with pytest.raises(ValueError, match="no tool is offered whose name a Python call"):
-        make_guide(vocabulary, (ToolSpec("two words"),), ())
+        make_constraint(vocabulary, (ToolSpec("two words"),), ())
     with pytest.raises(ValueError, match="no tool is offered"):
-        make_guide(vocabulary, (), (), "hermes")
+        make_constraint(vocabulary, (), (), "hermes")
     texts = (b"n", b"o", b"w", b"(", b")", b"now")
     few = Vocabulary(texts, (3, 4, 0, 5, 1, 2))
     with pytest.raises(ValueError, match="no token for '=' alone"):
-        make_guide(few, TOOLS[2:], ())
+        make_constraint(few, TOOLS[2:], ())

@@ -231,18 +231,18 @@ def test_new_adapters_see_the_first_rollout_as_the_whole_model_does(runs, device
 
 def test_what_waits_in_the_memory_of_the_host_changes_no_number(runs, tmp_path, model_dir):
     here = runs[WHOLE, 8]
-    evicted = []
+    offloaded = []
 
-    def record(tree, evict=memory.evicted):
-        evicted.append(tree)
-        return evict(tree)
+    def record(tree, offload=memory.offloaded):
+        offloaded.append(tree)
+        return offload(tree)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "evicted", record)
+        patch.setattr(memory, "offloaded", record)
         ppo = dataclasses.replace(PPO, idle_memory="host")
         there = run_phase(tmp_path, model_dir, MeshConfig(2, 2, 2), LoraConfig(), ppo)
-    assert len(evicted) == ROLLOUTS
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(evicted))
+    assert len(offloaded) == ROLLOUTS
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(offloaded))
     for name in ("samples.jsonl", "metrics.jsonl"):
         assert there.rows(name) == here.rows(name)
     for ours, theirs in zip(there.updates, here.updates, strict=True):

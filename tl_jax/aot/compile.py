@@ -167,7 +167,7 @@ def variant(pod: Pod, text: str) -> Pod:
     )
 
 
-def place(pod: Pod, text: str) -> dict[str, Any]:
+def rank_variant(pod: Pod, text: str) -> dict[str, Any]:
     """Compile the supervised step of a variant and return its row of a ranking, JSON-ready."""
     try:
         found = measure(programs.SUPERVISED, variant(pod, text))

@@ -21,7 +21,7 @@ from tl_jax.train import ppo_step, sft
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch, Rollout
 
-SUPERVISED, UPDATE, SCORE, READ, EXTEND = "supervised", "update", "score", "prefill", "decode"
+SUPERVISED, UPDATE, SCORE, PREFILL, DECODE = "supervised", "update", "score", "prefill", "decode"
 """Names of the programs."""
 
 
@@ -86,7 +86,7 @@ def score_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
     return Program(step, (params, batch), rows, length, beside, mesh)
 
 
-def read_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
+def prefill_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
     """Return what reads the prompts of a rollout into the cache."""
     programs, params, rows, beside, mesh = _sampling(config, model, mesh)
     count, width = _reward_rows(config), _prompt_length(config)
@@ -104,7 +104,7 @@ def read_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
     return Program(programs.read, arguments, count, width, beside, mesh)
 
 
-def extend_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
+def decode_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
     """Return the loop that samples new tokens; one call makes one token per row and turn."""
     programs, params, rows, beside, mesh = _sampling(config, model, mesh)
     count = _reward_rows(config)
@@ -118,8 +118,8 @@ PROGRAMS: dict[str, Callable[[RunConfig, ModelConfig, Mesh], Program]] = {
     SUPERVISED: supervised_program,
     UPDATE: update_program,
     SCORE: score_program,
-    READ: read_program,
-    EXTEND: extend_program,
+    PREFILL: prefill_program,
+    DECODE: decode_program,
 }
 """What makes each program, by its name."""
 

@@ -42,7 +42,7 @@ PPO = {
 """Published settings by name.
 
 ``paper_script`` is what the published script asks for, ``paper_code`` what its code does: it never
-reads the script's price of divergence and takes 0.4. Both sample greedily, once per prompt, and
+reads the script's KL coefficient and takes 0.4. Both sample greedily, once per prompt, and
 update once per rollout, so that no clip acts. One thing differs: the published critic starts from
 random weights by mistake, this one from the supervised model.
 

@@ -15,7 +15,7 @@ class RewardConfig:
     ``Reward`` in it; the settings below but ``clip`` are then not read (empty: by rule). Replies
     that are cut off stay format errors.
 
-    ``mode``: ``"strict"`` (a real parser, typed values, the published ladder of penalties),
+    ``mode``: ``"strict"`` (a real parser, typed values, the published penalty table),
     ``"graded"`` (the same errors, each costs its share of the call's arguments) or
     ``"reference"`` (as published). Rewards are clipped to ``[-clip, clip]``.
 
@@ -42,8 +42,9 @@ class PpoConfig:
     set with the probability ``top_p``.
 
     ``kl``: the divergence from the supervised model is taken off the reward token by token
-    (``"reward_k1"``), or is a loss of its own (``"loss_k2"``, ``"loss_k3"``); ``kl_coef`` is its
-    price, which with a ``kl_target`` above 0 follows the divergence measured, in nats per token.
+    (``"reward_k1"``), or is a loss of its own (``"loss_k2"``, ``"loss_k3"``); ``kl_coef`` is the
+    KL coefficient, which with a ``kl_target`` above 0 follows the divergence measured, in nats per
+    token.
 
     ``advantage``: ``"gae"`` needs the critic; ``"grpo"`` and ``"rloo"`` compare the samples of a
     prompt, need two or more and ``value_coef=0``, and do not read the settings of the critic.

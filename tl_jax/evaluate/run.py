@@ -96,7 +96,7 @@ def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     if scored:
         sample = run.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
-        guide = run.guide() if limits.constrained else None
+        constrain = run.constraints() if limits.constrained else None
         with jax.set_mesh(run.mesh):
             params = run.params(phase)
             for suite, task_set in zip(scored, tasks, strict=True):
@@ -108,7 +108,7 @@ def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
                         sample=sample,
                         renderer=run.renderer,
                         batch_size=limits.batch_size,
-                        guide=guide,
+                        constrain=constrain,
                         on_done=bar.update,
                     )
                 found[suite.name] = summaries

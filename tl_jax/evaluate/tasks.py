@@ -13,7 +13,7 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.data.examples.build import Prompt
 from tl_jax.data.render.renderer import Renderer
 from tl_jax.evaluate.scores import TurnScore, summarise, summarise_groups
-from tl_jax.sampling.sampler import Guide, Sampler, generate, reply_text
+from tl_jax.sampling.sampler import Constraint, Sampler, generate, reply_text
 from tl_jax.types import Params
 
 Scorer = Callable[[ToolCall | None, Prompt], TurnScore]
@@ -47,7 +47,7 @@ def evaluate(
     sample: Sampler,
     renderer: Renderer,
     batch_size: int,
-    guide: Callable[[Sequence[ToolSpec]], Guide] | None = None,
+    constrain: Callable[[Sequence[ToolSpec]], Constraint] | None = None,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Generate one reply per prompt and score it.
@@ -58,7 +58,8 @@ def evaluate(
       sample: Greedy sampler.
       renderer: Of the model; reads the replies.
       batch_size: Rows of the sampler.
-      guide: Makes the guide of a prompt from its tools; None lets the model write what it likes.
+      constrain: Makes the constraint of a prompt from its tools; None lets the model write what it
+        likes.
       on_done: Told how many prompts are done, whenever some are.
 
     Returns:
@@ -76,7 +77,7 @@ def evaluate(
         [prompt.ids for prompt in task_set.prompts],
         jax.random.split(jax.random.key(0), len(task_set.prompts)),
         batch_size=batch_size,
-        guides=[guide(prompt.tools) for prompt in task_set.prompts] if guide else (),
+        constraints=[constrain(prompt.tools) for prompt in task_set.prompts] if constrain else (),
         on_done=on_done,
     )
     for prompt, generation in zip(task_set.prompts, generations, strict=True):

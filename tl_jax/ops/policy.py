@@ -168,7 +168,7 @@ def group_advantages(
         unbiased; else the mean of all, itself included.
       scale_by_B: If given, divide by the standard deviation of these in the group, which makes easy
         and hard prompts count as much as those in between. Pass the rewards: returns also hold the
-        price of divergence, and where all samples have one reward nothing but that would be left
+        KL coefficient, and where all samples have one reward nothing but that would be left
         and be blown up to full size.
 
     Returns:

@@ -24,7 +24,7 @@ def held_in(kind: str, tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def evicted(tree: Any) -> Any:
+def offloaded(tree: Any) -> Any:
     """Return the arrays in the host's memory; the device's is free again, as if donated."""
     there = jax.block_until_ready(held_in(HOST, tree))
     for old, new in zip(jax.tree.leaves(tree), jax.tree.leaves(there), strict=True):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from tl_jax.data.examples.annotations import TurnMark
+from tl_jax.data.examples.annotations import TurnAnnotation
 from tl_jax.report import html
 
 KINDS = ("untrained", "trained", "key", "masked")
@@ -61,7 +61,7 @@ class Piece:
     strength: float = 1.0
     tokens: int = 1
     control: bool = False
-    turn: TurnMark | None = None
+    turn: TurnAnnotation | None = None
 
     @property
     def level(self) -> int:
@@ -97,7 +97,7 @@ def describe(
     texts: Sequence[str],
     weights: Sequence[float],
     keys: Collection[int],
-    turns: Sequence[TurnMark],
+    turns: Sequence[TurnAnnotation],
     control: Collection[int] = (),
 ) -> Sample:
     """Gather what is to be shown of an example.
@@ -152,7 +152,7 @@ def write_page(sample: Sample, path: str | os.PathLike[str]) -> Path:
     return out
 
 
-def _outcome(turn: TurnMark) -> str:
+def _outcome(turn: TurnAnnotation) -> str:
     if not turn.trained:
         return "left out by MAE"
     part = " in part" if turn.verdict == "partly" else ""
@@ -163,7 +163,7 @@ def _pieces(
     texts: Sequence[str],
     weights: Sequence[float],
     keys: Collection[int],
-    turns: Sequence[TurnMark],
+    turns: Sequence[TurnAnnotation],
     control: Collection[int],
 ) -> Iterator[Piece]:
     owners = {i: turn for turn in turns for i in range(turn.start, turn.end)}
@@ -217,7 +217,7 @@ def _alike(last: Piece, piece: Piece) -> bool:
 
 
 def _totals(
-    weights: Sequence[float], keys: Collection[int], turns: Sequence[TurnMark]
+    weights: Sequence[float], keys: Collection[int], turns: Sequence[TurnAnnotation]
 ) -> tuple[tuple[str, str], ...]:
     trained = sum(weight > 0 for weight in weights)
     total = sum(weights)

@@ -57,7 +57,7 @@ ALL_RIGHT = Reward(RIGHT, taxonomy.ALL_RIGHT)
 """The reward of an answer without findings, with its category."""
 
 
-def ladder(findings: Sequence[Finding]) -> Reward:
+def penalised(findings: Sequence[Finding]) -> Reward:
     """Return the reward of findings, of which the first is the worst.
 
     Each category counts once; a tool error stands alone, and wrong parameters hide wrong values.
@@ -75,9 +75,9 @@ def graded(findings: Sequence[Finding], gold: ToolCall) -> Reward:
     """Return the reward of the findings of one call with partial credit.
 
     With ``n`` arguments in the gold call, a finding costs ``(RIGHT - penalty) / n``. The result is
-    never below that of ``ladder``, and a call of the right tool never below one of a wrong tool.
+    never below that of ``penalised``, and a call of the right tool never below one of a wrong tool.
     """
-    strictly = ladder(findings)
+    strictly = penalised(findings)
     if not findings or findings[0].category not in _PARTIAL:
         return strictly
     lost = sum(RIGHT - PENALTIES[finding.category] for finding in findings)

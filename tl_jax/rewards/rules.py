@@ -21,7 +21,7 @@ from tl_jax.rewards.answers import (
 from tl_jax.rewards.free_text import MATCHES, FreeText, free_text
 from tl_jax.rewards.matching import best_assignment
 from tl_jax.rewards.no_call import holds_call, holds_words
-from tl_jax.rewards.penalties import ALL_RIGHT, PENALTIES, RIGHT, Reward, graded, ladder
+from tl_jax.rewards.penalties import ALL_RIGHT, PENALTIES, RIGHT, Reward, graded, penalised
 from tl_jax.rewards.taxonomy import Finding
 
 __all__ = [
@@ -133,7 +133,7 @@ def score_batch(
 
 def format_error(why: str) -> Reward:
     """Return the reward of an answer that cannot be read, for a reason outside its text."""
-    return ladder([Finding(taxonomy.FORMAT_ERROR, why)])
+    return penalised([Finding(taxonomy.FORMAT_ERROR, why)])
 
 
 def _aligned(*columns: Iterable[object]) -> list[list[object]]:
@@ -158,7 +158,7 @@ def _scorer(mode: str, style: str, given_tool: str | None, policy: FreeText) -> 
     def published(prediction: Answer, gold: Gold, tools: Tools) -> Reward:
         text, names = _text(prediction), _parameter_names(tools)
         return _best(
-            ladder(reference.judge(text, _text(answer), names, given_tool=given_tool))
+            penalised(reference.judge(text, _text(answer), names, given_tool=given_tool))
             for answer in alternatives(gold)
         )
 
@@ -192,7 +192,7 @@ def _score(
         return format_error(f"{error.reason}, {error}")
     if not continues:
         finding = Finding(taxonomy.WRONG_TOOL, f"a full call where only arguments of {given_tool}")
-        return ladder([finding])
+        return penalised([finding])
     if len(golds) == 1:
         return _against(calls, golds[0], tools, policy, partial)
     return _best(_against(calls, answer, tools, policy, partial) for answer in golds)
@@ -210,13 +210,13 @@ def _against(
         return _pair(calls[0], gold[0], tools, policy, partial)
     if len(calls) > len(gold):
         about = f"{len(calls)} where {len(gold)} {'is' if len(gold) == 1 else 'are'} right"
-        return ladder([Finding(taxonomy.EXTRA_CALL, about)])
+        return penalised([Finding(taxonomy.EXTRA_CALL, about)])
     pairs = [[_pair(call, due, tools, policy, partial) for due in gold] for call in calls]
     columns = best_assignment([[reward.value for reward in row] for row in pairs])
     rewards = [row[column] for row, column in zip(pairs, columns, strict=True)]
     for at, due in enumerate(gold):
         if at not in columns:
-            rewards.append(ladder([Finding(taxonomy.MISSING_CALL, due.name)]))
+            rewards.append(penalised([Finding(taxonomy.MISSING_CALL, due.name)]))
     lines = [
         f"{line} (call {number})" if number <= len(calls) else line
         for number, reward in enumerate(rewards, 1)
@@ -231,7 +231,7 @@ def _against(
 
 def _pair(call: ToolCall, due: ToolCall, tools: Tools, policy: FreeText, partial: bool) -> Reward:
     findings = strict.judge(call, due, _find(tools, call.name), policy)
-    return graded(findings, due) if partial else ladder(findings)
+    return graded(findings, due) if partial else penalised(findings)
 
 
 def _best(rewards: Iterable[Reward]) -> Reward:

@@ -42,8 +42,8 @@ def estimate(
       gae_lambda: Trace decay per token.
       whiten: Bring advantages to mean 0 and variance 1 over the whole array. Pass the global
         batch; returns stay as they are. Comparisons are only divided by the deviation that they
-        have without the price of divergence: samples of one reward say nothing, a shift would
-        move them, and where no prompt's samples differ the price alone would be blown up.
+        have without the KL coefficient: samples of one reward say nothing, a shift would
+        move them, and where no prompt's samples differ the divergence alone would be blown up.
       method: ``"gae"`` with the critic, or the comparison of a prompt's samples ``"grpo"`` or
         ``"rloo"``, which gives all tokens of a sample one advantage and reads neither the values
         nor ``gamma`` and ``gae_lambda``.

@@ -40,7 +40,7 @@ def make_answer(run: Run, tools: tuple[ToolSpec, ...]) -> Callable[[list[Message
     """
     config, limits = run.config, run.config.evaluate
     sampler = run.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
-    guides = [run.guide()(tools)] if limits.constrained else []
+    constraints = [run.constraints()(tools)] if limits.constrained else []
     params = run.params(run.newest_phase())
 
     def answer(messages: list[Message]) -> Reply:
@@ -51,7 +51,7 @@ def make_answer(run: Run, tools: tuple[ToolSpec, ...]) -> Callable[[list[Message
                 f"({limits.max_prompt_length}); raise it, or begin anew"
             )
         keys = jax.random.split(jax.random.key(config.seed), 1)
-        [made] = generate(sampler, params, [ids], keys, batch_size=1, guides=guides)
+        [made] = generate(sampler, params, [ids], keys, batch_size=1, constraints=constraints)
         # Without control tokens a damaged call could look like a right one.
         return read_reply(reply_text(made, run.tokenizer).strip(), run.renderer)
 

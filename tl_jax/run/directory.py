@@ -25,7 +25,7 @@ from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
 from tl_jax.run import checkpoint
 from tl_jax.sampling import grammar
 from tl_jax.sampling.next_token import SampleConfig
-from tl_jax.sampling.sampler import Guide, Sampler, make_sampler
+from tl_jax.sampling.sampler import Constraint, Sampler, make_sampler
 from tl_jax.types import Params
 
 PHASES = ("before", "supervised", "reward")
@@ -279,12 +279,12 @@ class Run:
             raise ConfigError(f"config.ppo or config.evaluate: {error}") from error
         return _sampler(self.model, settings, self.tokenizer, self.sampling_mesh)
 
-    def guide(self) -> Callable[[Sequence[ToolSpec]], Guide]:
-        """Return what makes, of the tools of a prompt, the guide that holds a reply to them.
+    def constraints(self) -> Callable[[Sequence[ToolSpec]], Constraint]:
+        """Return what makes, of the tools of a prompt, the constraint that holds a reply to them.
 
         Raises:
-          ConfigError: The template's call style cannot be followed; or, when the guide is made,
-            no call of a tool can be written.
+          ConfigError: The template's call style cannot be followed; or, when the constraint is
+            made, no call of a tool can be written.
         """
         style, stop_ids = self.renderer.call_style, self.renderer.stop_ids
         if style not in grammar.STYLES:
@@ -295,9 +295,9 @@ class Run:
             )
         vocabulary = grammar.read_vocabulary(self.tokenizer, self.model.vocab_size)
 
-        def make(tools: Sequence[ToolSpec]) -> Guide:
+        def make(tools: Sequence[ToolSpec]) -> Constraint:
             try:
-                return grammar.make_guide(vocabulary, tools, stop_ids, style)
+                return grammar.make_constraint(vocabulary, tools, stop_ids, style)
             except ValueError as error:
                 raise ConfigError(f"config.evaluate.constrained: {error}") from error
 

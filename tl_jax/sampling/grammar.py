@@ -104,8 +104,8 @@ _BYTES = _byte_alphabet()
 
 
 @dataclasses.dataclass(frozen=True)
-class CallGuide:
-    """A ``sampler.Guide`` that allows the names of some tools only.
+class CallConstraint:
+    """A ``sampler.Constraint`` that allows the names of some tools only.
 
     Attributes:
       vocabulary: Of the model's tokenizer.
@@ -132,13 +132,13 @@ class CallGuide:
         return None if state == FREE else _allowed(self, state)
 
 
-def make_guide(
+def make_constraint(
     vocabulary: Vocabulary,
     tools: Sequence[ToolSpec],
     stop_ids: tuple[int, ...],
     style: str = "python",
-) -> CallGuide:
-    """Build the guide for the tools of a prompt.
+) -> CallConstraint:
+    """Build the constraint for the tools of a prompt.
 
     Args:
       vocabulary: Of the model's tokenizer.
@@ -159,7 +159,7 @@ def make_guide(
         alphabet = vocabulary.alphabet
         if text not in alphabet and not all(bytes([byte]) in alphabet for byte in text):
             raise ValueError(f"this tokenizer has no token for {character!r} alone")
-    return CallGuide(vocabulary, grammar, stop_ids)
+    return CallConstraint(vocabulary, grammar, stop_ids)
 
 
 def _after(grammar: PythonNames | JsonNames, state: State | None, text: bytes) -> State | None:
@@ -171,8 +171,8 @@ def _after(grammar: PythonNames | JsonNames, state: State | None, text: bytes) -
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
-def _allowed(guide: CallGuide, state: State) -> np.ndarray:
-    vocabulary, grammar = guide.vocabulary, guide.grammar
+def _allowed(constraint: CallConstraint, state: State) -> np.ndarray:
+    vocabulary, grammar = constraint.vocabulary, constraint.grammar
     turns = grammar.turns(state)
     if turns is None:
         allowed = np.zeros(len(vocabulary.texts), bool)
@@ -181,7 +181,7 @@ def _allowed(guide: CallGuide, state: State) -> np.ndarray:
         allowed = np.ones(len(vocabulary.texts), bool)
         for token in vocabulary.holding(turns):
             allowed[token] = _after(grammar, state, vocabulary.texts[token]) is not None
-    allowed[list(guide.stop_ids)] = grammar.may_end(state)
+    allowed[list(constraint.stop_ids)] = grammar.may_end(state)
     allowed.flags.writeable = False
     return allowed
 

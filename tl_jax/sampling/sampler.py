@@ -47,7 +47,7 @@ class Sampler:
     mesh: Mesh | None = None
 
 
-class Guide(Protocol):
+class Constraint(Protocol):
     """Says which tokens may come next in a row; its states are whatever it likes."""
 
     @property
@@ -108,7 +108,7 @@ def generate(
     *,
     batch_size: int,
     length: int = 0,
-    guides: Sequence[Guide] = (),
+    constraints: Sequence[Constraint] = (),
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[Generation]:
     """Continue prompts of any length, the short ones first.
@@ -124,7 +124,7 @@ def generate(
         depend on which prompts share the rows, nor on when they come.
       batch_size: Rows.
       length: Padded length of all prompts; 0 takes the bucket of those that are read together.
-      guides: One per prompt, or none. With guides the host is asked before every token.
+      constraints: One per prompt, or none. With constraints the host is asked before every token.
       on_done: Told how many prompts are done, whenever some are.
 
     Returns:
@@ -139,7 +139,9 @@ def generate(
         if length and len(prompt) > length:
             raise ValueError(f"prompt {index} has {len(prompt)} tokens, more than {length}")
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    desk = _Desk(sampler, prompts, row_keys, batch_size, length, guides, collections.deque(order))
+    desk = _Desk(
+        sampler, prompts, row_keys, batch_size, length, constraints, collections.deque(order)
+    )
     if sampler.mesh is not None:
         params = sharding.moved(params, sampler.mesh)
     with contextlib.nullcontext() if sampler.mesh is None else jax.set_mesh(sampler.mesh):
@@ -180,7 +182,7 @@ class _Desk:
     Attributes:
       waiting: Prompts that no row holds yet.
       holders: Prompt of each row that holds one.
-      states: State of the guide of each such row.
+      states: State of the constraint of each such row.
       seen: Tokens of each such row that were looked at.
       done: What came of the prompts that are done.
       rows: What the device holds.
@@ -191,7 +193,7 @@ class _Desk:
     row_keys: jax.Array
     batch_size: int
     length: int
-    guides: Sequence[Guide]
+    constraints: Sequence[Constraint]
     waiting: collections.deque[int]
     holders: dict[int, int] = dataclasses.field(default_factory=dict)
     states: dict[int, Any] = dataclasses.field(default_factory=dict)
@@ -216,8 +218,8 @@ class _Desk:
         programs = self.sampler.programs
         for place, index in zip(places, members, strict=True):
             self.holders[place], self.seen[place] = index, 0
-            if self.guides:
-                self.states[place] = self.guides[index].start
+            if self.constraints:
+                self.states[place] = self.constraints[index].start
         # A short group is filled with its last prompt, again and again into the same row; a first
         # group, which takes the rows in order, into rows that then hold no prompt.
         lacking = group - len(members)
@@ -242,13 +244,13 @@ class _Desk:
             self.row_keys[np.array(members)],
             self._allowed(places),
         )
-        if self.guides:
+        if self.constraints:
             self.collect()
 
     def extend(self, params: Params) -> None:
         """Sample until enough rows have ended, or until the host has to look."""
         config = self.sampler.config
-        steps = 1 if self.guides else config.max_new_tokens
+        steps = 1 if self.constraints else config.max_new_tokens
         if config.stop_strings:
             steps = min(steps, _STEPS_PER_LOOK)
         ended = np.array([row not in self.holders for row in range(self.batch_size)])
@@ -272,20 +274,20 @@ class _Desk:
                 logprobs = samples.logprobs[place, : len(kept)].tolist()
                 self.done[index] = Generation(kept, logprobs, finished or bool(stop), stop)
                 del self.holders[place]
-            elif self.guides:
+            elif self.constraints:
                 for token in ids[self.seen[place] :]:
-                    self.states[place] = self.guides[index].advance(self.states[place], token)
+                    self.states[place] = self.constraints[index].advance(self.states[place], token)
             self.seen[place] = len(ids)
         return len(self.done) > before
 
     def _allowed(self, places: Sequence[int]) -> np.ndarray | None:
         """Return ``[len(places), V]`` bool of the tokens that may come next, or None if all may."""
-        if not self.guides:
+        if not self.constraints:
             return None
         allowed = np.ones((len(places), self.sampler.vocab_size), bool)
         for number, place in enumerate(places):
             if place in self.holders:
-                found = self.guides[self.holders[place]].allowed(self.states[place])
+                found = self.constraints[self.holders[place]].allowed(self.states[place])
                 allowed[number] = True if found is None else found
         return allowed
 

@@ -119,7 +119,7 @@ def train(run: Run) -> None:
                 assert state.kl_coef is not None and layout.kl_coef is not None, "of this phase"
                 kl_coef = float(state.kl_coef)
                 if ppo.idle_memory == "host":
-                    state = state.replace(opt_state=memory.evicted(state.opt_state))
+                    state = state.replace(opt_state=memory.offloaded(state.opt_state))
                 result = rollout_lib.rollout(
                     plan,
                     lora.joined(state.params, frozen),
@@ -246,7 +246,7 @@ def check_objective(ppo: PpoConfig, path: str = "") -> None:
     if ppo.kl_target and not ppo.kl_coef:
         raise ConfigError(
             "config.ppo.kl_target changes config.ppo.kl_coef step by step, and 0 stays 0; set "
-            "kl_coef to a first price such as 0.1, or kl_target to 0"
+            "kl_coef to a first value such as 0.1, or kl_target to 0"
         )
     if 0 < ppo.missed_share < 1 and ppo.prompts_per_step == 1:
         raise ConfigError(
@@ -279,10 +279,10 @@ def check_first_update(log_ratio: float, limit: float) -> None:
 
 
 def adapted_kl_coef(kl_coef: float, measured: float, target: float) -> float:
-    """Return the price of divergence for the next rollout, a little nearer to the target.
+    """Return the KL coefficient for the next rollout, a little nearer to the target.
 
     Args:
-      kl_coef: The price of this rollout.
+      kl_coef: That of this rollout.
       measured: Divergence from the reference, nats per token.
       target: What it should be.
 

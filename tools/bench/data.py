@@ -33,7 +33,7 @@ import reference_way
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data import synthetic
 from tl_jax.data.examples import build as example_module
-from tl_jax.data.examples.alternative_tokens import Rivals
+from tl_jax.data.examples.alternative_tokens import AlternativeNames
 from tl_jax.data.examples.build import Example, build_examples
 from tl_jax.data.examples.key_tokens import reply_weights
 from tl_jax.data.importers import read
@@ -204,7 +204,7 @@ def against_reference(
     spent: list[float] = []
 
     def build(weigh: Callable[..., Any]) -> list[Example]:
-        found, rivals = [], Rivals(tokenizer)  # names are met for the first time
+        found, alternatives = [], AlternativeNames(tokenizer)  # names are met for the first time
         with unittest.mock.patch.object(example_module, "reply_weights", weigh):
             for row, label, text in zip(rows, labels, encoded, strict=True):
                 text.samples.clear()
@@ -214,7 +214,7 @@ def against_reference(
                     renderer,
                     key_tokens=KeyTokenConfig(),
                     max_length=1 << 20,
-                    rivals=rivals,
+                    alternatives=alternatives,
                     encoded=text,
                 )[0]
         return found

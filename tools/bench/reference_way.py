@@ -73,7 +73,7 @@ def weights(ids: torch.Tensor, tokenizer: Tokenizer, w_max: float = 9.0) -> list
             end = reply.index(piece)
             break
     gold = reply[:end]
-    rivals = []
+    alternatives = []
     for i in range(len(pieces) - 1):
         if pieces[i] == "Function" and pieces[i + 1] == ":":
             name = []
@@ -82,9 +82,9 @@ def weights(ids: torch.Tensor, tokenizer: Tokenizer, w_max: float = 9.0) -> list
                     break
                 name.append(pieces[j])
             if name != gold:
-                rivals.append(name)
+                alternatives.append(name)
     key = {0}
-    for name in rivals:
+    for name in alternatives:
         common = 0
         while common < min(len(name), len(gold)) and name[common] == gold[common]:
             common += 1

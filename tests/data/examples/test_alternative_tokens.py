@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tl_jax.data.examples import alternative_tokens as rivals_lib
-from tl_jax.data.examples.alternative_tokens import Rivals, enumerated, rival_values, tokens_over
+from tl_jax.data.examples import alternative_tokens as alternatives_lib
+from tl_jax.data.examples.alternative_tokens import (
+    AlternativeNames,
+    alternative_values,
+    enumerated,
+    tokens_over,
+)
 
 offsets_of_texts = st.lists(st.integers(0, 3), max_size=12).map(
     lambda sizes: [(sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(sizes))]
@@ -50,7 +55,7 @@ def test_a_schema_without_end_is_read_to_a_depth():
 
 
 @pytest.mark.parametrize(
-    ("gold", "written", "rivals"),
+    ("gold", "written", "alternatives"),
     [
         ("a", "'a'", ["'it\\'s'", "True", "None", "'é'"]),
         ("a", '"a"', ['"it\'s"', "true", "null", '"é"']),
@@ -60,17 +65,17 @@ def test_a_schema_without_end_is_read_to_a_depth():
         ("a", "<a>", []),
     ],
 )
-def test_rivals_are_written_the_way_the_value_is(gold, written, rivals):
-    assert rival_values(gold, written, ["a", "it's", True, None, "é", "a"]) == rivals
+def test_rivals_are_written_the_way_the_value_is(gold, written, alternatives):
+    assert alternative_values(gold, written, ["a", "it's", True, None, "é", "a"]) == alternatives
 
 
 def test_values_that_no_text_can_hold_are_no_rivals():
     bad = ["\ud800", float("nan"), {1, 2}, "b"]
-    assert rival_values("a", "'a'", bad) == ["'b'"]
+    assert alternative_values("a", "'a'", bad) == ["'b'"]
 
 
 def test_a_context_that_comes_again_is_tokenised_once(tokenizer, monkeypatch):
-    found = Rivals(tokenizer)
+    found = AlternativeNames(tokenizer)
     first = found.tokens(" ", "search_user", "(")
     assert tokenizer.decode(first) == "search_user"
     monkeypatch.setattr(type(tokenizer), "encode_continuation", None)
@@ -78,8 +83,8 @@ def test_a_context_that_comes_again_is_tokenised_once(tokenizer, monkeypatch):
 
 
 def test_the_memory_of_rivals_is_bounded(tokenizer, monkeypatch):
-    monkeypatch.setattr(rivals_lib, "_MOST_REMEMBERED", 3)
-    found = Rivals(tokenizer)
+    monkeypatch.setattr(alternatives_lib, "_MOST_REMEMBERED", 3)
+    found = AlternativeNames(tokenizer)
     for number in range(20):
         found.tokens(" ", f"name{number}", "(")
         assert len(found.known) <= 3

@@ -4,7 +4,7 @@ import pytest
 from template_cases import renderer_of
 
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.examples.annotations import TurnMark, read_keys, read_turns, to_tags
+from tl_jax.data.examples.annotations import TurnAnnotation, read_keys, read_turns, to_tags
 from tl_jax.data.examples.build import build_examples
 from tl_jax.data.mae.labels import label_turns, without_dropped
 from tl_jax.data.mae.policy import MaePolicy
@@ -22,7 +22,10 @@ def build(trajectory, tokenizer, samples, *, rules="structured", labels=None, **
 
 
 def test_what_is_written_is_read():
-    marks = (TurnMark(1, 3, 9, True, 0.5), TurnMark(4, 9, 12, False, 0.0, "error", "é", '"a,b"'))
+    marks = (
+        TurnAnnotation(1, 3, 9, True, 0.5),
+        TurnAnnotation(4, 9, 12, False, 0.0, "error", "é", '"a,b"'),
+    )
     tags = to_tags([3, 7], marks)
     assert read_keys(tags) == {3, 7} and read_turns(tags) == marks
     assert all(isinstance(value, str) for value in tags.values())

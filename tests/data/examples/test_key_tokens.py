@@ -9,7 +9,7 @@ from template_cases import FAMILIES, make_tokenizer, renderer_of
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.examples.alternative_tokens import Rivals
+from tl_jax.data.examples.alternative_tokens import AlternativeNames
 from tl_jax.data.examples.annotations import read_keys
 from tl_jax.data.examples.build import build_examples
 from tl_jax.data.examples.key_tokens import (
@@ -43,33 +43,33 @@ def test_a_rival_that_continues_the_name_makes_the_bracket_key():
 
 
 @given(ids, st.lists(ids, max_size=5))
-def test_key_positions_are_where_a_rival_leaves_the_name(name, rivals):
+def test_key_positions_are_where_a_rival_leaves_the_name(name, alternatives):
     expected = {0} | {
         cut
         for cut in range(1, len(name) + 1)
-        for rival in rivals
-        if rival != name
-        and rival[:cut] == name[:cut]
-        and (cut >= len(name) or cut >= len(rival) or rival[cut] != name[cut])
+        for alternative in alternatives
+        if alternative != name
+        and alternative[:cut] == name[:cut]
+        and (cut >= len(name) or cut >= len(alternative) or alternative[cut] != name[cut])
     }
-    assert set(key_positions(name, rivals)) == expected
+    assert set(key_positions(name, alternatives)) == expected
 
 
 @given(
     reply=st.integers(2, 12),
     name=ids,
-    rivals=st.lists(ids, max_size=4),
+    alternatives=st.lists(ids, max_size=4),
     closers=st.sets(st.integers(0, 11)),
     mode=st.sampled_from(["off", "paper", "code", "extended"]),
     w_max=st.floats(1, 20),
 )
-def test_weights_lie_between_one_and_the_largest(reply, name, rivals, closers, mode, w_max):
+def test_weights_lie_between_one_and_the_largest(reply, name, alternatives, closers, mode, w_max):
     weights = key_token_weights(
-        [0] * reply, name, rivals, w_max=w_max, mode=mode, closer_positions=closers
+        [0] * reply, name, alternatives, w_max=w_max, mode=mode, closer_positions=closers
     )
     assert len(weights) == reply
     assert all(1 <= weight <= w_max for weight in weights)
-    key = set(key_positions(name, rivals))
+    key = set(key_positions(name, alternatives))
     assert all(weight == 1 for i, weight in enumerate(weights) if i not in key)
 
 
@@ -90,11 +90,11 @@ def golden_ids(case):
 
 
 def golden_weights(case, mode, w_max):
-    name, rivals = golden_ids(case)
+    name, alternatives = golden_ids(case)
     return key_token_weights(
         case["reply_ids"],
         name,
-        rivals,
+        alternatives,
         w_max=w_max,
         mode=mode,
         closer_positions=case["code"]["closer_positions"],
@@ -116,8 +116,8 @@ def test_golden_code_weights_and_losses(golden):
         if case["id"] == SPAN_BUG:
             continue
         code = case["code"]
-        name, rivals = golden_ids(case)
-        positions = key_positions(name, rivals)
+        name, alternatives = golden_ids(case)
+        positions = key_positions(name, alternatives)
         assert list(positions) == sorted(code["key_positions"]), case["id"]
         others = set(range(code["n_trained"])) - set(positions) - set(code["closer_positions"])
         assert len(others) == code["n_other"]
@@ -162,7 +162,7 @@ def weighted(tokenizer, tools, call, style="released", **settings):
         [*token_ids, tokenizer.eos_id],
         offsets,
         tools,
-        Rivals(tokenizer),
+        AlternativeNames(tokenizer),
         **settings,
     )
     return [sample.text[slice(*offset)] for offset in offsets], weights, keys
@@ -255,12 +255,12 @@ def test_a_parameter_with_one_value_has_no_key_value(tokenizer):
 
 
 @given(ids, st.lists(ids, max_size=4))
-def test_rivals_part_where_the_shared_start_ends(gold, rivals):
-    found = list(parting_positions(gold, rivals))
-    assert len(found) == sum(rival != gold for rival in rivals)
-    for position, rival in zip(found, (r for r in rivals if r != gold), strict=True):
-        assert gold[:position] == rival[:position]
-        assert gold[position : position + 1] != rival[position : position + 1]
+def test_rivals_part_where_the_shared_start_ends(gold, alternatives):
+    found = list(parting_positions(gold, alternatives))
+    assert len(found) == sum(alternative != gold for alternative in alternatives)
+    for position, alternative in zip(found, (r for r in alternatives if r != gold), strict=True):
+        assert gold[:position] == alternative[:position]
+        assert gold[position : position + 1] != alternative[position : position + 1]
 
 
 @pytest.mark.parametrize("style", ["released", "script"])
@@ -288,8 +288,8 @@ def test_enumerated_values_part_as_when_the_whole_reply_is_written_anew(kind, st
             gold = over_value(tokenizer, call, parameter.name, style)
             for value in parameter.schema["enum"]:
                 changed = ToolCall("forecast", {**call.arguments, parameter.name: value})
-                rival = over_value(tokenizer, changed, parameter.name, style)
-                expected |= {gold[0] + p for p in parting_positions(gold[1], [rival[1]])}
+                alternative = over_value(tokenizer, changed, parameter.name, style)
+                expected |= {gold[0] + p for p in parting_positions(gold[1], [alternative[1]])}
         assert keys == sorted(expected)
 
 

@@ -2,7 +2,8 @@
 
 Rule for borders: the tokens of a piece are all that overlap its characters. One that straddles a
 border (``_(`` after a name that ends in an underscore, ``(c`` before the parameter ``city``)
-belongs to the piece, and rivals are cut the same way. Nothing else is assumed about the tokenizer.
+belongs to the piece, and alternatives are cut the same way. Nothing else is assumed about the
+tokenizer.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def tokens_over(offsets: Offsets, span: Span) -> range:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rivals:
-    """Tokens of rival pieces, remembered by left context, piece and right context."""
+class AlternativeNames:
+    """Tokens of alternative pieces, remembered by left context, piece and right context."""
 
     tokenizer: Tokenizer
     known: dict[tuple[str, str, str], tuple[int, ...]] = dataclasses.field(
@@ -133,14 +134,14 @@ def enumerated(schema: Mapping[str, Any], depth: int = 0) -> list[Any]:
     return values
 
 
-def rival_values(gold: Any, written: str, values: Iterable[Any]) -> list[str]:
+def alternative_values(gold: Any, written: str, values: Iterable[Any]) -> list[str]:
     """Return the other values as text, written the way the gold value is.
 
     Args:
       gold: The value of the call.
       written: Its text in the reply. Of the ways to write a value (Python literal, JSON with and
         without escapes, bare text) the first that gives this text is taken; if none does, as
-        for a value that the template shortens, there are no rivals.
+        for a value that the template shortens, there are no alternatives.
       values: All values the parameter may take.
 
     Returns:

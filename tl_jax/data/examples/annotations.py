@@ -18,7 +18,7 @@ KEYS_TAG, TURNS_TAG = "key_positions", "turn_marks"
 
 
 @dataclasses.dataclass(frozen=True)
-class TurnMark:
+class TurnAnnotation:
     """One assistant turn of an example, trained or left out.
 
     Attributes:
@@ -42,13 +42,13 @@ class TurnMark:
     reason: str = ""
 
 
-def mark_turns(
+def annotate_turns(
     labels: Iterable[TurnLabel],
     trained: Iterable[int],
     replies: Iterable[ReplySpan],
     offsets: Offsets,
     borders: Mapping[int, tuple[int, int]],
-) -> tuple[TurnMark, ...]:
+) -> tuple[TurnAnnotation, ...]:
     """Mark the turns of a sample that it trains or that MAE left out.
 
     Args:
@@ -68,7 +68,7 @@ def mark_turns(
         over = tokens_over(offsets, (reply.start, reply.stop))
         start, end = borders.get(reply.message, (over.start, over.stop))
         marks.append(
-            TurnMark(
+            TurnAnnotation(
                 label.turn,
                 start,
                 end,
@@ -82,7 +82,7 @@ def mark_turns(
     return tuple(marks)
 
 
-def to_tags(keys: Sequence[int], marks: Sequence[TurnMark]) -> dict[str, str]:
+def to_tags(keys: Sequence[int], marks: Sequence[TurnAnnotation]) -> dict[str, str]:
     """Return the tags that ``read_keys`` and ``read_turns`` read."""
     rows = [list(vars(mark).values()) for mark in marks]
     return {
@@ -96,6 +96,6 @@ def read_keys(tags: Mapping[str, str]) -> frozenset[int]:
     return frozenset(map(int, filter(None, tags[KEYS_TAG].split(","))))
 
 
-def read_turns(tags: Mapping[str, str]) -> tuple[TurnMark, ...]:
+def read_turns(tags: Mapping[str, str]) -> tuple[TurnAnnotation, ...]:
     """Return the marked turns in their order."""
-    return tuple(TurnMark(*row) for row in json.loads(tags[TURNS_TAG]))
+    return tuple(TurnAnnotation(*row) for row in json.loads(tags[TURNS_TAG]))

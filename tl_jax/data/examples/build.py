@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.examples.alternative_tokens import Rivals, tokens_over
-from tl_jax.data.examples.annotations import mark_turns, to_tags
+from tl_jax.data.examples.alternative_tokens import AlternativeNames, tokens_over
+from tl_jax.data.examples.annotations import annotate_turns, to_tags
 from tl_jax.data.examples.key_tokens import reply_weights
 from tl_jax.data.examples.truncate import Fitted, fit
 from tl_jax.data.mae.labels import TurnLabel, sample_id
@@ -86,7 +86,7 @@ def build_examples(
     *,
     key_tokens: KeyTokenConfig,
     max_length: int,
-    rivals: Rivals | None = None,
+    alternatives: AlternativeNames | None = None,
     encoded: Encoded | None = None,
 ) -> tuple[list[Example], list[Skipped]]:
     """Make the training examples of one trajectory.
@@ -101,7 +101,7 @@ def build_examples(
       max_length: Most tokens of an example; what is left out first is said in ``truncate``. A turn
         whose sample is still too long is skipped; that of a trajectory then ends with an
         earlier kept turn.
-      rivals: Tokens of names and values found so far, to share between trajectories.
+      alternatives: Tokens of names and values found so far, to share between trajectories.
       encoded: ``renderer.encode_trajectory`` of the trajectory, if at hand.
 
     Returns:
@@ -111,7 +111,7 @@ def build_examples(
       ValueError: The trajectory cannot be written in the template, or a reply has no trained
         token or no trained stop token.
     """
-    rivals = rivals or Rivals(renderer.tokenizer)
+    alternatives = alternatives or AlternativeNames(renderer.tokenizer)
     encoded = encoded or renderer.encode_trajectory(trajectory)
     kept = [label for label in labels if label.kept]
     per_turn = renderer.samples == "per_turn"
@@ -140,7 +140,7 @@ def build_examples(
                 sample.ids[start:end],
                 sample.offsets[start : end - 1],
                 trajectory.tools,
-                rivals,
+                alternatives,
                 mode=key_tokens.mode,
                 w_max=key_tokens.w_max,
                 parameter_names=key_tokens.parameter_names,
@@ -157,7 +157,7 @@ def build_examples(
             found.append(str(len(keys)))
             positions += (start + key for key in keys)
         trained = [label.message for label in group]
-        marks = mark_turns(labels, trained, replies.values(), sample.offsets, sample.borders)
+        marks = annotate_turns(labels, trained, replies.values(), sample.offsets, sample.borders)
         tags = _tags(trajectory, group, fitted)
         tags |= {"key_tokens": ",".join(found), **to_tags(positions, marks)}
         examples.append(Example(identity, sample.ids, weights, tags))

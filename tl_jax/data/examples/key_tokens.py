@@ -4,7 +4,7 @@ Key tokens of a reply are the first token of the tool name and, for every other 
 shares a token prefix with it, the first token after that prefix. Mode ``extended`` adds the first
 token of each parameter name, and the tokens at which the values of an enumerated parameter part.
 
-A token that straddles the border of a name or value belongs to it (``rivals.py``).
+A token that straddles the border of a name or value belongs to it (``alternatives.py``).
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.data.examples.alternative_tokens import Rivals, enumerated, rival_values, tokens_over
+from tl_jax.data.examples.alternative_tokens import (
+    AlternativeNames,
+    alternative_values,
+    enumerated,
+    tokens_over,
+)
 from tl_jax.data.render.paper_template import CallSpan, ReplySpan
 from tl_jax.data.tokenize.tokenizer import Offsets
 
-# Characters after a piece that are written after its rivals, too. A name is followed by the same
-# mark in every call; after a value the next parameter's name matters to some tokenizers.
+# Characters after a piece that are written after its alternatives, too. A name is followed by the
+# same mark in every call; after a value the next parameter's name matters to some tokenizers.
 _AFTER_NAME, _AFTER_VALUE = 1, 8
 
 MODES = ("off", "paper", "code", "extended")
@@ -28,8 +33,8 @@ def key_positions(
 ) -> tuple[int, ...]:
     """Return the key positions, counted from the first token of the name, in rising order.
 
-    A rival that continues the whole name makes the token after the name (the opening bracket) a
-    key token. Rivals equal to the name and rivals without a common first token add none.
+    An alternative that continues the whole name makes the token after the name (the opening
+    bracket) a key token. Alternatives equal to the name or without a common first token add none.
 
     Args:
       name_ids: Tokens of the gold name.
@@ -38,13 +43,13 @@ def key_positions(
     return tuple(sorted({0, *parting_positions(name_ids, rival_name_ids)}))
 
 
-def parting_positions(ids: Sequence[int], rivals: Iterable[Sequence[int]]) -> Iterator[int]:
-    """Yield for every rival that differs from ``ids`` the number of first tokens they share."""
+def parting_positions(ids: Sequence[int], alternatives: Iterable[Sequence[int]]) -> Iterator[int]:
+    """Yield for every alternative other than ``ids`` the number of first tokens they share."""
     gold = tuple(ids)
-    for rival in map(tuple, rivals):
-        if rival != gold:
-            pairs = enumerate(zip(gold, rival, strict=False))
-            yield next((i for i, (a, b) in pairs if a != b), min(len(gold), len(rival)))
+    for alternative in map(tuple, alternatives):
+        if alternative != gold:
+            pairs = enumerate(zip(gold, alternative, strict=False))
+            yield next((i for i, (a, b) in pairs if a != b), min(len(gold), len(alternative)))
 
 
 def key_weight(key: int, other: int, *, w_max: float) -> float:
@@ -124,7 +129,7 @@ def reply_weights(
     ids: Sequence[int],
     offsets: Offsets,
     tools: Sequence[ToolSpec],
-    rivals: Rivals,
+    alternatives: AlternativeNames,
     *,
     mode: str,
     w_max: float,
@@ -140,7 +145,7 @@ def reply_weights(
       ids: Tokens of ``text[reply.start : reply.stop]``, then the end-of-sequence token.
       offsets: Character ranges in ``text`` of the tokens without the end-of-sequence token.
       tools: Tools in the prompt.
-      rivals: Tokeniser of rival names and values.
+      alternatives: Tokeniser of alternative names and values.
       mode: See ``key_token_weights``.
       w_max: Largest weight.
       parameter_names: The first token of each parameter name is key (``"extended"`` only).
@@ -157,14 +162,16 @@ def reply_weights(
         gold = text[slice(*spans.name)]
         over = tokens_over(offsets, spans.name)
         others = [tool.name for tool in tools if tool.name != gold]
-        beside = rivals.beside(text, ids, offsets, spans.name, spans.call[0], _AFTER_NAME, others)
+        beside = alternatives.beside(
+            text, ids, offsets, spans.name, spans.call[0], _AFTER_NAME, others
+        )
         found = key_positions(ids[over.start : over.stop], beside)
         keys.update(over.start + position for position in found)
         if mode == "extended" and parameter_names:
             keys.update(tokens_over(offsets, name).start for name, _ in spans.arguments)
         if mode == "extended" and enum_values and call.name in declared:
             keys.update(
-                _enumerated_keys(text, call, spans, ids, offsets, declared[call.name], rivals)
+                _enumerated_keys(text, call, spans, ids, offsets, declared[call.name], alternatives)
             )
         # A value ends at the comma or bracket after it; a call without arguments at its bracket.
         ends = [value[1] for _, value in spans.arguments] or [spans.call[1] - 1]
@@ -181,7 +188,7 @@ def _enumerated_keys(
     ids: Sequence[int],
     offsets: Offsets,
     tool: ToolSpec,
-    rivals: Rivals,
+    alternatives: AlternativeNames,
 ) -> Iterator[int]:
     """Yield the positions at which another listed value of a parameter leaves the value given."""
     for (name, gold), (name_span, span) in zip(
@@ -189,9 +196,11 @@ def _enumerated_keys(
     ):
         parameter = tool.parameter(name)
         values = enumerated(parameter.schema) if parameter else ()
-        others = rival_values(gold, text[slice(*span)], values) if values else ()
+        others = alternative_values(gold, text[slice(*span)], values) if values else ()
         if others:
             over = tokens_over(offsets, span)
-            beside = rivals.beside(text, ids, offsets, span, name_span[0], _AFTER_VALUE, others)
+            beside = alternatives.beside(
+                text, ids, offsets, span, name_span[0], _AFTER_VALUE, others
+            )
             for position in parting_positions(ids[over.start : over.stop], beside):
                 yield over.start + position

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.config.fields import to_dict
-from tl_jax.data.examples.alternative_tokens import Rivals
+from tl_jax.data.examples.alternative_tokens import AlternativeNames
 from tl_jax.data.examples.build import Example, Prompt, Skipped, build_examples, build_prompts
 from tl_jax.data.examples.jsonl import example_line, prompt_lines
 from tl_jax.data.examples.repair_pairs import repair_rows
@@ -44,7 +44,7 @@ from tl_jax.data.prepare.files import (
 )
 from tl_jax.data.prepare.sources import WeightedSource, identities
 from tl_jax.data.prepare.split import copies, is_validation, sampled
-from tl_jax.data.prepare.statistics import SIDES, Tally
+from tl_jax.data.prepare.statistics import SIDES, Statistics
 from tl_jax.data.render.renderer import Renderer, open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Trajectory, to_json
@@ -163,30 +163,30 @@ def _write(
         _build,
         renderer=renderer,
         key_tokens=key_tokens,
-        rivals=Rivals(renderer.tokenizer),
+        alternatives=AlternativeNames(renderer.tokenizer),
         repair_turns=mae.repair_turns,
         no_call_prompts=data.no_call_prompts,
         max_length=data.max_length,
     )
     policy = policy_of(mae)
-    tally = Tally()
+    statistics = Statistics()
     with contextlib.ExitStack() as stack:
         files = {
             name: stack.enter_context(open(work / name, "w", encoding="utf-8")) for name in LINES
         }
         stack.enter_context(_rare_collection())
-        drawn: Iterable[_Drawn] = _drawn(sources, data, seed, files[QUARANTINE], tally)
+        drawn: Iterable[_Drawn] = _drawn(sources, data, seed, files[QUARANTINE], statistics)
         if data.contamination_paths and data.contamination_checks:
             sets = EvaluationSets(data.contamination_paths, data.contamination_checks)
-            tally.checked_against = _checked_against(sets, data)
-            drawn = _apart_from_evaluation(drawn, sets, data, files[REMOVED], tally)
+            statistics.checked_against = _checked_against(sets, data)
+            drawn = _apart_from_evaluation(drawn, sets, data, files[REMOVED], statistics)
         if data.duplicates != "keep":
-            drawn = _distinct(drawn, data, files[REMOVED], tally)
+            drawn = _distinct(drawn, data, files[REMOVED], statistics)
         if data.max_trajectories:
             drawn = sampled(drawn, data.max_trajectories, f"{seed} trajectories")
         for entry in drawn:
             trajectory = entry.trajectory
-            counts = tally.sources[entry.source]
+            counts = statistics.sources[entry.source]
             labels = label_turns(trajectory, policy)
             try:
                 built = build(trajectory, labels)
@@ -203,26 +203,26 @@ def _write(
             side = SIDES[held_out]
             times = min(entry.copies, 1) if held_out else entry.copies
             for pair in built.pairs:
-                tally.pairs[pair["category"]] += 1
+                statistics.pairs[pair["category"]] += 1
                 files[REPAIRS].write(json_line({**pair, "split": side}))
-            tally.labels.add(labels)
+            statistics.labels.add(labels)
             if built.empty:
-                tally.skipped["nothing left in the dialogue"] += 1
+                statistics.skipped["nothing left in the dialogue"] += 1
                 continue
             counts.trajectories[side] += 1
-            tally.add_skipped(built.skipped)
-            tally.add_repairs(trajectory)
+            statistics.add_skipped(built.skipped)
+            statistics.add_repairs(trajectory)
             for example in built.examples:
-                tally.add_example(example, entry.source, side, times)
+                statistics.add_example(example, entry.source, side, times)
                 files[(EXAMPLES, VALIDATION)[held_out]].write(example_line(example) * times)
             # A prompt is sampled by its id: a second line of it would give the same samples.
-            tally.prompts[side] += len(built.prompts)
+            statistics.prompts[side] += len(built.prompts)
             files[(PROMPTS, VALIDATION_PROMPTS)[held_out]].writelines(prompt_lines(built.prompts))
-    tally.check(data.max_bad_fraction)
-    if 0 < data.max_prompts < tally.prompts["train"]:
-        _thin(work / PROMPTS, tally.prompts["train"], data.max_prompts, seed)
-        tally.prompts["train"] = data.max_prompts
-    return tally.report()
+    statistics.check(data.max_bad_fraction)
+    if 0 < data.max_prompts < statistics.prompts["train"]:
+        _thin(work / PROMPTS, statistics.prompts["train"], data.max_prompts, seed)
+        statistics.prompts["train"] = data.max_prompts
+    return statistics.report()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _build(
     *,
     renderer: Renderer,
     key_tokens: KeyTokenConfig,
-    rivals: Rivals,
+    alternatives: AlternativeNames,
     repair_turns: int,
     no_call_prompts: bool,
     max_length: int,
@@ -261,7 +261,7 @@ def _build(
         encoded = renderer.encode_trajectory(left)
     common: dict[str, Any] = dict(max_length=max_length, encoded=encoded)
     examples, skipped = build_examples(
-        left, labels, renderer, key_tokens=key_tokens, rivals=rivals, **common
+        left, labels, renderer, key_tokens=key_tokens, alternatives=alternatives, **common
     )
     prompts, _ = build_prompts(left, labels, renderer, no_call=no_call_prompts, **common)
     return _Built(pairs, examples, skipped, prompts)
@@ -272,11 +272,11 @@ def _drawn(
     data: DataConfig,
     seed: int,
     quarantine: TextIO,
-    tally: Tally,
+    statistics: Statistics,
 ) -> Iterator[_Drawn]:
     """Read all sources, put bad rows into quarantine and leave out what is not drawn."""
     for number, source in enumerate(sources):
-        counts = tally.sources[source.name]
+        counts = statistics.sources[source.name]
         for place, (line, row) in enumerate(source.numbered()):
             counts.rows += 1
             if isinstance(row, BadRow):
@@ -289,19 +289,23 @@ def _drawn(
 
 
 def _apart_from_evaluation(
-    drawn: Iterable[_Drawn], sets: EvaluationSets, data: DataConfig, removed: TextIO, tally: Tally
+    drawn: Iterable[_Drawn],
+    sets: EvaluationSets,
+    data: DataConfig,
+    removed: TextIO,
+    statistics: Statistics,
 ) -> Iterator[_Drawn]:
     """Find overlaps with evaluation sets, and leave them out if ``data`` says so."""
     remove = data.contamination_action == "remove"
     for entry in drawn:
         hits = sets.hits(entry.trajectory)
         for hit in hits:
-            tally.contamination[f"{hit.check}: {hit.path}"] += 1
+            statistics.contamination[f"{hit.check}: {hit.path}"] += 1
             found = {"removed": remove, "check": f"contamination: {hit.check}"}
             where = {"in": hit.path, "row": hit.row + 1, "what": hit.detail}
             removed.write(json_line({**_named(entry.place), **found, **where}))
         if hits and remove:
-            tally.sources[entry.source].removed["contamination"] += 1
+            statistics.sources[entry.source].removed["contamination"] += 1
         else:
             yield entry
 
@@ -315,7 +319,7 @@ def _checked_against(sets: EvaluationSets, data: DataConfig) -> list[dict[str, A
 
 
 def _distinct(
-    drawn: Iterable[_Drawn], data: DataConfig, removed: TextIO, tally: Tally
+    drawn: Iterable[_Drawn], data: DataConfig, removed: TextIO, statistics: Statistics
 ) -> Iterator[_Drawn]:
     """Leave out duplicates of trajectories that came before."""
     duplicates = Duplicates(near=data.duplicates == "near")
@@ -325,7 +329,7 @@ def _distinct(
             yield entry
             continue
         check = f"{same.kind} duplicate"
-        tally.sources[entry.source].removed[check] += 1
+        statistics.sources[entry.source].removed[check] += 1
         found = {"removed": True, "check": check, "of": _named(same.of)}
         found["similarity"] = same.similarity
         removed.write(json_line({**_named(entry.place), **found}))

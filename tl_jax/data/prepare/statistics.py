@@ -23,7 +23,7 @@ def _counter() -> Any:
 
 
 @dataclasses.dataclass
-class SourceTally:
+class SourceStatistics:
     """Counts of one source; sums are over what is written, copies included.
 
     Attributes:
@@ -84,11 +84,11 @@ class SourceTally:
 
 
 @dataclasses.dataclass
-class Tally:
+class Statistics:
     """Counts of a whole data set, and of each source by name."""
 
-    sources: dict[str, SourceTally] = dataclasses.field(
-        default_factory=lambda: collections.defaultdict(SourceTally)
+    sources: dict[str, SourceStatistics] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(SourceStatistics)
     )
     labels: LabelCounts = dataclasses.field(default_factory=LabelCounts)
     prompts: Counter[str] = _counter()
