@@ -187,7 +187,7 @@ def short(run_dir):
         "data": {"synthetic_trajectories": 40, "validation_fraction": 0.1, "batch_size": 1},
         "train": {"steps": 2, "ce_chunk": 256, "eval_every": 2, "eval_batches": 1},
         "optim": {"warmup_steps": 1},
-        "ppo": {"steps": 1, "critic_warmup_steps": 0, "prompts_per_step": 2, "max_new_tokens": 8},
+        "ppo": {"steps": 1, "critic_warmup_steps": 0, "prompts_per_step": 2, "max_new_tokens": 48},
         "ppo_optim": {"warmup_steps": 0, "schedule": "constant"},
         "evaluate": {"max_tasks": 2, "max_new_tokens": 8, "synthetic_trajectories": 2},
     }
@@ -234,5 +234,5 @@ def test_the_commands_of_the_front_page_run():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    left_out = [line for line in done.stdout.splitlines() if "left out: " in line]
+    left_out = [line for line in done.stdout.splitlines() if line.startswith("readme: left out: ")]
     assert len(left_out) == 4, left_out
