@@ -158,7 +158,7 @@ def test_a_rotbench_file_that_cannot_be_scored_is_an_error_of_its_setting(
     limits = EvaluateConfig(synthetic_trajectories=0, rotbench_path=str(path))
     run_ = Run(dataclasses.replace(workspace.config, evaluate=limits))
     with pytest.raises(ConfigError, match=rf"config\.evaluate\.rotbench_path: .*{message}"):
-        list(scoring.task_sets(run_, choose.chosen_suites(run_)))
+        list(scoring.task_sets(run_, choose.chosen_suites(limits)))
 
 
 def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(

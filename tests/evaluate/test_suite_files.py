@@ -117,7 +117,7 @@ def test_what_is_outdated_alone_is_scored_again(run, file, asked):
 
 def test_a_function_may_make_the_suite(run, file):
     file.write_text(FILE.replace("SUITE = Suite", "def suite(): return Suite"))
-    (found,) = choose.chosen_suites(scored_on(run, file))
+    (found,) = choose.chosen_suites(scored_on(run, file).config.evaluate)
     assert found.name == "mine/sums"
 
 
@@ -126,7 +126,7 @@ def test_the_table_names_every_suite_of_the_package(run):
         *(f"synthetic/{split}" for split in ("seen", "reworded", "unseen")),
         "rotbench/clean",
     ]
-    (found,) = choose.chosen_suites(scored_on(run, "synthetic/unseen"))
+    (found,) = choose.chosen_suites(scored_on(run, "synthetic/unseen").config.evaluate)
     assert found is SUITES["synthetic/unseen"]
 
 
@@ -146,7 +146,7 @@ def test_a_suite_that_cannot_be_scored_is_refused(run, file, changed, suites, me
         file.write_text(FILE.replace(changed, {"SUITE": "SETS"}.get(changed, "../sums")))
     named = [suite.replace("<file>", str(file)) for suite in suites]
     with pytest.raises(ConfigError, match=rf"config\.evaluate\.suites: .*{message}"):
-        choose.chosen_suites(scored_on(run, *named))
+        choose.chosen_suites(scored_on(run, *named).config.evaluate)
 
 
 def test_a_suite_without_prompts_is_refused(run, file):

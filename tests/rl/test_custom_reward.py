@@ -6,6 +6,7 @@ import pytest
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import RewardConfig
 from tl_jax.data.examples.build import Prompt
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.errors import ConfigError, RewardError
 from tl_jax.rewards.penalties import Reward
 from tl_jax.rl.custom_reward import custom_reward, open_reward
@@ -52,7 +53,7 @@ def scored(function, *replies, finished=True):
     return score_samples(
         [PROMPT] * len(replies),
         [Generation([*map(ord, reply), 0], [0.0], finished) for reply in replies],
-        tokenizer=Characters(),
+        renderer=Renderer(Characters(), "released", "per_turn", None),
         reward=RewardConfig(),
         step=3,
         function=function,

@@ -58,11 +58,21 @@ def changed(**sections):
         ),
         ({"ppo": {"dual_clip": 0.5}}, "config.ppo.dual_clip must be 0 or above 1"),
         ({"environment": {"path": "nowhere.py"}}, "config.environment.path: no file nowhere.py"),
+        ({"reward": {"path": "nowhere.py:f"}}, "config.reward.path: no file nowhere.py"),
+        ({"evaluate": {"suites": ("nowhere.py",)}}, "config.evaluate.suites: no file nowhere.py"),
+        ({"evaluate": {"suites": ("synthetic/sen",)}}, "did you mean 'synthetic/seen'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(sections, told):
     with pytest.raises(ConfigError, match=told):
         validate(changed(**sections))
+
+
+def test_an_importer_that_is_not_there_is_refused(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    data = {"path": str(tmp_path / "rows.jsonl"), "importer": "nowhere.py"}
+    with pytest.raises(ConfigError, match="config.data.importer: no file nowhere.py"):
+        check_inputs(changed(data=data))
 
 
 def test_the_defaults_pass_with_model_and_mesh():

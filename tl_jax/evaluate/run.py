@@ -31,7 +31,7 @@ def outdated(run: Run, phase: str) -> list[Suite]:
     """Return the chosen suites on which the newest model of a phase has not been scored so yet."""
     return [
         suite
-        for suite in chosen_suites(run)
+        for suite in chosen_suites(run.config.evaluate)
         if not is_result_of(run, phase, read_json(result_path(run, phase, suite.name)), suite)
     ]
 
@@ -60,7 +60,7 @@ def is_result_of(run: Run, phase: str, result: dict[str, Any], suite: Suite | No
 
 def has_sets(run: Run) -> bool:
     """Whether any evaluation suite is configured."""
-    return bool(chosen_suites(run))
+    return bool(chosen_suites(run.config.evaluate))
 
 
 def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
@@ -82,7 +82,7 @@ def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
     limits, phase = run.config.evaluate, phase or run.newest_phase()
     if phase not in PHASES:
         raise ConfigError(f"the phase must be one of {', '.join(PHASES)}, got {phase}")
-    suites = chosen_suites(run)
+    suites = chosen_suites(limits)
     if not suites:
         raise ConfigError(
             "nothing to evaluate; set config.evaluate.synthetic_trajectories, "

@@ -15,6 +15,7 @@ from tl_jax.data.prepare.sources import check_sources
 from tl_jax.data.render.paper_template import STYLES
 from tl_jax.data.render.probe import TEMPLATES
 from tl_jax.errors import ConfigError
+from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
 from tl_jax.parallel import sharding
 from tl_jax.rl.custom_reward import open_reward
@@ -67,6 +68,7 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     ppo.check_objective(config.ppo, config.environment.path)
     check_reward(config)
     open_reward(config.reward)
+    chosen_suites(config.evaluate)
     if model is not None:
         registry.check_lengths(config, model)
     if mesh is not None:

@@ -6,28 +6,27 @@ import dataclasses
 import difflib
 import re
 
+from tl_jax.config import EvaluateConfig
 from tl_jax.config.user_file import digest, load_file
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.suites import SUITES
 from tl_jax.evaluate.suites.suite import Suite
-from tl_jax.run.directory import Run
 
 _SETTING = "config.evaluate.suites"
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
 
-def chosen_suites(run: Run) -> list[Suite]:
-    """Return the suites of ``config.evaluate.suites``, or those of the package that are set.
+def chosen_suites(limits: EvaluateConfig) -> list[Suite]:
+    """Return the suites of ``evaluate.suites``, or those of the package that are set.
 
     Raises:
       ConfigError: An unknown name, a suite that lacks its setting, a file without a suite, or two
         suites of one name.
     """
-    limits = run.config.evaluate
     if not limits.suites:
         return [suite for suite in SUITES.values() if getattr(limits, suite.setting)]
     suites = [
-        read_suite(entry) if entry.endswith(".py") else _built_in(run, entry)
+        read_suite(entry) if entry.endswith(".py") else _built_in(limits, entry)
         for entry in limits.suites
     ]
     names = [file_name(suite.name) for suite in suites]
@@ -64,7 +63,7 @@ def file_name(suite: str) -> str:
     return suite.replace("/", "-")
 
 
-def _built_in(run: Run, name: str) -> Suite:
+def _built_in(limits: EvaluateConfig, name: str) -> Suite:
     if name not in SUITES:
         near = difflib.get_close_matches(name, SUITES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -73,6 +72,6 @@ def _built_in(run: Run, name: str) -> Suite:
             f"{', '.join(SUITES)}"
         )
     suite = SUITES[name]
-    if not getattr(run.config.evaluate, suite.setting):
+    if not getattr(limits, suite.setting):
         raise ConfigError(f"{_SETTING}: {name} needs config.evaluate.{suite.setting}; set it")
     return suite
