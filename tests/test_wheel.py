@@ -47,7 +47,13 @@ import dataclasses, json, pathlib
 import tl_jax as tl
 from tl_jax.config.presets import tiny
 
+from tl_jax.cli.settings import read_config, shipped
+
 assert CHECKOUT not in tl.__file__, tl.__file__
+assert {"quickstart", "smollm2_135m"} <= set(shipped()), shipped()
+site = pathlib.Path(tl.__file__).parents[1]
+assert all(path.is_relative_to(site) for path in shipped().values())
+assert read_config("quickstart", "", []).train.steps == 260
 rows = [
     {"asks": f"Is it warm in city {n}?", "does": "weather", "city": f"city {n}"} for n in range(60)
 ]

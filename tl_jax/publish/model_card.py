@@ -15,7 +15,14 @@ from tl_jax.data.prepare.files import FINGERPRINT, REPORT
 from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Message
 from tl_jax.report import mae
-from tl_jax.report.read import METRICS, PHASES, labelled_sets, number, phase_results, read_json
+from tl_jax.report.read import (
+    METRICS,
+    PHASE_TITLES,
+    labelled_sets,
+    number,
+    phase_results,
+    read_json,
+)
 
 _TOOL = ToolSpec(
     "get_weather", "Weather of a city.", (Parameter("city", "string", "Name of the city.", True),)
@@ -30,7 +37,7 @@ class Exported:
 
     Attributes:
       name: Title of the card.
-      phase: One of ``read.PHASES``.
+      phase: One of ``read.PHASE_TITLES``.
       step: Step of the phase.
       dtype: Type of the tensors.
       base_id: Id of the initial model on the Hugging Face Hub, or empty.
@@ -218,7 +225,7 @@ def _reward(config: RunConfig, model: Exported) -> list[str]:
 def _scores(run_dir: Path, model: Exported) -> list[str]:
     rows = []
     outdated: dict[str, None] = {}
-    for phase, title in PHASES.items():
+    for phase, title in PHASE_TITLES.items():
         sets: dict[str, Any] = {}
         for result in phase_results(run_dir, phase):
             sets |= result["sets"]
@@ -234,7 +241,9 @@ def _scores(run_dir: Path, model: Exported) -> list[str]:
     if not rows:
         return ["Not evaluated."]
     exported = {title for _, title, *_ in rows}
-    missing = "" if PHASES[model.phase] in exported else "The exported model was not evaluated."
+    missing = (
+        "" if PHASE_TITLES[model.phase] in exported else "The exported model was not evaluated."
+    )
     rows.sort(key=lambda row: row[0])
     meanings = "; ".join(f"{metric.upper()}: {meaning}" for metric, meaning in METRICS.items())
     head = ["set", "model", "calls", *(f"{metric.upper()} %" for metric in METRICS)]

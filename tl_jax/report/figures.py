@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from tl_jax.report.read import METRICS, PHASES, RunData, is_headline
+from tl_jax.report.read import METRICS, PHASE_TITLES, RunData, is_headline
 from tl_jax.rewards import taxonomy
 
 INK = "#1f2933"
@@ -177,7 +177,7 @@ def draw_scores(axes: Axes, run: RunData) -> None:
     """Draw TS, PI and CF of the first row of every evaluation set by phase, with intervals."""
     names = dict.fromkeys(name for phase in run.results.values() for name in phase)
     sets = [name for name in names if is_headline(name)]
-    phases = [phase for phase in PHASES if phase in run.results]
+    phases = [phase for phase in PHASE_TITLES if phase in run.results]
     width = 0.8 / max(len(phases), 1)
     groups = [(name, metric) for name in sets for metric in METRICS]
     places = np.array([i + 0.5 * (i // len(METRICS)) for i in range(len(groups))])
@@ -197,7 +197,7 @@ def draw_scores(axes: Axes, run: RunData) -> None:
             width * 0.92,
             yerr=[below, above],
             color=_PHASE_COLOURS[phase],
-            label=PHASES[phase],
+            label=PHASE_TITLES[phase],
             error_kw={"ecolor": INK, "elinewidth": 0.8, "capsize": 2},
         )
     axes.set_xticks(places, [metric.upper() for _, metric in groups])

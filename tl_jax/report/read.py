@@ -14,7 +14,7 @@ from typing import Any
 from tl_jax.data.prepare.files import EXAMPLES, REPORT
 from tl_jax.errors import ConfigError
 
-PHASES = {
+PHASE_TITLES = {
     "before": "before",
     "supervised": "after supervised",
     "reward": "after reward training",
@@ -101,7 +101,7 @@ def read_run(run_dir: Path) -> RunData:
         raise ConfigError(f"{run_dir}: no such run directory; check --config.run_dir")
     results, speeds = {}, {}
     long: dict[str, None] = {}
-    for phase in PHASES:
+    for phase in PHASE_TITLES:
         sets: dict[str, Any] = {}
         for content in phase_results(run_dir, phase):
             sets |= content["sets"]

@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from tl_jax.report import figures, html, mae
-from tl_jax.report.read import METRICS, PHASES, RunData, Score, number, read_run
+from tl_jax.report.read import METRICS, PHASE_TITLES, RunData, Score, number, read_run
 
 _SAMPLES_SHOWN = 12
 _ROWS_SHOWN = 25
@@ -69,9 +69,9 @@ def results_rows(run: RunData) -> list[tuple[str, str, int, Mapping[str, Score]]
     """Return ``(evaluation set, phase, items, scores)``, grouped by set, phases in order."""
     sets = dict.fromkeys(name for results in run.results.values() for name in results)
     return [
-        (name, PHASES[phase], run.results[phase][name].items, run.results[phase][name].scores)
+        (name, PHASE_TITLES[phase], run.results[phase][name].items, run.results[phase][name].scores)
         for name in sets
-        for phase in PHASES
+        for phase in PHASE_TITLES
         if name in run.results.get(phase, {})
     ]
 
@@ -104,7 +104,7 @@ def _results(run: RunData) -> str:
             starts.append(index)
         values = [_score(scores[metric]) for metric in METRICS]
         cells.append([html.text(name) if first else "", html.text(phase), f"{items:,}", *values])
-    missing = [f"results/{phase}/*.json" for phase in PHASES if phase not in run.results]
+    missing = [f"results/{phase}/*.json" for phase in PHASE_TITLES if phase not in run.results]
     return html.section(
         "Results",
         html.table(
@@ -241,7 +241,7 @@ def _throughput(run: RunData) -> str:
             ]
         )
     for phase, speed in run.tokens_per_s.items():
-        label = f"evaluation {PHASES[phase]}"
+        label = f"evaluation {PHASE_TITLES[phase]}"
         rows.append([html.text(label), "–", html.number(speed, 0), "–", "–"])
     if not rows:
         return html.section("Throughput", html.absent("No rows in metrics.jsonl."))

@@ -68,7 +68,7 @@ def train(run: Run) -> None:
             loader=loader,
         ) as loop:
             for _ in loop:
-                batch = place(next(loader), rows, config.data.batch_size)
+                batch = place_rows(next(loader), rows, config.data.batch_size)
                 state, values = train_step(state, batch, frozen)
                 loop.record(named(values))
                 if validate and loop.every(config.train.eval_every):
@@ -171,7 +171,7 @@ def _loader(run: Run, name: str, *, repeat: bool) -> HostRows:
     )
 
 
-def place(
+def place_rows(
     batch: Mapping[str, np.ndarray], rows: jax.sharding.NamedSharding, count: int
 ) -> Batch[jax.Array]:
     """Put this host's rows onto the mesh as part of a global batch of ``count`` rows."""
@@ -212,4 +212,4 @@ def _first_batches(run: Run, rows: jax.sharding.NamedSharding) -> Iterator[Batch
     batches = list(itertools.islice(loader, run.config.train.eval_batches))
     loader.close()
     for batch in batches:  # as many on every host
-        yield place(batch, rows, run.config.data.batch_size)
+        yield place_rows(batch, rows, run.config.data.batch_size)

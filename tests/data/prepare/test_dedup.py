@@ -86,8 +86,8 @@ def test_the_similarity_is_that_of_the_word_runs(trajectory):
         duplicates = Duplicates(near=True)
         find(duplicates, saying(trajectory, words))
         other = list(words)
-        for place in range(0, 10 * changed, 10):
-            other[place + 5] = "changed"
+        for location in range(0, 10 * changed, 10):
+            other[location + 5] = "changed"
         found = find(duplicates, saying(trajectory, other))
         true = (1000 - 5 * changed) / (1000 + 5 * changed)
         assert found.similarity == pytest.approx(true, abs=0.12)

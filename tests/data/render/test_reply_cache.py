@@ -1,10 +1,10 @@
 """Turns are told apart by all that is before them, texts by all of their characters."""
 
-from tl_jax.data.render.reply_cache import Places, digests_before
+from tl_jax.data.render.reply_cache import ReplyCache, digests_before
 
 
 def test_turns_have_the_same_number_only_after_the_same_turns():
-    places = Places()
+    places = ReplyCache()
     first = places.numbers("m", [0, 1, 2])
     assert len(set(first)) == 3
     assert places.numbers("m", [0, 1, 2, 3])[:3] == first

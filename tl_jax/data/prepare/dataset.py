@@ -24,7 +24,7 @@ from tl_jax.data.importers import BadRow
 from tl_jax.data.mae.labels import TurnLabel, label_turns, without_dropped
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.contamination import EvaluationSets, check_files
-from tl_jax.data.prepare.dedup import Duplicates, Place
+from tl_jax.data.prepare.dedup import Duplicates, Location
 from tl_jax.data.prepare.files import (
     EXAMPLES,
     LINES,
@@ -72,7 +72,7 @@ class _Drawn:
     """A trajectory on its way into the files and how often it is written.
 
     ``source`` and ``row`` are the file it was read from and the row in it; a trajectory of the
-    canonical format keeps the place it was first read from for itself.
+    canonical format keeps the location it was first read from for itself.
     """
 
     trajectory: Trajectory
@@ -81,7 +81,7 @@ class _Drawn:
     copies: int
 
     @property
-    def place(self) -> Place:
+    def location(self) -> Location:
         return self.source, self.row, self.trajectory.id
 
 
@@ -277,12 +277,12 @@ def _drawn(
     """Read all sources, put bad rows into quarantine and leave out what is not drawn."""
     for number, source in enumerate(sources):
         counts = statistics.sources[source.name]
-        for place, (line, row) in enumerate(source.numbered()):
+        for location, (line, row) in enumerate(source.numbered()):
             counts.rows += 1
             if isinstance(row, BadRow):
                 counts.add_bad(row)
                 quarantine.write(_quarantined(row))
-            elif times := copies(source.weight, f"{seed} {number} {place}"):
+            elif times := copies(source.weight, f"{seed} {number} {location}"):
                 yield _Drawn(row, source.name, line, times)
             else:
                 counts.not_drawn += 1
@@ -303,7 +303,7 @@ def _apart_from_evaluation(
             statistics.contamination[f"{hit.check}: {hit.path}"] += 1
             found = {"removed": remove, "check": f"contamination: {hit.check}"}
             where = {"in": hit.path, "row": hit.row + 1, "what": hit.detail}
-            removed.write(json_line({**_named(entry.place), **found, **where}))
+            removed.write(json_line({**_named(entry.location), **found, **where}))
         if hits and remove:
             statistics.sources[entry.source].removed["contamination"] += 1
         else:
@@ -324,7 +324,7 @@ def _distinct(
     """Leave out duplicates of trajectories that came before."""
     duplicates = Duplicates(near=data.duplicates == "near")
     for entry in drawn:
-        same = duplicates.find(entry.trajectory, entry.place)
+        same = duplicates.find(entry.trajectory, entry.location)
         if same is None:
             yield entry
             continue
@@ -332,11 +332,11 @@ def _distinct(
         statistics.sources[entry.source].removed[check] += 1
         found = {"removed": True, "check": check, "of": _named(same.of)}
         found["similarity"] = same.similarity
-        removed.write(json_line({**_named(entry.place), **found}))
+        removed.write(json_line({**_named(entry.location), **found}))
 
 
-def _named(place: Place) -> dict[str, Any]:
-    file, row, name = place
+def _named(location: Location) -> dict[str, Any]:
+    file, row, name = location
     return {"file": file, "line": row + 1, "id": name}
 
 

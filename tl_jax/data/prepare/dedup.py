@@ -14,7 +14,7 @@ import numpy as np
 from tl_jax.data.prepare.ngrams import dialogue, digest, ngrams, tool_set, words
 from tl_jax.data.trajectory import Trajectory
 
-Place = tuple[str, int, str]
+Location = tuple[str, int, str]
 """File, row in it and id of a trajectory."""
 SIMILARITY = 0.8
 """Least estimated Jaccard similarity of the word runs of near duplicates."""
@@ -31,12 +31,12 @@ class Duplicate:
 
     Attributes:
       kind: ``exact`` or ``near``.
-      of: Place of the trajectory that came before.
+      of: Location of the trajectory that came before.
       similarity: Estimated share of word runs that both have, of those that either has.
     """
 
     kind: str
-    of: Place
+    of: Location
     similarity: float
 
 
@@ -54,7 +54,7 @@ class Duplicates:
     def __init__(self, near: bool):
         self._near = near
         self._exact: dict[bytes, int] = {}
-        self._places: list[Place] = []
+        self._places: list[Location] = []
         self._bands: dict[int, int] = {}
         self._signatures = np.zeros((0, _BANDS * _ROWS), np.uint32)
         random_source = np.random.default_rng(0)
@@ -63,8 +63,8 @@ class Duplicates:
         self._factors += np.uint64(1)
         self._shifts = random_source.integers(0, 1 << 63, shape, np.uint64)
 
-    def find(self, trajectory: Trajectory, place: Place) -> Duplicate | None:
-        """Return why a trajectory is a duplicate; if it is none, remember it and its place."""
+    def find(self, trajectory: Trajectory, location: Location) -> Duplicate | None:
+        """Return why a trajectory is a duplicate; if it is none, remember it and its location."""
         text = dialogue(trajectory.messages)
         whole = digest([*text.split(), tool_set(trajectory.tools).hex()])
         if (number := self._exact.get(whole)) is not None:
@@ -76,7 +76,7 @@ class Duplicates:
                 return found
             self._remember(signature, keys)
         self._exact[whole] = len(self._places)
-        self._places.append(place)
+        self._places.append(location)
         return None
 
     def _signature(self, tokens: list[str]) -> np.ndarray:

@@ -30,7 +30,7 @@ from tl_jax.calls.parse import reply_call_text
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.control_tokens import ControlTokens, unused_character, without_marks
 from tl_jax.data.render.paper_template import Rendered, ReplySpan
-from tl_jax.data.render.reply_cache import Place, Places, digests_before
+from tl_jax.data.render.reply_cache import CachedReply, ReplyCache, digests_before
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Message
 
@@ -176,7 +176,7 @@ def render_chat(
     messages: Sequence[Message],
     *,
     prompt: bool = False,
-    places: Places | None = None,
+    places: ReplyCache | None = None,
     names: Sequence[int] = (),
 ) -> Rendered:
     """Render a dialogue that ends with an assistant turn, or what comes before such a turn.
@@ -200,9 +200,9 @@ def render_chat(
     """
     dialogue = Dialogue(template, tools, messages)
     turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    places = places or Places()
+    places = places or ReplyCache()
     numbers = places.numbers(dialogue.mark, names or range(len(messages)))
-    replies: dict[int, Place] = {}
+    replies: dict[int, CachedReply] = {}
     text = ""
     for index in filter(None, turns):
         text = ""
@@ -231,7 +231,7 @@ def render_chat(
     return Rendered(plain, tuple(spans), breaks=breaks, has_control=True)
 
 
-def _place(dialogue: Dialogue, template: ChatTemplate, index: int) -> tuple[str, Place]:
+def _place(dialogue: Dialogue, template: ChatTemplate, index: int) -> tuple[str, CachedReply]:
     """Return the text through a turn, and where in it the reply is."""
     before, rest = dialogue.write_reply(index)
     found = template.stop_pattern.search(rest)
@@ -241,7 +241,7 @@ def _place(dialogue: Dialogue, template: ChatTemplate, index: int) -> tuple[str,
     start = len(before)
     end = start + found.end()
     digest = digests_before(text, [end])[end]
-    return text, Place(start, start + found.start(), end, digest)
+    return text, CachedReply(start, start + found.start(), end, digest)
 
 
 def _end_of_thought(

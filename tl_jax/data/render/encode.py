@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.render.paper_template import Rendered, ReplySpan
-from tl_jax.data.render.reply_cache import Places
+from tl_jax.data.render.reply_cache import ReplyCache
 from tl_jax.data.tokenize.tokenizer import Offsets, Tokenizer
 
 
@@ -39,7 +39,7 @@ class Encoded:
     borders: Mapping[int, tuple[int, int]]
     samples: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     sizes: dict[int, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)
-    places: Places = dataclasses.field(default_factory=Places, repr=False, compare=False)
+    places: ReplyCache = dataclasses.field(default_factory=ReplyCache, repr=False, compare=False)
 
 
 def encode_rendered(rendered: Rendered, tokenizer: Tokenizer) -> Encoded:

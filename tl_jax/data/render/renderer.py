@@ -13,7 +13,7 @@ from tl_jax.data.render.chat_template import ChatTemplate, render_chat
 from tl_jax.data.render.encode import Encoded, encode_rendered
 from tl_jax.data.render.paper_template import Rendered
 from tl_jax.data.render.probe import open_template
-from tl_jax.data.render.reply_cache import Places
+from tl_jax.data.render.reply_cache import ReplyCache
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Message, Trajectory
 
@@ -55,7 +55,7 @@ class Renderer:
         tools: Sequence[ToolSpec],
         messages: Sequence[Message],
         *,
-        places: Places | None = None,
+        places: ReplyCache | None = None,
         names: Sequence[int] = (),
     ) -> Encoded:
         """Tokenise turns that end with an assistant turn.
@@ -88,7 +88,7 @@ class Renderer:
     def encode_trajectory(self, trajectory: Trajectory) -> Encoded:
         """Tokenise a whole trajectory once, up to its last assistant turn; see ``encode``."""
         last = max(i for i, m in enumerate(trajectory.messages) if m.role == "assistant")
-        places = Places()
+        places = ReplyCache()
         encoded = self.encode(trajectory.tools, trajectory.messages[: last + 1], places=places)
         return dataclasses.replace(encoded, places=places)
 

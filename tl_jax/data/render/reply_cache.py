@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class CachedReply:
     """Where a reply is in a text of the turns through it.
 
     Attributes:
@@ -26,15 +26,15 @@ class Place:
     digest: bytes
 
 
-class Places:
+class ReplyCache:
     """The places of one dialogue's replies, for one template and one list of tools.
 
     Attributes:
-      known: Places by the number of the turns through the reply.
+      known: ReplyCache by the number of the turns through the reply.
     """
 
     def __init__(self) -> None:
-        self.known: dict[int, Place] = {}
+        self.known: dict[int, CachedReply] = {}
         self._numbers: dict[tuple[int | str, int], int] = {}
 
     def numbers(self, mark: str, turns: Iterable[int]) -> list[int]:
