@@ -184,12 +184,23 @@ def short(run_dir):
     """Return the flags of a run that takes seconds, as nested settings."""
     return {
         "run_dir": str(run_dir),
-        "data": {"synthetic_trajectories": 40, "validation_fraction": 0.1, "batch_size": 1},
-        "train": {"steps": 2, "ce_chunk": 256, "eval_every": 2, "eval_batches": 1},
+        "data": {"synthetic_trajectories": 40, "max_length": 512, "batch_size": 1},
+        "train": {"steps": 2, "ce_chunk": 256, "eval_batches": 0},
         "optim": {"warmup_steps": 1},
-        "ppo": {"steps": 1, "critic_warmup_steps": 0, "prompts_per_step": 2, "max_new_tokens": 48},
+        "ppo": {
+            "steps": 1,
+            "critic_warmup_steps": 0,
+            "prompts_per_step": 2,
+            "max_prompt_length": 448,
+            "max_new_tokens": 48,
+        },
         "ppo_optim": {"warmup_steps": 0, "schedule": "constant"},
-        "evaluate": {"max_tasks": 2, "max_new_tokens": 8, "synthetic_trajectories": 2},
+        "evaluate": {
+            "max_tasks": 2,
+            "max_new_tokens": 8,
+            "synthetic_trajectories": 2,
+            "batch_size": 2,
+        },
     }
 
 
