@@ -271,7 +271,7 @@ def test_a_finished_run_is_not_done_again_and_keeps_its_settings(run_dir):
 
     other = tl_jax("run", *settings(run_dir, optim__b1=0.5), check=False)
     assert other.returncode == 2
-    assert "other settings (optim.b1)" in other.stdout and "--config.run_dir" in other.stdout
+    assert "another value of config.optim.b1" in other.stdout and "--config.run_dir" in other.stdout
     assert files_of(run_dir) == after
 
     plan = tl_jax("train", *settings(run_dir, optim__b1=0.5), "--dry_run")
