@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tl_jax"
 
 LEVELS = (
-    ("errors", "types"),
+    ("errors", "types", "screen"),
     ("config",),
     ("parallel", "ops", "calls"),
     ("models", "rewards", "data"),
@@ -29,6 +29,7 @@ LEVELS = (
 ALLOWED = {
     "errors": set(),
     "types": set(),
+    "screen": set(),
     "config": {"errors"},
     "parallel": {"errors", "types", "config"},
     "ops": {"parallel"},
@@ -40,7 +41,18 @@ ALLOWED = {
     "sampling": {"errors", "types", "config", "parallel", "ops", "calls", "models", "data"},
     "report": {"errors", "config", "calls", "data", "rewards"},
 }
-_BELOW = {"errors", "types", "config", "parallel", "ops", "calls", "models", "rewards", "data"}
+_BELOW = {
+    "errors",
+    "types",
+    "screen",
+    "config",
+    "parallel",
+    "ops",
+    "calls",
+    "models",
+    "rewards",
+    "data",
+}
 ALLOWED["run"] = _BELOW | {"convert", "sampling", "report"}
 ALLOWED["rl"] = _BELOW | {"sampling", "run"}
 ALLOWED["evaluate"] = _BELOW | {"sampling", "report", "run"}

@@ -18,6 +18,7 @@ from tl_jax.cli import help as help_lib
 from tl_jax.cli.options import COMMANDS, Arguments, nearest, parse
 from tl_jax.errors import ConfigError, Stopped, TlJaxError
 from tl_jax.parallel import host_memory
+from tl_jax.screen import screen
 
 # Commands that begin or continue a run; the others read one that is there.
 _WRITERS = ("prepare", "inspect", "train", "run")
@@ -31,7 +32,7 @@ def run() -> None:
     # transformers is used for tokenizers only; its note that PyTorch is absent would mislead.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     host_memory.keep_freed()
-    console = Console(soft_wrap=True, highlight=False)
+    console = screen()
     try:
         main(sys.argv[1:], console)
     except Stopped as stopped:

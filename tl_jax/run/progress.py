@@ -11,6 +11,7 @@ import rich.console
 import rich.progress
 
 from tl_jax.parallel import processes
+from tl_jax.screen import screen
 
 
 class ProgressPrinter:
@@ -37,7 +38,7 @@ class ProgressPrinter:
         self._total = total
         self._start = start
         self._every_s = every_s
-        self._console = console or rich.console.Console(soft_wrap=True, highlight=False)
+        self._console = console or screen()
         self._active = processes.is_first()
         self._began = time.monotonic()
         self._printed = -math.inf

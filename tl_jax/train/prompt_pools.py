@@ -7,7 +7,6 @@ import operator
 from collections.abc import Callable, Mapping, Sequence, Sized
 
 import jax
-from rich.console import Console
 
 from tl_jax.config import PpoConfig
 from tl_jax.data.examples.build import Prompt
@@ -22,6 +21,7 @@ from tl_jax.rl.prompts import StoredPrompts, choose_prompts, select_prompts
 from tl_jax.rl.scoring import score_samples
 from tl_jax.run.directory import Run
 from tl_jax.sampling.sampler import generate
+from tl_jax.screen import screen
 from tl_jax.types import Params
 
 Pools = Sequence[tuple[StoredPrompts, int]]
@@ -161,4 +161,4 @@ def _record(run: Run, counts: dict[str, object]) -> None:
 
 def _say(text: str) -> None:
     if processes.is_first():
-        Console(soft_wrap=True, highlight=False).print(text, markup=False)
+        screen().print(text, markup=False)
