@@ -1,4 +1,4 @@
-"""What a command would do, without doing it: stages, shapes, parameters, memory."""
+"""What a command would do, without doing it: phases, shapes, parameters, memory."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tl_jax.run.directory import PHASES, Run
 GIB = 1024**3
 
 
-def show(run: Run, stage: str, console: Console) -> None:
-    """Print the resolved plan of ``stage``.
+def show(run: Run, command: str, console: Console) -> None:
+    """Print the resolved plan of ``command``.
 
     Raises:
       ConfigError: The settings do not fit the model.
     """
     config = run.config
-    table = Table(title=f"plan of tl-jax {stage}", show_header=False)
+    table = Table(title=f"plan of tl-jax {command}", show_header=False)
     table.add_row("run directory", escape(str(run.run_dir)))
-    for name, state in steps(run, stage).items():
+    for name, state in steps(run, command).items():
         table.add_row(name, state)
     table.add_row("model", escape(config.model.path))
     table.add_row("data", escape(f"{config.data.path} ({config.data.format})"))
@@ -52,7 +52,7 @@ def show(run: Run, stage: str, console: Console) -> None:
         turns, path = config.environment.max_turns, escape(config.environment.path)
         table.add_row("tools", f"of {path}, up to {turns} replies a sample")
     shape = planned_mesh(run)
-    if stage in ("train", "run"):
+    if command in ("train", "run"):
         sharding.check_length(config.data.max_length, "config.data.max_length", shape)
     table.add_row("mesh", " x ".join(f"{name} {size}" for name, size in shape.items()))
     model = prepare.known_model(run)
@@ -65,7 +65,7 @@ def show(run: Run, stage: str, console: Console) -> None:
     if topology and not tpu.is_compiler_installed():
         table.add_row(f"compiled for {topology}", "no: the package libtpu is not installed")
     console.print(table)
-    if topology and tpu.is_compiler_installed() and stage in ("train", "run"):
+    if topology and tpu.is_compiler_installed() and command in ("train", "run"):
         console.print(compiled(config, model))
 
 
@@ -90,15 +90,15 @@ def planned_mesh(run: Run) -> dict[str, int]:
     return resolve_sizes(mesh, count)
 
 
-def steps(run: Run, stage: str) -> dict[str, str]:
-    """Return what ``stage`` goes through, in order, each ``done``, ``to do`` or left out."""
-    whole = stage == "run"
+def steps(run: Run, command: str) -> dict[str, str]:
+    """Return what ``command`` goes through, in order, each ``done``, ``to do`` or left out."""
+    whole = command == "run"
     found = {}
-    if whole or stage in ("prepare", "inspect"):
+    if whole or command in ("prepare", "inspect"):
         found["prepare"] = _state((run.data_dir / FINGERPRINT).exists())
     for phase in PHASES:
         wanted = phase == "before" or run.steps(phase) > 0
-        if phase != "before" and (whole or stage == "train"):
+        if phase != "before" and (whole or command == "train"):
             found[f"train {phase}"] = _training(run, phase) if wanted else "left out, 0 steps"
         if whole and wanted:
             done = run.phase_done(phase) and evaluate.is_current(run, phase)
@@ -106,7 +106,7 @@ def steps(run: Run, stage: str) -> dict[str, str]:
             found[f"evaluate {phase}"] = _state(done) if sets else "left out, no sets"
     if whole:
         found |= {"convert": f"to {escape(str(run.export_dir))}", "report": "to do"}
-    return found or {stage: f"with the {run.newest_phase()} model"}
+    return found or {command: f"with the {run.newest_phase()} model"}
 
 
 def _state(done: bool) -> str:

@@ -22,7 +22,7 @@ TRAIN = {"supervised": sft.train, "reward": ppo.train}
 
 
 def main(run: Run, console: Console) -> None:
-    """Run every stage that is not done yet, all processes together."""
+    """Do everything that is not done yet, all processes together."""
     prepare.main(run, console)
     scored = scoring.has_sets(run)
     if not scored and processes.is_first():

@@ -31,7 +31,7 @@ _DATA = "data"
 
 
 class Checkpoints:
-    """Own the checkpoint directory of one training stage.
+    """Own the checkpoint directory of one training phase.
 
     Args:
       directory: Holds one subdirectory per step; made if absent. Step directories that were
@@ -144,7 +144,7 @@ class Checkpoints:
         moved = f" (steps {aside} were damaged and moved aside)" if aside else ""
         raise CheckpointError(
             f"no usable checkpoint in {self.directory}{moved}; "
-            "run the stage again to start it from its beginning"
+            "run the phase again to start it from its beginning"
         )
 
     def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""One run's directory: where each stage finds and leaves its things."""
+"""One run's directory: where each command finds and leaves its things."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PHASES = ("before", "supervised", "reward")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Paths of a run directory and the objects that several stages open.
+    """Paths of a run directory and the objects that several commands open.
 
     Attributes:
       config: The settings.

@@ -34,7 +34,7 @@ from tl_jax.train.prompt_pools import chosen, prompt_pools, usable_prompts
 from tl_jax.train.sft import check_attention, start_state
 from tl_jax.types import StepMetrics
 
-STAGE = "reward"
+PHASE = "reward"
 
 SHOWN = (
     "reward_mean",
@@ -62,7 +62,7 @@ def train(run: Run) -> None:
       Stopped: A signal came; the same command resumes.
       Diverged: Too many steps in a row were not finite.
     """
-    if not run.steps_left(STAGE):
+    if not run.steps_left(PHASE):
         return
     config, model, ppo = run.config, run.model, run.config.ppo
     check_rows(config, dict(run.mesh.shape))
@@ -71,7 +71,7 @@ def train(run: Run) -> None:
     check_objective(ppo, config.environment.path)
     check_reward(config)
     open_reward(config.reward)  # a fault of the file shows before anything is loaded
-    with open_phase(run, STAGE) as (checkpoints, metrics):
+    with open_phase(run, PHASE) as (checkpoints, metrics):
         # The policy that training starts from is the reference; they share what is frozen.
         first = "supervised" if run.phase_done("supervised") else "before"
         trained, frozen = run.trained(first), run.frozen()
@@ -105,7 +105,7 @@ def train(run: Run) -> None:
             for make in (ppo_step.make_step, ppo_step.make_critic_step)
         )
         with Loop(
-            STAGE,
+            PHASE,
             ppo.steps,
             start,
             checkpoints=checkpoints,

@@ -28,7 +28,7 @@ from tl_jax.train import step as step_lib
 from tl_jax.train.loop import Loop, open_phase
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
-STAGE = "supervised"
+PHASE = "supervised"
 
 
 def train(run: Run) -> None:
@@ -40,11 +40,11 @@ def train(run: Run) -> None:
       Stopped: A signal came; the same command resumes.
       Diverged: Too many steps in a row were not finite.
     """
-    if not run.steps_left(STAGE):
+    if not run.steps_left(PHASE):
         return
     config, model = run.config, run.model
     check_attention(model, config.data.max_length, run.mesh)
-    with open_phase(run, STAGE) as (checkpoints, metrics):
+    with open_phase(run, PHASE) as (checkpoints, metrics):
         step, optimizer = make_step(config, model)
         abstract = step_lib.abstract_state(run.declared(), optimizer, run.mesh)
         layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
@@ -57,7 +57,7 @@ def train(run: Run) -> None:
         train_step = step_lib.jit_train_step(step, layout, rows, frozen)
         validate = make_validation(run, frozen)
         with Loop(
-            STAGE,
+            PHASE,
             config.train.steps,
             start,
             checkpoints=checkpoints,
