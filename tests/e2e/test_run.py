@@ -294,15 +294,17 @@ def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_one(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stage_that_does_not_exist_is_answered_with_the_stages():
+def test_a_command_that_does_not_exist_is_answered_with_the_nearest_or_all():
     done = tl_jax("trian", check=False)
-    assert done.returncode == 2 and "unknown stage trian" in done.stdout
-    assert all(f"\n  {stage} " in done.stdout for stage in COMMANDS)
+    assert done.returncode == 2
+    assert done.stdout == "tl-jax: unknown command trian; did you mean train?\n"
+    done = tl_jax("xyz", check=False)
+    assert done.returncode == 2 and all(command in done.stdout for command in COMMANDS)
 
 
-def test_help_teaches_stages_and_settings():
+def test_help_teaches_commands_and_settings():
     overview = tl_jax("--help").stdout
-    assert "--config=configs/NAME.py" in overview and "--dry_run" in overview
+    assert "--config=NAME_OR_FILE" in overview and "--dry_run" in overview
     assert all(f"\n  {stage} " in overview for stage in COMMANDS)
     for stage in COMMANDS:
         assert len(re.search(rf"\n  {stage} +(.*)", overview)[1]) > 20
