@@ -27,6 +27,7 @@ from tl_jax.models import functional, known
 from tl_jax.parallel import sharding, tpu
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run.directory import Run
+from tl_jax.run.prepare import known_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FLAGS = ROOT / "launch" / "xla_flags"
@@ -274,7 +275,7 @@ def read(path):
 def test_the_logits_that_exist_at_once_stay_below_a_gibibyte_of_a_chip(path):
     config = read(path)
     assert config.data.max_length >= 8192 and config.model.dtype == "bfloat16"
-    model, mesh = plan.planned_model(Run(config)), plan.planned_mesh(Run(config))
+    model, mesh = known_model(Run(config)), plan.planned_mesh(Run(config))
     rows = config.data.batch_size / config.train.accumulation / (mesh["data"] * mesh["fsdp"])
     assert rows == int(rows)
     chunk = config.train.ce_chunk / mesh["sequence"]
@@ -346,7 +347,7 @@ def test_the_shipped_policy_and_flags_lead_the_committed_ranking(name):
 def test_every_pod_configuration_fits(path):
     config = read(path)
     chip, _ = tpu.parse(config.mesh.topology)
-    pod = compile.open_pod(config, plan.planned_model(Run(config)), flags(chip))
+    pod = compile.open_pod(config, known_model(Run(config)), flags(chip))
     for name in compile.names(config):
         figures = compile.measure(name, pod)
         assert figures["peak_bytes"] < figures["limit_bytes"]

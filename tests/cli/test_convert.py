@@ -1,6 +1,7 @@
 """Models change their form, not their values, and nothing is overwritten unasked."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -28,13 +29,22 @@ from tl_jax.run.prepare import known_model
 COMMIT = "c" * 40
 
 
+def converted(run, console, request):
+    """Run the command with the flags of a request."""
+    convert.main(run, console, **dataclasses.asdict(request))
+
+
+def planned(run, console, request):
+    convert.show_plan(run, console, **dataclasses.asdict(request))
+
+
 def leaves(params):
     return {path: np.asarray(leaf) for path, leaf in names.flatten(params)}
 
 
 def test_a_model_directory_becomes_one_of_the_asked_type(model_dir, tmp_path, console):
     target = tmp_path / "half"
-    convert.main(None, console, Request(str(model_dir), str(target), dtype="bfloat16"))
+    converted(None, console, Request(str(model_dir), str(target), dtype="bfloat16"))
     assert f"written: {target}" in console.file.getvalue()
     source = leaves(from_hf.load(model_dir))
     half = leaves(from_hf.load(target, param_dtype="bfloat16"))
@@ -60,7 +70,7 @@ def restore(target, model_dir):
 def test_an_orbax_checkpoint_holds_the_parameters_of_its_source(model_dir, tmp_path, console):
     target = tmp_path / "orbax"
     request = Request(str(model_dir), str(target), orbax=True)
-    convert.main(None, console, request)
+    converted(None, console, request)
     source, restored = leaves(from_hf.load(model_dir)), restore(target, model_dir)
     assert source.keys() == restored.keys()
     for path, leaf in source.items():
@@ -70,10 +80,10 @@ def test_an_orbax_checkpoint_holds_the_parameters_of_its_source(model_dir, tmp_p
 
 
 def test_orbax_to_hugging_face_and_back_is_the_same(model_dir, tmp_path, console):
-    convert.main(None, console, Request(str(model_dir), str(tmp_path / "a"), orbax=True))
+    converted(None, console, Request(str(model_dir), str(tmp_path / "a"), orbax=True))
     first = restore(tmp_path / "a", model_dir)
     to_hf.save(names.unflatten(first), tmp_path / "hf", source=model_dir)
-    convert.main(None, console, Request(str(tmp_path / "hf"), str(tmp_path / "b"), orbax=True))
+    converted(None, console, Request(str(tmp_path / "hf"), str(tmp_path / "b"), orbax=True))
     second = restore(tmp_path / "b", model_dir)
     assert first.keys() == second.keys()
     assert all(first[path].tobytes() == second[path].tobytes() for path in first)
@@ -99,7 +109,7 @@ def test_a_stopped_conversion_leaves_nothing_half_written(
     ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            convert.main(None, console, Request(str(model_dir), str(target), force=existing))
+            converted(None, console, Request(str(model_dir), str(target), force=existing))
     finally:
         signal.signal(signal.SIGINT, ignored)
     assert signal.getsignal(number) == before
@@ -107,21 +117,21 @@ def test_a_stopped_conversion_leaves_nothing_half_written(
 
 
 def test_progress_is_shown(model_dir, tmp_path, console):
-    convert.main(None, console, Request(str(model_dir), str(tmp_path / "m")))
+    converted(None, console, Request(str(model_dir), str(tmp_path / "m")))
     total = len(load_file(tmp_path / "m" / "model.safetensors"))
     assert f"convert {total}/{total}" in console.file.getvalue()
-    convert.main(None, console, Request(str(model_dir), str(tmp_path / "o"), orbax=True))
+    converted(None, console, Request(str(model_dir), str(tmp_path / "o"), orbax=True))
     total = len(leaves(from_hf.load(model_dir)))
     assert f"convert {total}/{total}" in console.file.getvalue()
 
 
 def test_a_converted_model_keeps_its_card_or_gets_one(model_dir, tmp_path, console):
-    convert.main(None, console, Request(str(model_dir), str(tmp_path / "a"), dtype="bfloat16"))
+    converted(None, console, Request(str(model_dir), str(tmp_path / "a"), dtype="bfloat16"))
     card = tmp_path / "a" / "README.md"
     assert "bfloat16 safetensors, not trained" in card.read_text()
     assert str(model_dir.parent) not in card.read_text()
     card.write_text("My model.")
-    convert.main(None, console, Request(str(tmp_path / "a"), str(tmp_path / "b")))
+    converted(None, console, Request(str(tmp_path / "a"), str(tmp_path / "b")))
     assert (tmp_path / "b" / "README.md").read_text() == "My model."
 
 
@@ -141,7 +151,7 @@ def test_a_model_of_the_hub_is_converted_and_named(model_dir, tmp_path, console,
     fetched = tmp_path / "cache" / COMMIT
     shutil.copytree(model_dir, fetched)
     monkeypatch.setattr(hub, "_snapshot", lambda name, revision, files: fetched)
-    convert.main(None, console, Request("someone/tiny@v1", str(tmp_path / "a")))
+    converted(None, console, Request("someone/tiny@v1", str(tmp_path / "a")))
     assert f"source: someone/tiny@{COMMIT}" in console.file.getvalue()
     assert "base_model: someone/tiny\n" in (tmp_path / "a" / "README.md").read_text()
     source, found = (leaves(from_hf.load(path)) for path in (model_dir, tmp_path / "a"))
@@ -180,8 +190,8 @@ def test_a_target_that_holds_the_source_is_never_replaced(model_dir, tmp_path, c
     source = tmp_path / "models" / "a"
     shutil.copytree(model_dir, source)
     with pytest.raises(ConfigError, match="models holds the source and would be replaced"):
-        convert.main(None, console, Request(str(source), str(source.parent), force=True))
-    convert.main(None, console, Request(str(source), str(source), dtype="bfloat16", force=True))
+        converted(None, console, Request(str(source), str(source.parent), force=True))
+    converted(None, console, Request(str(source), str(source), dtype="bfloat16", force=True))
     assert json.loads((source / "config.json").read_text())["torch_dtype"] == "bfloat16"
 
 
@@ -212,7 +222,7 @@ def test_an_export_never_takes_the_place_of_its_run(
     workspace = Run(RunConfig(run_dir=str(run_dir), model=source, lora=lora))
     with pytest.raises(ConfigError, match=reason):
         request = Request(target=str(run_dir / target), adapter=adapter, force=True)
-        convert.main(workspace, console, request)
+        converted(workspace, console, request)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -223,10 +233,10 @@ def test_an_existing_target_is_replaced_only_by_force(model_dir, tmp_path, conso
     (target / "thesis.txt").write_text("unfinished")
     request = Request(str(model_dir), str(target), orbax=orbax)
     with pytest.raises(ConfigError, match=r"taken exists; give another --target, or --force"):
-        convert.main(None, console, request)
+        converted(None, console, request)
     assert [path.name for path in target.iterdir()] == ["thesis.txt"]
 
-    convert.main(None, console, Request(str(model_dir), str(target), orbax=orbax, force=True))
+    converted(None, console, Request(str(model_dir), str(target), orbax=orbax, force=True))
     assert not (target / "thesis.txt").exists()
     found = restore(target, model_dir) if orbax else leaves(from_hf.load(target))
     for path, leaf in leaves(from_hf.load(model_dir)).items():
@@ -235,9 +245,9 @@ def test_an_existing_target_is_replaced_only_by_force(model_dir, tmp_path, conso
 
 def test_force_replaces_an_older_orbax_checkpoint(model_dir, tmp_path, console):
     target = tmp_path / "orbax"
-    convert.main(None, console, Request(str(model_dir), str(target), orbax=True))
+    converted(None, console, Request(str(model_dir), str(target), orbax=True))
     request = Request(str(model_dir), str(target), dtype="bfloat16", orbax=True, force=True)
-    convert.main(None, console, request)
+    converted(None, console, request)
     for path, leaf in leaves(from_hf.load(model_dir)).items():
         rounded = leaf.astype(ml_dtypes.bfloat16).astype(np.float32)
         np.testing.assert_array_equal(restore(target, model_dir)[path], rounded)
@@ -246,20 +256,20 @@ def test_force_replaces_an_older_orbax_checkpoint(model_dir, tmp_path, console):
 def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, console):
     config = RunConfig(run_dir=str(tmp_path / "run"), model=ModelSourceConfig(path=str(model_dir)))
     workspace = Run(config)
-    convert.main(workspace, console, Request())
+    converted(workspace, console, Request())
     exported = leaves(from_hf.load(tmp_path / "run" / "export"))
     for path, leaf in leaves(from_hf.load(model_dir)).items():
         assert leaf.tobytes() == exported[path].tobytes()
     card = tmp_path / "run" / "export" / "README.md"
     assert "Not evaluated." in card.read_text() and "not trained" in card.read_text()
     with pytest.raises(ConfigError, match="export exists"):
-        convert.main(workspace, console, Request())
+        converted(workspace, console, Request())
     scores = {"sets": {"world": {"items": 7, "ts": {"percent": 50, "low": 25, "high": 75}}}}
     (tmp_path / "run" / "results" / "before").mkdir(parents=True)
     (tmp_path / "run" / "results" / "before" / "world.json").write_text(json.dumps(scores))
     renew_card(workspace)
     assert "| world | before | 7 | 50.0 [25.0, 75.0] |" in card.read_text()
-    convert.main(workspace, console, Request(dtype="bfloat16", force=True))
+    converted(workspace, console, Request(dtype="bfloat16", force=True))
     told = card.read_text()
     renew_card(workspace)
     assert card.read_text() == told and "bfloat16" in told
@@ -267,30 +277,30 @@ def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, c
 
 def test_what_cannot_be_converted_is_said(model_dir, tmp_path, console):
     with pytest.raises(ConfigError, match="absent is no directory and no .gguf file here"):
-        convert.main(None, console, Request("/absent", str(tmp_path / "t")))
+        converted(None, console, Request("/absent", str(tmp_path / "t")))
     with pytest.raises(ConfigError, match="--source needs --target"):
-        convert.main(None, console, Request(source=str(model_dir)))
+        converted(None, console, Request(source=str(model_dir)))
     with pytest.raises(ConfigError, match="give --config to export a run, or --source"):
-        convert.main(None, console, Request())
+        converted(None, console, Request())
     with pytest.raises(ConfigError, match="Hugging Face directory first"):
-        convert.main(None, console, Request("model.gguf", str(tmp_path / "t"), orbax=True))
+        converted(None, console, Request("model.gguf", str(tmp_path / "t"), orbax=True))
     with pytest.raises(ConfigError, match="--orbax needs --source"):
-        convert.main(Run(RunConfig(run_dir=str(tmp_path))), console, Request(orbax=True))
+        converted(Run(RunConfig(run_dir=str(tmp_path))), console, Request(orbax=True))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plan_names_both_ends_and_writes_nothing(model_dir, tmp_path, console):
     request = Request(str(model_dir), str(tmp_path / "[new]"), dtype="bfloat16")
     console.width = 300
-    convert.show_plan(None, console, request)
+    planned(None, console, request)
     shown = console.file.getvalue()
     assert "[new] (Hugging Face directory)" in shown and "bfloat16" in shown
     assert model_dir.name in shown
     workspace = Run(
         RunConfig(run_dir=str(tmp_path / "run"), model=ModelSourceConfig(path=str(model_dir)))
     )
-    convert.show_plan(workspace, console, Request())
+    planned(workspace, console, Request())
     assert "before model of" in console.file.getvalue()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="give another --target, or --force"):
-        convert.show_plan(None, console, Request(str(model_dir), str(model_dir)))
+        planned(None, console, Request(str(model_dir), str(model_dir)))

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 PROGRAM = """
-import io, sys
+import dataclasses, io, sys
 import jax
 from rich.console import Console
 from tl_jax.cli import convert
@@ -31,11 +31,11 @@ with jax.set_mesh(workspace.mesh):
     with Checkpoints(workspace.checkpoint_dir("supervised"), 1, 1) as checkpoints:
         checkpoints.save(1, {"params": trained}, None, {}, force=True)
 console = Console(file=io.StringIO(), soft_wrap=True)
-convert.main(workspace, console, convert.Request())
+convert.main(workspace, console, **dataclasses.asdict(convert.Request()))
 assert ("written:" in console.file.getvalue()) == (jax.process_index() == 0)
 refusals = []
 try:
-    convert.main(workspace, console, convert.Request())
+    convert.main(workspace, console, **dataclasses.asdict(convert.Request()))
 except ConfigError as error:
     refusals.append(str(error))
 try:
@@ -48,7 +48,7 @@ adapted = Run(
         run_dir + "-lora", model=model, lora=LoraConfig(rank=2), mesh=workspace.config.mesh
     )
 )
-convert.main(adapted, console, convert.Request(adapter=True))
+convert.main(adapted, console, **dataclasses.asdict(convert.Request(adapter=True)))
 """
 
 

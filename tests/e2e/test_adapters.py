@@ -128,7 +128,8 @@ def test_both_exports_give_the_trained_model(whole, tmp_path):
     np.testing.assert_allclose(logits(from_hf.load(merged), plain), expected, atol=1e-5)
 
     target = tmp_path / "adapter"
-    convert.main(workspace, Console(quiet=True), convert.Request(target=str(target), adapter=True))
+    request = convert.Request(target=str(target), adapter=True)
+    convert.main(workspace, Console(quiet=True), **dataclasses.asdict(request))
     card = (target / "README.md").read_text(encoding="utf-8")
     assert "library_name: peft" in card and 'PeftModel.from_pretrained(base, "DIRECTORY")' in card
     assert (target / "tokenizer.json").read_bytes() == (merged / "tokenizer.json").read_bytes()
@@ -141,6 +142,7 @@ def test_only_a_run_with_adapters_exports_them(tmp_path):
     plain = dataclasses.replace(CONFIG, model=ModelSourceConfig(), lora=LoraConfig())
     console, request = Console(quiet=True), convert.Request(adapter=True)
     with pytest.raises(ConfigError, match="--adapter needs a run with adapters"):
-        convert.main(open_run(tmp_path, plain), console, request)
+        convert.main(open_run(tmp_path, plain), console, **dataclasses.asdict(request))
     with pytest.raises(ConfigError, match="--adapter writes the adapters of a run; give --config"):
-        convert.main(None, console, dataclasses.replace(request, source="a", target="b"))
+        other = dataclasses.replace(request, source="a", target="b")
+        convert.main(None, console, **dataclasses.asdict(other))

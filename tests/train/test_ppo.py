@@ -140,7 +140,7 @@ def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):
             "right answer longer than 64 tokens": 1,
         },
     }
-    assert "uses 2 prompts; left out: 1 longer than 8 tokens" in capsys.readouterr().out
+    assert "uses 2 prompts; left out (60%): 1 longer than 8 tokens" in capsys.readouterr().out
     strict = Run(RunConfig(run_dir=str(tmp_path), ppo=limits))
     assert list(prompts_lib.usable_prompts(strict)) == prompts[1:4]
     with pytest.raises(ConfigError, match="no prompt can be used"):
@@ -181,7 +181,7 @@ def test_the_learning_rate_of_a_rollout_is_that_of_its_last_update():
         (dict(advantage="grpo", samples_per_prompt=2), "value_coef to 0"),
         (dict(dual_clip=0.5), "dual_clip must be 0 or above 1"),
         (dict(steps=2), "ppo.steps=2 would leave the policy as it is"),
-        (dict(kl_target=0.1, kl_coef=0.0), "kl_coef to a first price"),
+        (dict(kl_target=0.1, kl_coef=0.0), "kl_coef to a first value"),
         (dict(missed_share=0.5, prompts_per_step=1), "prompts_per_step to 2 or more"),
     ],
 )
