@@ -175,6 +175,8 @@ def test_the_mask_is_read_where_a_row_has_several_texts_only():
     run = jax.jit(functools.partial(cudnn_attention, window=0, implementation="xla"))
     q, k, v = inputs()
     one = run(q, k, v, segments)
+    # The first may still read its argument, which can be the very memory of the array.
+    segments = segments.copy()
     segments[0, 150:] = 2
     several = run(q, k, v, segments)
     assert_close(several[:, :, :150], one[:, :, :150])
