@@ -1,6 +1,8 @@
 """What needs no data is checked at the door: the message names setting, limit and mend."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -114,3 +116,11 @@ def test_a_phase_without_steps_is_not_checked():
 def test_files_that_are_not_there_are_refused(sections, told):
     with pytest.raises(ConfigError, match=told):
         check_inputs(changed(**sections))
+
+
+def test_the_door_waits_for_nothing_that_only_training_needs():
+    """torch is imported by tensorboardX where both are installed, and takes seconds."""
+    program = "import sys, tl_jax.train.validate; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"torch", "tensorboardX", "matplotlib"} & set(done.stdout.split())

@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import tensorboardX
+from typing import TYPE_CHECKING, Any
 
 from tl_jax.parallel import processes
 from tl_jax.run.record import replace_text
+
+if TYPE_CHECKING:
+    import tensorboardX
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
@@ -101,6 +102,9 @@ class MetricsWriter:
             self._boards.popitem()[1].close()
 
     def _board(self, stage: str, **options: Any) -> tensorboardX.SummaryWriter:
+        # It imports torch where there is one: seconds, which no command waits for before it is due.
+        import tensorboardX
+
         return tensorboardX.SummaryWriter(str(self.run_dir / "tensorboard" / stage), **options)
 
     def _open(self) -> None:
