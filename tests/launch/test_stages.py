@@ -37,7 +37,8 @@ def wait_for(path, seconds=60.0):
 
 def begin(bench, script, *words, **settings):
     return subprocess.Popen(
-        ["bash", str(LAUNCH / script), *words],
+        # What a shell starts in the background ignores SIGINT, and so would all that this starts.
+        ["env", "--default-signal=INT", "bash", str(LAUNCH / script), *words],
         env=bench.environment(**settings),
         cwd=bench.place,
         stdout=subprocess.PIPE,
