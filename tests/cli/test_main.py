@@ -19,6 +19,7 @@ from tl_jax.config import (
     RunConfig,
 )
 from tl_jax.config.fields import to_dict
+from tl_jax.data.prepare.files import EXAMPLES
 from tl_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -203,6 +204,18 @@ def test_until_anything_is_trained_every_setting_may_change(opened):
     changed = opened("run", data={"max_length": 512}, mae={"rules": "static"}, optim={"b1": 0.8})
     assert changed.config.data.max_length == 512
     assert changes.check_changes(changed, prepares=True) == []
+
+
+def test_prepared_data_are_inspected_without_their_source(opened, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    gone = {"data": {"path": "rows.jsonl"}}
+    opened("prepare", **gone)
+    (tmp_path / "rows.jsonl").unlink()
+    with pytest.raises(ConfigError, match="no file rows.jsonl"):
+        opened("inspect", **gone)
+    (tmp_path / "run" / "data").mkdir()
+    (tmp_path / "run" / "data" / EXAMPLES).write_text("{}")
+    opened("inspect", **gone)
 
 
 FREE = {

@@ -22,8 +22,8 @@ from tl_jax.screen import screen
 
 # Commands that begin or continue a run; the others read one that is there.
 _WRITERS = ("prepare", "inspect", "train", "run")
-# Those of them that read the sources of the data.
-_PREPARE = ("prepare", "inspect", "run")
+# Those of them that read the sources of the data; inspect does if none are prepared.
+_PREPARE = ("prepare", "run")
 _COMPUTE = ("train", "run", "evaluate", "generate")
 
 
@@ -104,6 +104,7 @@ def open_run(command: str, arguments: Arguments) -> Any:
     if arguments.without_run and not arguments.config and not arguments.run_dir:
         return None
     config = read_config(arguments.config, arguments.run_dir, arguments.settings)
+    from tl_jax.data.prepare.files import EXAMPLES
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.run.directory import Run
     from tl_jax.train.validate import check_run
@@ -118,9 +119,12 @@ def open_run(command: str, arguments: Arguments) -> Any:
             f"{config.run_dir} holds no run; give --run=DIR of one, or begin it with `tl-jax run` "
             "or `tl-jax prepare`"
         )
+    prepares = command in _PREPARE or (
+        command == "inspect" and not (opened.data_dir / EXAMPLES).exists()
+    )
     check_run(
         opened,
-        prepares=command in _PREPARE,
+        prepares=prepares,
         computes=command in _COMPUTE,
         writes=writes and not arguments.dry_run,
     )
