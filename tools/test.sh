@@ -3,8 +3,8 @@
 # Arguments go to pytest, such as tests/calls or -m slow. PYTHON picks the interpreter.
 # The tests use torch on the CPU only, but pip's default torch for Linux brings gigabytes of CUDA;
 # to get the small build, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.
-# TL_JAX_GOLDEN and TL_JAX_DATA name directories with reference results and real trajectories;
-# the tests that need them are skipped without.
+# TL_JAX_GOLDEN, TL_JAX_DATA and TL_JAX_CASES name directories with reference results, real
+# trajectories and awkward rows; the tests that need them are skipped without.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -115,6 +115,15 @@ def golden():
 
 
 @pytest.fixture(scope="session")
+def import_cases():
+    """Folder of small rows that users bring; skips where TL_JAX_CASES is unset."""
+    folder = os.environ.get("TL_JAX_CASES")
+    if not folder:
+        pytest.skip("TL_JAX_CASES is not set")
+    return Path(folder) / "imports"
+
+
+@pytest.fixture(scope="session")
 def rotllama():
     """Path of the real trajectory file; skips where TL_JAX_DATA is unset."""
     folder = os.environ.get("TL_JAX_DATA")

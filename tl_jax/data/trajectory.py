@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,17 +19,22 @@ class Message:
 
     Attributes:
       role: ``system``, ``user``, ``assistant`` or ``tool`` (feedback to the call before it).
-      content: Text; for an assistant turn with a call, the thought before it (may be empty).
+      content: Visible text; for an assistant turn with a call, the text before it (may be empty).
       calls: The structured calls of an assistant turn; empty for plain text.
       status: For a ``tool`` turn whose source says so: ``"ok"`` or ``"error"``; ``""`` if unknown;
         ``"missing"`` for a stand-in where the source has no answer to a call, but to a later one.
         For an assistant turn, ``"error"`` if its text should hold a call but none can be parsed.
+      thoughts: For an assistant turn, what the model reasoned before it and the user never sees.
+      weight: For an assistant turn, its share in the loss as its source says, from 0 (context
+        only, never a gold call) upwards.
     """
 
     role: str
     content: str = ""
     calls: tuple[ToolCall, ...] = ()
     status: str = ""
+    thoughts: str = ""
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,9 @@ class Trajectory:
       tags: Free labels, such as ``{"domain": "travel", "split": "unseen"}``. Two of them mean
         something: ``task`` is what may not be split between training and validation, and
         ``{"target": "last"}`` says that only the last assistant turn is trained.
+      unread: How often each key of the source's row was read by nothing, by its path, such as
+        ``messages[].audio``; of this reading only, so it neither travels nor tells two apart.
+      repairs: How often each repair was made to read the row, by its name; likewise.
 
     Example:
       >>> import tl_jax as tl
@@ -60,6 +69,8 @@ class Trajectory:
     source: str = ""
     line: int = -1
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    repairs: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
 
 def to_json(trajectory: Trajectory) -> dict[str, Any]:
@@ -73,6 +84,10 @@ def to_json(trajectory: Trajectory) -> dict[str, Any]:
             ]
         if message.status:
             entry["status"] = message.status
+        if message.thoughts:
+            entry["thoughts"] = message.thoughts
+        if message.weight != 1:
+            entry["weight"] = message.weight
         messages.append(entry)
     return {
         "id": trajectory.id,
@@ -106,14 +121,28 @@ def from_json(row: Mapping[str, Any]) -> Trajectory:
 
 
 def _message(entry: Mapping[str, Any]) -> Message:
-    role, content, status = entry["role"], entry.get("content"), entry.get("status", "")
+    role, content, thoughts = entry["role"], entry.get("content"), entry.get("thoughts")
+    status, weight = entry.get("status", ""), entry.get("weight", 1.0)
     if role not in ROLES:
         raise RowError(f"unknown role {role!r}; known: {', '.join(ROLES)}")
-    if not isinstance(content, str | None):
-        raise RowError(f"the content of a {role} turn must be a text, not {_kind(content)}")
+    for name, text in (("content", content), ("thoughts", thoughts)):
+        if not isinstance(text, str | None):
+            raise RowError(f"the {name} of a {role} turn must be a text, not {_kind(text)}")
     if not isinstance(status, str):
         raise RowError(f"the status of a {role} turn must be a text, not {_kind(status)}")
-    return Message(role, content or "", tuple(map(_call, entry.get("calls", ()))), status)
+    calls = tuple(map(_call, entry.get("calls", ())))
+    return Message(role, content or "", calls, status, thoughts or "", checked_weight(weight))
+
+
+def checked_weight(value: Any) -> float:
+    """Return the weight of a turn.
+
+    Raises:
+      RowError: Not a finite number of at least 0.
+    """
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise RowError(f"the weight of a turn must be a finite number of at least 0, not {value!r}")
+    return float(value)
 
 
 def _call(entry: Mapping[str, Any]) -> ToolCall:

@@ -366,3 +366,13 @@ def test_a_mutated_row_is_read_or_is_a_row_error_and_what_is_read_can_be_written
 @given(row=JUNK, name=st.sampled_from(sorted(ROWS)))
 def test_junk_is_not_recognised(row, name):
     assert FORMATS[name].recognise(row) == ""
+
+
+def test_thoughts_and_weights_survive_json():
+    turn = {"role": "assistant", "content": "Hi.", "thoughts": "Greet him.", "weight": 0.5}
+    row = {"id": "a", "tools": [], "messages": [{"role": "user", "content": "Hi"}, turn]}
+    read_back = from_json(to_json(from_json(row)))
+    assert (read_back.messages[1].thoughts, read_back.messages[1].weight) == ("Greet him.", 0.5)
+    for weight in (-1, "half", float("inf"), None):
+        with pytest.raises(RowError, match="weight"):
+            from_json({**row, "messages": [{**turn, "weight": weight}]})
