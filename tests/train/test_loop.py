@@ -236,10 +236,52 @@ def test_training_gives_up_after_many_skipped_steps_in_a_row(tmp_path, caplog):
 
 
 def test_single_skipped_steps_are_no_reason_to_give_up(tmp_path):
-    bad = set(range(40)) - {5, 14, 23, 32}
-    state = run(tmp_path, 40, skipping(bad - {0, 1, 2, 3, 4}))
-    assert int(state.step) == 40 and int(state.skipped) == 31
+    bad = {*range(6, 15), *range(16, 25)}
+    state = run(tmp_path, 40, skipping(bad))
+    assert int(state.step) == 40 and int(state.skipped) == 18
     assert rows(tmp_path)[6]["loss"] is None
+
+
+def test_repeating_a_phase_that_diverges_brings_it_no_further(tmp_path):
+    bad = range(7, 24)
+    for _ in range(3):
+        with pytest.raises(Diverged, match="up to 17 .*'loss' was no finite number"):
+            run(tmp_path, 24, skipping(bad), every_steps=2)
+        assert saved_steps(tmp_path) == [2, 4, 6]
+
+
+def test_a_phase_of_skipped_steps_does_not_end_well(tmp_path):
+    bad = set(range(24)) - {8, 17}
+    with pytest.raises(Diverged, match="22 of 24 updates of the toy phase were not finite"):
+        run(tmp_path, 24, skipping(bad), every_steps=9)
+    assert saved_steps(tmp_path) == [9, 18]
+
+
+def test_a_signal_among_skipped_steps_keeps_the_state_before_them(tmp_path):
+    def interrupted(state, step):
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return skipping({4, 5})(state, step)
+
+    with pytest.raises(Stopped, match="the state before them is the saved one"):
+        run(tmp_path, 9, interrupted, every_steps=3)
+    assert saved_steps(tmp_path) == [3]
+
+
+def test_no_checkpoint_is_ahead_of_the_rows(tmp_path, monkeypatch):
+    ahead = []
+    save = Checkpoints.save
+
+    def watched(self, step, *arguments, **options):
+        if (saved := save(self, step, *arguments, **options)) and step not in [
+            row["step"] for row in rows(tmp_path)
+        ]:
+            ahead.append(step)
+        return saved
+
+    monkeypatch.setattr(Checkpoints, "save", watched)
+    run(tmp_path, 7, every_steps=2)
+    assert saved_steps(tmp_path) == [4, 6, 7] and not ahead
 
 
 def printed(monkeypatch, **settings):

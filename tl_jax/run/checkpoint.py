@@ -68,6 +68,10 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def due(self, step: int) -> bool:
+        """Whether ``save`` would save this step without being forced to."""
+        return self._checkpointer.should_save(step)
+
     def save(
         self, step: int, state: Any, loader: Any, metadata: dict[str, Any], *, force: bool = False
     ) -> bool:
@@ -89,7 +93,7 @@ class Checkpoints:
         """
         if any(saved.step == step for saved in self._checkpointer.checkpoints):
             return False
-        if not force and not self._checkpointer.should_save(step):
+        if not force and not self.due(step):
             return False
         self.wait()
         items = {_STATE: state} if loader is None else {_STATE: state, _DATA: loader}

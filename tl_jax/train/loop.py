@@ -24,6 +24,7 @@ from tl_jax.types import TrainState
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_A_ROW = 10
+_WATCHED = ("loss", "grad_norm")
 
 
 @contextlib.contextmanager
@@ -64,9 +65,12 @@ class Loop:
                 loop.save(state)
 
     Values are read one step late, so that the device never waits for the log; what is written and
-    what is on the screen belongs to one step all the same. The final state is always saved. After
-    SIGTERM or SIGINT the step under way is finished and saved, and leaving the block raises
-    ``Stopped``; a second signal stops at once.
+    what is on the screen belongs to one step all the same. Where a state is saved, the values of
+    its step are written first: no kill leaves a checkpoint that the log does not reach. While steps
+    are skipped because they were not finite, nothing is saved, so the checkpoints that are kept
+    stay those of steps that went well, and a phase that diverges does so again when it is repeated.
+    The final state is always saved. After SIGTERM or SIGINT the step under way is finished and
+    saved, and leaving the block raises ``Stopped``; a second signal stops at once.
 
     Args:
       phase: Name in metrics and on the screen.
@@ -76,7 +80,8 @@ class Loop:
       metrics: Where values and samples go.
       log_every: Steps between rows of metrics.
       shown: Names of the values on the progress line.
-      skipped: Steps left out so far because they were not finite.
+      skipped: Updates left out so far because they were not finite.
+      updates: Updates of one step.
       loader: Iterator whose position is saved with the state, or None.
     """
 
@@ -91,6 +96,7 @@ class Loop:
         log_every: int = 1,
         shown: Sequence[str] = ("loss",),
         skipped: int = 0,
+        updates: int = 1,
         loader: Any = None,
     ):
         self.phase = phase
@@ -102,7 +108,9 @@ class Loop:
         self._shown = shown
         self._loader = loader
         self._skipped = float(skipped)
+        self._updates = updates
         self._skipped_in_a_row = 0
+        self._bad: list[str] = []
         self._stop = False
         # Values of the newest step, until the next one is under way.
         self._pending: tuple[int, dict[str, Any]] | None = None
@@ -156,11 +164,26 @@ class Loop:
         self._write_pending(measured)
 
     def save(self, state: TrainState) -> None:
-        """Save the state if it is due, if it is the last one, or if a signal came."""
+        """Save the state if it is due, if it is the last one, or if a signal came.
+
+        Raises:
+          Diverged: As ``record``; or this was the last step and most of them were not finite.
+        """
         self._stop = self._stopping()
-        facts = {"stage": self.phase, "phase_step": self.done}
-        last = self.done == self.steps or self._stop
-        self._checkpoints.save(self.done, state, self._loader, facts, force=last)
+        ended = self.done == self.steps
+        last = ended or self._stop
+        if not last and not self._checkpoints.due(self.done):
+            return
+        self._write_pending(last=last)
+        if ended and 2 * self._skipped > self.steps * self._updates:
+            raise Diverged(
+                f"{self._skipped:.0f} of {self.steps * self._updates} updates of the {self.phase} "
+                f"phase were not finite and were skipped; nothing was saved of the last ones. "
+                f"{self._cause()}"
+            )
+        if ended or not self._skipped_in_a_row:
+            facts = {"stage": self.phase, "phase_step": self.done}
+            self._checkpoints.save(self.done, state, self._loader, facts, force=last)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._opened:
@@ -170,8 +193,8 @@ class Loop:
                 self._stop = self._stopping()
         if kind is None and self._stop:
             raise Stopped(
-                f"stopped at {self.phase} step {self.done} of {self.steps}; the state is saved, "
-                "run the same command to go on"
+                f"stopped at {self.phase} step {self.done} of {self.steps}; "
+                f"{self._saved()}, run the same command to go on"
             )
 
     def _write_pending(
@@ -201,13 +224,24 @@ class Loop:
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if grew else 0
         if grew:
             logger.warning("%s step %d was not finite and was skipped", self.phase, step)
-        bad = not math.isfinite(values.get("loss", 0.0))
+        self._bad = [name for name in _WATCHED if not math.isfinite(values.get(name, 0.0))]
         if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise Diverged(
-                f"{MAX_SKIPPED_IN_A_ROW} steps in a row up to {step} were not finite "
-                f"(loss {'not finite' if bad else 'finite'}); lower the learning rate or look at "
-                "the data of these steps"
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row up to {step} were not finite. "
+                f"{self._cause()}"
             )
+
+    def _cause(self) -> str:
+        names = " and ".join(f"'{name}'" for name in self._bad) or "some of the gradient"
+        return (
+            f"In the last of them {names} was no finite number; lower the learning rate or look at "
+            "the data of these steps. The checkpoints are those of steps that went well"
+        )
+
+    def _saved(self) -> str:
+        if not self._skipped_in_a_row:
+            return "the state is saved"
+        return "its last steps were not finite, so the state before them is the saved one"
 
 
 @contextlib.contextmanager

@@ -112,6 +112,7 @@ def train(run: Run) -> None:
             metrics=metrics,
             shown=SHOWN,
             skipped=int(state.skipped),
+            updates=ppo.epochs * ppo.minibatches,
             loader=gold,
         ) as loop:
             for step in loop:
