@@ -23,7 +23,7 @@ from tl_jax.run import prepare as preparation
 from tl_jax.run.chat import Reply, make_answer
 from tl_jax.run.directory import Run
 from tl_jax.train import ppo, sft
-from tl_jax.train.validate import check_run
+from tl_jax.train.validate import checked
 
 
 def prepare(run: Run) -> dict[str, Any]:
@@ -42,15 +42,15 @@ def prepare(run: Run) -> dict[str, Any]:
       >>> report["rows"]
       60
     """
-    check_run(run, prepares=True, computes=False, writes=True)
-    if processes.is_first():
-        preparation.make_model(run, _console())
-        registry.check_lengths(run.config, run.model)
-        preparation.prepare(run)
-        preparation.measure_loader(run)
-    processes.wait_for_all("prepare")
-    # On other processes the files are there now, and this only reads the report.
-    return preparation.prepare(run)
+    with checked(run, prepares=True, computes=False, writes=True):
+        if processes.is_first():
+            preparation.make_model(run, _console())
+            registry.check_lengths(run.config, run.model)
+            preparation.prepare(run)
+            preparation.measure_loader(run)
+        processes.wait_for_all("prepare")
+        # On other processes the files are there now, and this only reads the report.
+        return preparation.prepare(run)
 
 
 def train_sft(run: Run) -> None:
@@ -69,8 +69,8 @@ def train_sft(run: Run) -> None:
       >>> run.newest_phase()
       'supervised'
     """
-    check_run(run, prepares=False, computes=True, writes=True)
-    sft.train(run)
+    with checked(run, prepares=False, computes=True, writes=True):
+        sft.train(run)
 
 
 def train_rl(run: Run, reward: RewardFunction | None = None) -> None:
@@ -96,8 +96,8 @@ def train_rl(run: Run, reward: RewardFunction | None = None) -> None:
       >>> run.newest_phase()
       'reward'
     """
-    check_run(run, prepares=False, computes=True, writes=True)
-    ppo.train(run if reward is None else dataclasses.replace(run, reward=reward))
+    with checked(run, prepares=False, computes=True, writes=True):
+        ppo.train(run if reward is None else dataclasses.replace(run, reward=reward))
 
 
 def generate(

@@ -38,6 +38,10 @@ class LoaderMismatch(CheckpointError, ValueError):
     """A saved position in data that have changed since."""
 
 
+class RunNotWritable(TlJaxError, RuntimeError):
+    """Another process writes the run directory, or nobody can."""
+
+
 class RewardError(TlJaxError, ValueError):
     """A user's reward function that raises or returns no reward."""
 

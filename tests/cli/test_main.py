@@ -1,5 +1,6 @@
 """Commands end with the status and message of their outcome; nothing is written unchecked."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -148,7 +149,10 @@ def opened(console, model_dir, tmp_path, monkeypatch):
             section = dataclasses.replace(getattr(config, name), **section)
             config = dataclasses.replace(config, **{name: section})
         monkeypatch.setattr("tl_jax.cli.settings.read_config", lambda *_: config)
-        return main_lib.open_run(command, dataclasses.replace(arguments, dry_run=dry_run))
+        with contextlib.ExitStack() as writing:
+            return main_lib.open_run(
+                command, dataclasses.replace(arguments, dry_run=dry_run), writing
+            )
 
     return opened
 

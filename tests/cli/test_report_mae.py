@@ -86,7 +86,7 @@ def test_a_prepared_run_is_read_and_not_judged_again(console, tmp_path):
 @pytest.mark.parametrize(("words", "topic"), [([], ""), (["mae"], "mae")])
 def test_the_word_after_the_command_is_its_topic(monkeypatch, console, words, topic):
     seen = []
-    monkeypatch.setattr(main_lib, "open_run", lambda command, given: seen.append(given))
+    monkeypatch.setattr(main_lib, "open_run", lambda command, given, writing: seen.append(given))
     monkeypatch.setattr(report, "main", lambda *_, **__: None)
     main_lib.main(["report", *words, "--config=x.py"], console)
     assert seen[0].options["topic"] == topic and seen[0].config == "x.py"

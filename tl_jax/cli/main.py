@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -78,22 +79,23 @@ def main(words: list[str], console: Console) -> None:
         rest = [f"--topic={rest[0]}", *rest[1:]]
     arguments = parse(command, rest)
     _quiet()
-    opened = open_run(command, arguments)
-    module = importlib.import_module(f"tl_jax.cli.{command}")
-    if not arguments.dry_run:
-        module.main(opened, console, **arguments.options)
-    elif arguments.without_run or command == "convert":
-        module.show_plan(opened, console, **arguments.options)
-    else:
-        importlib.import_module("tl_jax.aot.plan").show(opened, command, console)
+    with contextlib.ExitStack() as writing:
+        opened = open_run(command, arguments, writing)
+        module = importlib.import_module(f"tl_jax.cli.{command}")
+        if not arguments.dry_run:
+            module.main(opened, console, **arguments.options)
+        elif arguments.without_run or command == "convert":
+            module.show_plan(opened, console, **arguments.options)
+        else:
+            importlib.import_module("tl_jax.aot.plan").show(opened, command, console)
 
 
-def open_run(command: str, arguments: Arguments) -> Any:
+def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) -> Any:
     """Return the run that a command is about, everything checked that needs no data.
 
-    Commands that begin or continue a run then leave its settings and versions in its directory. A
-    command that is about a file and not about a run gets None, or a run of which only the settings
-    are there.
+    Commands that begin or continue a run then leave its settings and versions in its directory, and
+    nobody else writes there until ``writing`` is left. A command that is about a file and not about
+    a run gets None, or a run of which only the settings are there.
 
     Raises:
       ConfigError: No configuration, settings that do not fit, the directory holds no run where one
@@ -107,14 +109,14 @@ def open_run(command: str, arguments: Arguments) -> Any:
     from tl_jax.data.prepare.files import EXAMPLES
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.run.directory import Run
-    from tl_jax.train.validate import check_run
+    from tl_jax.train.validate import checked
 
     opened = Run(config)
     if arguments.without_run:
         return opened
     start_distributed()
-    writes = command in _WRITERS
-    if not writes and not (opened.run_dir / "config.json").exists() and not arguments.dry_run:
+    begun = (opened.run_dir / "config.json").exists()
+    if command not in _WRITERS and not begun and not arguments.dry_run:
         raise ConfigError(
             f"{config.run_dir} holds no run; give --run=DIR of one, or begin it with `tl-jax run` "
             "or `tl-jax prepare`"
@@ -122,12 +124,13 @@ def open_run(command: str, arguments: Arguments) -> Any:
     prepares = command in _PREPARE or (
         command == "inspect" and not (opened.data_dir / EXAMPLES).exists()
     )
-    check_run(
+    checks = checked(
         opened,
         prepares=prepares,
         computes=command in _COMPUTE,
-        writes=writes and not arguments.dry_run,
+        writes=(prepares or command == "train") and not arguments.dry_run,
     )
+    writing.enter_context(checks)
     return opened
 
 

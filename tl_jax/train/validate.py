@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,18 @@ from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
 from tl_jax.parallel import sharding
 from tl_jax.rl.custom_reward import open_reward
+from tl_jax.run import lock
 from tl_jax.run.changes import check_changes, record
 from tl_jax.run.directory import Run, check_reward
 from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
 from tl_jax.train import ppo, ppo_step, sft
 
 
-def check_run(run: Run, *, prepares: bool, computes: bool, writes: bool) -> None:
+@contextlib.contextmanager
+def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterator[None]:
     """Check all that needs no data; then, and only then, leave the settings in the run directory.
+
+    Inside the block this process is the only one that writes the run.
 
     Args:
       run: The run.
@@ -36,6 +41,7 @@ def check_run(run: Run, *, prepares: bool, computes: bool, writes: bool) -> None
 
     Raises:
       ConfigError: As for ``validate`` and ``check_inputs``, or a setting that may change no more.
+      RunNotWritable: Another process writes the run, or nobody can.
     """
     config = run.config
     computes = computes and not config.mesh.topology
@@ -43,9 +49,13 @@ def check_run(run: Run, *, prepares: bool, computes: bool, writes: bool) -> None
     if prepares:
         check_inputs(config)
     changed = check_changes(run, prepares=prepares)
-    if writes:
+    if not writes:
+        yield
+        return
+    with lock.hold(run.run_dir):
         discard_outdated(run, changed)
         record(run)
+        yield
 
 
 def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | None = None) -> None:
