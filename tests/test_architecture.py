@@ -171,7 +171,7 @@ CHAINS = {
     "publish": [("model_card", "export", "conversions")],
     "train": [
         ("step", "sft", "ppo"),
-        ("optimizer", "sft"),
+        ("optimizer", "step"),
         ("loop", "sft"),
         ("ppo_step", "ppo"),
         ("prompt_pools", "ppo"),

@@ -170,3 +170,23 @@ def test_moments_in_half_the_memory_follow_those_in_float32():
 def test_second_moments_that_bfloat16_would_hold_fast_are_refused():
     with pytest.raises(ConfigError, match="optim.b2 0.999.*at most 0.99"):
         optim.make_optimizer(config(moments="bfloat16", b2=0.999), 20)
+
+
+def test_half_precision_parameters_move_by_their_updates_on_average():
+    """To the nearest number none of them would move at all."""
+    start = jnp.asarray(np.linspace(-3, 3, 3000), jnp.bfloat16)
+    params = {"a": start, "b": start[::-1], "wide": jnp.ones(3)}
+    updates = jax.tree.map(lambda x: jnp.full(x.shape, 1e-4), params)
+    apply = jax.jit(optim.apply_updates)
+    moved = params
+    for step in range(50):
+        moved = apply(moved, updates, jnp.int32(step))
+    assert moved["a"].dtype == jnp.bfloat16 and moved["wide"].dtype == jnp.float32
+    np.testing.assert_allclose(moved["wide"], 1.005, rtol=1e-6)
+    for name in ("a", "b"):
+        way = (moved[name].astype(jnp.float32) - params[name].astype(jnp.float32)).mean()
+        # The standard error of the mean is about 1 % of it.
+        np.testing.assert_allclose(way, 0.005, rtol=0.06)
+    assert (moved["a"] != moved["b"][::-1]).any(), "no two parameters share their chances"
+    same = apply(params, jax.tree.map(jnp.zeros_like, updates), jnp.int32(7))
+    assert all((same[name] == params[name]).all() for name in params)

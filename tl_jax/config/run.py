@@ -24,6 +24,8 @@ class ModelSourceConfig:
 
     ``attention`` of packed rows: ``"chunked"`` or ``"dense"`` is XLA's, ``"splash"`` a kernel for
     TPUs, ``"cudnn"`` one for NVIDIA GPUs (bfloat16 only), ``"auto"`` what fits the devices.
+    ``param_dtype`` is the type that parameters are held in; those of type bfloat16 that are trained
+    are rounded up or down by chance, so that small updates are not lost.
     ``remat`` says what of a layer the backward pass does not compute again: everything
     (``"none"``), the outputs of attention and of the weight matrices (``"minimal"``), of the
     matrices (``"dots"``), of attention with queries, keys and values (``"qkv"``), of attention, or

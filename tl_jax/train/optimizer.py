@@ -18,6 +18,8 @@ _CRITIC = {"value_head": "value", "critic": "critic"}
 # changes below 1/512, with this b2 those of gradients within a fifth of it.
 _MAX_ROUNDED_B2 = 0.99
 
+_ROUNDING_SEED = 0
+
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     """Return the learning rate per step: linear warm-up, then cosine decay or constant.
@@ -58,9 +60,8 @@ def make_optimizer(
     Norm scales and biases are not decayed. With ``value_learning_rate`` the value head has its
     own constant rate and is clipped apart, so that early value errors do not scale down the
     policy's gradient; so has, with ``critic_learning_rate``, a trunk of the critic's own. Moments
-    and updates are computed in float32 whatever the type of the parameters;
-    ``optax.apply_updates`` rounds the sum once, and moments of type bfloat16 are rounded after
-    each step.
+    and updates are computed in float32 whatever the type of the parameters; ``apply_updates``
+    rounds the sum once, and moments of type bfloat16 are rounded after each step.
 
     Raises:
       ConfigError: Moments of type bfloat16 with a ``b2`` whose steps would be lost in rounding.
@@ -99,6 +100,38 @@ def make_optimizer(
         },
     )
     return _in_float32(parts, config.moments)
+
+
+def apply_updates(params: Any, updates: Any, step: jax.Array) -> Any:
+    """Return the parameters after an update, each in its own type.
+
+    A parameter of type bfloat16 is rounded up or down by chance, so that on average it moves by its
+    update. The nearest number would nearly always be the old one: at a learning rate of 1e-5 most
+    updates are far less than half the distance to the next. The chances are those of the step and
+    of the parameter's place in the tree, on every mesh the same.
+
+    Args:
+      params: Nested dict of arrays.
+      updates: What is added, of the same shapes, float32.
+      step: Updates so far, a scalar.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    key = jax.random.fold_in(jax.random.key(_ROUNDING_SEED), step)
+    added = [
+        _rounded(leaf.astype(jnp.float32) + update, jax.random.fold_in(key, place))
+        if leaf.dtype == jnp.bfloat16
+        else (leaf + update).astype(leaf.dtype)
+        for place, (leaf, update) in enumerate(zip(leaves, jax.tree.leaves(updates), strict=True))
+    ]
+    return jax.tree.unflatten(tree, added)
+
+
+def _rounded(values: jax.Array, key: jax.Array) -> jax.Array:
+    """Round float32 values to bfloat16, up as often as the part that is cut off is large."""
+    bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
+    chance = jax.random.bits(key, values.shape, jnp.uint16).astype(jnp.uint32)
+    kept = (bits + chance) & jnp.uint32(0xFFFF0000)
+    return jax.lax.bitcast_convert_type(kept, jnp.float32).astype(jnp.bfloat16)
 
 
 def _in_float32(inner: optax.GradientTransformation, moments: str) -> optax.GradientTransformation:

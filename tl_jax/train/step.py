@@ -16,6 +16,7 @@ from tl_jax.models import critic, functional, lora
 from tl_jax.ops.cross_entropy import token_logprobs
 from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss, kl_loss, loss_weights
 from tl_jax.parallel import sharding
+from tl_jax.train.optimizer import apply_updates
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 
@@ -265,7 +266,7 @@ def make_train_step(
         if loss.reward_coef and loss.ppo.stop_kl:
             near = sums["approx_kl"] <= loss.ppo.stop_kl * totals[1]
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = apply_updates(state.params, updates, state.step)
 
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda n, o: jnp.where(finite & near, n, o), new, old)
