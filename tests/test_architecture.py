@@ -39,7 +39,7 @@ ALLOWED = {
     "data": {"errors", "config", "calls"},
     "convert": {"errors", "types", "config", "parallel", "models"},
     "sampling": {"errors", "types", "config", "parallel", "ops", "calls", "models", "data"},
-    "report": {"errors", "config", "calls", "data", "rewards"},
+    "report": {"errors", "screen", "config", "calls", "data", "rewards"},
 }
 _BELOW = {
     "errors",

@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
+from rich.segment import Segment
+
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
+_ESCAPED = (
+    0x7F,
+    *range(0x80, 0xA0),
+    0x200E,
+    0x200F,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)
+_SHOWN = _PICTURES | {code: f"\\u{code:04x}" for code in _ESCAPED}
+
+
+def visible(text: str) -> str:
+    """Return a text with its control characters written out, all but line feeds and tabs.
+
+    What data and models write may hold sequences that a terminal obeys, and characters that turn
+    the order of others round.
+    """
+    return text.translate(_SHOWN)
+
+
+class Screen(Console):
+    """A console that shows the control characters of what is printed, and obeys none of them."""
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        """Render as ``Console`` does, with texts that are ``visible``."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
 @functools.cache
-def screen() -> Console:
+def screen() -> Screen:
     """Return the console of this process: whole lines, numbers without colours."""
-    return Console(soft_wrap=True, highlight=False)
+    return Screen(soft_wrap=True, highlight=False)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tl_jax.data.examples.annotations import TurnAnnotation
-from tl_jax.report.example import KINDS, TURN_COLUMNS, describe, shown, write_page
+from tl_jax.report.example import KINDS, TURN_COLUMNS, describe, write_page
+from tl_jax.screen import visible
 
 WRONG = TurnAnnotation(1, 1, 3, False, 0.0, "error", "tool_hallucination", "phrase: no such tool")
 RIGHT = TurnAnnotation(2, 4, 8, True, 1.0, "keep", "all_right", "status given by the source")
@@ -128,7 +129,7 @@ def test_an_example_without_trained_tokens_is_shown():
     ],
 )
 def test_nothing_shown_steers_a_terminal(text, safe):
-    assert shown(text) == safe
+    assert visible(text) == safe
     assert sample(["q", text, *TEXTS[2:]], turns=()).pieces[0].text.startswith("q" + safe)
 
 

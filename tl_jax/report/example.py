@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tl_jax.data.examples.annotations import TurnAnnotation
 from tl_jax.report import html
+from tl_jax.screen import visible
 
 KINDS = ("untrained", "trained", "key", "masked")
 LEVELS = (1.0, 2.0, 4.0, 7.0)
@@ -29,16 +30,6 @@ _CSS = """
 .control { outline: 1px solid #829ab1; border-radius: 3px; }
 .legend span { margin-right: 16px; }
 """
-_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
-_ESCAPED = (
-    0x7F,
-    *range(0x80, 0xA0),
-    0x200E,
-    0x200F,
-    *range(0x202A, 0x202F),
-    *range(0x2066, 0x206A),
-)
-_SHOWN = _PICTURES | {code: f"\\u{code:04x}" for code in _ESCAPED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,17 +113,14 @@ def describe(
                 str(len(span)),
                 str(len(heavy)) if turn.trained else "",
                 _range(heavy),
-                shown(turn.category),
-                shown(turn.reason),
+                visible(turn.category),
+                visible(turn.reason),
             )
         )
     pieces = tuple(_merged(_pieces(texts, weights, keys, turns, control)))
-    return Sample(shown(title), shown(origin), pieces, tuple(rows), _totals(weights, keys, turns))
-
-
-def shown(text: str) -> str:
-    """Return text in which characters that steer a terminal or turn the reading order are named."""
-    return text.translate(_SHOWN)
+    return Sample(
+        visible(title), visible(origin), pieces, tuple(rows), _totals(weights, keys, turns)
+    )
 
 
 def write_page(sample: Sample, path: str | os.PathLike[str]) -> Path:
@@ -183,7 +171,7 @@ def _pieces(
             kind = "key" if any(i in keys for i in group) else "trained"
         else:
             kind = "masked" if turn else "untrained"
-        text = shown(texts[end - 1])
+        text = visible(texts[end - 1])
         yield Piece(
             text.replace("\n", "↵\n") if kind == "key" else text,
             kind,
@@ -252,7 +240,7 @@ def _span(piece: Piece) -> str:
         names.append("control")
     note = f"weight {piece.weight:.4g}, {piece.tokens} tokens" if piece.weight else ""
     if piece.kind == "masked" and piece.turn:
-        note = f"left out by MAE: {shown(piece.turn.category)}: {shown(piece.turn.reason)}"
+        note = f"left out by MAE: {visible(piece.turn.category)}: {visible(piece.turn.reason)}"
     title = f' title="{html.text(note)}"' if note else ""
     return f'<span class="{" ".join(names)}"{title}>{html.text(piece.text, len(piece.text))}</span>'
 
