@@ -31,9 +31,22 @@ install() {
 }
 
 # The slice waits for every host, and nobody else tries again before the next boot: a lock that apt
-# holds or a download that fails must not keep this host out.
+# holds or a download that fails must not keep this host out. But chips that wait cost money: what
+# fails for half an hour will not mend itself, and `queued_resource.sh watch` then deletes them.
+tries=0
 until install; do
-    echo "startup.sh: the installation failed with status $?; trying again in 30 s" >&2
+    status=$?
+    tries=$((tries + 1))
+    if [ "$tries" -ge 60 ]; then
+        echo "startup.sh: the installation failed $tries times, at last with status $status" >&2
+        report="finished/$name"
+        journalctl --unit=google-startup-scripts --lines=2000 >"$PLACE/installation.log" || true
+        gcloud storage cp "$PLACE/installation.log" "gs://$bucket/$report.$(hostname).log" || true
+        echo "$status" >"$PLACE/installation.status"
+        gcloud storage cp "$PLACE/installation.status" "gs://$bucket/$report"
+        exit "$status"
+    fi
+    echo "startup.sh: the installation failed with status $status; trying again in 30 s" >&2
     sleep 30
 done
 exec bash "$PLACE/code/launch/host.sh" start "$name" "$chip" "$restarts" "${arguments[@]}"

@@ -115,7 +115,7 @@ def test_the_queue_hands_out_chips_of_the_kind_that_the_job_asks_for():
     flavor, cluster, local = manifests("kueue")
     kinds = ("ResourceFlavor", "ClusterQueue", "LocalQueue")
     assert tuple(part["kind"] for part in (flavor, cluster, local)) == kinds
-    assert {part["apiVersion"] for part in (flavor, cluster, local)} == {"kueue.x-k8s.io/v1beta1"}
+    assert {part["apiVersion"] for part in (flavor, cluster, local)} == {"kueue.x-k8s.io/v1beta2"}
     (jobset,) = manifests("jobset", ARGUMENTS)
     pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert flavor["spec"]["nodeLabels"] == pod["nodeSelector"]

@@ -165,6 +165,20 @@ def test_a_boot_tries_again_until_the_program_is_installed(vm):
     assert vm.calls[-1] == ["systemctl", "start", "tl-jax"]
 
 
+def test_an_installation_that_never_works_ends_and_says_so_in_the_bucket(vm):
+    vm.replace("gcloud", '[[ "$3" != gs://*code* ]] || exit 9\ncp "$3" "$DESTDIR/${4##*/}"')
+    vm.replace("sleep")
+    done = boot(vm)
+    assert done.returncode == 9
+    assert "failed 60 times, at last with status 9" in done.stderr
+    assert len([call for call in vm.calls if call[0] == "sleep"]) == 59
+    sent = [call[-1] for call in vm.calls if call[0] == "gcloud"][-2:]
+    name, bucket = METADATA["tl-jax-name"], METADATA["tl-jax-bucket"]
+    assert sent == [f"gs://{bucket}/finished/{name}.host-0.log", f"gs://{bucket}/finished/{name}"]
+    assert (vm.place / name).read_text() == "9\n"
+    assert not [call for call in vm.calls if call[0] == "systemctl"]
+
+
 @pytest.mark.parametrize(
     ("status", "final"), [("0", True), ("2", True), ("3", False), ("1", False)]
 )
