@@ -37,7 +37,9 @@ def main(run: Run, console: Console) -> None:
         checked_data(run.config)  # before anything is converted or trained
         make_model(run, console)
         registry.check_lengths(run.config, run.model)
-        report = prepare(run)
+    processes.wait_for_all("make_model")
+    report = prepare(run)
+    if processes.is_first():
         _show(report, console)
         _show_loader(measure_loader(run), console)
         for warning in warnings(run, report):

@@ -513,7 +513,7 @@ def test_remembered_tool_lists_change_no_byte(tokenizer, tmp_path, monkeypatch):
         rows = synthetic.trajectories(40, seed=0, split="train")
         rows = [row for row in rows for _ in range(3)]  # so that every tool list comes again
         prepared([WeightedSource("world", rows)], tokenizer, tmp_path / name, **changes)
-        return {p.name: p.read_bytes() for p in (tmp_path / name).iterdir() if "json" in p.name}
+        return contents(tmp_path / name)
 
     for template in ("released", "script"):
         fast = files(f"fast {template}", template=template)

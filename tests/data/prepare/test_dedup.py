@@ -81,8 +81,8 @@ def test_different_dialogues_and_short_ones_stay_and_the_first_of_equals_counts(
 def test_what_is_left_out_makes_no_duplicates_of_its_own(trajectory):
     words = drawn(0, 400)
     middle, last = list(words), list(words)
-    middle[:50] = ["one"] * 50
-    last[:110] = ["one"] * 110
+    middle[:60] = ["one"] * 60
+    last[:100] = ["one"] * 100
     rows = [saying(trajectory, text) for text in (words, middle, last)]
     assert [bool(same) for same in duplicates(True, *rows)] == [False, True, False]
     assert duplicates(True, *rows[1:])[1].of == 0
