@@ -35,6 +35,7 @@ from tl_jax.data.importers import (
 )
 from tl_jax.data.importers.json_text import check_characters
 from tl_jax.data.importers.opened import opened
+from tl_jax.data.importers.unread import plain, settled, split_parts, unread_keys, watched
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import DataError, RowError
 
@@ -78,12 +79,14 @@ class BadRow:
       line: 0-based row number (the line, in a JSON-lines file).
       reason: What is wrong with it.
       row: The row as parsed, or its text where it is not JSON.
+      unread: Its keys that nothing read, where it was read and then refused; see ``Trajectory``.
     """
 
     path: str
     line: int
     reason: str
     row: Any
+    unread: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,26 +134,39 @@ class Source:
         named: dict[str, Any] = {"source": os.path.basename(self.path)}
         if hasattr(importer, "load_tools"):
             named["tools"] = self.tools
+        before: Trajectory | None = None
         for line, row in _rows(self.path):
             if isinstance(row, BadRow):
                 yield line, row
                 continue
+            seen = watched(row)
             # A row that holds several dialogues is split first; each is read or refused alone.
-            several = hasattr(importer, "split") and isinstance(row, dict)
-            for part in importer.split(row) if several else (row,):
-                yield line, self._read(part, line, named)
+            if hasattr(importer, "split") and isinstance(row, dict):
+                parts = split_parts(seen, importer.split(seen))
+            else:
+                parts = [seen]
+            unread: Mapping[str, int] | None = None
+            for found in [self._read(part, line, named, before) for part in parts]:
+                if isinstance(found, Trajectory):
+                    # Counted once a row, when all its parts have been read.
+                    unread = unread_keys(seen) if unread is None else {}
+                    before = found = dataclasses.replace(found, unread=unread) if unread else found
+                yield line, found
 
-    def _read(self, row: Any, line: int, named: Mapping[str, Any]) -> Trajectory | BadRow:
+    def _read(
+        self, row: Any, line: int, named: Mapping[str, Any], before: Trajectory | None
+    ) -> Trajectory | BadRow:
         try:
             if not isinstance(row, dict):
                 raise RowError(f"a row must be an object, not {type(row).__name__}")
             found = self.importer.trajectory(row, line=line, **named)
             _check(found)
+            return settled(found, before)
         except RowError as error:
-            return BadRow(self.path, line, str(error), row)
+            reason = str(error)
         except (TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
-            return BadRow(self.path, line, f"not a {self.format} row: {error!r}", row)
-        return found
+            reason = f"not a {self.format} row: {error!r}"
+        return BadRow(self.path, line, reason, plain(row))
 
 
 def read(
