@@ -256,17 +256,11 @@ def _same(new: Iterable[Any], old: Iterable[Any]) -> bool:
     return all(one is other for one, other in zip(new, old, strict=True))
 
 
-def settled(trajectory: Trajectory, before: Trajectory | None = None) -> Trajectory:
-    """Return a trajectory as its importer made it, but without watched objects.
-
-    Args:
-      trajectory: What the importer made.
-      before: The settled trajectory of another row; tools shared with it are not looked at again.
-    """
-    shared = before is not None and trajectory.tools is before.tools
+def settled(trajectory: Trajectory) -> Trajectory:
+    """Return a trajectory as its importer made it, but without watched objects."""
     return _with_kept(
         trajectory,
-        tools=trajectory.tools if shared else _each(trajectory.tools, _tool),
+        tools=_each(trajectory.tools, _tool),
         messages=_each(trajectory.messages, _message),
         tags=kept(trajectory.tags),
     )
