@@ -39,6 +39,7 @@ from tl_jax.data.importers.hub_sets import is_file, local_file
 from tl_jax.data.importers.json_files import IsRow, json_split
 from tl_jax.data.importers.places import Place, find, kind, raw_rows
 from tl_jax.data.importers.rows import BadRow, RawRow, parsed, with_lists
+from tl_jax.data.importers.unread import plain, settled, split_parts, unread_keys, watched
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import DataError, RowError
 
@@ -142,13 +143,18 @@ class Source:
         if isinstance(value, BadRow):
             yield value
             return
+        seen = watched(value)
         # A row that holds several dialogues is split first; each is read or refused alone.
         several = hasattr(importer, "split") and isinstance(value, dict)
-        for part in importer.split(value) if several else (value,):
-            found = self._trajectory(part, row)
-            if repairs and isinstance(found, Trajectory):
-                added = Counter(found.repairs) + repairs
-                found = dataclasses.replace(found, repairs=dict(added))
+        parts = split_parts(seen, importer.split(seen)) if several else (seen,)
+        unread: Mapping[str, int] | None = None
+        for found in [self._trajectory(part, row) for part in parts]:
+            if isinstance(found, Trajectory) and unread is None:
+                # Counted once, with the first: all parts of the row have been read by now.
+                unread = unread_keys(seen)
+                if unread or repairs:
+                    added = dict(Counter(found.repairs) + repairs)
+                    found = dataclasses.replace(found, unread=unread, repairs=added)
             yield found
 
     def _trajectory(self, value: Any, row: RawRow) -> Trajectory | BadRow:
@@ -160,11 +166,12 @@ class Source:
                 raise RowError(f"a row must be an object, not {type(value).__name__}")
             found = self.importer.trajectory(value, **named)
             _check(found)
+            return settled(found)
         except RowError as error:
-            return BadRow(row.path, row.line, str(error), value)
+            reason = str(error)
         except (TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
-            return BadRow(row.path, row.line, f"not a {self.format} row: {error!r}", value)
-        return found
+            reason = f"not a {self.format} row: {error!r}"
+        return BadRow(row.path, row.line, reason, plain(value))
 
     def __getstate__(self) -> dict[str, Any]:
         # A module cannot be pickled; its file is loaded again.

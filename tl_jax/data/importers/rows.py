@@ -39,12 +39,14 @@ class BadRow:
       line: 0-based row number (the line, in a JSON-lines file).
       reason: What is wrong with it.
       row: The row as parsed, or its text where it is not JSON.
+      unread: Its keys that nothing read, where it was read and then refused; see ``Trajectory``.
     """
 
     path: str
     line: int
     reason: str
     row: Any
+    unread: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

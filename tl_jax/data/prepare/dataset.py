@@ -42,7 +42,7 @@ from tl_jax.data.prepare.files import (
     write_fingerprint,
     write_json,
 )
-from tl_jax.data.prepare.sources import WeightedSource, identities
+from tl_jax.data.prepare.sources import WeightedSource, identities, refused_unread
 from tl_jax.data.prepare.split import copies, is_validation, sampled
 from tl_jax.data.prepare.statistics import SIDES, Statistics
 from tl_jax.data.render.renderer import Renderer, open_renderer
@@ -61,6 +61,7 @@ _DATA_FIELDS = (
     "no_call_prompts",
     "validation_fraction",
     "max_bad_fraction",
+    "strict",
     "duplicates",
     "contamination_checks",
     "contamination_action",
@@ -278,9 +279,9 @@ def _drawn(
     for number, source in enumerate(sources):
         counts = statistics.sources[source.name]
         for location, (line, row) in enumerate(source.numbered()):
-            counts.rows += 1
+            row = refused_unread(row, line, source.name) if data.strict else row
+            counts.add_read(row)
             if isinstance(row, BadRow):
-                counts.add_bad(row)
                 quarantine.write(_quarantined(row))
             elif times := copies(source.weight, f"{seed} {number} {location}"):
                 yield _Drawn(row, source.name, line, times)

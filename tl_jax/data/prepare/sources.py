@@ -10,7 +10,7 @@ from pathlib import Path
 from tl_jax.config import DataConfig
 from tl_jax.data import importers, synthetic
 from tl_jax.data.prepare.files import source_hash
-from tl_jax.data.trajectory import Trajectory
+from tl_jax.data.trajectory import Trajectory, to_json
 from tl_jax.errors import ConfigError
 
 SYNTHETIC = "synthetic"
@@ -156,6 +156,23 @@ def _open(
         name if importers.is_hub_file(name) else source_hash(name) for name in source.files
     )
     return WeightedSource(path, source, f"{source.format}/{hashes}", weight)
+
+
+def refused_unread(
+    row: Trajectory | importers.BadRow, line: int, name: str
+) -> Trajectory | importers.BadRow:
+    """Return a row, or in its place a bad row if it has keys that nothing read.
+
+    Args:
+      row: What a source gave.
+      line: Its number in the source, from 0.
+      name: The source.
+    """
+    if isinstance(row, importers.BadRow) or not row.unread:
+        return row
+    keys = ", ".join(sorted(row.unread))
+    reason = f"nothing reads {keys} (data.strict): remove or rename it, or set data.strict=false"
+    return importers.BadRow(name, line, reason, to_json(row), row.unread)
 
 
 def identities(sources: Sequence[WeightedSource]) -> list[list[str | float]]:
