@@ -14,13 +14,18 @@ from typing import Any
 
 from tl_jax.data.importers import (
     agentdojo,
+    anthropic,
     api_bank,
     api_bank_steps,
     canonical,
+    gemini,
     intercode,
+    langchain,
     livemcpbench,
     nestful,
     openai,
+    prompt_completion,
+    responses,
     rotllama,
     seal_tools,
     sharegpt,
@@ -63,6 +68,11 @@ _MODULES = (
     toolrl,
     tooltalk,
     # General forms come last: rows of the formats above may look like them.
+    anthropic,
+    responses,
+    langchain,
+    gemini,
+    prompt_completion,
     sharegpt,
     openai,
 )
