@@ -77,7 +77,7 @@ CHAINS = {
         ("spread", "kernels"),
     ],
     "calls": [
-        ("call", "syntax", "json_values", "json_style", "styles", "parse", "render"),
+        ("references", "call", "syntax", "json_values", "json_style", "styles", "parse", "render"),
         ("syntax", "python_style", "json_style", "styles"),
         ("call", "compare"),
     ],

@@ -52,6 +52,7 @@ _DATA_FIELDS = (
     "no_call_prompts",
     "validation_fraction",
     "max_bad_fraction",
+    "strict",
     "duplicates",
     "contamination_checks",
     "contamination_action",

@@ -25,7 +25,7 @@ from typing import Any
 
 import jinja2
 
-from tl_jax.calls.call import ToolSpec, tool_to_schema
+from tl_jax.calls.call import ToolSpec, tool_entry
 from tl_jax.calls.parse import reply_call_text
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.control_tokens import ControlTokens, unused_character, without_marks
@@ -119,7 +119,7 @@ class Dialogue:
     ):
         self._template = template
         chat = _chat(messages, template)
-        schemas = [{"type": "function", "function": tool_to_schema(tool)} for tool in tools]
+        schemas = [tool_entry(tool) for tool in tools]
         self.mark = unused_character([chat, schemas])
         self._tools = template.control.mark(schemas, self.mark) or None
         self._chat = [self._marked(turn) for turn in chat]
