@@ -31,7 +31,7 @@ from tl_jax.data.tokenize.tokenizer import load_tokenizer
 from tl_jax.data.trajectory import Trajectory
 
 SETS = ("rotllama_gpt4/trajectories", "agentdojo/runs", "tau_bench/trajectories")
-LENGTHS = (1024, 2048)
+LENGTHS = (1024, 2048, 4096)
 RESULTS = pathlib.Path(__file__).parent / "results" / "evidence.json"
 POLICY = policy_of(MaeConfig())
 
