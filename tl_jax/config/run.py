@@ -114,6 +114,9 @@ class DataConfig:
     that share a query or 13 words in a row with one (``contamination_checks``: ``query``,
     ``ngrams``) are removed, or only listed (``contamination_action``). The check ``tools`` removes
     those with the tools of a set, too: much of all data made with the same catalogue of services.
+
+    ``workers`` processes prepare the data (0: one for each processor that may be used, 1: this one
+    alone), where there is enough for them to do; the result is the same for any number.
     """
 
     path: str = "synthetic"
@@ -146,6 +149,7 @@ class DataConfig:
     )
     contamination_action: str = choice("remove", "report", default="remove")
     prefetch: int = not_negative(2)
+    workers: int = not_negative(0)
 
 
 @dataclasses.dataclass(frozen=True)
