@@ -52,7 +52,7 @@ class ChatTemplate:
       given: The template as it was found.
       tokenizer: Its control tokens are those of the text.
       control: Tokens that only the template may write.
-      settings: The settings that were fixed.
+      fixed: What stands fixed at its front, by name.
       form: How it takes messages.
       call_style: Style in which it writes calls, one of ``calls.parse.STYLES``.
       writes_preambles: It writes the visible text of a turn before its calls, in a form that can be
@@ -71,7 +71,7 @@ class ChatTemplate:
     given: str = dataclasses.field(repr=False)
     tokenizer: Tokenizer = dataclasses.field(repr=False)
     control: ControlTokens = dataclasses.field(repr=False)
-    settings: Mapping[str, Any]
+    fixed: Mapping[str, Any]
     form: TurnForm = TurnForm()
     call_style: str = ""
     writes_preambles: bool = True
