@@ -40,6 +40,7 @@ def main(run: Run, console: Console) -> None:
     processes.wait_for_all("make_model")
     report = prepare(run)
     if processes.is_first():
+        console.print(report["text_form"], markup=False, highlight=False)
         _show(report, console)
         _show_loader(measure_loader(run), console)
         for warning in warnings(run, report):

@@ -197,15 +197,16 @@ def _reply(message: Message, style: str, start: int) -> tuple[str, tuple[CallSpa
         spans.append(
             CallSpan(
                 (at, at + len(rendered.text)),
-                _shift(rendered.name_span, at),
-                tuple((_shift(n, at), _shift(v, at)) for n, v in rendered.argument_spans),
+                moved(rendered.name_span, at),
+                tuple((moved(n, at), moved(v, at)) for n, v in rendered.argument_spans),
             )
         )
     # The released model writes a blank after the closing parenthesis.
     return text + (" " if style == "released" else ""), tuple(spans)
 
 
-def _shift(span: Span, by: int) -> Span:
+def moved(span: Span, by: int) -> Span:
+    """Return a span counted from another place."""
     return span[0] + by, span[1] + by
 
 
