@@ -77,9 +77,10 @@ CHAINS = {
         ("spread", "kernels"),
     ],
     "calls": [
-        ("call", "syntax", "json_values", "json_style", "styles", "parse", "render"),
-        ("syntax", "python_style", "json_style", "styles"),
-        ("call", "compare"),
+        ("call", "syntax", "call_text", "json_values", "marks", "json_style", "styles"),
+        ("json_style", "named_style", "styles", "parse", "render"),
+        ("call_text", "python_style", "python_form", "styles"),
+        ("call", "compare", "json_style"),
     ],
     "models": [
         ("nf4", "lora", "layers", "heads", "decoder", "functional", "critic"),

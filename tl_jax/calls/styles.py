@@ -1,24 +1,64 @@
 """The call styles, each one entry: how it is read, written, found in a text and constrained.
 
-A new style is a file with its parser, a form or a writer of its own, and an entry here.
+A new style whose calls are JSON is an entry here; any other is a form of its own, with what
+``Form`` asks for, and an entry.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from tl_jax.calls.call import ToolCall
-from tl_jax.calls.json_style import (
-    HERMES,
-    LLAMA,
-    MISTRAL,
-    JsonStyle,
-    parse_hermes,
-    parse_llama_json,
-    parse_mistral,
-)
-from tl_jax.calls.python_style import parse_python
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.call_text import CallSpan, CallText
+from tl_jax.calls.json_style import JsonForm
+from tl_jax.calls.named_style import NamedForm
+from tl_jax.calls.python_form import PythonForm
+from tl_jax.calls.syntax import CallSyntaxError
+
+
+class Form(Protocol):
+    """One way to write calls."""
+
+    @property
+    def mark(self) -> str:
+        """What the first call of a reply always begins with; empty if there is no such thing."""
+        ...
+
+    @property
+    def around(self) -> tuple[str, str, str]:
+        """What is written before, between and after all calls."""
+        ...
+
+    def parse(self, text: str, most: int, tools: Sequence[ToolSpec] = ()) -> tuple[ToolCall, ...]:
+        """Read a whole text as calls.
+
+        Args:
+          text: The text.
+          most: How many calls there may be.
+          tools: Those that are offered, as far as known: they tell a text from a number where the
+            form does not.
+
+        Raises:
+          CallSyntaxError: It is anything else.
+        """
+        ...
+
+    def write(self, call: ToolCall, number: int = 0) -> CallText:
+        """Write the call of a turn that has a number, counted from 0.
+
+        Raises:
+          ValueError: The call has no text in this form.
+        """
+        ...
+
+    def find(self, text: str, start: int, stop: int, call: ToolCall) -> CallSpan | None:
+        """Find the first place in ``text[start:stop]`` at which a known call stands.
+
+        The span of the call has its own tags in it; marks round several calls belong to none.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,38 +66,74 @@ class Style:
     """One way in which models write calls.
 
     Attributes:
-      parse: Reads a text as calls, given how many there may be at most.
-      form: How a call is written as JSON; None: in Python syntax.
+      forms: How calls are written, the first, and how else they may stand in a reply.
       marks: Texts that only a call of this style has; where no call is right, one of them anywhere
         in a reply is a call all the same.
-      named: Whether a chat template may write a call as ``name[ARGS]{...}``.
+      thoughts: Tags round the thought that may stand before the calls.
       constrained: Whether a reply can be held to the offered names. A style that is written in two
         forms cannot: which one comes is not known.
     """
 
-    parse: Callable[[str, int], tuple[ToolCall, ...]]
-    form: JsonStyle | None = None
+    forms: tuple[Form, ...]
     marks: tuple[str, ...] = ()
-    named: bool = False
-    constrained: bool = True
+    thoughts: tuple[str, str] = ("<think>", "</think>")
+    constrained: bool = False
+
+    @property
+    def form(self) -> Form:
+        """The form in which calls are written."""
+        return self.forms[0]
 
     @property
     def mark(self) -> str:
         """What the first call of a reply always begins with; empty if there is no such thing."""
-        return self.form.mark if self.form is not None else ""
+        return self.form.mark
 
-    @property
-    def tagged(self) -> bool:
-        """Whether every call stands between tags of its own."""
-        return self.form is not None and bool(self.form.before)
+    def parse(self, text: str, most: int, tools: Sequence[ToolSpec] = ()) -> tuple[ToolCall, ...]:
+        """Read a text as calls in any of the forms; see ``Form.parse``.
 
+        Raises:
+          CallSyntaxError: It is none; the error is that of the form which came furthest.
+        """
+        errors = []
+        for form in self.forms:
+            try:
+                return form.parse(text, most, tools)
+            except CallSyntaxError as error:
+                errors.append(error)
+        raise max(errors, key=lambda error: error.position)
+
+    def find(self, text: str, start: int, stop: int, call: ToolCall) -> CallSpan | None:
+        """Find a known call in any of the forms; see ``Form.find``."""
+        found = (form.find(text, start, stop, call) for form in self.forms)
+        return min(filter(None, found), key=lambda span: span.call[0], default=None)
+
+
+_TAGGED = JsonForm(before="<tool_call>\n", after="\n</tool_call>", separator="\n")
 
 STYLES: Mapping[str, Style] = {
-    "python": Style(parse_python),
-    "hermes": Style(parse_hermes, HERMES, marks=("<tool_call", "</tool_call")),
-    "llama_json": Style(parse_llama_json, LLAMA, marks=("<|python_tag|>",)),
+    "python": Style((PythonForm(),), constrained=True),
+    "hermes": Style((_TAGGED,), marks=("<tool_call", "</tool_call"), constrained=True),
+    "llama_json": Style(
+        (
+            JsonForm(
+                optional="<|python_tag|>",
+                arguments="parameters",
+                ignored=frozenset({"type"}),
+                separator="; ",
+                lists=False,
+            ),
+        ),
+        marks=("<|python_tag|>",),
+        constrained=True,
+    ),
     "mistral": Style(
-        parse_mistral, MISTRAL, marks=("[TOOL_CALLS]",), named=True, constrained=False
+        (
+            JsonForm("[TOOL_CALLS]", ignored=frozenset({"id"}), listed=True, objects=False),
+            NamedForm(before="[TOOL_CALLS]", middle="[ARGS]", separator=""),
+            NamedForm(before="[TOOL_CALLS]", middle="[CALL_ID]{id}[ARGS]", separator=""),
+        ),
+        marks=("[TOOL_CALLS]",),
     ),
 }
 """Call styles by name."""
