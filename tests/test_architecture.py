@@ -77,10 +77,14 @@ CHAINS = {
         ("spread", "kernels"),
     ],
     "calls": [
-        ("call", "syntax", "call_text", "json_values", "marks", "json_style", "styles"),
-        ("json_style", "named_style", "styles", "parse", "render"),
+        ("call", "syntax", "call_text", "json_values", "marks", "json_style", "named_style"),
         ("call_text", "python_style", "python_form", "styles"),
+        ("python_style", "text_values", "tagged_style", "styles"),
+        ("marks", "text_form", "tagged_style", "styles"),
+        ("text_values", "brace_style", "styles"),
         ("call", "compare", "json_style"),
+        ("named_style", "styles", "parse", "render"),
+        ("marks", "style", "styles"),
     ],
     "models": [
         ("nf4", "lora", "layers", "heads", "decoder", "functional", "critic"),

@@ -66,11 +66,11 @@ class JsonForm(Frame):
         return self.opening, self.separator, self.closing
 
     def parse(self, text: str, most: int, tools: Sequence[ToolSpec] = ()) -> tuple[ToolCall, ...]:
-        """Read a text as calls; see ``styles.Form``."""
+        """Read a text as calls; see ``style.Form``."""
         return read_framed(text, self, most, self._group)
 
     def write(self, call: ToolCall, number: int = 0) -> CallText:
-        """Write a call; see ``styles.Form``."""
+        """Write a call; see ``style.Form``."""
         if not call.name:
             raise ValueError("tool name '' cannot be written in a call; give the tool a name")
         check_text(call.name, f"tool {call.name!r}")
@@ -89,7 +89,7 @@ class JsonForm(Frame):
         )
 
     def find(self, text: str, start: int, stop: int, call: ToolCall) -> CallSpan | None:
-        """Find a known call; see ``styles.Form``."""
+        """Find a known call; see ``style.Form``."""
         at = text.find("{", start, stop)
         while at >= 0:
             span = self._find_at(text, at, call)

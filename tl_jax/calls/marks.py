@@ -19,7 +19,7 @@ ID = "{id}"
 BLANKS = r"[ \t\r\n]*+"
 
 _ID = re.compile(r"[\w.\-]++")
-_PARTS = re.compile(r"\{id\}|[^\s{]+|\{")
+_PARTS = re.compile(r"\{id\}|(?:(?!\{id\})\S)+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Frame:
     @property
     def mark(self) -> str:
         """What the first call of a reply always begins with; empty if there is no such thing."""
-        parts = _parts(self.opening + self.before)
+        parts = (*_parts(self.opening), *_parts(self.before))
         return parts[0] if parts else ""
 
 

@@ -38,11 +38,11 @@ class NamedForm(Frame):
         return self.opening, self.separator, self.closing
 
     def parse(self, text: str, most: int, tools: Sequence[ToolSpec] = ()) -> tuple[ToolCall, ...]:
-        """Read a text as calls; see ``styles.Form``."""
+        """Read a text as calls; see ``style.Form``."""
         return read_framed(text, self, most, self._call)
 
     def write(self, call: ToolCall, number: int = 0) -> CallText:
-        """Write a call; see ``styles.Form``."""
+        """Write a call; see ``style.Form``."""
         check_name(call.name, "tool", self.names)
         before, middle = written(self.before, number), written(self.middle, number)
         head = before + call.name + middle
@@ -54,7 +54,7 @@ class NamedForm(Frame):
         )
 
     def find(self, text: str, start: int, stop: int, call: ToolCall) -> CallSpan | None:
-        """Find a known call; see ``styles.Form``."""
+        """Find a known call; see ``style.Form``."""
         head_pattern, after_pattern = _around(self)
         for head in head_pattern.finditer(text, start, stop):
             if head["name"] == call.name:

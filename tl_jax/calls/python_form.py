@@ -66,7 +66,7 @@ class PythonForm(Frame):
         return self.opening, self.separator, self.closing
 
     def parse(self, text: str, most: int, tools: Sequence[ToolSpec] = ()) -> tuple[ToolCall, ...]:
-        """Read a text as calls; see ``styles.Form``."""
+        """Read a text as calls; see ``style.Form``."""
         at = step(text, skip(text, 0), self.opening, "no_call")
         listed = self.listed or most != 1
         calls, at = scan_calls(text, at, most, listed=listed, lines=not self.listed, bare=self.bare)
@@ -76,7 +76,7 @@ class PythonForm(Frame):
         return tuple(calls)
 
     def write(self, call: ToolCall, number: int = 0) -> CallText:
-        """Write a call; see ``styles.Form``."""
+        """Write a call; see ``style.Form``."""
         check_name(call.name, "tool")
         text = f"{call.name}("
         spans = []
@@ -90,7 +90,7 @@ class PythonForm(Frame):
         return CallText(text + ")", (0, len(call.name)), tuple(spans))
 
     def find(self, text: str, start: int, stop: int, call: ToolCall) -> CallSpan | None:
-        """Find a known call; see ``styles.Form``."""
+        """Find a known call; see ``style.Form``."""
         for head in _head(call.name).finditer(text, start, stop):
             try:
                 found, span = scan_call(text, head.start(), bare=self.bare)

@@ -61,7 +61,7 @@ _NON_FINITE = re.compile(r"[+-]?(?:nan|NaN|inf|Infinity)\b")
 def scan_calls(
     text: str, at: int, most: int, *, listed: bool, lines: bool, bare: bool
 ) -> tuple[list[ToolCall], int]:
-    """Read the calls that begin at ``at``; see ``styles.Form.parse``.
+    """Read the calls that begin at ``at``; see ``style.Form.parse``.
 
     Args:
       text: The whole text.
