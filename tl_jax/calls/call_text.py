@@ -34,9 +34,9 @@ class CallText:
     def moved(self, by: int, text: str) -> CallText:
         """Return the call as a part of ``text``, ``by`` characters from its start."""
         arguments = tuple(
-            (shift(name, by), shift(value, by)) for name, value in self.argument_spans
+            (moved(name, by), moved(value, by)) for name, value in self.argument_spans
         )
-        return CallText(text, shift(self.name_span, by), arguments)
+        return CallText(text, moved(self.name_span, by), arguments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,8 @@ class CallSpan:
     arguments: tuple[tuple[Span, Span], ...]
 
 
-def shift(span: Span, by: int) -> Span:
-    """Return a span ``by`` characters further on."""
+def moved(span: Span, by: int) -> Span:
+    """Return a span counted from another place."""
     return span[0] + by, span[1] + by
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.call_text import CallSpan, CallText
 from tl_jax.calls.syntax import CallSyntaxError
+from tl_jax.calls.text_form import TextForm
 
 
 class Form(Protocol):
@@ -81,6 +82,11 @@ class Style:
     def mark(self) -> str:
         """What the first call of a reply always begins with; empty if there is no such thing."""
         return self.form.mark
+
+    @property
+    def typed_by_tools(self) -> bool:
+        """Whether it needs the tools to tell a text from a number."""
+        return any(isinstance(form, TextForm) for form in self.forms)
 
     def parse(self, text: str, most: int, tools: Sequence[ToolSpec] = ()) -> tuple[ToolCall, ...]:
         """Read a text as calls in any of the forms; see ``Form.parse``.

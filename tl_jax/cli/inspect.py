@@ -90,8 +90,11 @@ def read_sample(row: dict[str, Any], number: int, tokenizer: Tokenizer) -> Sampl
     line = int(tags["line"]) + 1
     place = f", line {line}" if line else ""
     left_out = "".join(
-        f"; {tags[tag]} {what} are left out to fit"
-        for tag, what in ((ELIDED_TAG, "tool feedbacks"), (DROPPED_TAG, "old messages"))
+        f"; {tags[tag]} {what} to fit"
+        for tag, what in (
+            (ELIDED_TAG, "tool feedbacks are shortened"),
+            (DROPPED_TAG, "old messages are left out"),
+        )
         if tag in tags
     )
     return describe(

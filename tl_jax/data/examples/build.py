@@ -13,6 +13,7 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples.alternative_tokens import AlternativeNames, tokens_over
 from tl_jax.data.examples.annotations import annotate_turns, to_tags
+from tl_jax.data.examples.evidence import newest_results
 from tl_jax.data.examples.key_tokens import reply_weights
 from tl_jax.data.examples.truncate import Fitted, fit
 from tl_jax.data.mae.labels import TurnLabel, sample_id
@@ -23,7 +24,7 @@ from tl_jax.data.tokenize.tokenizer import Offsets
 from tl_jax.data.trajectory import Trajectory
 
 ELIDED_TAG, DROPPED_TAG = "elided", "dropped_messages"
-"""Tags with the tool feedbacks and the old messages left out of an example."""
+"""Tags with the tool feedbacks shortened in an example and the old messages left out of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Example:
       ids: Token ids.
       weights: Loss weight of each token as a target; 0 is untrained, the first is always 0.
       tags: Labels of the trajectory, its id, source and line, the trained turns, the number of
-        key tokens of each, how many tool feedbacks and old messages were left out, and
+        key tokens of each, how many tool feedbacks were shortened and old messages left out, and
         what ``marks`` keeps.
     """
 
@@ -99,8 +100,8 @@ def build_examples(
         kept have weight 0, and in which every reply ends with a stop token, also in prompts.
       key_tokens: Weights of the trained tokens.
       max_length: Most tokens of an example; what is left out first is said in ``truncate``. A turn
-        whose sample is still too long is skipped; that of a trajectory then ends with an
-        earlier kept turn.
+        whose sample is still too long, or would lack what its reply rests on, is skipped; that of
+        a trajectory then ends with an earlier kept turn.
       alternatives: Tokens of names and values found so far, to share between trajectories.
       encoded: ``renderer.encode_trajectory`` of the trajectory, if at hand.
 
@@ -228,7 +229,9 @@ def _goal(
 
 
 def _too_long(trajectory: Trajectory, label: TurnLabel, max_length: int) -> Skipped:
-    return Skipped(sample_id(trajectory, label), f"longer than max_length={max_length}")
+    answers = newest_results(trajectory.messages[: label.message + 1])
+    evidence = " with the calls and results that it rests on" if answers else ""
+    return Skipped(sample_id(trajectory, label), f"longer than max_length={max_length}{evidence}")
 
 
 def _border(sample: Encoded, label: TurnLabel) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema, tool_to_schema
+from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_json, tool_to_json
 from tl_jax.data.examples.build import Example, Prompt
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -34,7 +34,7 @@ def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
     written = ""
     for prompt in prompts:
         if prompt.tools is not tools:  # prompts of one trajectory share them
-            tools, written = prompt.tools, _json([tool_to_schema(tool) for tool in prompt.tools])
+            tools, written = prompt.tools, _json([tool_to_json(tool) for tool in prompt.tools])
         golds = _json([_call(call) for call in prompt.golds])
         goal = golds if prompt.goal is prompt.golds else _json([_call(c) for c in prompt.goal])
         yield (
@@ -51,7 +51,7 @@ def prompt_from_json(row: dict[str, Any]) -> Prompt:
         id=row["id"],
         ids=row["ids"],
         text=row["text"],
-        tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
+        tools=tuple(tool_from_json(tool) for tool in row["tools"]),
         golds=_calls(row["golds"]),
         tags=row["tags"],
         reply_tokens=row["reply_tokens"],

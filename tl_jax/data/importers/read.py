@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-import json
 import os
 import types
 from collections.abc import Iterator, Mapping
@@ -33,8 +32,8 @@ from tl_jax.data.importers import (
     tooltalk,
     xlam,
 )
-from tl_jax.data.importers.json_text import check_characters
-from tl_jax.data.importers.opened import opened
+from tl_jax.data.importers.custom import open_importer
+from tl_jax.data.importers.rows import BadRow, RawRow, parsed, raw_rows
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import DataError, RowError
 
@@ -65,25 +64,6 @@ FORMATS: Mapping[str, Any] = {module.NAME: module for module in _MODULES}
 """Importer modules by format name. ``auto`` takes the first in this order that knows a row."""
 
 _ROWS_TO_RECOGNISE = 50
-_SHOWN = 2000
-"""Most bytes or characters of a row that is kept as text."""
-
-
-@dataclasses.dataclass(frozen=True)
-class BadRow:
-    """A row that could not be read.
-
-    Attributes:
-      path: Source file.
-      line: 0-based row number (the line, in a JSON-lines file).
-      reason: What is wrong with it.
-      row: The row as parsed, or its text where it is not JSON.
-    """
-
-    path: str
-    line: int
-    reason: str
-    row: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,30 +107,50 @@ class Source:
 
     def numbered(self) -> Iterator[tuple[int, Trajectory | BadRow]]:
         """Yield every row with its number in the file, whatever its own ``line`` says."""
-        importer = self.importer
-        named: dict[str, Any] = {"source": os.path.basename(self.path)}
-        if hasattr(importer, "load_tools"):
-            named["tools"] = self.tools
-        for line, row in _rows(self.path):
-            if isinstance(row, BadRow):
-                yield line, row
-                continue
-            # A row that holds several dialogues is split first; each is read or refused alone.
-            several = hasattr(importer, "split") and isinstance(row, dict)
-            for part in importer.split(row) if several else (row,):
-                yield line, self._read(part, line, named)
+        for row in self.raw():
+            for found in self.converted(row):
+                yield row.line, found
 
-    def _read(self, row: Any, line: int, named: Mapping[str, Any]) -> Trajectory | BadRow:
+    def raw(self) -> Iterator[RawRow]:
+        """Yield the rows as they stand in the file, in order, for ``converted``."""
+        return raw_rows(self.path)
+
+    def converted(self, row: RawRow) -> Iterator[Trajectory | BadRow]:
+        """Read one raw row: its trajectories, mostly one, or why there is none.
+
+        It depends on nothing but the row and this source, which other processes can be sent.
+        """
+        value, importer = parsed(row), self.importer
+        if isinstance(value, BadRow):
+            yield value
+            return
+        # A row that holds several dialogues is split first; each is read or refused alone.
+        several = hasattr(importer, "split") and isinstance(value, dict)
+        for part in importer.split(value) if several else (value,):
+            yield self._trajectory(part, row)
+
+    def _trajectory(self, value: Any, row: RawRow) -> Trajectory | BadRow:
+        named: dict[str, Any] = {"source": os.path.basename(row.path), "line": row.line}
+        if hasattr(self.importer, "load_tools"):
+            named["tools"] = self.tools
         try:
-            if not isinstance(row, dict):
-                raise RowError(f"a row must be an object, not {type(row).__name__}")
-            found = self.importer.trajectory(row, line=line, **named)
+            if not isinstance(value, dict):
+                raise RowError(f"a row must be an object, not {type(value).__name__}")
+            found = self.importer.trajectory(value, **named)
             _check(found)
         except RowError as error:
-            return BadRow(self.path, line, str(error), row)
+            return BadRow(row.path, row.line, str(error), value)
         except (TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
-            return BadRow(self.path, line, f"not a {self.format} row: {error!r}", row)
+            return BadRow(row.path, row.line, f"not a {self.format} row: {error!r}", value)
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A module cannot be pickled; its file is loaded again.
+        return {**self.__dict__, "own": None if self.own is None else str(self.own.__file__)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = state["own"]
+        self.__dict__.update(state, own=None if own is None else open_importer(own))
 
 
 def read(
@@ -201,7 +201,7 @@ def read(
 
 def _recognised(path: str, formats: Mapping[str, Any]) -> tuple[str, str]:
     """Return the first of the formats, in their order, that knows one of the first rows."""
-    rows = list(itertools.islice(_rows(path), _ROWS_TO_RECOGNISE))
+    rows = [(r.line, parsed(r)) for r in itertools.islice(raw_rows(path), _ROWS_TO_RECOGNISE)]
     for name, module in formats.items():
         for line, row in rows:
             try:
@@ -240,45 +240,6 @@ def _beside(importer: Any, path: str, folder: str) -> list[str]:
     """Return where the files of the tools may be; ``{stem}`` is the data file's name."""
     stem = os.path.basename(path).partition(".json")[0]
     return [os.path.join(folder, name.replace("{stem}", stem)) for name in importer.TOOLS_FILES]
-
-
-def _rows(path: str) -> Iterator[tuple[int, Any]]:
-    with opened(path, "rb") as stream:
-        if path.removesuffix(".gz").endswith(".json"):
-            yield from _whole(path, stream.read())
-        else:
-            for line, raw in enumerate(stream):
-                if raw.strip():
-                    yield line, _parse(path, line, raw)
-
-
-def _whole(path: str, raw: bytes) -> Iterator[tuple[int, Any]]:
-    try:
-        text = raw.decode("utf-8-sig")
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: {_reason(error)}; a file of one row a line must end in .jsonl"
-        ) from error
-    for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
-        try:
-            yield number, check_characters(row, text)
-        except (UnicodeError, RecursionError) as error:
-            shown = json.dumps(row)[:_SHOWN] if isinstance(error, UnicodeError) else None
-            yield number, BadRow(path, number, _reason(error), shown)
-
-
-def _parse(path: str, line: int, raw: bytes) -> Any:
-    try:
-        text = raw.decode("utf-8-sig" if line == 0 else "utf-8")
-        return check_characters(json.loads(text), text)
-    except (ValueError, RecursionError) as error:
-        return BadRow(path, line, _reason(error), raw[:_SHOWN].decode("utf-8", errors="replace"))
-
-
-def _reason(error: Exception) -> str:
-    kind = "not UTF-8 text" if isinstance(error, UnicodeError) else "not JSON"
-    return f"{kind}: {str(error)[:200]}"
 
 
 def _check(found: Any) -> None:

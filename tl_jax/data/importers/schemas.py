@@ -7,12 +7,13 @@ cannot be written in a call, and repeated tools. What JSON schema allows is left
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tl_jax.calls.call import ToolSpec, tool_from_schema
+from tl_jax.calls.call import ToolSpec, declared_as, tool_from_schema
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.errors import RowError
 
@@ -56,6 +57,11 @@ _KEYWORDS = frozenset(
     ("type", "required", "optional", "title", "description", "properties", "$schema", "$defs",
      "definitions", "additionalProperties", "strict", "default", "example", "examples")
 )  # fmt: skip
+_DEFINITIONS = ("$defs", "definitions")
+_READ_AS_GIVEN = frozenset(("type_name", "unknown_type", "required_in_property", "missing_required",
+                            "unknown_required", "required_beside_parameters"))  # fmt: skip
+"""Repairs after which a template still writes the declaration as its source has it: it reads the
+properties where they are, and what serves the model would hand it the same."""
 _SCHEMA_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMA_MAPPINGS = ("properties", "$defs", "definitions")
 _LONGEST_TYPE = 200
@@ -80,6 +86,7 @@ def normalised_tool(function: Any, repairs: Counter[str], *, keep_names: bool = 
     Raises:
       RowError: No object, no name, or parameters that cannot be read.
     """
+    given, before = function, Counter(repairs)
     if isinstance(function, Mapping) and isinstance(function.get("function"), Mapping):
         function = function["function"]
     if not isinstance(function, Mapping):
@@ -99,16 +106,19 @@ def normalised_tool(function: Any, repairs: Counter[str], *, keep_names: bool = 
             repairs["duplicate_parameter"] += 1
             continue
         clean[written] = _clean_schema(value, repairs)
-    return tool_from_schema(
-        {
-            "name": rename(name, "renamed_tool", repairs),
-            "description": function.get("description"),
-            "parameters": {
-                "properties": clean,
-                "required": [rename(key, "renamed_parameter", Counter()) for key in required],
-            },
-        }
-    )
+    kept = {key: schema[key] for key in _DEFINITIONS if isinstance(schema.get(key), Mapping)}
+    written = {
+        "name": rename(name, "renamed_tool", repairs),
+        "description": function.get("description"),
+        "parameters": {
+            **_clean_schema(kept, repairs),
+            "properties": clean,
+            "required": [rename(key, "renamed_parameter", Counter()) for key in required],
+        },
+    }
+    tool = tool_from_schema(written)
+    as_given = (repairs - before).keys() <= _READ_AS_GIVEN
+    return declared_as(tool, given) if as_given else dataclasses.replace(tool, declared=None)
 
 
 def normalised_tools(declared: Any, repairs: Counter[str]) -> tuple[ToolSpec, ...]:

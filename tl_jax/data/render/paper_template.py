@@ -20,7 +20,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tl_jax.calls.call import Parameter, ToolSpec
-from tl_jax.calls.call_text import CallSpan, Span
+from tl_jax.calls.call_text import CallSpan, moved
 from tl_jax.calls.render import render_call_spans
 from tl_jax.data.trajectory import Message
 
@@ -181,16 +181,12 @@ def _reply(message: Message, style: str, start: int) -> tuple[str, tuple[CallSpa
         spans.append(
             CallSpan(
                 (at, at + len(rendered.text)),
-                _shift(rendered.name_span, at),
-                tuple((_shift(n, at), _shift(v, at)) for n, v in rendered.argument_spans),
+                moved(rendered.name_span, at),
+                tuple((moved(n, at), moved(v, at)) for n, v in rendered.argument_spans),
             )
         )
     # The released model writes a blank after the closing parenthesis.
     return text + (" " if style == "released" else ""), tuple(spans)
-
-
-def _shift(span: Span, by: int) -> Span:
-    return span[0] + by, span[1] + by
 
 
 def _tool(tool: ToolSpec, style: str) -> str:

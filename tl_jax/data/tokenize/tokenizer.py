@@ -50,6 +50,18 @@ class Tokenizer:
     pad_id: int
     fingerprint: str
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What has been remembered stays behind, and the backend's text form lacks one setting.
+        state = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        state["backend"] = self.backend.to_str(), self.backend.encode_special_tokens
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        text, plain = state["backend"]
+        backend = tokenizers.Tokenizer.from_str(text)
+        backend.encode_special_tokens = plain
+        self.__dict__.update(state, backend=backend)
+
     @property
     def vocab_size(self) -> int:
         """Number of ids, added tokens included."""
