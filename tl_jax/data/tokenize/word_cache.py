@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import collections
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ Tokens = tuple[list[int], Offsets]
 _BLANK = re.compile(r" (?=[!-~])(?<=[!-~] )")
 """A blank between two printable characters of ASCII."""
 _TOKEN_BYTES = 12
+_LONG, _RECENT = 64, 128
+"""Characters from which on a text is kept as a whole, and how many such texts are."""
 _REMEMBERED = 1 << 22
 """Characters of all pieces kept, for some 100 MB; when there are more, all are forgotten."""
 _CUTTING = (
@@ -51,20 +54,35 @@ class TextPieces:
         self._backend = backend
         self._usable = _pieces_are_independent(backend)
         self._known: dict[str, bytes] = {}
+        self._recent: collections.OrderedDict[str, Tokens] = collections.OrderedDict()
         self._room = _REMEMBERED
 
     def encode(self, text: str, shift: int = 0) -> Tokens:
         """Return the tokens of ``text``, with ``shift`` added to their places."""
+        if len(text) < _LONG:
+            ids, offsets = self._encoded(text)
+            return ids, offsets.shifted(shift)
+        # A dialogue that is shortened, or cut at another turn, has most of its texts again.
+        if (known := self._recent.get(text)) is None:
+            known = self._recent[text] = self._encoded(text)
+            if len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        else:
+            self._recent.move_to_end(text)
+        ids, offsets = known
+        return ids.copy(), offsets.shifted(shift)
+
+    def _encoded(self, text: str) -> Tokens:
         if not self._usable:
             encoding = self._backend.encode(text, add_special_tokens=False)
-            return encoding.ids, Offsets.of(encoding.offsets).shifted(shift)
+            return encoding.ids, Offsets.of(encoding.offsets)
         first, *rest = _BLANK.split(text)
         pieces = [first, *[" " + piece for piece in rest]]
         found = self._found(pieces)
         tokens = np.frombuffer(b"".join(found), np.int32).reshape(-1, 3)
         counts = np.fromiter(map(len, found), np.int64, len(found)) // _TOKEN_BYTES
         sizes = np.fromiter(map(len, pieces), np.int32, len(pieces))
-        starts = np.repeat(np.cumsum(sizes, dtype=np.int32) - sizes + np.int32(shift), counts)
+        starts = np.repeat(np.cumsum(sizes, dtype=np.int32) - sizes, counts)
         return tokens[:, 0].tolist(), Offsets(tokens[:, 1:].T + starts)
 
     def _found(self, pieces: list[str]) -> list[bytes]:
