@@ -91,24 +91,25 @@ def parsed(row: RawRow, repairs: Counter[str]) -> Any:
 
 
 def load(text: str, repairs: Counter[str]) -> Any:
-    """Return the value of JSON text, as ``decoder`` reads it.
+    """Return the value of JSON text; ``NaN``, which tables have for what is absent, is null.
 
     Raises:
       ValueError: Not JSON.
     """
-    strange = "NaN" in text or "Infinity" in text
-    return decoder(repairs).decode(text) if strange else json.loads(text)
-
-
-def decoder(repairs: Counter[str]) -> json.JSONDecoder:
-    """Return a decoder that reads ``NaN``, as table libraries write what is absent, as null."""
+    if "NaN" not in text and "Infinity" not in text:
+        return json.loads(text)
+    found = 0
 
     def constant(name: str) -> None:
+        nonlocal found
         if name != "NaN":
             raise ValueError(f"{name} is no JSON number; write a finite number or null")
-        repairs[NAN_REPAIR] += 1
+        found += 1
 
-    return json.JSONDecoder(parse_constant=constant)
+    value = json.loads(text, parse_constant=constant)
+    if found:
+        repairs[NAN_REPAIR] += found
+    return value
 
 
 def why(error: Exception) -> str:
