@@ -20,6 +20,15 @@ _D = TypeVar("_D", Trajectory, Message, ToolSpec, Parameter, ToolCall)
 
 _IDENTIFIERS = frozenset(("id", "_id", "uuid", "index", "object"))
 """Keys that only name or number an object, wherever they stand."""
+TOOL_KEYS = frozenset(
+    ("type", "function", "name", "description", "parameters", "input_schema", "inputSchema",
+     "strict", "properties", "required", "title", "default", "example", "examples", "optional",
+     "additionalProperties", "$schema", "$id", "$defs", "definitions", "$ref", "$comment", "anyOf",
+     "oneOf", "allOf", "not", "if", "then", "else", "dependentRequired", "minProperties",
+     "maxProperties", "patternProperties", "propertyNames", "unevaluatedProperties", "enum")
+)  # fmt: skip
+"""Keys of a tool's declaration and of its schema, which chat templates write as given."""
+_SCHEMAS = ("parameters", "input_schema", "inputSchema")
 _MOST_KEYS = 20
 """Unread keys of one object that are named; of more, only the number, as ``path.*``."""
 _LONGEST_KEY = 80
@@ -180,6 +189,24 @@ def split_parts(row: Any, parts: Sequence[Any]) -> list[Any]:
     ]
 
 
+def read_tool(entry: Any) -> None:
+    """Count the known keys of a tool's declaration as read, with what stands under them."""
+    function = entry.get("function") if isinstance(entry, Watched) else None
+    function = function if isinstance(function, Watched) else entry
+    read_keys(entry, TOOL_KEYS)
+    read_keys(function, TOOL_KEYS)
+    for name in _SCHEMAS if isinstance(function, Watched) else ():
+        if isinstance(schema := dict.get(function, name), Watched):
+            for key in TOOL_KEYS.intersection(dict.keys(schema)):
+                kept(schema[key])
+
+
+def read_keys(entry: Any, keys: Iterable[str]) -> None:
+    """Count keys of an object as read that it may have, if it is watched."""
+    if isinstance(entry, Watched):
+        entry.read.update(keys)
+
+
 def unread_keys(row: Any) -> Counter[str]:
     """Count the keys of a watched row that nothing read, by path, such as ``messages[].audio``.
 
@@ -267,7 +294,20 @@ def settled(trajectory: Trajectory) -> Trajectory:
 
 
 def _tool(tool: ToolSpec) -> ToolSpec:
-    return _with_kept(tool, parameters=_each(tool.parameters, _parameter))
+    found = _with_kept(tool, parameters=_each(tool.parameters, _parameter))
+    if tool.declared is None:
+        return found
+    entry, before = tool.declared.entry, _tool(tool.declared.tool)
+    if type(entry) is Watched:
+        # What a tool is given with is written whole by some templates only, so the rest is not
+        # read by keeping it.
+        read_tool(entry)
+        entry = plain(entry)
+    elif found is tool and before is tool.declared.tool:
+        return tool
+    return dataclasses.replace(
+        found, declared=dataclasses.replace(tool.declared, entry=entry, tool=before)
+    )
 
 
 def _parameter(parameter: Parameter) -> Parameter:
