@@ -108,7 +108,7 @@ def test_what_was_mended_is_counted(tmp_path):
         + LINES[1]
     )
     first, second = read(tmp_path / "a.jsonl")
-    assert first.repairs == {"NaN read as null": 2, "comma after a row left out": 1}
+    assert first.repairs == {"nan": 2, "row_comma": 1}
     assert first.messages[0].content == "NaN" and not second.repairs
 
 

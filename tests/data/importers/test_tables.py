@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tl_jax.data.importers import BadRow, read, tables
-from tl_jax.data.importers.rows import BYTES_REPAIR, NAN_REPAIR, parsed
+from tl_jax.data.importers.rows import parsed
 from tl_jax.errors import DataError
 
 MESSAGES = [
@@ -71,12 +71,37 @@ def test_types_that_json_has_not_become_text_and_are_counted_where_they_lose(tmp
     pq.write_table(pa.table(values), tmp_path / "a.parquet")
     source = read(tmp_path / "a.parquet")
     (row,) = source
-    assert row.repairs == {NAN_REPAIR: 1, BYTES_REPAIR: 1}
+    assert row.repairs == {"nan": 1, "bytes": 1}
     (raw,) = source.raw()
     assert json.loads(json.dumps(parsed(raw, Counter()))) == {
         "messages": MESSAGES[0], "day": "2024-05-01", "price": "1.50", "share": None, "text": "ok",
         "image": "[2 bytes]", "map": {"a": 1},
     }  # fmt: skip
+
+
+def test_the_nulls_that_fill_up_a_table_are_left_out_and_counted(tmp_path):
+    def row(name, parameter, value):
+        schema = {"type": "object", "properties": {parameter: {"type": "string"}}, "required": []}
+        call = {"id": "1", "function": {"name": name, "arguments": {parameter: value}}}
+        return {
+            "tools": [{"type": "function", "function": {"name": name, "parameters": schema}}],
+            "messages": [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "content": "b", "tool_call_id": "1"},
+            ],
+        }
+
+    rows = [row("weather", "city", "Oslo"), row("news", "topic", "sports")]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for found, expected in zip(
+        read(tmp_path / "a.parquet"), read(tmp_path / "a.jsonl"), strict=True
+    ):
+        assert (found.tools, found.messages) == (expected.tools, expected.messages)
+        assert found.repairs == {"table_null": 7} and not expected.repairs
+        assert not found.unread
 
 
 @pytest.mark.parametrize(
@@ -89,7 +114,7 @@ def test_csv_cells_hold_lists_as_text(tmp_path, delimiter, encoding):
     first, second = read(path)
     assert (first.id, first.messages[0].content) == ("a,;\t\n", "ø0")
     assert (second.id, second.messages[0].content) == ("a.csv:1", "ø1")
-    assert second.repairs == {"Python literal read as JSON": 1}
+    assert second.repairs == {"python_literal": 1}
 
 
 def test_a_csv_row_that_cannot_be_read_is_a_bad_row_with_its_reason(tmp_path):

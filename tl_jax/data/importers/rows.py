@@ -19,10 +19,14 @@ SHOWN = 2000
 
 _BLANK = " \t\r\n"
 
-NAN_REPAIR = "NaN read as null"
-COMMA_REPAIR = "comma after a row left out"
-LITERAL_REPAIR = "Python literal read as JSON"
-BYTES_REPAIR = "bytes that are no text replaced by their number"
+REPAIRS: Mapping[str, str] = {
+    "nan": "NaN, which table libraries write for what is absent, read as null",
+    "row_comma": "a comma behind a row that is a line of its own, left out",
+    "python_literal": "a column of lists that were written with str or repr, read",
+    "table_null": "a null inside a column of objects, which all have the keys of any, left out",
+    "bytes": "bytes that are no text, replaced by their number",
+}
+"""Every kind of repair that is counted here."""
 
 _TEXT_COLUMNS = ("messages", "conversations", "contents", "prompt", "completion", "input", "tools")
 """Keys under which tables keep lists as text."""
@@ -81,7 +85,7 @@ def parsed(row: RawRow, repairs: Counter[str]) -> Any:
         if isinstance(raw, bytes):
             raw = _line(raw, repairs)
         elif row.table and isinstance(raw, dict):
-            raw = _plain(raw, repairs)
+            raw = {name: _plain(cell, repairs) for name, cell in raw.items()}
         return with_lists(raw, repairs) if isinstance(raw, dict) else raw
     except RowError as error:
         return BadRow(row.path, row.line, str(error), raw)
@@ -108,7 +112,7 @@ def load(text: str, repairs: Counter[str]) -> Any:
 
     value = json.loads(text, parse_constant=constant)
     if found:
-        repairs[NAN_REPAIR] += found
+        repairs["nan"] += found
     return value
 
 
@@ -146,7 +150,7 @@ def _line(raw: bytes, repairs: Counter[str]) -> Any:
             raise
     # One of the rows of a list whose brackets are not there.
     value = load(text[:-1], repairs)
-    repairs[COMMA_REPAIR] += 1
+    repairs["row_comma"] += 1
     return check_characters(value, text)
 
 
@@ -180,22 +184,28 @@ def _list(key: str, text: str, repairs: Counter[str]) -> Any:
             raise RowError(
                 f"{error}; write the column with json.dumps, not with str or repr"
             ) from error
-        repairs[LITERAL_REPAIR] += 1
+        repairs["python_literal"] += 1
     if prose and not (value and all(isinstance(entry, Mapping) for entry in value)):
         return None
     return value
 
 
 def _plain(value: Any, repairs: Counter[str]) -> Any:
-    """Return a value of a table as JSON has it."""
+    """Return a value of a table as JSON has it, without the nulls that fill objects up."""
     if isinstance(value, dict):
-        return {key: _plain(part, repairs) for key, part in value.items()}
+        found = {key: _plain(part, repairs) for key, part in value.items()}
+        # An object that was absent may be there with nothing but nulls in it.
+        absent = [k for k, part in found.items() if part is None or (part == {} and value[k])]
+        if not absent:
+            return found
+        repairs["table_null"] += len(absent)
+        return {key: part for key, part in found.items() if key not in absent}
     if isinstance(value, list):
         return [_plain(part, repairs) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         if not math.isnan(value):
             raise RowError(f"{value} is no JSON number; write a finite number or null")
-        repairs[NAN_REPAIR] += 1
+        repairs["nan"] += 1
         return None
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
@@ -203,6 +213,6 @@ def _plain(value: Any, repairs: Counter[str]) -> Any:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            repairs[BYTES_REPAIR] += 1
+            repairs["bytes"] += 1
             return f"[{len(value)} bytes]"
     return value if isinstance(value, str | int | float | None) else str(value)
