@@ -22,7 +22,8 @@ class WeightedSource:
 
     Attributes:
       name: What reports call it.
-      rows: Trajectories and bad rows; read lazily, once.
+      rows: Trajectories and bad rows, read lazily: an ``importers.Source``, ``EmbeddedWorld``, or
+        anything to iterate over, once for each time that the rows are needed.
       identity: Changes whenever the rows do.
       weight: How often each trajectory is taken for training; the part behind the point is the
         share of trajectories that is taken once more. 1 takes each once, 0.5 takes half of them.
@@ -34,11 +35,46 @@ class WeightedSource:
     identity: str = ""
     weight: float = 1.0
 
-    def numbered(self) -> Iterator[tuple[int, Trajectory | importers.BadRow]]:
-        """Yield every row with its number in the file, or in ``rows`` where there is no file."""
-        if isinstance(self.rows, importers.Source):
-            return self.rows.numbered()
-        return enumerate(self.rows)
+    def raw(self) -> Iterator[importers.RawRow]:
+        """Yield the rows as they stand, each with its number in the file, for ``converted``."""
+        if isinstance(self.rows, importers.Source | EmbeddedWorld):
+            return self.rows.raw()
+        return (importers.RawRow(self.name, n, row) for n, row in enumerate(self.rows))
+
+    def converted(self, row: importers.RawRow) -> Iterable[Trajectory | importers.BadRow]:
+        """Return the trajectories of a raw row, mostly one, or why there is none."""
+        if isinstance(self.rows, importers.Source | EmbeddedWorld):
+            return self.rows.converted(row)
+        return (row.value,)
+
+    def reader(self) -> WeightedSource:
+        """Return what another process needs for ``converted``: no rows that lie in memory."""
+        apart = isinstance(self.rows, importers.Source | EmbeddedWorld)
+        return self if apart else dataclasses.replace(self, rows=())
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedWorld:
+    """Dialogues of the embedded tool world, each made where it is needed.
+
+    Attributes:
+      count: How many.
+      seed: Of the dialogues.
+    """
+
+    count: int
+    seed: int
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        return synthetic.trajectories(self.count, seed=self.seed, split="train")
+
+    def raw(self) -> Iterator[importers.RawRow]:
+        """Yield the number of every dialogue."""
+        return (importers.RawRow(SYNTHETIC, number, None) for number in range(self.count))
+
+    def converted(self, row: importers.RawRow) -> tuple[Trajectory]:
+        """Return the dialogue of a number."""
+        return (synthetic.trajectory(row.line, seed=self.seed, split="train"),)
 
 
 def parse_source(text: str, own: Collection[str] = ()) -> tuple[str, str, float]:
@@ -145,7 +181,7 @@ def _open(
 ) -> WeightedSource:
     if path == SYNTHETIC:
         count = data.synthetic_trajectories
-        rows = synthetic.trajectories(count, seed=seed, split="train")
+        rows = EmbeddedWorld(count, seed)
         return WeightedSource(path, rows, f"{path}/{count}/{seed}", weight)
     try:
         source = importers.read(path, form, data.tools_path, own)
