@@ -71,6 +71,11 @@ class RawRow:
     table: bool = False
 
 
+def numbers_lines(path: str) -> bool:
+    """Whether the number of a row in a file is that of its line, by the name of the file."""
+    return path.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+
+
 def parsed(row: RawRow, repairs: Counter[str]) -> Any:
     """Return the value of a row, or a ``BadRow`` where there is none.
 
