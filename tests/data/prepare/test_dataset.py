@@ -172,11 +172,30 @@ def test_bad_rows_go_to_quarantine(trajectory, tokenizer, tmp_path):
 
 def test_too_many_bad_rows_stop_with_a_summary(trajectory, tokenizer, tmp_path):
     rows = many(trajectory, 10) + [BadRow("a.jsonl", 10 + i, "not JSON", "{") for i in range(2)]
+    out = tmp_path / "out"
     with pytest.raises(
-        DataError, match=r"2 of 12 rows of made.*\n  2 x not JSON \(first at line 11\)"
+        DataError,
+        match=r"2 of 12 rows of made.*\n  2 x not JSON \(first at line 11 of a\.jsonl\)"
+        rf"\nEvery row that cannot be used is in {out}/quarantine\.jsonl",
     ):
-        run(rows, tokenizer, tmp_path / "out")
-    assert not list(tmp_path.iterdir())
+        run(rows, tokenizer, out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "quarantine.jsonl"]
+    assert [entry["line"] for entry in examples_in(out / "quarantine.jsonl")] == [11, 12]
+    # The rows are mended; then the file gives way to the data set.
+    run(many(trajectory, 10), tokenizer, out)
+    assert not examples_in(out / "quarantine.jsonl")
+    whole = contents(out)
+    with pytest.raises(DataError, match=rf"in {out}_quarantine\.jsonl, with its reason"):
+        run(rows, tokenizer, out, identity="new")
+    assert contents(out) == whole and len(examples_in(tmp_path / "out_quarantine.jsonl")) == 2
+
+
+def test_where_all_rows_are_bad_it_says_so(tokenizer, tmp_path):
+    rows = [BadRow("a.jsonl", line, f"reason {line % 2}", "{") for line in range(3)]
+    data = DataConfig(**FORM, max_bad_fraction=1.0)
+    with pytest.raises(DataError, match=r"none of the 3 rows can be used:\n  2 x reason 0 \(first"):
+        run(rows, tokenizer, tmp_path / "out", data=data)
+    assert len(examples_in(tmp_path / "out" / "quarantine.jsonl")) == 3
 
 
 def test_a_bad_entry_of_a_list_is_a_row_not_a_line(trajectory, tokenizer, tmp_path):
@@ -371,7 +390,7 @@ def test_one_bad_source_stops_even_if_it_is_small(trajectory, tokenizer, tmp_pat
     sources = [weighted(trajectory, 1.0, 400, "a"), WeightedSource("b.jsonl", bad)]
     with pytest.raises(DataError, match=r"2 of 2 rows of b\.jsonl .*\n  2 x not JSON .*line 4"):
         prepared(sources, tokenizer, tmp_path / "out")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["quarantine.jsonl"]
 
 
 def test_duplicates_are_removed_counted_and_paired(trajectory, tokenizer, tmp_path):
