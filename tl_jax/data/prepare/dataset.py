@@ -61,6 +61,7 @@ _DATA_FIELDS = (
     "no_call_prompts",
     "validation_fraction",
     "max_bad_fraction",
+    "max_without_tools",
     "strict",
     "duplicates",
     "contamination_checks",
@@ -219,7 +220,7 @@ def _write(
             # A prompt is sampled by its id: a second line of it would give the same samples.
             statistics.prompts[side] += len(built.prompts)
             files[(PROMPTS, VALIDATION_PROMPTS)[held_out]].writelines(prompt_lines(built.prompts))
-    statistics.check(data.max_bad_fraction)
+    statistics.check(data.max_bad_fraction, data.max_without_tools)
     if 0 < data.max_prompts < statistics.prompts["train"]:
         _thin(work / PROMPTS, statistics.prompts["train"], data.max_prompts, seed)
         statistics.prompts["train"] = data.max_prompts
