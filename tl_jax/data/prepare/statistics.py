@@ -174,7 +174,7 @@ class Statistics:
         self.repairs += repair_counts(trajectory.tags)
 
     def check(self, max_bad_fraction: float, max_without_tools: float) -> None:
-        """Stop if a source has too many bad rows or offers no tools, or nothing is left to train on.
+        """Stop if a source has too many bad rows or no tools, or nothing is left to train on.
 
         Raises:
           DataError: With the counts that tell why.
