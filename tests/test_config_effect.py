@@ -30,6 +30,7 @@ from tl_jax.config.fields import from_dict
 from tl_jax.convert import peft, to_hf
 from tl_jax.data import synthetic
 from tl_jax.data.examples.jsonl import read_prompts
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
 from tl_jax.data.render.paper_template import render_sample
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
@@ -299,8 +300,9 @@ def prepared(scene, config):
         prepare.prepare(workspace)
     except DataError as error:
         return str(error)
-    names = (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, REPAIRS)
-    return [(workspace.data_dir / name).read_bytes() for name in names]
+    names = (PROMPTS, VALIDATION_PROMPTS, REPAIRS)
+    sides = (list(open_shards(workspace.data_dir / name)) for name in (EXAMPLES, VALIDATION))
+    return [*sides, *((workspace.data_dir / name).read_bytes() for name in names)]
 
 
 def batches(scene, config):

@@ -223,7 +223,7 @@ def _data(run: RunData) -> str:
         parts.append(_figure(lambda axes: figures.draw_weights(axes, run), "weights", height=2.6))
         parts.append(f'<p class="note">Of the first {run.examples_read:,} examples.</p>')
     else:
-        parts.append(html.absent("No data/examples.jsonl in this run."))
+        parts.append(html.absent("No data/examples in this run."))
     return html.section("Data: errors left out, key tokens weighted", *parts)
 
 

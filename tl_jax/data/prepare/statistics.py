@@ -150,6 +150,8 @@ class Statistics:
     checked_against: Sequence[dict[str, Any]] = ()
     pairs: Counter[str] = _counter()
     shortened: Counter[str] = _counter()
+    left_out: Counter[str] = _counter()
+    samples_apart: int = 0
 
     def add_example(self, example: Example, source: str, side: str, copies: int) -> None:
         """Count an example that is written ``copies`` times."""
@@ -211,7 +213,9 @@ class Statistics:
             "samples_shortened": self.shortened["samples"],
             "feedbacks_elided": self.shortened["feedbacks_elided"],
             "messages_dropped": self.shortened["messages_dropped"],
+            "samples_apart": self.samples_apart,
             "turns_skipped": dict(self.skipped.most_common()),
+            "left_out_of_turns": dict(self.left_out.most_common()),
             "unread_keys": _most_common(self._sum("unread")),
             "repairs": _most_common(self._sum("repairs")),
             "turn_weights": _most_common(self._sum("turn_weights")),
