@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.data.importers.names import writable_name
 from tl_jax.data.importers.unread import Watched
 
 _VALUES = frozenset(("default", "const", "example"))
@@ -52,7 +51,7 @@ def without_null_arguments(
     """Return the arguments of a call without nulls that its source did not mean.
 
     Args:
-      arguments: As found in the row; not those of a text, which no table fills.
+      arguments: As found in the row.
       tool: The tool, if it is declared.
       table: Whether the row is one of a table, see ``is_table``.
       repairs: Counts by kind; ``null_argument`` is added to.
@@ -71,7 +70,7 @@ def _object(
 ) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for key, inner in value.items():
-        schema = None if properties is None else properties.get(writable_name(key), False)
+        schema = None if properties is None else properties.get(key.strip(), False)
         if inner is None:
             if table or (schema is not None and not _allows_null(schema)):
                 repairs["null_argument"] += 1
