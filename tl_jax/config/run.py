@@ -92,8 +92,8 @@ class DataConfig:
     read, and which token ends a reply. ``samples``: ``"per_trajectory"`` trains all kept turns of a
     trajectory in one sample, ``"per_turn"`` each in a sample of its own, as published; what is not
     trained is context. The first two forms end every reply with a stop token, with a sample per
-    turn only the last. Samples over ``max_length`` lose old feedback, those of a turn old turns,
-    too.
+    turn only the last. Samples over ``max_length`` lose the middle of feedback, those of a turn
+    old turns, too; a reply whose results would be cut away whole is not trained.
 
     ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
     rows hold by length; ``"stream"`` takes them as they come. The examples are dealt to
