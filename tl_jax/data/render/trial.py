@@ -322,7 +322,7 @@ def _lacks(template: ChatTemplate) -> dict[str, str]:
         "values": lambda: _answers(
             template, (*_ASKING, Message("assistant", "", (_TYPED_CALL,))), _QUERY
         ),
-        "types": lambda: _shows(template, _ASKING, ["probe_none_qx"]),
+        "types": lambda: _shows(template, _ASKING, ["probe_none_qx"], (_TYPED,)),
     }
     found = {}
     for part, trial in trials.items():
@@ -335,8 +335,13 @@ def _lacks(template: ChatTemplate) -> dict[str, str]:
     return found
 
 
-def _shows(template: ChatTemplate, turns: Sequence[Message], words: list[str]) -> None:
-    text = Dialogue(template, _TOOLS, turns).write(len(turns), prompt=True)
+def _shows(
+    template: ChatTemplate,
+    turns: Sequence[Message],
+    words: list[str],
+    tools: Sequence[ToolSpec] = (_TOOL,),
+) -> None:
+    text = Dialogue(template, tools, turns).write(len(turns), prompt=True)
     _expect(text, words, "leaves it out")
 
 
