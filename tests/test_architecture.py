@@ -77,9 +77,14 @@ CHAINS = {
         ("spread", "kernels"),
     ],
     "calls": [
-        ("references", "call", "syntax", "json_values", "json_style", "styles", "parse", "render"),
-        ("syntax", "python_style", "json_style", "styles"),
-        ("call", "compare"),
+        ("references", "call", "syntax", "call_text", "json_values", "marks", "json_style", "named_style"),
+        ("call_text", "python_style", "python_form", "styles"),
+        ("python_style", "text_values", "tagged_style", "styles"),
+        ("marks", "text_form", "tagged_style", "styles"),
+        ("text_values", "brace_style", "styles"),
+        ("call", "compare", "json_style"),
+        ("named_style", "styles", "parse", "render"),
+        ("text_form", "style", "styles"),
     ],
     "models": [
         ("nf4", "lora", "layers", "heads", "decoder", "functional", "critic"),

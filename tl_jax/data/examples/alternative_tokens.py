@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall
+from tl_jax.calls.call_text import Span
 from tl_jax.calls.render import render_call
-from tl_jax.data.render.paper_template import Span
 from tl_jax.data.tokenize.tokenizer import Offsets, Tokenizer
 
 # Tokens by which the context of a piece is widened until the piece has in it the tokens that it

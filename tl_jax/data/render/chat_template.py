@@ -16,13 +16,14 @@ import re
 from collections.abc import Sequence
 
 from tl_jax.calls.call import ToolSpec
+from tl_jax.calls.call_text import CallSpan, moved
 from tl_jax.calls.compare import values_equal
 from tl_jax.calls.parse import parse_calls, reply_call_text
 from tl_jax.calls.syntax import CallSyntaxError
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.control_tokens import without_marks
 from tl_jax.data.render.dialogue import ChatTemplate, Dialogue
-from tl_jax.data.render.paper_template import CallSpan, Rendered, ReplySpan, moved
+from tl_jax.data.render.paper_template import Rendered, ReplySpan
 from tl_jax.data.render.reply_cache import CachedReply, ReplyCache, digests_before
 from tl_jax.data.trajectory import Message
 
@@ -66,7 +67,9 @@ def render_chat(
     for index in filter(None, turns):
         before = ""
         if numbers[index] not in places.known:
-            before, places.known[numbers[index]] = _place(dialogue, template, messages, index)
+            before, places.known[numbers[index]] = _place(
+                dialogue, template, tools, messages, index
+            )
         found = places.known[numbers[index]]
         if isinstance(found, CachedReply):
             replies[index] = found
@@ -113,7 +116,7 @@ def render_feedback(
       ValueError: The template refuses the dialogue, or does not write the reply before its results.
     """
     dialogue = Dialogue(template, tools, messages)
-    _, found = _place(dialogue, template, messages, index)
+    _, found = _place(dialogue, template, tools, messages, index)
     if not isinstance(found, CachedReply):
         raise ValueError(found)
     text = dialogue.write(len(messages), prompt=True)
@@ -133,7 +136,11 @@ def render_feedback(
 
 
 def _place(
-    dialogue: Dialogue, template: ChatTemplate, messages: Sequence[Message], index: int
+    dialogue: Dialogue,
+    template: ChatTemplate,
+    tools: Sequence[ToolSpec],
+    messages: Sequence[Message],
+    index: int,
 ) -> tuple[str, CachedReply | str]:
     """Return the prompt of a turn and where its reply is, or why it is nowhere."""
     try:
@@ -142,7 +149,7 @@ def _place(
         if found is None:
             raise ValueError(f"the chat template writes no token that ends turn {index}")
         body = without_marks(rest[: found.start()], dialogue.mark)[0]
-        calls = _calls_of(body, messages[index], template)
+        calls = _calls_of(body, messages[index], template, tools)
     except ValueError as error:
         return "", str(error)
     start = len(before)
@@ -152,7 +159,9 @@ def _place(
     return before, CachedReply(start, start + found.start(), end, digest, reply, calls)
 
 
-def _calls_of(body: str, message: Message, template: ChatTemplate) -> tuple[CallSpan, ...]:
+def _calls_of(
+    body: str, message: Message, template: ChatTemplate, tools: Sequence[ToolSpec]
+) -> tuple[CallSpan, ...]:
     """Return where the calls are in a reply.
 
     Raises:
@@ -166,7 +175,7 @@ def _calls_of(body: str, message: Message, template: ChatTemplate) -> tuple[Call
         after = at + len(text) if at >= 0 else after  # some templates rewrite thoughts
     spans = find_calls(body, after, len(body), message.calls, template.call_style)
     try:
-        read = parse_calls(reply_call_text(body, template.call_style), template.call_style)
+        read = parse_calls(reply_call_text(body, template.call_style), template.call_style, tools)
     except CallSyntaxError as error:
         raise ValueError(f"the calls that the chat template writes cannot be read ({error})") from (
             error

@@ -201,24 +201,25 @@ class Renderer:
         """Return a reply from its first call mark on, without the thought before it."""
         return parse.reply_call_text(reply, self.call_style)
 
-    def parse(self, reply: str) -> tuple[ToolCall, ...]:
-        """Return the calls of a reply, before which a thought may stand in styles with a mark.
+    def parse(self, reply: str, tools: Sequence[ToolSpec] = ()) -> tuple[ToolCall, ...]:
+        """Return the calls of a reply, before which a thought may stand.
 
         Args:
           reply: Text of a reply without what ended it.
+          tools: Those of the prompt; see ``parse.parse_call``.
 
         Returns:
           The calls in order; none if the reply is anything else.
         """
         try:
-            return parse.parse_calls(self.call_text(reply), self.call_style)
+            return parse.parse_calls(self.call_text(reply), self.call_style, tools)
         except parse.CallSyntaxError:
             return ()
 
-    def parse_call(self, reply: str) -> ToolCall | None:
+    def parse_call(self, reply: str, tools: Sequence[ToolSpec] = ()) -> ToolCall | None:
         """Return the one call of a reply, or None if it is anything else; see ``parse``."""
         try:
-            return parse.parse_call(self.call_text(reply), self.call_style)
+            return parse.parse_call(self.call_text(reply), self.call_style, tools)
         except parse.CallSyntaxError:
             return None
 
