@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
 from tl_jax.calls.parse import STYLES, parse_calls, reply_call_text
@@ -54,7 +53,8 @@ _TYPED = tool_from_schema(
     }
 )
 _TOOLS = (_TOOL, _TYPED)
-_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxvalue 'ä\" \\", "probe_count_qx": 70417})
+_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxvalue", "probe_count_qx": 70417})
+_QUOTING_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "it's 'ä\" \\\n", "probe_count_qx": 3})
 _OTHER_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxother", "probe_count_qx": 3})
 _TYPED_CALL = ToolCall(
     "probe_typed_qx",
@@ -139,8 +139,7 @@ class _Trial:
         result = calling.write(3, prompt=True)
         _expect(result, [_RESULT], "drops the results of tools")
         self.steps += 1
-        stop, ending = self._end_of_words(answer, answering, start)
-        found = self._with_calls(call, stop, ending, calling)
+        found = self._with_ends(answer, answering, call, calling)
         self.steps += 1
         after = render_chat(found, (_TOOL,), (*_CALLING, _ANSWERED))
         reply = after.replies[-1]
@@ -150,31 +149,41 @@ class _Trial:
         self.steps += 1
         return found
 
-    def _end_of_words(self, answer: str, answering: Dialogue, start: str) -> tuple[str, str]:
-        """Return the token that ends a reply in words, and what to write for it."""
-        control = self._template.control
-        rest = answer.partition(_ANSWER)[2]
-        own = control.pattern.match(rest.lstrip())
-        if own is not None:
-            return own[0], ""
-        return _end_by_next(answering.write(3), _ANSWER, start, control) or self._no_end("a reply")
-
-    def _with_calls(self, call: str, stop: str, ending: str, calling: Dialogue) -> ChatTemplate:
+    def _with_ends(
+        self, answer: str, answering: Dialogue, call: str, calling: Dialogue
+    ) -> ChatTemplate:
         """Return the template with its call style and the ends of its replies."""
         problem = None
-        for call_stop, call_ending, body in self._ends_of_calls(call, stop, ending, calling):
-            try:
-                style = _style(body)
-            except ValueError as error:
-                problem = problem or error
-                continue
-            return dataclasses.replace(
-                self._template,
-                stops=tuple(dict.fromkeys((stop, call_stop))),
-                endings=(ending, call_ending),
-                call_style=style,
-            )
-        raise problem or self._no_end("a call")
+        for stop, ending in self._ends_of_words(answer, answering):
+            for call_stop, call_ending, body in self._ends_of_calls(call, stop, ending, calling):
+                try:
+                    style = _style(body)
+                except ValueError as error:
+                    problem = problem or error
+                    continue
+                return dataclasses.replace(
+                    self._template,
+                    stops=tuple(dict.fromkeys((stop, call_stop))),
+                    endings=(ending, call_ending),
+                    call_style=style,
+                )
+        raise problem or ValueError(
+            "the template writes no control token after a reply, so nothing would teach the model "
+            "to stop"
+        )
+
+    def _ends_of_words(self, answer: str, answering: Dialogue) -> Iterator[tuple[str, str]]:
+        """Yield what may end a reply in words: the token, and what to write for it."""
+        control, rest = self._template.control, answer.partition(_ANSWER)[2]
+        if control.pattern.match(rest.lstrip()):
+            # What serves the model stops at the end of sequence first of all.
+            tokens = dict.fromkeys(control.pattern.findall(rest))
+            eos = self._template.tokenizer.eos_text
+            yield from ((token, "") for token in sorted(tokens, key=lambda token: token != eos))
+            return
+        start = answering.write(1, prompt=True)
+        if following := _end_by_next(answering.write(3), _ANSWER, start, control):
+            yield following
 
     def _ends_of_calls(
         self, call: str, stop: str, ending: str, calling: Dialogue
@@ -191,14 +200,6 @@ class _Trial:
         following = _end_by_next(calling.write(3), bare, start, control)
         if following is not None:
             yield *following, bare
-        if ending and self._template.tokenizer.eos_text in ending:
-            yield stop, ending, bare
-
-    def _no_end(self, what: str) -> Any:
-        raise ValueError(
-            f"the template writes no control token after {what}, so nothing would teach the model "
-            "to stop"
-        )
 
 
 def _end_by_next(
@@ -318,6 +319,9 @@ def _lacks(template: ChatTemplate) -> dict[str, str]:
         "parallel_calls": lambda: _answers(template, _PARALLEL, _QUERY),
         "several_results": lambda: _shows(
             template, (*_PARALLEL, *results), [_RESULT, _OTHER_RESULT]
+        ),
+        "quotes": lambda: _answers(
+            template, (*_ASKING, Message("assistant", "", (_QUOTING_CALL,))), _QUERY
         ),
         "values": lambda: _answers(
             template, (*_ASKING, Message("assistant", "", (_TYPED_CALL,))), _QUERY
