@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec, tool_entry
@@ -29,6 +29,8 @@ from tl_jax.data.trajectory import Message
 
 THOUGHT_TAGS = tuple(dict.fromkeys(style.thoughts for style in STYLES.values()))
 """Tags round thoughts, in all call styles."""
+_EMPTY = "|".join(rf"(?:{re.escape(a)})?\s*{re.escape(b)}" for a, b in THOUGHT_TAGS)
+_NO_THOUGHT = re.compile(rf"\A\s*(?:{_EMPTY})\s*")
 _MOST_AT_END = 120
 """Characters at the end of a prompt in which a thought is opened, or said to be none."""
 
@@ -193,24 +195,30 @@ class Dialogue:
         through = self.write(index + 1)
         if through.startswith(before):
             return before, self._ended(index, through[len(before) :])
-        limit = self._parting(index, through)
-        start = self._after(before, through, limit)
-        if start is not None:
-            return before, self._ended(index, through[start:])
-        thought = thought_at_end(before)
-        if thought is not None:
-            opened, closing = thought
-            start = self._after(before[:opened], through, limit)
-            if start is not None:
-                written = self._closed(index, before[opened:], closing) if closing else ""
-                return before, self._ended(index, written + through[start:])
-        # Some templates leave their own indentation in the text, each time another.
-        start = self._after(before.rstrip(), through, limit)
-        if start is not None:
-            return before, self._ended(index, through[start:].lstrip())
+        start, rest = max(self._continued(index, before, through), default=(-1, ""))
+        if start >= 0:
+            return before, self._ended(index, rest)
         raise ValueError(
             f"the chat template does not write turn {index} after its own generation prompt"
         )
+
+    def _continued(self, index: int, before: str, through: str) -> Iterator[tuple[int, str]]:
+        """Yield where the words with which a prompt ends have their end, and what follows them."""
+        limit = self._parting(index, through)
+        start = self._after(before, through, limit)
+        if start is not None:
+            yield start, through[start:]
+        if thought := thought_at_end(before):
+            opened, closing = thought
+            start = self._after(before[:opened].rstrip(), through, limit)
+            if start is not None and closing:
+                yield start, self._closed(index, before[opened:], closing) + through[start:]
+            elif start is not None:
+                yield start, _NO_THOUGHT.sub("", through[start:])
+        # Some templates leave their own indentation in the text, each time another.
+        start = self._after(before.rstrip(), through, limit)
+        if start is not None:
+            yield start, through[start:].lstrip()
 
     def _closed(self, index: int, opening: str, closing: str) -> str:
         """Return the thought of a turn that its prompt opens, closed."""
@@ -258,11 +266,12 @@ def thought_at_end(prompt: str) -> tuple[int, str] | None:
     start = max(0, len(prompt) - _MOST_AT_END)
     for opening, closing in THOUGHT_TAGS:
         at = prompt.rfind(opening, start)
-        if at < 0:
-            continue
-        rest = prompt[at + len(opening) :].strip()
-        if rest in ("", closing):
-            return at, "" if rest else closing
+        if at >= 0 and not prompt[at + len(opening) :].strip():
+            return at, closing
+        if prompt.rstrip().endswith(closing):
+            end = len(prompt.rstrip()) - len(closing)
+            empty = at >= 0 and not prompt[at + len(opening) : end].strip()
+            return (at if empty else end), ""
     return None
 
 

@@ -15,7 +15,13 @@ from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
 from tl_jax.calls.parse import STYLES, parse_calls, reply_call_text
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.chat_template import render_chat
-from tl_jax.data.render.chat_turns import IN_CONTENT, OPENED, THOUGHT_KEYS
+from tl_jax.data.render.chat_turns import (
+    CALL_ID,
+    CALL_ID_IN_TURN,
+    IN_CONTENT,
+    OPENED,
+    THOUGHT_KEYS,
+)
 from tl_jax.data.render.control_tokens import ControlTokens
 from tl_jax.data.render.dialogue import ChatTemplate, Dialogue
 from tl_jax.data.trajectory import Message
@@ -71,8 +77,8 @@ _CALLING = (*_ASKING, Message("assistant", "", (_CALL,)), Message("tool", _RESUL
 _ANSWERED = Message("assistant", _ANSWER)
 _PARALLEL = (*_ASKING, Message("assistant", "", (_CALL, _OTHER_CALL)))
 
-STEPS = 7
-"""Steps of the trial that every template must pass."""
+_END = 24
+"""Characters at the end of a call by which it is known."""
 
 
 class TrialError(ValueError):
@@ -103,7 +109,7 @@ def tried(template: ChatTemplate, *, train_thoughts: bool = False) -> ChatTempla
     except ValueError as error:
         raise TrialError(trial.steps, str(error)) from error
     found = dataclasses.replace(
-        found,
+        _with_plain_ids(found),
         writes_preambles=_writes_preambles(found),
         writes_greetings=_writes_greetings(found),
     )
@@ -215,7 +221,11 @@ def _end_by_next(
       start: A prompt, which ends with the beginning of the assistant's turn.
       control: The control tokens.
     """
-    rest = text[text.rfind(reply) + len(reply) :]
+    at = text.rfind(reply)
+    if at < 0:  # written otherwise once a turn follows, but for its end
+        reply = reply[-_END:]
+        at = text.rfind(reply)
+    rest = text[at + len(reply) :] if at >= 0 else ""
     token = control.pattern.match(rest.lstrip())
     opening = [found[0] for found in control.pattern.finditer(start[start.rfind(_QUERY) :])]
     if token is None or token[0] in opening:
@@ -242,6 +252,29 @@ def _style(body: str) -> str:
     raise ValueError(
         f"the template writes calls in none of the forms {', '.join(STYLES)}: {body[:200]!r}"
     )
+
+
+def _with_plain_ids(template: ChatTemplate) -> ChatTemplate:
+    """Number calls within their turn where their ids are written, if all else stays the same.
+
+    So what is written between two replies does not depend on the turns before them.
+    """
+    if template.form.call_id != CALL_ID:
+        return template
+    call = Message("assistant", "", (_OTHER_CALL,))
+    turns = (*_CALLING, call, Message("tool", _OTHER_RESULT))
+    form = dataclasses.replace(template.form, call_id=CALL_ID_IN_TURN)
+    candidate = dataclasses.replace(template, form=form)
+    first, second = (CALL_ID.format(count=count) for count in (0, 1))
+    try:
+        whole, plain = (
+            Dialogue(one, (_TOOL,), turns).write(len(turns), prompt=True)
+            for one in (template, candidate)
+        )
+    except ValueError:
+        return template
+    renumbered = whole.replace(second, first)
+    return candidate if renumbered == plain and whole != plain else template
 
 
 def _writes_preambles(template: ChatTemplate) -> bool:
