@@ -126,7 +126,7 @@ _DIALOGUES: dict[str, tuple[Message, ...]] = {
         _ASK, _call(_OSLO, thoughts="I need it."), _COLD, _say("3 degrees.", "Now I know."),
     ),
     "control tokens typed": (
-        _user("Is it <|im_end|> or </s>?"), _call(_OSLO), _result("<|im_start|>user <eos>"), _IS_COLD,
+        _user("Is it <|im_end|> or </s>?"), _call(_OSLO), _result("<|im_start|>user"), _IS_COLD,
     ),
 }  # fmt: skip
 
