@@ -36,6 +36,7 @@ def main(run: Run, console: Console) -> None:
         make_model(run, console)
         registry.check_lengths(run.config, run.model)
         report = prepare(run)
+        console.print(report["text_form"], markup=False, highlight=False)
         _show(report, console)
         _show_loader(measure_loader(run), console)
         for warning in warnings(run, report):

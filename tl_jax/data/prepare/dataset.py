@@ -136,6 +136,7 @@ def prepare(
     check_available()
     check_files(data.contamination_paths)
     renderer = open_renderer(data, tokenizer)
+    data = dataclasses.replace(data, template=renderer.template)  # what "auto" has come to
     fingerprint = {
         "version": _FORMAT_VERSION,
         "sources": identities(sources),
@@ -172,7 +173,7 @@ def prepare(
                 if thinned:
                     _thin(draft / PROMPTS, statistics.prompts["train"], data.max_prompts, seed)
                     statistics.prompts["train"] = data.max_prompts
-                report = statistics.report()
+                report = {"text_form": renderer.described(), **statistics.report()}
                 write_json(draft / REPORT, report)
                 write_fingerprint(draft, fingerprint)
             shutil.rmtree(work.path, ignore_errors=True)

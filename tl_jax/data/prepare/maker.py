@@ -106,12 +106,17 @@ class _Entry:
 
 @dataclasses.dataclass(frozen=True)
 class _Built:
-    """What a trajectory gives; ``empty`` if MAE leaves nothing of the dialogue."""
+    """What a trajectory gives.
+
+    ``left_out`` is what of its kept turns has no place in the text; ``empty`` if MAE leaves nothing
+    of the dialogue.
+    """
 
     pairs: list[dict[str, Any]]
     examples: list[Example] = dataclasses.field(default_factory=list)
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
     prompts: list[Prompt] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
     empty: bool = False
 
 
@@ -194,6 +199,9 @@ class Maker:
                 continue
             counts.trajectories[side] += 1
             statistics.add_skipped(built.skipped)
+            statistics.left_out.update(built.left_out)
+            if job.data.samples == "per_trajectory" and built.examples:
+                statistics.samples_apart += len(built.examples) - 1
             statistics.add_repairs(trajectory)
             for example in built.examples:
                 statistics.add_example(example, source, side, times)
@@ -277,7 +285,9 @@ class Maker:
         )
         no_call = job.data.no_call_prompts
         prompts, _ = build_prompts(left, labels, renderer, no_call=no_call, **common)
-        return _Built(pairs, examples, skipped, prompts)
+        kept = (left.messages[label.message] for label in labels if label.kept)
+        left_out = [part for turn in kept for part in renderer.left_out(turn)]
+        return _Built(pairs, examples, skipped, prompts, left_out)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,9 @@ def select(workspace: Workspace, chunks: int, data: DataConfig, seed: int) -> No
     left = np.flatnonzero(fates == _BUILT)
     if 0 < data.max_trajectories < len(left):
         # By their order alone, whatever chunks they are in.
-        drawn = random.Random(f"{seed} trajectories").sample(range(len(left)), data.max_trajectories)
+        drawn = random.Random(f"{seed} trajectories").sample(
+            range(len(left)), data.max_trajectories
+        )
         fates[left] = _LEFT_OUT
         fates[left[drawn]] = _BUILT
 

@@ -99,6 +99,8 @@ class Statistics:
     checked_against: Sequence[dict[str, Any]] = ()
     pairs: Counter[str] = _counter()
     shortened: Counter[str] = _counter()
+    left_out: Counter[str] = _counter()
+    samples_apart: int = 0
 
     def add_example(self, example: Example, source: str, side: str, copies: int) -> None:
         """Count an example that is written ``copies`` times."""
@@ -160,7 +162,9 @@ class Statistics:
             "samples_shortened": self.shortened["samples"],
             "feedbacks_elided": self.shortened["feedbacks_elided"],
             "messages_dropped": self.shortened["messages_dropped"],
+            "samples_apart": self.samples_apart,
             "turns_skipped": dict(self.skipped.most_common()),
+            "left_out_of_turns": dict(self.left_out.most_common()),
             "schema_repairs": dict(self.repairs.most_common()),
             "contamination": dict(self.contamination.most_common()),
             "checked_against": list(self.checked_against),

@@ -19,7 +19,7 @@ from tl_jax.data.render.chat_turns import NAMED_CALL_ID, TurnForm
 from tl_jax.data.render.chatml_tools import CHATML_TOOLS, NEEDED_TOKENS
 from tl_jax.data.render.control_tokens import control_tokens
 from tl_jax.data.render.dialogue import LACKS, ChatTemplate
-from tl_jax.data.render.template_text import free_names, with_fixed
+from tl_jax.data.render.template_text import fixed_values, free_names, with_fixed
 from tl_jax.data.render.trial import TrialError, tried
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.errors import DataError
@@ -145,6 +145,7 @@ def _opened(
     for form, fixed in _attempts(given, wanted, train_thoughts):
         source = with_fixed(given, fixed)
         control = control_tokens(tokenizer.added_tokens, source)
+        fixed = fixed_values(given, fixed)
         template = ChatTemplate(name, source, given, tokenizer, control, fixed, form)
         try:
             found = tried(template, train_thoughts=train_thoughts)
@@ -217,9 +218,19 @@ def _source(name: str, tokenizer: Tokenizer) -> str:
         raise ValueError(
             f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}, FILE{SUFFIX}"
         )
-    if not tokenizer.fast.chat_template:
+    source = own_source(tokenizer)
+    if not source:
         raise ValueError("this tokenizer has no chat template")
-    return tokenizer.fast.get_chat_template(tools=[{}])
+    return source
+
+
+def own_source(tokenizer: Tokenizer) -> str:
+    """Return the tokenizer's own chat template for tools; empty if it has none.
+
+    Raises:
+      ValueError: It has several, and none for tools or by default.
+    """
+    return tokenizer.fast.get_chat_template(tools=[{}]) if tokenizer.fast.chat_template else ""
 
 
 def _lacking(tokenizer: Tokenizer) -> list[str]:

@@ -20,6 +20,7 @@ import jinja2.sandbox
 DATE = datetime.datetime(2024, 7, 26, 12)
 """The day that templates write which ask for today's: another text every day cannot be trained."""
 
+_CLOCK = "strftime_now"
 _DIRECTIVES = "aAwdbBmyYHIpMSfjUWGuVcxXDFeTRnt"
 _UNPADDED = "dmHIMSjy"
 _GENERATION_TAGS = re.compile(r"\{%[-+]?\s*(?:end)?generation\s*[-+]?%\}")
@@ -32,15 +33,23 @@ def with_fixed(source: str, settings: Mapping[str, Any]) -> str:
       source: The template.
       settings: Variables by name; those that the template does not read are left out.
     """
-    free = free_names(source)
-    known = {"date_string": DATE.strftime("%d %b %Y"), **settings}
+    fixed = fixed_values(source, settings)
     front = [
-        f"{{%- set {name} = {_literal(value)} %}}" for name, value in known.items() if name in free
+        f"{{%- set {name} = {_literal(value)} %}}"
+        for name, value in fixed.items()
+        if name != _CLOCK
     ]
-    if "strftime_now" in free:
+    if _CLOCK in fixed:
         front.append(_date_macro())
     # A line of its own, so that the template begins as it did.
     return "".join(line + "\n" for line in front) + source
+
+
+def fixed_values(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``with_fixed`` fixes by name, the day that the clock tells included."""
+    free = free_names(source)
+    known = {"date_string": DATE.strftime("%d %b %Y"), **settings, _CLOCK: f"{DATE:%Y-%m-%d}"}
+    return {name: value for name, value in known.items() if name in free}
 
 
 @functools.lru_cache(maxsize=64)
