@@ -96,8 +96,9 @@ def test_hermes_rows_have_tools_calls_and_answers_in_tags(block):
         ToolCall("get_rate", {"of": "EUR"}),
         ToolCall("get_rate", {"of": "USD", "to": None}),
     )
+    assert found.messages[1].thoughts == "Two."
     assert roles(found)[1:] == [
-        ("assistant", "<think>Two.</think>", ["get_rate", "get_rate"]),
+        ("assistant", "", ["get_rate", "get_rate"]),
         ("tool", "1.1", []),
         ("tool", "1", []),
         ("assistant", "1.1 and 1.", []),

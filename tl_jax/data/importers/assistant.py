@@ -9,7 +9,7 @@ from typing import Any
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.render import render_call
 from tl_jax.data.importers.json_text import load_json
-from tl_jax.data.importers.schemas import writable_name
+from tl_jax.data.importers.names import writable_name
 from tl_jax.data.trajectory import Message
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
+from tl_jax.data.importers.unread import changed
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -61,7 +62,7 @@ def _entry(entry: Any) -> Any:
     if not isinstance(text, str):
         return entry
     if entry.get("role") == "user":
-        return {**entry, "content": text.strip().removesuffix("Begin!").rstrip()}
+        return changed(entry, content=text.strip().removesuffix("Begin!").rstrip())
     if entry.get("role") == "function":
-        return {**entry, "error": bool(_ERROR.match(text)) or None}
+        return changed(entry, error=bool(_ERROR.match(text)) or None)
     return entry

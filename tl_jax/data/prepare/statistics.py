@@ -16,6 +16,7 @@ from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import DataError
 
 SIDES = ("train", "validation")
+_MOST_LISTED, _OTHERS = 100, "(others)"
 
 
 def _counter() -> Any:
@@ -36,6 +37,8 @@ class SourceStatistics:
       tokens: Their tokens, by side.
       trained_tokens: Those with a weight, by side.
       first: First row of each reason of a bad row, from 0.
+      unread: Keys that nothing read, by path, over all rows that could be read.
+      repairs: Repairs made to read them, by kind.
     """
 
     rows: int = 0
@@ -47,6 +50,17 @@ class SourceStatistics:
     tokens: Counter[str] = _counter()
     trained_tokens: Counter[str] = _counter()
     first: dict[str, int] = dataclasses.field(default_factory=dict)
+    unread: Counter[str] = _counter()
+    repairs: Counter[str] = _counter()
+
+    def add_read(self, row: Trajectory | BadRow) -> None:
+        """Count a row, and what of it was read by nothing or repaired."""
+        self.rows += 1
+        self.unread.update(row.unread)
+        if isinstance(row, BadRow):
+            self.add_bad(row)
+        else:
+            self.repairs.update(row.repairs)
 
     def add_bad(self, row: BadRow) -> None:
         """Count a row that cannot be used."""
@@ -80,6 +94,8 @@ class SourceStatistics:
             **({"not_drawn": self.not_drawn} if self.not_drawn else {}),
             **({"removed": dict(self.removed.most_common())} if self.removed else {}),
             **{name: _by_side(getattr(self, name)) for name in both},
+            **({"unread_keys": _most_common(self.unread)} if self.unread else {}),
+            **({"repairs": _most_common(self.repairs)} if self.repairs else {}),
         }
 
 
@@ -165,6 +181,8 @@ class Statistics:
             "samples_apart": self.samples_apart,
             "turns_skipped": dict(self.skipped.most_common()),
             "left_out_of_turns": dict(self.left_out.most_common()),
+            "unread_keys": _most_common(self._sum("unread")),
+            "repairs": _most_common(self._sum("repairs")),
             "schema_repairs": dict(self.repairs.most_common()),
             "contamination": dict(self.contamination.most_common()),
             "checked_against": list(self.checked_against),
@@ -184,6 +202,14 @@ class Statistics:
 
     def _sum(self, name: str) -> Counter[str]:
         return sum((getattr(counts, name) for counts in self.sources.values()), Counter())
+
+
+def _most_common(counts: Counter[str]) -> dict[str, int]:
+    """Return the most frequent counts by falling number, and the sum of the others."""
+    # Equal counts in the order of their names: whoever read which rows, the report is the same.
+    found = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    rest = sum(number for _, number in found[_MOST_LISTED:])
+    return dict(found[:_MOST_LISTED]) | ({_OTHERS: rest} if rest else {})
 
 
 def _by_side(counts: Counter[str]) -> dict[str, int]:
