@@ -330,5 +330,3 @@ def _check(found: Any) -> None:
         raise RowError(f"the importer returned {type(found).__name__}, not a Trajectory")
     if not any(message.role == "assistant" for message in found.messages):
         raise RowError("no assistant turn")
-    if any(message.role == "system" for message in found.messages[1:]):
-        raise RowError("a system turn that is not the first")

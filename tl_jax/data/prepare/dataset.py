@@ -52,6 +52,7 @@ _DATA_FIELDS = (
     "no_call_prompts",
     "validation_fraction",
     "max_bad_fraction",
+    "max_without_tools",
     "strict",
     "duplicates",
     "contamination_checks",
@@ -161,7 +162,7 @@ def prepare(
         pool = Pool(job, maker.do, data.workers)
         try:
             parts, statistics = _build(sources, data, seed, work, pool, hosts)
-            statistics.check(data.max_bad_fraction)
+            statistics.check(data.max_bad_fraction, data.max_without_tools)
             plans = {name: shard_plan(parts, name) for name in SHARDED}
             pool.run(_fillings(plans, hosts))
         finally:
