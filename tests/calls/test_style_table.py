@@ -30,9 +30,10 @@ def test_every_style_is_written_read_found_and_taken_for_a_call(name):
 
 
 def test_what_an_entry_says_is_what_is_done(monkeypatch):
-    ours = dataclasses.replace(styles.STYLES["hermes"], parse=lambda text, most: CALLS[:most])
+    ours = dataclasses.replace(styles.STYLES["hermes"], forms=(styles.STYLES["python"].form,))
     monkeypatch.setitem(styles.STYLES, "hermes", ours)
-    assert parse_calls("anything", "hermes") == CALLS
+    assert parse_calls("add(a = 1)\nsub(b = [2])", "hermes") == CALLS
+    assert render_calls(CALLS, "hermes") == "add(a = 1)\nsub(b = [2])"
 
 
 def test_constraints_follow_the_table():

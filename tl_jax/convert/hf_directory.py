@@ -279,6 +279,18 @@ def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | Non
         (target / _TEMPLATE_FILES[0]).write_text(chat_template, encoding="utf-8")
 
 
+def generation_stops(directory: str | Path) -> tuple[int, ...]:
+    """Return the ids that end generation by the ``generation_config.json`` of a model directory.
+
+    Raises:
+      ModelError: The file is damaged.
+    """
+    file = Path(directory) / "generation_config.json"
+    found = read_json(file).get("eos_token_id") if file.is_file() else None
+    ids = found if isinstance(found, list) else [found]
+    return tuple(token for token in ids if isinstance(token, int) and token >= 0)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 

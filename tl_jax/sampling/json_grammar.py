@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.calls.json_style import JsonStyle
+from tl_jax.calls.json_style import JsonForm
 from tl_jax.sampling.python_grammar import BLANK, FREE, Names, State, keys_left, spelt
 
 
@@ -29,7 +29,7 @@ class JsonNames:
     """
 
     names: Names
-    form: JsonStyle
+    form: JsonForm
 
     @property
     def start(self) -> State:
@@ -145,7 +145,7 @@ _QUOTE = ord('"')
 _HEAD = (b"{", b'"name"', b":", b'"')
 
 
-def json_names(tools: Sequence[ToolSpec], form: JsonStyle) -> JsonNames:
+def json_names(tools: Sequence[ToolSpec], form: JsonForm) -> JsonNames:
     """Return the grammar for some tools.
 
     Raises:
