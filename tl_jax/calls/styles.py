@@ -8,6 +8,7 @@ Source: the chat templates of the families that are named, and what serving engi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from tl_jax.calls.brace_style import BraceForm
@@ -96,7 +97,11 @@ _JSON = {
     ),
     # Apertus.
     "apertus": Style(
-        (JsonForm("<|tools_prefix|>", "<|tools_suffix|>", keyed=True, listed=True),),
+        (
+            JsonForm("<|tools_prefix|>", "<|tools_suffix|>", keyed=True, listed=True),
+            # The last mark may be what ended the reply.
+            JsonForm("<|tools_prefix|>", keyed=True, listed=True),
+        ),
         marks=("<|tools_prefix|>", "<|tools_suffix|>"),
         thoughts=("<|inner_prefix|>", "<|inner_suffix|>"),
     ),
@@ -283,9 +288,16 @@ _TEXT = {
         (_invoke("<minimax:tool_call>\n", "\n</minimax:tool_call>"),),
         marks=("<minimax:tool_call", "</minimax:tool_call", "<invoke name="),
     ),
-    # Muse.
+    # Muse, whose calls are messages of their own.
     "atem": Style(
-        (_invoke("<atem:function_calls>\n", "\n</atem:function_calls>", "atem:"),),
+        (
+            dataclasses.replace(
+                _invoke("", "", "atem:"),
+                before='<atem:function_calls>\n<atem:invoke name="',
+                after="</atem:invoke>\n</atem:function_calls>",
+                separator="<|eom|><|start|>assistant to={id}<|message|>",
+            ),
+        ),
         marks=("<atem:", "</atem:"),
     ),
     # DeepSeek V3.2; V4 has another name for the outer tag.
