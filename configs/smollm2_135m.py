@@ -25,7 +25,11 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     run_dir="runs/smollm2_135m",
                     model=c.ModelSourceConfig(path="SmolLM2-135M-Instruct.Q4_1.gguf"),
                     data=c.DataConfig(
-                        path="trajectories.jsonl.gz", max_length=2048, batch_size=1, packing_bins=32
+                        path="trajectories.jsonl.gz",
+                        template="released",
+                        max_length=2048,
+                        batch_size=1,
+                        packing_bins=32,
                     ),
                     train=c.TrainConfig(
                         steps=60, ce_chunk=512, log_every=1, eval_every=30, eval_batches=2

@@ -30,6 +30,7 @@ from tl_jax.config.fields import from_dict
 from tl_jax.convert import peft, to_hf
 from tl_jax.data import synthetic
 from tl_jax.data.examples.jsonl import read_prompts
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
 from tl_jax.data.render.paper_template import render_sample
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
@@ -132,6 +133,10 @@ def folder(tmp_path_factory):
     rows = [json.dumps(to_json(trajectory)) for trajectory in world]
     (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (folder / "bad_rows.jsonl").write_text("\n".join([*rows[:19], '{"id": "bad"}']) + "\n")
+    noted = [json.dumps({**json.loads(row), "note": "x"}) for row in rows]
+    bare = [json.dumps({**json.loads(row), "tools": []}) for row in rows]
+    (folder / "no_tools.jsonl").write_text("\n".join(bare) + "\n")
+    (folder / "noted_rows.jsonl").write_text("\n".join(noted) + "\n")
     (folder / "listed_rows.jsonl").write_text("\n".join(map(listed, rows)) + "\n")
     chats = [json.dumps(chat_row(number)) for number in range(4)]
     (folder / "chat_rows.jsonl").write_text("\n".join(chats) + "\n")
@@ -295,8 +300,9 @@ def prepared(scene, config):
         prepare.prepare(workspace)
     except DataError as error:
         return str(error)
-    names = (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, REPAIRS)
-    return [(workspace.data_dir / name).read_bytes() for name in names]
+    names = (PROMPTS, VALIDATION_PROMPTS, REPAIRS)
+    sides = (list(open_shards(workspace.data_dir / name)) for name in (EXAMPLES, VALIDATION))
+    return [*sides, *((workspace.data_dir / name).read_bytes() for name in names)]
 
 
 def batches(scene, config):
@@ -634,6 +640,8 @@ EFFECTS = {
     "data.no_call_prompts": Effect(prepared, False, OFFERED),
     "data.validation_fraction": Effect(prepared, 0.6),
     "data.max_bad_fraction": Effect(prepared, 0.5, (("data.path", "<bad_rows.jsonl>"),)),
+    "data.max_without_tools": Effect(prepared, 1.0, (("data.path", "<no_tools.jsonl>"),)),
+    "data.strict": Effect(prepared, True, (("data.path", "<noted_rows.jsonl>"),)),
     "data.synthetic_trajectories": Effect(prepared, 121),
     "data.sources": Effect(prepared, ("synthetic", "<rows.jsonl>@0.5")),
     "data.duplicates": Effect(prepared, "exact", FROM_DOUBLES),

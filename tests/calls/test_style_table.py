@@ -1,6 +1,7 @@
 """One entry of the table is a call style: reading, writing, rewards and constraints follow it."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
@@ -30,9 +31,10 @@ def test_every_style_is_written_read_found_and_taken_for_a_call(name):
 
 
 def test_what_an_entry_says_is_what_is_done(monkeypatch):
-    ours = dataclasses.replace(styles.STYLES["hermes"], parse=lambda text, most: CALLS[:most])
+    ours = dataclasses.replace(styles.STYLES["hermes"], forms=(styles.STYLES["python"].form,))
     monkeypatch.setitem(styles.STYLES, "hermes", ours)
-    assert parse_calls("anything", "hermes") == CALLS
+    assert parse_calls("add(a = 1)\nsub(b = [2])", "hermes") == CALLS
+    assert render_calls(CALLS, "hermes") == "add(a = 1)\nsub(b = [2])"
 
 
 def test_constraints_follow_the_table():
@@ -40,3 +42,10 @@ def test_constraints_follow_the_table():
 
     assert STYLES == tuple(name for name, style in styles.STYLES.items() if style.constrained)
     assert "mistral" not in STYLES
+
+
+def test_the_readme_names_every_style():
+    readme = pathlib.Path(styles.__file__ or "").with_name("README.md").read_text("utf-8")
+    assert [
+        name for name in (*styles.STYLES, "released", "script") if f"`{name}`" not in readme
+    ] == []

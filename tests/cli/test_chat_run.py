@@ -14,6 +14,7 @@ from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.config.fields import from_dict
 from tl_jax.convert import to_hf
 from tl_jax.data.examples.jsonl import read_prompts
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES, FINGERPRINT, PROMPTS
 from tl_jax.data.render import renderer
 from tl_jax.data.render.probe import open_template
@@ -70,13 +71,12 @@ def test_every_example_ends_with_its_trained_stop_token(prepared):
     run, report = prepared
     stop = run.tokenizer.token_id(STOP)
     assert report["bad_rows"] == 0 and report["examples"]["train"] > 20
-    for line in (run.data_dir / EXAMPLES).read_text().splitlines():
-        row = json.loads(line)
-        assert row["ids"][-1] == stop and row["weights"][-1] > 0
-        assert row["ids"][: row["ids"].index(stop)].count(stop) == 0
-        trained = [i for i, weight in enumerate(row["weights"]) if weight]
-        assert trained == list(range(trained[0], len(row["ids"])))
-        assert max(row["weights"]) > 1  # the tool's name has key tokens in this form, too
+    for row in open_shards(run.data_dir / EXAMPLES):
+        assert row.ids[-1] == stop and row.weights[-1] > 0
+        assert row.ids[: row.ids.index(stop)].count(stop) == 0
+        trained = [i for i, weight in enumerate(row.weights) if weight]
+        assert trained == list(range(trained[0], len(row.ids)))
+        assert max(row.weights) > 1  # the tool's name has key tokens in this form, too
 
 
 def test_prompts_of_rollouts_and_evaluation_end_with_the_generation_prompt(prepared):

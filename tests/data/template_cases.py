@@ -47,6 +47,13 @@ THINKING = CHATML.replace(
     "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}",
 )
 
+# A line feed before the end of a result, but only where another turn follows.
+NEWLINE = CHATML.replace(
+    "'\\n</tool_response><|im_end|>\\n' }}",
+    "'\\n</tool_response>' + ('' if loop.last else '\\n') + '<|im_end|>\\n' }}",
+)
+assert NEWLINE != CHATML
+
 # Headers, today's date, the tools inside the first question, one bare JSON call a turn.
 HEADERS = """\
 {%- set day = strftime_now('%d %b %Y') %}
@@ -119,6 +126,7 @@ _CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 FAMILIES = {
     "chatml": (CHATML, _CHATML_TOKENS, "<|im_end|>", None),
     "thinking": (THINKING, _CHATML_TOKENS, "<|im_end|>", None),
+    "newline": (NEWLINE, _CHATML_TOKENS, "<|im_end|>", None),
     "headers": (
         HEADERS,
         ("<|bos|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),

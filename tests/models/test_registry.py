@@ -254,6 +254,67 @@ def test_refusals_name_the_file_and_the_field(tmp_path, family, changes, field):
     assert field in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("is_causal", False),
+        ("causal", False),
+        ("use_rope", False),
+        ("is_encoder_decoder", True),
+        ("logits_scaling", 8.0),
+        ("embedding_multiplier", 12),
+        ("attention_multiplier", 0.015625),
+        ("attn_logit_softcapping", 50.0),
+        ("no_rope_layers", [1, 1, 1, 0]),
+        ("clip_qkv", 8.0),
+        ("use_qk_norm", True),
+        ("num_experts", 8),
+        ("norm_type", "layer_norm"),
+        ("position_embedding_type", "alibi"),
+        ("hidden_activation", "gelu"),
+        ("vision_config", {"hidden_size": 8}),
+        ("something_new", 3),
+    ],
+)
+def test_what_may_change_the_computation_is_refused_by_name(tmp_path, field, value):
+    for family in (LLAMA, MISTRAL, QWEN2, QWEN3):
+        with pytest.raises(ConfigError, match=rf"config\.json: {field} is "):
+            read(tmp_path, family=family, **{field: value})
+
+
+def test_what_asks_for_nothing_passes_and_is_kept(tmp_path):
+    harmless = {
+        "_name_or_path": "somewhere",
+        "_attn_implementation": "sdpa",
+        "transformers_version": "4.42.3",
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+        "eos_token_id": [1, 2],
+        "initializer_range": 0.02,
+        "pretraining_tp": 2,
+        "is_causal": True,
+        "is_llama_config": True,
+        "transformers.js_config": {"dtype": "q4"},
+        "temperature": 0.7,
+        "max_length": 20,
+        "id2label": {"0": "LABEL_0"},
+        "use_mrope": False,
+        "resid_pdrop": 0.0,
+        "quantization_config": None,
+        "attn_logit_softcapping": None,
+        "logits_scaling": 1.0,
+        "layer_drop": 0,
+        "unsloth_version": "2025.9.1",
+        "license": "apache-2.0",
+        "trained_on": ["a", "b"],
+    }
+    for family in (LLAMA, MISTRAL, QWEN2, QWEN3):
+        plain = read(tmp_path, family=family)
+        assert read(tmp_path, family=family, **harmless) == plain
+        raw = {**family, **harmless}
+        assert registry.update_hf_config(raw, plain, plain, "bfloat16") == raw
+
+
 def test_an_absent_or_broken_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         registry.read_config(tmp_path)

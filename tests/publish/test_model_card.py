@@ -17,8 +17,11 @@ COMMIT = "c" * 40
 
 def card_of(config, model):
     """The card of a run whose tokenizer is not asked."""
-    template = config.data.template
-    chat = None if template in STYLES else types.SimpleNamespace(call_style="hermes")
+    template = "released" if config.data.template == "auto" else config.data.template
+    fixed = {"enable_thinking": False, "strftime_now": "2024-07-26"}
+    chat = None
+    if template not in STYLES:
+        chat = types.SimpleNamespace(call_style="hermes", fixed=fixed)
     tokenizer = types.SimpleNamespace(eos_text="<|eos|>")
     return model_card(config, Renderer(tokenizer, template, config.data.samples, chat), model)
 
@@ -145,4 +148,5 @@ def test_the_card_shows_how_to_ask(prepared, template):
     assert ("User: What is the weather in Oslo?\nAssistant:\n```" in card) == plain
     assert ("apply_chat_template" in card) != plain
     assert ("<tool_call>" in card) != plain
+    assert ('`enable_thinking` = `false`, `strftime_now` = `"2024-07-26"`' in card) != plain
     assert "Oslo" in card.rpartition("like this")[2].partition("##")[0]

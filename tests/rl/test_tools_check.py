@@ -80,6 +80,8 @@ def test_a_dialogue_must_fit_the_context_of_the_model(config):
 
 def test_a_template_that_numbers_its_calls_is_refused(config):
     class Numbering:
+        template = "chat"
+
         def feedback_ids(self, tools, before, calls, results):
             return [len(before)]
 

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tl_jax.calls.references import resolved
+
 
 @dataclasses.dataclass(frozen=True)
 class ToolCall:
@@ -27,7 +29,7 @@ class Parameter:
     """One declared parameter of a tool.
 
     ``type`` is a JSON-schema type name, or ``"any"`` if the source gives none; ``schema`` is the
-    parameter's full JSON schema as found (enum, items, default ...).
+    parameter's full JSON schema (enum, items, default ...) with local references resolved.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Parameter:
 class ToolSpec:
     """A tool as the model sees it: name, description, parameters in declaration order.
 
+    ``declared`` is how its source declared it, which chat templates write in that very form.
+
     Example:
       >>> import tl_jax as tl
       >>> from tl_jax.calls.call import Parameter
@@ -52,21 +56,43 @@ class ToolSpec:
     name: str
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
+    declared: Declaration | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the declared parameter called ``name``, or None."""
         return next((p for p in self.parameters if p.name == name), None)
 
 
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """A tool's declaration as its source gives it.
+
+    Attributes:
+      entry: The function object, or one with a ``"function"`` key round it.
+      tool: What it was read as; once a tool says something else (another name, fewer parameters)
+        the declaration is not its own any more.
+    """
+
+    entry: Mapping[str, Any]
+    tool: ToolSpec
+
+
+def declared_as(tool: ToolSpec, entry: Mapping[str, Any]) -> ToolSpec:
+    """Return ``tool`` with the declaration that it was read from; see ``Declaration``."""
+    return dataclasses.replace(tool, declared=Declaration(entry, tool))
+
+
 def tool_from_schema(function: Mapping[str, Any]) -> ToolSpec:
     """Build a ToolSpec from an OpenAI-style function object.
 
     Accepts ``{"name", "description", "parameters": {"properties", "required"}}`` and the same
-    under a ``"function"`` key. Parameters keep property order.
+    under a ``"function"`` key. Parameters keep property order, and have the definitions that they
+    refer to (``$ref``) in their own schema; the object itself is kept as ``declared``.
 
     Raises:
       ValueError: No name, or ``properties`` is not a mapping.
     """
+    entry = function
     function = function.get("function", function)
     name = function.get("name")
     if not isinstance(name, str) or not name:
@@ -78,7 +104,7 @@ def tool_from_schema(function: Mapping[str, Any]) -> ToolSpec:
     required = set(schema.get("required") or function.get("required") or ())
     parameters = []
     for key, value in properties.items():
-        value = value if isinstance(value, Mapping) else {}
+        value = resolved(value, schema) if isinstance(value, Mapping) else {}
         kind = value.get("type", "any")
         parameters.append(
             Parameter(
@@ -89,11 +115,61 @@ def tool_from_schema(function: Mapping[str, Any]) -> ToolSpec:
                 schema=dict(value),
             )
         )
-    return ToolSpec(name, str(function.get("description") or ""), tuple(parameters))
+    tool = ToolSpec(name, str(function.get("description") or ""), tuple(parameters))
+    return declared_as(tool, entry)
 
 
 def tool_to_schema(tool: ToolSpec) -> dict[str, Any]:
-    """Return the OpenAI-style function object of ``tool``; inverse of ``tool_from_schema``."""
+    """Return the OpenAI-style function object of ``tool``; inverse of ``tool_from_schema``.
+
+    It is the one that the source gave (``declared``), unless the tool says something else by now.
+    """
+    return dict(tool_entry(tool)["function"])
+
+
+def tool_entry(tool: ToolSpec) -> dict[str, Any]:
+    """Return ``{"type": "function", "function": ...}``, as prompts and chat templates take tools.
+
+    What the source gave is returned as given; see ``tool_to_schema``.
+    """
+    entry = _declared(tool)
+    if entry is None:
+        return {"type": "function", "function": _written(tool)}
+    if isinstance(entry.get("function"), Mapping):
+        return dict(entry)
+    return {"type": "function", "function": dict(entry)}
+
+
+def tool_to_json(tool: ToolSpec) -> dict[str, Any]:
+    """Return a JSON-ready dict; inverse of ``tool_from_json``, ``declared`` included."""
+    entry = _declared(tool)
+    if entry is None:
+        return _written(tool)
+    if list(entry) == ["type", "function"] and entry["type"] == "function":
+        entry = entry["function"]
+    if "declared" not in entry and tool_from_schema(entry) == tool:
+        return dict(entry)
+    return {**_written(tool), "declared": entry}
+
+
+def tool_from_json(row: Mapping[str, Any]) -> ToolSpec:
+    """Build a ToolSpec from ``tool_to_json`` output.
+
+    Raises:
+      ValueError: As in ``tool_from_schema``.
+    """
+    entry = row.get("declared")
+    if not isinstance(entry, Mapping):
+        return tool_from_schema(row)
+    return declared_as(tool_from_schema(row), entry)
+
+
+def _declared(tool: ToolSpec) -> Mapping[str, Any] | None:
+    found = tool.declared
+    return found.entry if found is not None and found.tool == tool else None
+
+
+def _written(tool: ToolSpec) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for parameter in tool.parameters:
         entry = dict(parameter.schema)

@@ -5,11 +5,12 @@ Grammar, a closed subset of Python with the names that real interfaces use:
     calls  := call (newline call)* | "[" call ("," call)* [","] "]"
     call   := name "(" [pair ("," pair)* [","]] ")"
     pair   := name "=" value
-    value  := string+ | number | literal | "[" values "]" | "(" values ")" | "{" entries "}"
+    value  := string+ | number | literal | "[" values "]" | "(" values ")" | "{" entries "}" | words
     name   := letters, digits and any of _ . - $ @ / :
 
 Strings take either quote, Python escapes and implicit concatenation; numbers are decimal with at
-most one sign; literals are True, False, None and their JSON spellings; tuples become lists.
+most one sign; literals are True, False, None and their JSON spellings; tuples become lists. Words
+without quotes are a text only where a form says so.
 Names are compared as written, so keywords (``from``) and hyphens (``user-id``) are ordinary.
 Scanning is one pass of possessive patterns: time is linear in the text, nothing is evaluated.
 """
@@ -20,9 +21,9 @@ import re
 from typing import Any
 
 from tl_jax.calls.call import ToolCall
+from tl_jax.calls.call_text import NAME_PATTERN, CallSpan
 from tl_jax.calls.syntax import MAX_DEPTH, MAX_DIGITS, CallSyntaxError, check_room
 
-NAME_PATTERN = r"[\w.\-$@/:]++"
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _COMMA = re.compile(r"[ \t\r\n]*+,[ \t\r\n]*+")
 _NAME = re.compile(NAME_PATTERN)
@@ -35,6 +36,7 @@ _NUMBER = re.compile(r"[+-]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0
 # The common case of a number, which needs no further checks.
 _INTEGER = re.compile(r"-?+(?:0|[1-9][0-9]{0,17}+)(?=[ \t\r\n,)\]}])")
 _WORD = re.compile(r"[^\W\d]\w*+")
+_BARE = re.compile(r"[^\W\d][^,()\[\]{}'\"=\\\r\n]*+")
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL
 )
@@ -50,49 +52,67 @@ _CHARACTER = {
     "f": "\f",
     "v": "\v",
 }
+_QUOTES = ("'", '"')
+_BLANKS = (" ", "\t", "\r", "\n")
 _LITERALS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None}
 _NON_FINITE = re.compile(r"[+-]?(?:nan|NaN|inf|Infinity)\b")
 
 
-def parse_python(text: str, most: int) -> tuple[ToolCall, ...]:
-    """Parse ``text``, whole but for outer blanks, as calls; see ``parse.parse_calls``.
+def scan_calls(
+    text: str, at: int, most: int, *, listed: bool, lines: bool, bare: bool
+) -> tuple[list[ToolCall], int]:
+    """Read the calls that begin at ``at``; see ``style.Form.parse``.
 
-    ``most`` is the number of calls that there may be; where it is 1 a bracketed list is no call.
+    Args:
+      text: The whole text.
+      at: Where they begin.
+      most: How many there may be.
+      listed: They may stand in brackets.
+      lines: They may stand on lines of their own.
+      bare: Words without quotes are read as a text.
+
+    Returns:
+      The calls, and the position after them and the blanks behind.
+
+    Raises:
+      CallSyntaxError: None begins there.
     """
-    at = _skip(text, 0)
-    if most != 1 and text.startswith("[", at):
-        calls, at = _bracketed_calls(text, at, most)
-        if at < len(text):
-            raise CallSyntaxError("trailing_text", at)
-        return tuple(calls)
-    call, at = _call(text, at)
+    if listed and (text.startswith("[", at) or not lines):
+        return _bracketed_calls(text, at, most, bare)
+    call, span = scan_call(text, at, bare=bare)
     calls = [call]
+    at = span.call[1]
     while (following := _skip(text, at)) < len(text):
         # A further call stands on a line of its own.
         if "\n" not in text[at:following] or _HEAD.match(text, following) is None:
-            raise CallSyntaxError("trailing_text", following)
+            return calls, following
         check_room(len(calls), most, following)
-        call, at = _call(text, following)
+        call, span = scan_call(text, following, bare=bare)
         calls.append(call)
-    return tuple(calls)
+        at = span.call[1]
+    return calls, following
 
 
-def _bracketed_calls(text: str, at: int, most: int) -> tuple[list[ToolCall], int]:
+def _bracketed_calls(text: str, at: int, most: int, bare: bool) -> tuple[list[ToolCall], int]:
+    if not text.startswith("[", at):
+        raise CallSyntaxError("no_call" if at < len(text) else "truncated", at)
     calls: list[ToolCall] = []
     at = _skip(text, at + 1)
     while not calls or text[at : at + 1] != "]":
         check_room(len(calls), most, at)
-        call, at = _call(text, at)
+        call, span = scan_call(text, at, bare=bare)
         calls.append(call)
-        at = _next_item(text, at, "]")
+        at = _next_item(text, span.call[1], "]")
     return calls, _skip(text, at + 1)
 
 
-def _call(text: str, at: int) -> tuple[ToolCall, int]:
+def scan_call(text: str, at: int, *, bare: bool = False) -> tuple[ToolCall, CallSpan]:
+    """Read the call that begins at ``at``, and where its parts are; see ``scan_calls``."""
     head = _HEAD.match(text, at)
     if head is None:
         raise _head_error(text, at)
     arguments: dict[str, Any] = {}
+    spans = []
     at = _skip(text, head.end())
     while text[at : at + 1] != ")":
         key = _KEY.match(text, at)
@@ -100,9 +120,16 @@ def _call(text: str, at: int) -> tuple[ToolCall, int]:
             raise _argument_error(text, at)
         if key[1] in arguments:
             raise CallSyntaxError("duplicate_argument", at)
-        arguments[key[1]], at = _value(text, key.end(), 0)
+        words = _BARE.match(text, key.end()) if bare else None
+        if words is not None and words[0].rstrip() not in _LITERALS:
+            arguments[key[1]], at = words[0].rstrip(), key.end() + len(words[0].rstrip())
+        else:
+            arguments[key[1]], at = scan_value(text, key.end(), 0)
+        spans.append((key.span(1), (key.end(), at)))
         at = _next_item(text, at, ")")
-    return ToolCall(head[1], arguments), at + 1
+    return ToolCall(head[1], arguments), CallSpan(
+        (head.start(), at + 1), head.span(1), tuple(spans)
+    )
 
 
 def _skip(text: str, at: int) -> int:
@@ -123,7 +150,8 @@ def _next_item(text: str, at: int, closer: str) -> int:
     raise CallSyntaxError("missing_delimiter" if following else "truncated", at)
 
 
-def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
+def scan_value(text: str, at: int, depth: int) -> tuple[Any, int]:
+    """Read the value that begins at ``at``, with so many brackets around it."""
     integer = _INTEGER.match(text, at)
     if integer is not None:
         return int(integer[0]), integer.end()
@@ -148,14 +176,15 @@ def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
 def _strings(text: str, at: int) -> tuple[str, int]:
     parts = []
     end = at
-    while text[at : at + 1] in ("'", '"'):
+    while text[at : at + 1] in _QUOTES:
         string = _STRING.match(text, at)
         if string is None:
             raise CallSyntaxError("bad_string", at)
-        body = string[1] if string[1] is not None else string[2]
+        body = string[string.lastindex or 1]
         parts.append(_unescape(body, at + 1) if "\\" in body else body)
-        end = string.end()
-        at = _skip(text, end)
+        end = at = string.end()
+        if text[at : at + 1] in _BLANKS:
+            at = _skip(text, at)
     return (parts[0] if len(parts) == 1 else "".join(parts)), end
 
 
@@ -194,7 +223,7 @@ def _sequence(text: str, at: int, depth: int) -> tuple[Any, int]:
     comma = False
     at = _skip(text, at + 1)
     while text[at : at + 1] != closer:
-        value, end = _value(text, at, depth)
+        value, end = scan_value(text, at, depth)
         values.append(value)
         at = _next_item(text, end, closer)
         comma = "," in text[end:at]
@@ -215,7 +244,7 @@ def _dictionary(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
             raise CallSyntaxError("bad_key" if colon < len(text) else "truncated", colon)
         if key in values:
             raise CallSyntaxError("duplicate_key", at)
-        values[key], at = _value(text, _skip(text, colon + 1), depth)
+        values[key], at = scan_value(text, _skip(text, colon + 1), depth)
         at = _next_item(text, at, "}")
     return values, at + 1
 

@@ -12,9 +12,13 @@ from typing import Any, TypeVar
 from tl_jax.errors import ConfigError
 
 
-def choice(*allowed: str, default: str | tuple[str, ...]) -> Any:
-    """Declare a text, or a list of texts, out of ``allowed``."""
-    return dataclasses.field(default=default, metadata={"choices": allowed})
+def choice(*allowed: str, default: str | tuple[str, ...], or_file: str = "") -> Any:
+    """Declare a text, or a list of texts, out of ``allowed``.
+
+    With ``or_file`` it may also be a path that ends so, such as ``".jinja"``.
+    """
+    metadata = {"choices": allowed, "or_file": or_file}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 _LIMITS: dict[str, tuple[Callable[[float, float], bool], str]] = {
@@ -195,6 +199,8 @@ def _convert(kind: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> A
     if type(value) is not kind:
         raise ConfigError(f"{path} must be {kind.__name__}, got {value!r}")
     choices = metadata.get("choices")
-    if choices and value not in choices:
-        raise ConfigError(f"{path} must be one of {', '.join(choices)}, got {value!r}")
+    ending = metadata.get("or_file")
+    if choices and value not in choices and not (ending and str(value).endswith(ending)):
+        file = f" or a file *{ending}" if ending else ""
+        raise ConfigError(f"{path} must be one of {', '.join(choices)}{file}, got {value!r}")
     return value

@@ -105,7 +105,9 @@ def with_irm(config: RunConfig, name: str) -> RunConfig:
         max_new_tokens=min(own.max_new_tokens, PPO[name].max_new_tokens),
     )
     optim = dataclasses.replace(_OPTIM, warmup_steps=min(_OPTIM.warmup_steps, own.steps // 2))
-    return dataclasses.replace(config, ppo=ppo, ppo_optim=optim, reward=_REWARD)
+    # The published reward reads calls in the released form only.
+    data = dataclasses.replace(config.data, template="released")
+    return dataclasses.replace(config, data=data, ppo=ppo, ppo_optim=optim, reward=_REWARD)
 
 
 def on_pod(

@@ -80,43 +80,65 @@ class MeshConfig:
 class DataConfig:
     """Training trajectories, their text form and how they are batched.
 
-    ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``. ``format`` is a name
-    in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
-    the file of the tools, for formats that keep them outside their rows (empty: look beside).
+    ``path`` is a file (``.json``, ``.jsonl``, ``.ndjson`` or ``.csv``, also with ``.gz``;
+    ``.parquet``, ``.arrow``, ``.feather``), a directory of such files of one kind, a data set of
+    the Hub (``organisation/name`` or ``organisation/name@revision``), or ``"synthetic"``. With
+    ``:split`` behind it, one split is taken; without, ``train`` where there are several.
+    ``format`` is the name of a format, or ``"auto"`` to recognise it by the first rows;
+    ``tools_path`` the file of the tools, for formats that keep them outside their rows (empty: look
+    beside).
     ``importer`` is a Python file of yours that reads a format of its own: it defines ``NAME``,
     ``recognise`` and ``trajectory`` as the modules in ``data/importers`` do.
     ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
     training also visits right turns in words and rewards a reply without a call there.
+    ``strict`` refuses rows with a key that nothing reads; else the report counts such keys. Of
+    the rows of a file that call tools, a share of at most ``max_without_tools`` may offer none.
 
-    ``template`` is the text form: the released model's, the published conversion script's, the
-    model's own chat template (``"chat"``), or ChatML with tools (``"chatml_tools"``) for a model
-    with ChatML tokens whose own template drops tools. It also decides how calls are written and
-    read, and which token ends a reply. ``samples``: ``"per_trajectory"`` trains all kept turns of a
-    trajectory in one sample, ``"per_turn"`` each in a sample of its own, as published; what is not
-    trained is context. The first two forms end every reply with a stop token, with a sample per
-    turn only the last. Samples over ``max_length`` lose old feedback, those of a turn old turns,
-    too.
+    ``template`` is the text form: the model's own chat template (``"chat"``), a Jinja file
+    (``FILE.jinja``), ChatML with tools (``"chatml_tools"``) for a model with ChatML tokens whose
+    own template drops tools, the released model's, or the published conversion script's.
+    ``"auto"`` takes the first of own template, ChatML with tools and released form that can be
+    used. It also decides how calls are written and read, and which token ends a reply.
+    ``template_settings`` fixes variables of a chat template, each ``"name=value"`` with a JSON
+    value. ``train_thoughts`` trains hidden thoughts where the template has a place for them, and
+    asks it for its thinking form; otherwise they are left out.
+
+    ``samples``: ``"per_trajectory"`` trains all kept turns of a trajectory in one sample,
+    ``"per_turn"`` each in a sample of its own, as published; what is not trained is context. A turn
+    that a chat template writes otherwise once others follow gets a sample of its own either way.
+    The released forms end every reply with a stop token, with a sample per turn only the last.
+    Samples over ``max_length`` lose the middle of feedback, those of a turn old turns, too; a reply
+    whose results would be cut away whole is not trained.
 
     ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
     rows hold by length; ``"stream"`` takes them as they come. The examples are dealt to
     ``streams``, and a host reads only those whose rows it trains on: where one host cannot pack
     for all, take as many as hosts.
 
-    ``sources`` mixes several files (then ``path`` stays as it is): each is
-    ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
-    trajectories, one of 2 trains each twice (its prompts once). ``duplicates`` removes trajectories
+    ``sources`` mixes several data sets (then ``path`` stays as it is): each is
+    ``"path[:split][:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of
+    the trajectories, one of 2 trains each twice (its prompts once). Behind the bare name of a data
+    set on the Hub a number is refused, as it may be a revision: ``"organisation/name:train@0.5"``
+    says it is the weight. ``duplicates`` removes trajectories
     that occur again (``"exact"``: the same text and tools; ``"near"``: nearly the same words, too).
     ``contamination_paths`` are evaluation sets, as is ``evaluate.rotbench_path``: trajectories
     that share a query or 13 words in a row with one (``contamination_checks``: ``query``,
     ``ngrams``) are removed, or only listed (``contamination_action``). The check ``tools`` removes
     those with the tools of a set, too: much of all data made with the same catalogue of services.
+
+    ``workers`` processes prepare the data (0: one for each processor that may be used, 1: this one
+    alone), where there is enough for them to do; the result is the same for any number.
     """
 
     path: str = "synthetic"
     format: str = "auto"
     importer: str = ""
     tools_path: str = ""
-    template: str = choice("released", "script", "chat", "chatml_tools", default="released")
+    template: str = choice(
+        "auto", "released", "script", "chat", "chatml_tools", default="auto", or_file=".jinja"
+    )
+    template_settings: tuple[str, ...] = ()
+    train_thoughts: bool = False
     samples: str = choice("per_turn", "per_trajectory", default="per_trajectory")
     max_length: int = number(1024, least=2)
     batch_size: int = positive(8)
@@ -129,6 +151,8 @@ class DataConfig:
     no_call_prompts: bool = True
     validation_fraction: float = number(0.02, least=0, below=1)
     max_bad_fraction: float = share(0.02)
+    max_without_tools: float = share(0.02)
+    strict: bool = False
     synthetic_trajectories: int = not_negative(1200)
     sources: tuple[str, ...] = ()
     duplicates: str = choice("keep", "exact", "near", default="keep")
@@ -138,6 +162,7 @@ class DataConfig:
     )
     contamination_action: str = choice("remove", "report", default="remove")
     prefetch: int = not_negative(2)
+    workers: int = not_negative(0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema, tool_to_schema
+from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_json, tool_to_json
 from tl_jax.errors import RowError
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -44,7 +44,7 @@ class Trajectory:
     Attributes:
       id: Unique within its source.
       tools: Tools offered in the prompt, in prompt order.
-      messages: Turns; a ``system`` turn, if any, comes first.
+      messages: Turns; a ``system`` turn mostly comes first, others only some templates can write.
       source: Name of the data set or file.
       line: 0-based line in the source file, or -1.
       tags: Free labels, such as ``{"domain": "travel", "split": "unseen"}``. Two of them mean
@@ -91,7 +91,7 @@ def to_json(trajectory: Trajectory) -> dict[str, Any]:
         messages.append(entry)
     return {
         "id": trajectory.id,
-        "tools": [tool_to_schema(tool) for tool in trajectory.tools],
+        "tools": [tool_to_json(tool) for tool in trajectory.tools],
         "messages": messages,
         "source": trajectory.source,
         "line": trajectory.line,
@@ -108,7 +108,7 @@ def from_json(row: Mapping[str, Any]) -> Trajectory:
     try:
         return Trajectory(
             id=str(row["id"]),
-            tools=tuple(tool_from_schema(tool) for tool in row["tools"]),
+            tools=tuple(tool_from_json(tool) for tool in row["tools"]),
             messages=tuple(_message(entry) for entry in row["messages"]),
             source=row.get("source", ""),
             line=row.get("line", -1),

@@ -83,7 +83,7 @@ def evaluate(
     for prompt, generation in zip(task_set.prompts, generations, strict=True):
         # A control token inside a reply makes it no call, but for those of its style.
         text = reply_text(generation, renderer.tokenizer)
-        call = renderer.parse_call(text) if generation.finished else None
+        call = renderer.parse_call(text, prompt.tools) if generation.finished else None
         replies.append((text, call, prompt))
     tokens = sum(len(generation.ids) for generation in generations)
     seconds = time.monotonic() - began

@@ -12,7 +12,7 @@ from typing import Any
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.config.fields import from_dict
 from tl_jax.errors import ConfigError
-from tl_jax.models import rope_fields, windows
+from tl_jax.models import other_fields, rope_fields, windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,17 @@ _ONLY = {
     "rope_interleaved": False,
     "partial_rotary_factor": 1.0,
     "quantization_config": None,
+    "is_causal": True,
+    "is_encoder_decoder": False,
+    "add_cross_attention": False,
+    "causal": True,
+    "use_rope": True,
+    "logits_scaling": 1.0,
+    "embedding_multiplier": 1.0,
+    "residual_multiplier": 1.0,
 }
+# Fields read one by one: by the registry itself, for windows and for rotary embeddings.
+_READ = ("model_type", "architectures", *windows.FIELDS, *rope_fields.FIELDS)
 
 # Fields of ModelConfig in which families differ, and their plainest value.
 _PLAIN = {"attention_bias": "none", "mlp_bias": False, "qk_norm": False}
@@ -290,6 +300,7 @@ def _values(raw: Mapping[str, Any]) -> dict[str, Any]:
                 f"{field} is {raw[field]!r}; only {value!r} is implemented for "
                 f"{raw['model_type']} models"
             )
+    other_fields.check(raw, {*_FIELDS, *_ONLY, *_READ, *family.only, *family.switches})
     missing = [field for field in _REQUIRED if raw.get(field) is None]
     if missing:
         raise ConfigError(f"lacks {', '.join(missing)}")

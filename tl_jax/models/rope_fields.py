@@ -14,6 +14,10 @@ _SECTIONS = ("rope_scaling", "rope_parameters")
 
 # Field of a section -> field of RopeScaling, by kind.
 _ORIGINAL = "original_max_position_embeddings"
+
+FIELDS = (*_SECTIONS, "rope_theta", _ORIGINAL)
+"""Fields of ``config.json`` that speak of rotary embeddings."""
+
 _STRETCHED = {"factor": "factor", _ORIGINAL: "original_max_position"}
 _FIELDS = {
     "default": {},

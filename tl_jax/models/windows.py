@@ -10,6 +10,9 @@ import numpy as np
 from tl_jax.config import ModelConfig
 from tl_jax.errors import ConfigError
 
+FIELDS = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+"""Fields of ``config.json`` that say which layers have a window."""
+
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 # A window that no position leaves, for layers without one beside layers with one.

@@ -14,7 +14,7 @@ import jax
 from rich.console import Console
 
 from tl_jax.convert import hub, peft, to_hf
-from tl_jax.data.render.probe import OWN
+from tl_jax.data.render.probe import own_source
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
 from tl_jax.publish.model_card import Exported, model_card
@@ -101,7 +101,8 @@ def export(run: Run, request: Request, console: Console) -> Path:
     """Write the newest model of the run as a Hugging Face directory and return its path.
 
     A model trained with a chat template is told which tokens end its replies, and takes along the
-    template that it was trained with: none, if it was trained on another text form. With several
+    template that it was trained with, its settings fixed in it: none, if it was trained on another
+    text form. With several
     processes all must call this; the first writes.
     """
     _, target = source_and_target(run, request)
@@ -129,9 +130,11 @@ def export(run: Run, request: Request, console: Console) -> Path:
 def _chat_template(run: Run) -> str | None:
     """Return the template that an export is to have; None for that of the initial model."""
     chat = run.renderer.chat
+    if run.newest_phase() == "before":
+        return None
     if chat is None:
-        return None if run.newest_phase() == "before" else ""
-    return None if chat.name == OWN else chat.source
+        return ""
+    return None if chat.source == own_source(run.tokenizer) else chat.source
 
 
 def export_adapters(run: Run, request: Request, console: Console) -> Path:

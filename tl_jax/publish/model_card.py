@@ -66,7 +66,7 @@ def model_card(config: RunConfig, renderer: Renderer, model: Exported) -> str:
     if model.phase != "before":
         report = read_json(run_dir / "data" / REPORT)
         fingerprint = read_json(run_dir / "data" / FINGERPRINT)
-        parts += _section("Training data", _data(config, report, fingerprint))
+        parts += _section("Training data", _data(config, renderer, report, fingerprint))
         parts += _section("Wrong calls (MAE)", [*_mae(report), _settings(config.mae)])
         parts += _section("Key tokens (PKT)", [_settings(config.key_tokens)])
         parts += _section("Reward training (IRM)", _reward(config, model))
@@ -148,15 +148,30 @@ def _use(renderer: Renderer, model: Exported) -> list[str]:
     else:
         form = [
             "It was trained with the chat template in this directory "
-            f"(`data.template={renderer.template!r}`): "
-            "`tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)`."
+            f"(`data.template={_template(renderer)!r}`): "
+            "`tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)` "
+            f"gives its prompts.{_fixed(renderer)}"
         ]
     call = renderer.render_calls([_CALL])
     return [_code(load, "python"), *form, "It writes a call like this:", _code(call, "text")]
 
 
+def _template(renderer: Renderer) -> str:
+    """Return the text form without the place of a file."""
+    return Path(renderer.template).name
+
+
+def _fixed(renderer: Renderer) -> str:
+    """Say what stands fixed in the template."""
+    fixed = renderer.chat.fixed if renderer.chat is not None else {}
+    if not fixed:
+        return ""
+    values = ", ".join(f"`{name}` = `{json.dumps(value)}`" for name, value in fixed.items())
+    return f" Fixed at the front of the template, as in training: {values}."
+
+
 def _data(
-    config: RunConfig, report: Mapping[str, Any], fingerprint: Mapping[str, Any]
+    config: RunConfig, renderer: Renderer, report: Mapping[str, Any], fingerprint: Mapping[str, Any]
 ) -> list[str]:
     if not report:
         return ["This run directory holds no prepared data."]
@@ -180,7 +195,7 @@ def _data(
     names = ", ".join(f"`{Path(str(entry.get('path'))).name}`" for entry in checked)
     return [
         _table(["source", "rows", "trajectories trained on"], rows),
-        f"{', '.join(counts)}; text form `{config.data.template}`, samples "
+        f"{', '.join(counts)}; text form `{_template(renderer)}`, samples "
         f"`{config.data.samples}`, at most {config.data.max_length} tokens, seed {config.seed}.",
         f"SHA-256 of the data's `{FINGERPRINT}`: `{digest}`.",
         f"Checked for overlaps with: {names}."

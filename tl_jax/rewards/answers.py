@@ -6,8 +6,9 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from tl_jax.calls.call import ToolCall
+from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.parse import CallSyntaxError, parse_call, parse_calls
+from tl_jax.calls.styles import STYLES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,20 +24,23 @@ Gold = Answer | Sequence[Answer]
 """A right answer, or several of which each is right."""
 
 
-def read_golds(gold: Gold, style: str, given_tool: str) -> tuple[tuple[ToolCall, ...], ...]:
+def read_golds(
+    gold: Gold, style: str, given_tool: str, tools: Sequence[ToolSpec] = ()
+) -> tuple[tuple[ToolCall, ...], ...]:
     """Return the calls of every accepted answer.
 
     Args:
       gold: A text may hold several calls (``parse.parse_calls``); an empty sequence is refused.
       style: Call style of texts.
       given_tool: As in ``rules.score``; such a text holds only the arguments of one call.
+      tools: Those that are offered; see ``parse.parse_call``.
 
     Raises:
       CallSyntaxError: A text is no call.
       ValueError: There is no answer, or the given tool leaves no place for an answer that is not
         one call.
     """
-    golds = tuple(_read(answer, style, given_tool) for answer in alternatives(gold))
+    golds = tuple(_read(answer, style, given_tool, tools) for answer in alternatives(gold))
     if given_tool and any(len(calls) != 1 for calls in golds):
         raise ValueError(f"only one call can begin with the given tool {given_tool!r}")
     return golds
@@ -77,9 +81,13 @@ def as_calls(answer: ToolCall | Parallel | None) -> tuple[ToolCall, ...]:
     return answer.calls if isinstance(answer, Parallel) else (answer,)
 
 
-def _read(answer: Answer, style: str, given_tool: str) -> tuple[ToolCall, ...]:
+def _read(
+    answer: Answer, style: str, given_tool: str, tools: Sequence[ToolSpec]
+) -> tuple[ToolCall, ...]:
     if not isinstance(answer, str):
         return as_calls(answer)
+    if style in STYLES and STYLES[style].typed_by_tools:
+        return parse_calls(answer, style, tools)
     found = _read_text(answer, style, given_tool)
     if isinstance(found, CallSyntaxError):
         raise CallSyntaxError(found.reason, found.position)

@@ -180,14 +180,14 @@ def _score(
 ) -> Reward:
     """Score in strict or, with ``partial`` credit, in graded mode."""
     try:
-        golds = read_golds(gold, style, given_tool)
+        golds = read_golds(gold, style, given_tool, _specs(tools))
     except CallSyntaxError as error:
         return format_error(f"the gold text is no call, {error}")
     most = max(map(len, golds))
     if () in golds and _is_silent(prediction, tools, style):
         return ALL_RIGHT
     try:
-        calls, continues = _read(prediction, style, given_tool, most)
+        calls, continues = _read(prediction, style, given_tool, most, _specs(tools))
     except CallSyntaxError as error:
         return format_error(f"{error.reason}, {error}")
     if not continues:
@@ -239,7 +239,7 @@ def _best(rewards: Iterable[Reward]) -> Reward:
 
 
 def _read(
-    prediction: Answer, style: str, given_tool: str, most: int
+    prediction: Answer, style: str, given_tool: str, most: int, tools: Sequence[ToolSpec]
 ) -> tuple[Sequence[ToolCall], bool]:
     """Return the calls, and whether they continue the given tool's name as they should.
 
@@ -252,20 +252,20 @@ def _read(
         call, continues = read_call_after(given_tool, prediction)
         return (call,), continues
     if most > 1:
-        return parse_calls(prediction, style), True
+        return parse_calls(prediction, style, tools), True
     try:
-        return (parse_call(prediction, style),), True
+        return (parse_call(prediction, style, tools),), True
     except CallSyntaxError as error:
         if error.reason == "trailing_text":
-            calls = _several_calls(prediction, style)
+            calls = _several_calls(prediction, style, tools)
             if len(calls) > 1:
                 return calls, True
         raise
 
 
-def _several_calls(text: str, style: str) -> Sequence[ToolCall]:
+def _several_calls(text: str, style: str, tools: Sequence[ToolSpec]) -> Sequence[ToolCall]:
     try:
-        return parse_calls(text, style)
+        return parse_calls(text, style, tools)
     except CallSyntaxError:
         return ()
 
@@ -276,6 +276,11 @@ def _is_silent(prediction: Answer, tools: Tools, style: str) -> bool:
     names = tools if isinstance(tools, Mapping) else [tool.name for tool in tools]
     # A reply without a word answers nothing.
     return holds_words(prediction) and not holds_call(prediction, names, style)
+
+
+def _specs(tools: Tools) -> Sequence[ToolSpec]:
+    """Return the tools whose parameters have types."""
+    return () if isinstance(tools, Mapping) else tools
 
 
 def _find(tools: Tools, name: str) -> ToolSpec | None:

@@ -48,7 +48,10 @@ class ToolTurns:
             rows: list[int], generations: Sequence[Generation]
         ) -> Sequence[Feedback | None]:
             texts = [self._text(generation) for generation in generations]
-            calls = [self.renderer.parse(text) for text in texts]
+            calls = [
+                self.renderer.parse(text, prompts[row].tools)
+                for text, row in zip(texts, rows, strict=True)
+            ]
             jobs = [
                 (some if generation.finished else (), prompts[row].tools, sessions[row])
                 for row, generation, some in zip(rows, generations, calls, strict=True)

@@ -44,7 +44,7 @@ def check_template(run: Run) -> None:
     """
     call = ToolCall("probe")
     earlier = (*BEFORE, Message("assistant", "", (call,)), Message("tool", "1"))
-    template = run.config.data.template
+    template = run.renderer.template
     try:
         first, later = (
             run.renderer.feedback_ids((ToolSpec("probe"),), before, (call,), ("2",))

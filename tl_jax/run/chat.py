@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,14 +53,14 @@ def make_answer(run: Run, tools: tuple[ToolSpec, ...]) -> Callable[[list[Message
         keys = jax.random.split(jax.random.key(config.seed), 1)
         [made] = generate(sampler, params, [ids], keys, batch_size=1, constraints=constraints)
         # Without control tokens a damaged call could look like a right one.
-        return read_reply(reply_text(made, run.tokenizer).strip(), run.renderer)
+        return read_reply(reply_text(made, run.tokenizer).strip(), run.renderer, tools)
 
     return answer
 
 
-def read_reply(text: str, renderer: Renderer) -> Reply:
+def read_reply(text: str, renderer: Renderer, tools: Sequence[ToolSpec] = ()) -> Reply:
     """Split a reply into its thought and its calls."""
-    calls = renderer.parse(text)
+    calls = renderer.parse(text, tools)
     thought = text.removesuffix(renderer.call_text(text)).strip() if calls else ""
     return Reply(text, thought, calls)
 

@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.convert import from_hf, hub, peft
+from tl_jax.convert import from_hf, hf_directory, hub, peft
 from tl_jax.data.render import paper_template
+from tl_jax.data.render.probe import AUTO
 from tl_jax.data.render.renderer import Renderer, open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer, load_tokenizer
 from tl_jax.errors import ConfigError
@@ -127,7 +128,10 @@ class Run:
     @functools.cached_property
     def renderer(self) -> Renderer:
         """The text form that the model is trained on and asked in."""
-        return open_renderer(self.config.data, self.tokenizer)
+        tokenizer = self.tokenizer
+        stops = hf_directory.generation_stops(self.model_dir)
+        known = [token for token in stops if tokenizer.backend.id_to_token(token) is not None]
+        return open_renderer(self.config.data, tokenizer, more_stops=known)
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -290,7 +294,7 @@ class Run:
         if style not in grammar.STYLES:
             raise ConfigError(
                 f"config.evaluate.constrained holds {', '.join(grammar.STYLES)} calls to their "
-                f"tools; config.data.template {self.config.data.template!r} writes {style} calls, "
+                f"tools; config.data.template {self.renderer.template!r} writes {style} calls, "
                 "so set it to False"
             )
         vocabulary = grammar.read_vocabulary(self.tokenizer, self.model.vocab_size)
@@ -324,7 +328,6 @@ def check_reward(config: RunConfig) -> None:
 
 def _check_environment(config: RunConfig) -> None:
     environment, new_tokens = config.environment, config.ppo.max_new_tokens
-    template, samples = config.data.template, config.data.samples
     if not Path(environment.path).is_file():
         raise ConfigError(
             f"config.environment.path: no file {environment.path}; give a Python file"
@@ -334,10 +337,12 @@ def _check_environment(config: RunConfig) -> None:
             "config.reward.mode 'reference' is the published reward of one reply; with "
             "config.environment.path take mode 'strict' or 'graded'"
         )
-    if template in paper_template.STYLES and samples != "per_trajectory":
+    plain = config.data.template in (AUTO, *paper_template.STYLES)
+    if plain and config.data.samples != "per_trajectory":
         raise ConfigError(
             "config.environment.path makes dialogues in which every reply ends with a stop token; "
-            f"the model learns such with config.data.samples='per_trajectory', not {samples!r}"
+            "the model learns such with config.data.samples='per_trajectory', not "
+            f"{config.data.samples!r}, or with a chat template that config.data.template names"
         )
     if environment.max_tokens <= new_tokens:
         raise ConfigError(

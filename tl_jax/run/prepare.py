@@ -21,7 +21,7 @@ from tl_jax.data.prepare.files import EXAMPLES, LOADER_REPORT, write_json
 from tl_jax.data.prepare.sources import open_sources
 from tl_jax.data.prepare.split import is_validation, round_robin
 from tl_jax.data.render.paper_template import STYLES, render_prompt
-from tl_jax.data.render.probe import TEMPLATES
+from tl_jax.data.render.probe import AUTO, PAPER
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
 from tl_jax.errors import ConfigError
 from tl_jax.models import functional, known, registry
@@ -41,7 +41,7 @@ def make_model(run: Run, console: Console) -> None:
         console.print(f"converting {source.path} to {run.model_dir}", markup=False)
         gguf.convert(source.path, run.model_dir, overwrite=True)
     elif source.path == "scratch":
-        if run.config.data.template in TEMPLATES:
+        if run.config.data.template not in (AUTO, *STYLES):
             raise ConfigError(
                 "config.data.template: a model from scratch has no chat tokens; take "
                 f"{' or '.join(map(repr, STYLES))}"
@@ -178,7 +178,9 @@ def checked_data(config: RunConfig) -> DataConfig:
 
 
 def prepare(run: Run) -> dict[str, Any]:
-    """Write the token files and return the report.
+    """Write the token files and return the report; with several processes all of them must call it.
+
+    Each prepares its part of the data in the run directory, which all of them see.
 
     Raises:
       ConfigError: An evaluation set or a source that is no file, or a token that the model does
@@ -196,6 +198,7 @@ def prepare(run: Run) -> dict[str, Any]:
         seed=config.seed,
         out_dir=run.data_dir,
         vocab_size=vocab_size,
+        hosts=dataset.Hosts(jax.process_index(), jax.process_count(), processes.wait_for_all),
     )
 
 
@@ -226,6 +229,7 @@ def measure_loader(run: Run) -> dict[str, Any]:
 def _texts(run: Run) -> Iterator[str]:
     """Yield texts of all sources in turn, to train a tokenizer: only what may be trained on."""
     data = checked_data(run.config)
+    style = data.template if data.template in STYLES else PAPER  # as "auto" comes to
     apart = data.contamination_paths if data.contamination_action == "remove" else ()
     sets = EvaluationSets(apart, data.contamination_checks)
     for row in round_robin(s.rows for s in open_sources(data, run.config.seed)):
@@ -234,7 +238,7 @@ def _texts(run: Run) -> Iterator[str]:
         if sets.hits(row):
             continue
         try:
-            text = render_prompt(row.tools, row.messages, data.template).text
+            text = render_prompt(row.tools, row.messages, style).text
         except ValueError:
             continue  # comes into quarantine when the data are prepared
         yield text

@@ -21,6 +21,7 @@ import numpy as np
 
 from tl_jax.calls import styles
 from tl_jax.calls.call import ToolSpec
+from tl_jax.calls.json_style import JsonForm
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.sampling.json_grammar import JsonNames, json_names
 from tl_jax.sampling.python_grammar import FREE, PythonNames, State, python_names
@@ -151,7 +152,7 @@ def make_constraint(
     """
     grammar: PythonNames | JsonNames
     form = styles.STYLES[style].form
-    grammar = python_names(tools) if form is None else json_names(tools, form)
+    grammar = json_names(tools, form) if isinstance(form, JsonForm) else python_names(tools)
     # With a token for every character no state is a dead end.
     spelt = {c for name, keys in grammar.names for text in (name, *keys) for c in text.decode()}
     for character in sorted(spelt | set(grammar.needed)):

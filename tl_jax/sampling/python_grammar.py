@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.calls.python_style import NAME_PATTERN
+from tl_jax.calls.call_text import NAME_PATTERN
 
 Names = tuple[tuple[bytes, tuple[bytes, ...]], ...]
 """Tools and their parameters, as calls spell them."""

@@ -14,7 +14,7 @@ from tl_jax.convert import hub
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.sources import check_sources
 from tl_jax.data.render.paper_template import STYLES
-from tl_jax.data.render.probe import TEMPLATES
+from tl_jax.data.render.probe import AUTO
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
@@ -118,7 +118,7 @@ def _check_model_source(config: RunConfig) -> None:
     source = config.model
     if source.path == "scratch":
         scratch_config(config, source.scratch_vocab_size)
-        if config.data.template in TEMPLATES:
+        if config.data.template not in (AUTO, *STYLES):
             raise ConfigError(
                 "config.data.template: a model from scratch has no chat tokens; take "
                 f"{' or '.join(map(repr, STYLES))}"

@@ -93,12 +93,15 @@ def test_who_repeats_the_data_is_all_right(family):
     assert found.category == "all_right"
 
 
-def test_a_text_cannot_train_a_reply_that_it_rewrites():
+def test_a_reply_that_a_text_rewrites_is_trained_in_one_of_its_own():
     tokenizer = make_tokenizer("thinking")
-    examples, _ = build(tokenizer)
-    assert [trained(e, tokenizer) for e in examples] == [[RIGHT_CALL], ["Ada did.<|im_end|>"]]
-    with pytest.raises(ValueError, match="writes turn 2 otherwise.*use data.samples='per_turn'"):
-        build(tokenizer, samples="per_trajectory")
+    alone, prompts = build(tokenizer)
+    assert [trained(e, tokenizer) for e in alone] == [[RIGHT_CALL], ["Ada did.<|im_end|>"]]
+    examples, _ = build(tokenizer, samples="per_trajectory")
+    assert [e.ids for e in examples] == [e.ids for e in alone]
+    assert [e.weights for e in examples] == [e.weights for e in alone]
+    assert [e.id for e in examples] == ["Turn 2: t", "t"]
+    assert examples[0].ids[: len(prompts[0].ids)] == prompts[0].ids
 
 
 @pytest.mark.parametrize("template", ["chat", "released"])

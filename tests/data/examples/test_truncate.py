@@ -1,4 +1,4 @@
-"""Long samples lose old feedback, then old turns; never tools, requests or the reply."""
+"""Long samples lose the middle of feedback, then old turns; never what the reply rests on."""
 
 import dataclasses
 import itertools
@@ -12,9 +12,11 @@ from tl_jax.data.examples.build import build_examples, build_prompts
 from tl_jax.data.examples.truncate import ELIDED, fit, old_parts
 from tl_jax.data.mae.labels import label_turns
 from tl_jax.data.render.chat_template import Dialogue
+from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Message, Trajectory
 
 FIND = ToolSpec("find", "Finds.")
+FILLER = "filler " * 50
 
 
 def exchange(number, steps=1):
@@ -22,7 +24,11 @@ def exchange(number, steps=1):
     turns = [Message("user", f"question {number} ?")]
     for step in range(steps):
         turns.append(Message("assistant", "", (ToolCall("find", {"what": f"q{number}{step}"}),)))
-        turns.append(Message("tool", f"result {number}.{step} " + "filler " * 20, status="ok"))
+        turns.append(
+            Message(
+                "tool", f"result {number}.{step} " + FILLER + f"end {number}.{step}", status="ok"
+            )
+        )
     return [*turns, Message("assistant", f"answer {number} .")]
 
 
@@ -57,7 +63,7 @@ def size(tokenizer, form, trajectory=LONG):
 def test_what_is_left_out_grows_in_the_order_of_the_policy(tokenizer, form):
     whole = size(tokenizer, form)
     seen = []
-    for limit in range(whole, 0, -8):
+    for limit in range(whole, 0, -16):
         result = fitted(tokenizer, form, limit)
         if result.sample is None:
             break
@@ -66,21 +72,30 @@ def test_what_is_left_out_grows_in_the_order_of_the_policy(tokenizer, form):
         assert "def find" in text or '"find"' in text
         assert all(part in text for part in ("Be brief.", "question 1 ?", "answer 1 ."))
         assert text[slice(*span_of(result))].strip() == "answer 3 ."
-        kept = [name for name in wanted() if name in text]
-        # results go before any turn, both the oldest first
-        assert kept == wanted()[len(wanted()) - len(kept) :]
-        assert result.dropped == 0 or not any(name.startswith("result") for name in kept)
-        assert result.dropped or result.elided == 5 - text.count("result ")
+        turns = [name for name in ("q10", "question 2 ?") if name in text]
+        assert turns == ["q10", "question 2 ?"][2 - len(turns) :]
+        # head and tail of every result that is there
+        left = [name for name in RESULTS if f"result {name}" in text]
+        assert left == RESULTS[len(RESULTS) - len(left) :]
+        assert all(f"end {name}" in text for name in left)
+        cut = [name for name in left if name not in uncut(text)]
+        assert len(cut) == result.elided == text.count(ELIDED)
+        # those that the answer does not rest on are cut first, the oldest of them first
+        assert cut == left[: len(cut)]
+        assert not result.dropped or cut[: len(left) - 3] == left[:-3]
+        # the answer rests on all that came since the question
+        assert left[-3:] == RESULTS[-3:] and all(q in text for q in ("q30", "q31", "q32"))
         seen.append((result.elided, result.dropped))
-    assert seen[0] == (0, 0) and seen[-1] == (0, 12)
-    assert {dropped for _, dropped in seen} == {0, 2, 6, 8, 10, 12}
-    assert (5, 0) in seen and (4, 2) in seen and (3, 6) in seen
+    assert seen[0] == (0, 0) and seen[-1] == (3, 6)
+    assert sorted(seen, key=lambda pair: (pair[1], pair[0] * (not pair[1]))) == seen
+    assert {dropped for _, dropped in seen} == {0, 2, 6}
 
 
-def wanted():
-    """Texts in the order in which they are left out."""
-    results = ["result 1.0", "result 2.0", "result 3.0", "result 3.1", "result 3.2"]
-    return [*results, "q10", "question 2 ?", "q30", "q31", "q32", "question 3 ?"]
+RESULTS = ["1.0", "2.0", "3.0", "3.1", "3.2"]
+
+
+def uncut(text):
+    return [name for name in RESULTS if f"result {name} {FILLER}end {name}" in text]
 
 
 def span_of(result):
@@ -176,16 +191,23 @@ def test_no_two_user_turns_meet_when_turns_go():
 def test_the_first_request_stays_where_only_the_answer_to_a_question_would_be_left(tokenizer, form):
     rows = (("user", "Book a train."), ("assistant", "Where to?"), ("user", "Pisa"))
     steps = (("call", "find"), ("tool", "3 found")) * 12
-    asked = Trajectory("asked", (FIND,), tuple(turns_of((*rows, *steps, ("assistant", "Booked.")))))
+    again = (
+        ("assistant", "Which class?"),
+        ("user", "second"),
+        *steps[:2],
+        ("assistant", "Booked."),
+    )
+    asked = Trajectory("asked", (FIND,), tuple(turns_of((*rows, *steps, *again))))
     last = len(asked.messages) - 1
     result = fitted(tokenizer, form, 2 * size(tokenizer, form, asked) // 3, last, asked)
     assert result.dropped
-    assert all(text in result.sample.rendered.text for _, text in rows)
+    assert all(text in result.sample.rendered.text for _, text in (rows[0], *again[:2]))
 
 
-def test_nothing_is_elided_that_is_as_short_as_its_stand_in(tokenizer, form):
+def test_nothing_is_cut_that_is_about_as_short_as_what_would_be_left(tokenizer, form):
     messages = tuple(
-        dataclasses.replace(m, content="ok") if m.role == "tool" else m for m in LONG.messages
+        dataclasses.replace(m, content="word " * 9) if m.role == "tool" else m
+        for m in LONG.messages
     )
     short = dataclasses.replace(LONG, messages=messages)
     result = fitted(tokenizer, form, size(tokenizer, form, short) - 1, trajectory=short)
@@ -193,32 +215,20 @@ def test_nothing_is_elided_that_is_as_short_as_its_stand_in(tokenizer, form):
     assert ELIDED not in result.sample.rendered.text
 
 
+class Forgetful(Renderer):
+    """Writes every text from its start."""
+
+    def encode(self, tools, messages, **remembered):
+        return super().encode(tools, messages)
+
+
 def plainly(renderer, trajectory, message, limit):
-    """Ids of the fitted sample, None if there is none; every text is written from its start."""
-    turns = list(trajectory.messages[: message + 1])
-
-    def ids(turns):
-        return renderer.encode(trajectory.tools, turns).ids
-
-    places = [i for i, turn in enumerate(turns) if turn.role == "tool" and len(turn.content) > 3]
-    bare = list(turns)
-    for place in places:
-        bare[place] = dataclasses.replace(bare[place], content=ELIDED)
-    left_out = set()
-    states = [bare]
-    for part in old_parts(turns):
-        left_out.update(part)
-        states.append([turn for place, turn in enumerate(bare) if place not in left_out])
-    if len(ids(turns)) > limit and len(ids(states[-1])) > limit:
-        return None
-    while len(ids(turns)) > limit and places:
-        excess = len(ids(turns)) - limit
-        while places and excess > 0:
-            place = places.pop(0)
-            excess -= len(renderer.tokenizer.encode(turns[place].content)[0]) - 1
-            turns[place] = bare[place]
-    fitting = (state for state in [turns, *states[1:]] if len(ids(state)) <= limit)
-    return ids(next(fitting))
+    """Ids of the fitted sample, None if there is none; nothing is remembered."""
+    alone = dataclasses.replace(trajectory, messages=trajectory.messages[: message + 1])
+    forgetful = Forgetful(**vars(renderer))
+    encoded = forgetful.encode(alone.tools, alone.messages)
+    sample = fit(alone, message, forgetful, encoded, max_length=limit).sample
+    return None if sample is None else sample.ids
 
 
 @pytest.mark.parametrize("family", ["released", "chatml", "thinking", "headers", "brackets"])
@@ -227,10 +237,10 @@ def test_what_is_remembered_changes_nothing(family):
     tokenizer = make_tokenizer("chatml" if released else family)
     renderer = renderer_of(tokenizer, "released" if released else "chat")
     messages = LONG.messages if family != "brackets" else LONG.messages[1:]
-    quoting = Message("tool", '"\n" <|im_end|> [/INST] ' * 9)
+    quoting = Message("tool", '"\n" <|im_end|> [/INST] ' * 19)
     row = dataclasses.replace(LONG, messages=(*messages[:-4], quoting, *messages[-3:]))
     encoded = renderer.encode_trajectory(row)
-    for limit in range(len(encoded.ids) + 1, 40, -61):
+    for limit in range(len(encoded.ids) + 1, 40, -97):
         for index, message in enumerate(row.messages):
             if message.role == "assistant":
                 sample = fit(row, index, renderer, encoded, max_length=limit).sample

@@ -1,6 +1,7 @@
 """An importer of the user's own reads a format that the package does not know."""
 
 import json
+import pickle
 
 import pytest
 
@@ -125,3 +126,11 @@ def test_an_importer_without_a_file_to_read_is_refused(importer):
     for settings in ({}, {"sources": ("synthetic@2",)}):
         with pytest.raises(ConfigError, match="the embedded tool world needs none"):
             opened(importer=str(importer), **settings)
+
+
+def test_a_source_and_its_raw_rows_travel_to_other_processes(importer, rows):
+    (source,) = opened(path=rows, importer=str(importer))
+    elsewhere = pickle.loads(pickle.dumps(source.rows))  # noqa: S301
+    raw = pickle.loads(pickle.dumps(list(source.rows.raw())))  # noqa: S301
+    assert [(row.line, type(row.value)) for row in raw] == [(0, bytes), (1, bytes), (2, bytes)]
+    assert [found for row in raw for found in elsewhere.converted(row)] == list(source.rows)

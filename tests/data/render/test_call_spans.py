@@ -80,8 +80,8 @@ def test_the_named_form_of_mistral_is_found():
     text = '[TOOL_CALLS]now[ARGS]{}[TOOL_CALLS]find[CALL_ID]call00001[ARGS]{"b": 1}'
     found = find_calls(text, 0, len(text), [ToolCall("now"), ToolCall("find", {"b": 1})], "mistral")
     assert [texts(text, span) for span in found] == [
-        ("now[ARGS]{}", "now", []),
-        ('find[CALL_ID]call00001[ARGS]{"b": 1}', "find", [("b", "1")]),
+        ("[TOOL_CALLS]now[ARGS]{}", "now", []),
+        ('[TOOL_CALLS]find[CALL_ID]call00001[ARGS]{"b": 1}', "find", [("b", "1")]),
     ]
 
 

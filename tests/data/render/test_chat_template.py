@@ -149,9 +149,18 @@ def test_results_written_apart_from_the_reply_are_those_of_the_whole_dialogue(na
         assert replied + after == prompt(name, tokenizer, TURNS[: index + 2])
 
 
-def test_results_after_a_reply_that_is_rewritten_then_are_refused():
-    with pytest.raises(ValueError, match="otherwise once its results follow"):
-        feedback("thinking", tokenizer_of("thinking"), 1, TURNS[:1])
+@pytest.mark.parametrize("name", ["thinking", "brackets", "newline"])
+def test_results_are_found_after_a_reply_that_is_written_otherwise_once_they_follow(name):
+    tokenizer = tokenizer_of(name)
+    first, later = (
+        feedback(name, tokenizer, 1, TURNS[:1]),
+        feedback(name, tokenizer, 5, TURNS[:5]),
+    )
+    text = tokenizer.decode(first, keep_control=True)
+    asked = render_chat(open_template("chat", tokenizer), TOOLS, TURNS[:3], prompt=True).text
+    assert asked.endswith(text) and "Crete" in text and "search" not in text.partition("Crete")[0]
+    # nothing depends on where in the dialogue it is
+    assert feedback(name, tokenizer, 5, TURNS[:1]) == later
 
 
 def test_a_prompt_with_the_empty_thought_leaves_only_the_answer_to_the_reply():

@@ -73,8 +73,8 @@ def test_what_a_template_loses_is_told_with_the_way_out(template, message):
 
 def test_arguments_are_given_as_text_where_the_template_wants_text():
     tokenizer = make_tokenizer("chatml", template=cases.TEXT_ARGUMENTS)
-    assert open_template("chat", tokenizer).text_arguments
-    assert not open_template("chat", make_tokenizer("chatml")).text_arguments
+    assert open_template("chat", tokenizer).form.text_arguments
+    assert not open_template("chat", make_tokenizer("chatml")).form.text_arguments
 
 
 def read_back(family, tokenizer=None, thought="I look it up."):
@@ -154,5 +154,5 @@ def test_a_template_is_tried_once_and_known_by_its_text(monkeypatch):
     first = open_template("chat", tokenizer)
     assert first.fingerprint == open_template("chat", make_tokenizer("chatml")).fingerprint
     assert first.fingerprint != open_template("chat", make_tokenizer("thinking")).fingerprint
-    monkeypatch.setattr(probe, "_tried", None)
+    monkeypatch.setattr(probe, "tried", None)
     assert open_template("chat", tokenizer) is first

@@ -13,17 +13,18 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import KeyTokenConfig
 from tl_jax.data.examples.alternative_tokens import AlternativeNames, tokens_over
 from tl_jax.data.examples.annotations import annotate_turns, to_tags
+from tl_jax.data.examples.evidence import newest_results
 from tl_jax.data.examples.key_tokens import reply_weights
 from tl_jax.data.examples.truncate import Fitted, fit
 from tl_jax.data.mae.labels import TurnLabel, sample_id
 from tl_jax.data.render.encode import Encoded
 from tl_jax.data.render.paper_template import CallSpan
 from tl_jax.data.render.renderer import Renderer
-from tl_jax.data.tokenize.tokenizer import Offsets
+from tl_jax.data.tokenize.offsets import Offsets
 from tl_jax.data.trajectory import Trajectory
 
 ELIDED_TAG, DROPPED_TAG = "elided", "dropped_messages"
-"""Tags with the tool feedbacks and the old messages left out of an example."""
+"""Tags with the tool feedbacks shortened in an example and the old messages left out of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Example:
       ids: Token ids.
       weights: Loss weight of each token as a target; 0 is untrained, the first is always 0.
       tags: Labels of the trajectory, its id, source and line, the trained turns, the number of
-        key tokens of each, how many tool feedbacks and old messages were left out, and
+        key tokens of each, how many tool feedbacks were shortened and old messages left out, and
         what ``marks`` keeps.
     """
 
@@ -73,10 +74,17 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A kept turn that was left out, and why; the id is ``Turn k: trajectory id``."""
+    """A kept turn that was left out, and why; the id is ``Turn k: trajectory id``.
+
+    Attributes:
+      id: ``Turn k: trajectory id``.
+      reason: Why.
+      refused: It has no text form, however much room there is.
+    """
 
     id: str
     reason: str
+    refused: bool = False
 
 
 def build_examples(
@@ -96,11 +104,13 @@ def build_examples(
       labels: Its turns as judged by ``mae.label_turns``.
       renderer: Of the model. With a sample per turn there is one example per kept turn, with the
         turns before it as context; with one per trajectory one example, whose turns that are not
-        kept have weight 0, and in which every reply ends with a stop token, also in prompts.
+        kept have weight 0, and in which every reply ends with a stop token, also in prompts. A
+        turn that the chat template writes otherwise once later turns follow is in an example of
+        its own, together with those before it that stand there as they were asked for.
       key_tokens: Weights of the trained tokens.
       max_length: Most tokens of an example; what is left out first is said in ``truncate``. A turn
-        whose sample is still too long is skipped; that of a trajectory then ends with an
-        earlier kept turn.
+        whose sample is still too long, or would lack what its reply rests on, is skipped; that of
+        a trajectory then ends with an earlier kept turn.
       alternatives: Tokens of names and values found so far, to share between trajectories.
       encoded: ``renderer.encode_trajectory`` of the trajectory, if at hand.
 
@@ -108,31 +118,35 @@ def build_examples(
       Examples, and the kept turns that are in none of them.
 
     Raises:
-      ValueError: The trajectory cannot be written in the template, or a reply has no trained
-        token or no trained stop token.
+      ValueError: No kept turn can be written in the template, or a reply has no trained token or
+        no trained stop token.
     """
     alternatives = alternatives or AlternativeNames(renderer.tokenizer)
     encoded = encoded or renderer.encode_trajectory(trajectory)
-    kept = [label for label in labels if label.kept]
-    per_turn = renderer.samples == "per_turn"
-    groups = [[label] for label in kept] if per_turn else [kept] if kept else []
-    examples, skipped = [], []
-    for group in groups:
-        fitted = Fitted(None)
-        while group and fitted.sample is None:
-            fitted = fit(trajectory, group[-1].message, renderer, encoded, max_length=max_length)
-            if fitted.sample is None:
-                skipped.append(_too_long(trajectory, group.pop(), max_length))
-        sample = fitted.sample
-        if sample is None:
+    left = [label for label in labels if label.kept]
+    alone = renderer.samples == "per_turn"
+    examples: list[Example] = []
+    skipped: list[Skipped] = []
+    count = len(left)
+    while left:
+        last = left[-1]
+        made = _fit(trajectory, last, renderer, encoded, max_length)
+        if isinstance(made, Skipped):
+            skipped.append(made)
+            left.pop()
             continue
-        identity = sample_id(trajectory, group[0]) if per_turn else trajectory.id
+        fitted, sample = made
+        group = [last] if alone else [x for x in left if x.message in sample.borders]
+        left = [label for label in left if label not in group]
+        # What the text of the trajectory writes otherwise than its prompts comes after it.
+        whole = not alone and not examples
+        identity = trajectory.id if whole else sample_id(trajectory, last)
         weights: list[float] = [0] * len(sample.ids)
         found = []
         positions: list[int] = []
         replies = {reply.message: reply for reply in sample.rendered.replies}
         for label in group:
-            start, end = _border(sample, label)
+            start, end = sample.borders[label.message]
             reply, keys = reply_weights(
                 sample.rendered.text,
                 replies[label.message],
@@ -161,7 +175,9 @@ def build_examples(
         tags = _tags(trajectory, group, fitted)
         tags |= {"key_tokens": ",".join(found), **to_tags(positions, marks)}
         examples.append(Example(identity, sample.ids, weights, tags))
-    return examples, skipped
+    if skipped and len(skipped) == count and all(x.refused for x in skipped):
+        raise ValueError(skipped[-1].reason)
+    return examples[::-1], skipped[::-1]
 
 
 def build_prompts(
@@ -186,12 +202,12 @@ def build_prompts(
         calls = trajectory.messages[label.message].calls
         if not label.right or not (calls or (no_call and _in_words(trajectory, label))):
             continue
-        fitted = fit(trajectory, label.message, renderer, encoded, max_length=max_length)
-        sample = fitted.sample
-        if sample is None:
-            skipped.append(_too_long(trajectory, label, max_length))
+        made = _fit(trajectory, label, renderer, encoded, max_length)
+        if isinstance(made, Skipped):
+            skipped.append(made)
             continue
-        cut, end = _border(sample, label)
+        fitted, sample = made
+        cut, end = sample.borders[label.message]
         reply = next(r for r in sample.rendered.replies if r.message == label.message)
         prompts.append(
             Prompt(
@@ -227,27 +243,34 @@ def _goal(
     return next((calls for calls in reversed(steps) if calls), ())
 
 
+def _fit(
+    trajectory: Trajectory, label: TurnLabel, renderer: Renderer, encoded: Encoded, max_length: int
+) -> tuple[Fitted, Encoded] | Skipped:
+    """Return the sample that ends with a turn or, if there is none, why."""
+    try:
+        fitted = fit(trajectory, label.message, renderer, encoded, max_length=max_length)
+    except ValueError as error:
+        return Skipped(sample_id(trajectory, label), str(error), refused=True)
+    if fitted.sample is None:
+        return _too_long(trajectory, label, max_length)
+    return fitted, fitted.sample
+
+
 def _too_long(trajectory: Trajectory, label: TurnLabel, max_length: int) -> Skipped:
-    return Skipped(sample_id(trajectory, label), f"longer than max_length={max_length}")
-
-
-def _border(sample: Encoded, label: TurnLabel) -> tuple[int, int]:
-    if label.message not in sample.borders:
-        raise ValueError(
-            f"the chat template writes turn {label.turn} otherwise once later turns follow; use "
-            "data.samples='per_turn', which trains each turn in a text of its own"
-        )
-    return sample.borders[label.message]
+    answers = newest_results(trajectory.messages[: label.message + 1])
+    evidence = " with the calls and results that it rests on" if answers else ""
+    return Skipped(sample_id(trajectory, label), f"longer than max_length={max_length}{evidence}")
 
 
 def _weighed(
     weights: list[float], label: TurnLabel, calls: Sequence[CallSpan], offsets: Offsets
 ) -> list[float]:
-    """Apply what MAE decided to a reply: the factor of the turn and that of each parallel call.
+    """Apply what MAE and its source decided to a reply: the factors of the turn and of each call.
 
     A token that two calls share takes both factors, so that none of a masked call is trained.
     """
-    weights = [weight * label.weight for weight in weights] if label.weight != 1 else weights
+    factor = label.weight * label.source_weight
+    weights = [weight * factor for weight in weights] if factor != 1 else weights
     if label.call_weights:
         for span, factor in zip(calls, label.call_weights, strict=True):
             for position in tokens_over(offsets, span.call):

@@ -88,7 +88,7 @@ def repair_rows(
     ``prompt`` is the text before the wrong turn, ``rejected`` that turn, and ``chosen`` the turn
     with the right call; in a turn of parallel calls only the wrong one differs. The texts are those
     of the training samples: same form, shortened in the same way. Pairs whose samples are too
-    long are left out. ``line`` counts from 1 and is 0 where it is not known.
+    long, or cannot be written, are left out. ``line`` counts from 1 and is 0 where it is not known.
 
     Args:
       trajectory: The dialogue.
@@ -99,10 +99,13 @@ def repair_rows(
       within: See ``find_repairs``.
     """
     for repair in find_repairs(trajectory, labels, within):
-        samples = [
-            fit(trajectory, label.message, renderer, encoded, max_length=max_length).sample
-            for label in (repair.wrong, repair.right)
-        ]
+        try:
+            samples = [
+                fit(trajectory, label.message, renderer, encoded, max_length=max_length).sample
+                for label in (repair.wrong, repair.right)
+            ]
+        except ValueError:
+            continue  # a turn that the template does not write
         rendered = [sample.rendered for sample in samples if sample is not None]
         if len(rendered) < len(samples):
             continue

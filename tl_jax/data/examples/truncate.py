@@ -1,36 +1,49 @@
 """Make the sample of a turn fit the length limit: what is left out, and in which order.
 
-First the content of tool feedback, the oldest first; then, if the sample trains its last turn only,
-old turns: what followed the first request, whole exchanges after that, then the steps taken since
-the request that is being answered, the oldest first. The tools, a leading system turn, the first
-request and what closed it, the request that is being answered, the user's last turn and the reply
-are never left out, and a call never without its results. A user turn that answers a question of
-the assistant's is no new request, and goes or stays together with the question. So no two user
-turns come to stand next to each other, which many chat templates refuse.
+A tool feedback is cut in its middle, so that its head and its tail stay: first what the reply does
+not rest on, the oldest first, then with a longer rest its evidence (``evidence.py``). If the sample
+trains its last turn only, old turns go next: what followed the first request, whole exchanges after
+that, then the steps taken since the request that is being answered, the oldest first. At last the
+evidence is cut further. The tools, a leading system turn, the first request and what closed it, the
+request that is being answered, the user's last turn, the evidence and the reply are never left out,
+and a call never without its results. A user turn that answers a question of the assistant's is no
+new request, and goes or stays together with the question. So no two user turns come to stand next
+to each other, which many chat templates refuse.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from tl_jax.data.examples.evidence import evidence
 from tl_jax.data.render.encode import Encoded, cut
 from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Message, Trajectory
 
-ELIDED = "..."
-"""Stands for the content of a tool feedback that was left out to fit the length limit."""
+ELIDED = " ... "
+"""Stands for the middle of a tool feedback that was cut to fit the length limit."""
 
+_LEAST = 48
+"""Tokens of a feedback that are always left."""
+_AMPLE = 256
+"""Tokens of a feedback that a reply rests on which are left as long as older turns can go."""
+_HEAD = 2 / 3
+"""Share of what is left that comes from the start of a feedback."""
 _FRAME = 6
 """Tokens that a template writes round a turn, about."""
+_JOINT = 4
+"""Tokens that stand for the middle of a feedback, about, with what joins otherwise beside it."""
+_TRIES = 3
+"""Times that more of the feedback is written, where text is longer than its tokens tell."""
 _QUESTION_MARKS = ("?", "？", "؟")
 
 Turns = list[tuple[int, Message]]
 """Messages with their indices in the trajectory."""
-Encode = Callable[[Turns], Encoded]
+Limits = dict[int, int]
+"""Tokens that are left of a feedback, by its place among the turns; 0 for any turn that goes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +52,28 @@ class Fitted:
 
     Attributes:
       sample: The sample, or None if it is too long without all that may be left out.
-      elided: Tool feedbacks in it without their content.
+      elided: Tool feedbacks in it that lack their middle.
       dropped: Messages left out.
     """
 
     sample: Encoded | None
     elided: int = 0
     dropped: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One thing that may be left out: turns, or all but ``tokens`` of one feedback.
+
+    Attributes:
+      places: Places of the turns among those of the sample.
+      tokens: Tokens of the feedback that are left; 0 if the turns go altogether.
+      saved: Tokens that the sample gets shorter by, about.
+    """
+
+    places: tuple[int, ...]
+    tokens: int
+    saved: int
 
 
 def fit(
@@ -68,82 +96,140 @@ def fit(
     key = message, max_length
     if key not in encoded.samples:
         turns = list(enumerate(trajectory.messages[: message + 1]))
-
-        def encode(turns: Turns) -> Encoded:
-            whole = trajectory.messages
-            sample = renderer.encode(
-                trajectory.tools,
-                [turn for _, turn in turns],
-                places=encoded.places,
-                names=[index if turn is whole[index] else ~index for index, turn in turns],
-            )
-            return sample if len(turns) == message + 1 else _renumbered(sample, turns, trajectory)
-
-        sample = cut(encoded, message, renderer.tokenizer) or encode(turns)
+        sample = cut(encoded, message, renderer.tokenizer)
+        sample = sample or _encoded(turns, trajectory, renderer, encoded, {})
+        limits: Limits = {}
         if len(sample.ids) > max_length:
-            sizes = _sizes(turns, encoded, renderer.tokenizer)
-            per_turn = renderer.samples == "per_turn"
-            shorten = _without_turns if per_turn else _without_feedback
-            sample, turns = shorten(sample, turns, sizes, encode, max_length)
-        elided = sum(turn.content != trajectory.messages[index].content for index, turn in turns)
+            sample, limits = _shortened(
+                sample, turns, trajectory, renderer, encoded, max_length=max_length
+            )
+        dropped = list(limits.values()).count(0)
         fits = len(sample.ids) <= max_length
-        dropped = message + 1 - len(turns)
-        encoded.samples[key] = Fitted(sample if fits else None, elided, dropped)
+        encoded.samples[key] = Fitted(sample if fits else None, len(limits) - dropped, dropped)
     return encoded.samples[key]
 
 
-def _without_feedback(
-    sample: Encoded, turns: Turns, sizes: Sequence[int], encode: Encode, max_length: int
-) -> tuple[Encoded, Turns]:
-    """Leave out the content of as many feedbacks, the oldest first, as the limit asks for."""
-    places = collections.deque(_feedbacks(turns))
-    while len(sample.ids) > max_length and places:
-        excess = len(sample.ids) - max_length
-        going = []
-        while places and excess > 0:
-            going.append(places.popleft())
-            excess -= sizes[going[-1]] - 1
-        turns = _elided(turns, going)
-        sample = encode(turns)
-    return sample, turns
+def _shortened(
+    sample: Encoded,
+    turns: Turns,
+    trajectory: Trajectory,
+    renderer: Renderer,
+    encoded: Encoded,
+    *,
+    max_length: int,
+) -> tuple[Encoded, Limits]:
+    """Take as few steps as the limit asks for, and give the room that is left to the feedback.
 
-
-def _without_turns(
-    sample: Encoded, turns: Turns, sizes: Sequence[int], encode: Encode, max_length: int
-) -> tuple[Encoded, Turns]:
-    """Leave out feedback; if that is not enough, as few old parts as the limit asks for, too.
-
-    With each part the text gets shorter, so only the border has to be found. The sizes of the
+    With each step the text gets shorter, so only the border has to be found. The sizes of the
     turns tell about where it is, so that hardly any text far beyond the limit is written.
     """
-    feedbacks = set(_feedbacks(turns))
-    bare = _elided(turns, feedbacks)
-    parts = old_parts([turn for _, turn in turns])
+    sizes = _sizes(turns, encoded, renderer.tokenizer)
+    steps = list(_steps([turn for _, turn in turns], sizes, renderer.samples == "per_turn"))
+
+    def write(limits: Limits) -> Encoded:
+        return _encoded(turns, trajectory, renderer, encoded, limits)
 
     @functools.cache
-    def without(count: int) -> tuple[Encoded, Turns]:
-        left_out = {place for part in parts[:count] for place in part}
-        left = [turn for place, turn in enumerate(bare) if place not in left_out]
-        return encode(left), left
+    def without(count: int) -> Encoded:
+        return write(_limits(steps[:count]))
 
     def fits(count: int) -> bool:
-        return len(without(count)[0].ids) <= max_length
+        return len(without(count).ids) <= max_length
 
-    if not fits(len(parts)):
-        return without(len(parts))
-    room = max_length - len(without(len(parts))[0].ids)
-    likely = len(parts)
-    for part in reversed(parts):
-        room -= sum(_FRAME + (1 if place in feedbacks else sizes[place]) for place in part)
-        if room < 0:
+    if not steps or not fits(len(steps)):
+        return (without(len(steps)) if steps else sample), _limits(steps)
+    excess, likely = len(sample.ids) - max_length, 0
+    while excess > 0 and likely < len(steps):
+        excess -= steps[likely].saved
+        likely += 1
+    fewest = _first(fits, likely, len(steps))
+    limits, shortened = _limits(steps[:fewest]), without(fewest)
+    room = max_length - len(shortened.ids) - _JOINT
+    for _ in range(_TRIES):
+        wider = _widened(limits, sizes, room)
+        if wider == limits:
             break
-        likely -= 1
-    if likely and (fewest := _first(fits, likely, len(parts))) > 1:
-        return without(fewest)
-    sample, shortened = _without_feedback(sample, turns, sizes, encode, max_length)
-    if len(sample.ids) <= max_length:
-        return sample, shortened
-    return without(_first(fits, likely, len(parts)))
+        over = len((larger := write(wider)).ids) - max_length
+        if over <= 0:
+            return larger, wider
+        room -= over + _JOINT
+    return shortened, limits
+
+
+def _steps(messages: Sequence[Message], sizes: Sequence[int], per_turn: bool) -> Iterator[_Step]:
+    """Yield what may be left out, in the order in which it goes."""
+    feedback = [place for place, message in enumerate(messages) if message.role == "tool"]
+    rests_on = evidence(messages) if per_turn else frozenset(feedback)
+    now = list(sizes)
+
+    def cuts(places: Sequence[int], tokens: int) -> Iterator[_Step]:
+        for place in places:
+            if now[place] > tokens + _JOINT:
+                yield _Step((place,), tokens, now[place] - tokens)
+                now[place] = tokens
+
+    yield from cuts([place for place in feedback if place not in rests_on], _LEAST)
+    yield from cuts([place for place in feedback if place in rests_on], _AMPLE)
+    for part in old_parts(messages) if per_turn else ():
+        if left := _without_evidence(part, messages, rests_on):
+            yield _Step(tuple(left), 0, sum(_FRAME + now[place] for place in left))
+    yield from cuts([place for place in feedback if place in rests_on], _LEAST)
+
+
+def _without_evidence(
+    part: Sequence[int], messages: Sequence[Message], rests_on: frozenset[int]
+) -> Sequence[int]:
+    """Return what may go of an old part: all, or the steps before those that are needed."""
+    needed = [place for place in part if place in rests_on]
+    if not needed:
+        return part
+    request = messages[part[0]].role == "user"
+    return [place for place in part[request:] if place < needed[0]]
+
+
+def _limits(steps: Sequence[_Step]) -> Limits:
+    return {place: step.tokens for step in steps for place in step.places}
+
+
+def _widened(limits: Limits, sizes: Sequence[int], room: int) -> Limits:
+    """Return the limits with ``room`` tokens more for feedback that is cut, the newest first."""
+    wider = dict(limits)
+    for place in sorted((place for place, tokens in limits.items() if tokens), reverse=True):
+        # Cut only where that leaves out more than what then stands for the middle.
+        more = min(room, sizes[place] - 2 * _JOINT - wider[place])
+        if more > 0:
+            wider[place] += more
+            room -= more
+    return wider
+
+
+def _encoded(
+    turns: Turns, trajectory: Trajectory, renderer: Renderer, encoded: Encoded, limits: Limits
+) -> Encoded:
+    """Return the sample of what the limits leave of the turns."""
+    size = len(trajectory.messages)
+    left: Turns = []
+    names = []
+    for place, (index, turn) in enumerate(turns):
+        tokens = limits.get(place)
+        if tokens == 0:
+            continue
+        if tokens is not None:
+            content = _cut_middle(turn.content, tokens, renderer.tokenizer)
+            turn = dataclasses.replace(turn, content=content)
+        left.append((index, turn))
+        names.append(index if tokens is None else -1 - index - size * tokens)
+    messages = [turn for _, turn in left]
+    sample = renderer.encode(trajectory.tools, messages, places=encoded.places, names=names)
+    return sample if len(left) == len(turns) else _renumbered(sample, left, trajectory)
+
+
+def _cut_middle(content: str, tokens: int, tokenizer: Tokenizer) -> str:
+    """Return a text without its middle, so that about ``tokens`` tokens are left."""
+    offsets = tokenizer.encode(content)[1]
+    head = max(1, round(_HEAD * tokens))
+    start, end = offsets[head - 1][1], offsets[head - tokens][0]
+    return content[:start] + ELIDED + content[end:]
 
 
 def _first(holds: Callable[[int], bool], likely: int, last: int) -> int:
@@ -158,15 +244,6 @@ def _first(holds: Callable[[int], bool], likely: int, last: int) -> int:
         if not below < at < last:
             at = (below + last) // 2
     return last
-
-
-def _elided(turns: Turns, places: Iterable[int]) -> Turns:
-    """Return the turns without the content of the feedbacks at ``places``."""
-    turns = list(turns)
-    for place in places:
-        index, turn = turns[place]
-        turns[place] = index, dataclasses.replace(turn, content=ELIDED)
-    return turns
 
 
 def old_parts(messages: Sequence[Message]) -> list[list[int]]:
@@ -201,15 +278,6 @@ def _asks(message: Message) -> bool:
     """Return whether the user turn after a message is an answer to it, and no request."""
     question = message.content.rstrip().endswith(_QUESTION_MARKS)
     return message.role == "assistant" and (bool(message.calls) or question)
-
-
-def _feedbacks(turns: Turns) -> list[int]:
-    """Return the places of the tool feedbacks that are longer than what would stand for them."""
-    return [
-        place
-        for place, (_, turn) in enumerate(turns)
-        if turn.role == "tool" and len(turn.content) > len(ELIDED)
-    ]
 
 
 def _sizes(turns: Turns, encoded: Encoded, tokenizer: Tokenizer) -> list[int]:

@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import gc
 import hashlib
 import json
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.config.fields import to_dict
-from tl_jax.data.examples.alternative_tokens import AlternativeNames
-from tl_jax.data.examples.build import Example, Prompt, Skipped, build_examples, build_prompts
-from tl_jax.data.examples.jsonl import example_line, prompt_lines
-from tl_jax.data.examples.repair_pairs import repair_rows
-from tl_jax.data.importers import BadRow
-from tl_jax.data.mae.labels import TurnLabel, label_turns, without_dropped
-from tl_jax.data.mae.policy import policy_of
-from tl_jax.data.prepare.contamination import EvaluationSets, check_files
-from tl_jax.data.prepare.dedup import Duplicates, Location
+from tl_jax.data.examples.shards import check_available, write_index
+from tl_jax.data.prepare.chunks import Chunk, chunks
+from tl_jax.data.prepare.contamination import check_files
 from tl_jax.data.prepare.files import (
-    EXAMPLES,
     LINES,
     PROMPTS,
     QUARANTINE,
-    REMOVED,
-    REPAIRS,
     REPORT,
-    VALIDATION,
-    VALIDATION_PROMPTS,
-    json_line,
+    SHARDED,
+    leave_quarantine,
     replacing,
     source_hash,
     up_to_date,
     write_fingerprint,
     write_json,
 )
+from tl_jax.data.prepare.maker import Build, Fill, Job, Maker, Scan
+from tl_jax.data.prepare.merging import add_plain
+from tl_jax.data.prepare.part import Part
+from tl_jax.data.prepare.pool import Pool
+from tl_jax.data.prepare.selection import select
 from tl_jax.data.prepare.sources import WeightedSource, identities
-from tl_jax.data.prepare.split import copies, is_validation, sampled
-from tl_jax.data.prepare.statistics import SIDES, Statistics
-from tl_jax.data.render.renderer import Renderer, open_renderer
+from tl_jax.data.prepare.statistics import Statistics
+from tl_jax.data.prepare.workspace import Workspace, shard_plan, workspace
+from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer
-from tl_jax.data.trajectory import Trajectory, to_json
+from tl_jax.errors import DataError
 
-_FORMAT_VERSION = 11
+_FORMAT_VERSION = 12
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (
@@ -61,6 +54,8 @@ _DATA_FIELDS = (
     "no_call_prompts",
     "validation_fraction",
     "max_bad_fraction",
+    "max_without_tools",
+    "strict",
     "duplicates",
     "contamination_checks",
     "contamination_action",
@@ -68,21 +63,27 @@ _DATA_FIELDS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class _Drawn:
-    """A trajectory on its way into the files and how often it is written.
+class Hosts:
+    """The machines that prepare a data set together, in a directory that all of them see.
 
-    ``source`` and ``row`` are the file it was read from and the row in it; a trajectory of the
-    canonical format keeps the location it was first read from for itself.
+    Attributes:
+      index: Number of this one.
+      count: How many there are.
+      wait: Waits until all have come to the point of a name.
     """
 
-    trajectory: Trajectory
-    source: str
-    row: int
-    copies: int
+    index: int = 0
+    count: int = 1
+    wait: Callable[[str], None] = lambda name: None
 
     @property
-    def location(self) -> Location:
-        return self.source, self.row, self.trajectory.id
+    def first(self) -> bool:
+        """Whether this one does what is done once."""
+        return self.index == 0
+
+    def own(self, number: int) -> bool:
+        """Return whether a chunk or a shard is this one's."""
+        return number % self.count == self.index
 
 
 def prepare(
@@ -95,17 +96,22 @@ def prepare(
     seed: int,
     out_dir: str | os.PathLike[str],
     vocab_size: int | None = None,
+    hosts: Hosts | None = None,
 ) -> dict[str, Any]:
     """Write the token files of a data set, unless they are there already and whole.
 
-    Files: ``examples.jsonl``, ``validation.jsonl``, ``prompts.jsonl``,
-    ``validation_prompts.jsonl``, ``quarantine.jsonl`` (file, line, reason, row), ``removed.jsonl``
-    (duplicates and overlaps with evaluation sets), ``repair_pairs.jsonl`` (wrong calls with the
-    right ones after them, as preference pairs), ``mae_report.json`` and ``fingerprint.json``. They
-    appear together or not at all. A ``line`` in quarantined and removed rows and in pairs counts
-    from 1: lines of a ``.jsonl`` file, entries of a ``.json`` file. Trajectories of the same task
-    (``split.task_key``) fall on the same side of the validation split. One trajectory is in memory
-    at a time; limits keep their sample, and the search for duplicates a few KiB per trajectory.
+    Directories of examples in ArrayRecord files (``examples.shards``): ``examples`` and
+    ``validation``. Files: ``prompts.jsonl``, ``validation_prompts.jsonl``, ``quarantine.jsonl``
+    (file, line, reason, row), ``removed.jsonl`` (duplicates and overlaps with evaluation sets),
+    ``repair_pairs.jsonl`` (wrong calls with the right ones after them, as preference pairs),
+    ``mae_report.json`` and ``fingerprint.json``. They appear together or not at all. A ``line`` in
+    quarantined and removed rows and in pairs counts from 1: lines of a ``.jsonl`` file, entries of
+    a ``.json`` file. Trajectories of the same task (``split.task_key``) fall on the same side of
+    the validation split.
+
+    Rows are read in chunks, each built by one of ``data.workers`` processes on one of the hosts;
+    what comes out depends on neither. Where duplicates or a sample are looked for, all rows are
+    read twice. A run that is killed goes on from its last whole chunks.
 
     Args:
       sources: What to read; lazily, and not at all if the files are up to date.
@@ -117,6 +123,7 @@ def prepare(
       seed: Seed of the samples taken.
       out_dir: Directory to write; replaced if it holds other data.
       vocab_size: Number of ids of the model, to hold what is written against; None if unknown.
+      hosts: All that call this at the same time with the same arguments; None if it is one.
 
     Returns:
       The report, as in ``mae_report.json``.
@@ -125,11 +132,15 @@ def prepare(
       ConfigError: No file at one of ``data.contamination_paths``, or a token that the model does
         not have.
       DataError: More bad rows in a source than ``data.max_bad_fraction`` allows, nothing to train
-        on, an evaluation set that cannot be read, or a chat template that cannot be used.
+        on, an evaluation set that cannot be read, a chat template that cannot be used, or
+        ``array_record`` is not installed.
+      ValueError: Rows that can be iterated over once only are needed twice.
     """
-    out = Path(out_dir)
+    out, hosts = Path(out_dir), hosts or Hosts()
+    check_available()
     check_files(data.contamination_paths)
     renderer = open_renderer(data, tokenizer)
+    data = dataclasses.replace(data, template=renderer.template)  # what "auto" has come to
     fingerprint = {
         "version": _FORMAT_VERSION,
         "sources": identities(sources),
@@ -139,210 +150,125 @@ def prepare(
     }
     if renderer.chat is not None:
         fingerprint["template"] = renderer.chat.fingerprint
-    if (report := up_to_date(out, fingerprint)) is not None:
+    report = up_to_date(out, fingerprint)
+    hosts.wait("prepare: looked for files")
+    if report is not None:
         return report
-    with replacing(out) as work:
-        report = _write(sources, renderer, data, mae, key_tokens, seed, work, vocab_size)
-        write_json(work / REPORT, report)
-        write_fingerprint(work, fingerprint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with workspace(out, fingerprint, alone=hosts.count == 1) as work:
+        readers = tuple(source.reader() for source in sources)
+        # Without what the tokenizer has remembered.
+        plain = dataclasses.replace(tokenizer)
+        job = Job(readers, plain, data, mae, key_tokens, seed, vocab_size, work.path)
+        maker = Maker(job, renderer)
+        pool = Pool(job, maker.do, data.workers)
+        try:
+            parts, statistics = _build(sources, data, seed, work, pool, hosts)
+            _check(statistics, data, parts, out, hosts)
+            plans = {name: shard_plan(parts, name) for name in SHARDED}
+            pool.run(_fillings(plans, hosts))
+        finally:
+            pool.close()
+        hosts.wait("prepare: wrote examples")
+        thinned = 0 < data.max_prompts < statistics.prompts["train"]
+        if hosts.first:
+            with replacing(out) as draft:
+                _put_together(work, draft, parts, {n: len(plan) for n, plan in plans.items()})
+                if thinned:
+                    _thin(draft / PROMPTS, statistics.prompts["train"], data.max_prompts, seed)
+                    statistics.prompts["train"] = data.max_prompts
+                report = {"text_form": renderer.described(), **statistics.report()}
+                write_json(draft / REPORT, report)
+                write_fingerprint(draft, fingerprint)
+            shutil.rmtree(work.path, ignore_errors=True)
+        hosts.wait("prepare: done")
+        if report is None:
+            report = json.loads((out / REPORT).read_text(encoding="utf-8"))
     return report
 
 
-def _write(
-    sources: Sequence[WeightedSource],
-    renderer: Renderer,
-    data: DataConfig,
-    mae: MaeConfig,
-    key_tokens: KeyTokenConfig,
-    seed: int,
-    work: Path,
-    vocab_size: int | None,
-) -> dict[str, Any]:
-    """Write the files into ``work`` and return the report."""
-    build = functools.partial(
-        _build,
-        renderer=renderer,
-        key_tokens=key_tokens,
-        alternatives=AlternativeNames(renderer.tokenizer),
-        repair_turns=mae.repair_turns,
-        no_call_prompts=data.no_call_prompts,
-        max_length=data.max_length,
-    )
-    policy = policy_of(mae)
-    statistics = Statistics()
-    with contextlib.ExitStack() as stack:
-        files = {
-            name: stack.enter_context(open(work / name, "w", encoding="utf-8")) for name in LINES
-        }
-        stack.enter_context(_rare_collection())
-        drawn: Iterable[_Drawn] = _drawn(sources, data, seed, files[QUARANTINE], statistics)
-        if data.contamination_paths and data.contamination_checks:
-            sets = EvaluationSets(data.contamination_paths, data.contamination_checks)
-            statistics.checked_against = _checked_against(sets, data)
-            drawn = _apart_from_evaluation(drawn, sets, data, files[REMOVED], statistics)
-        if data.duplicates != "keep":
-            drawn = _distinct(drawn, data, files[REMOVED], statistics)
-        if data.max_trajectories:
-            drawn = sampled(drawn, data.max_trajectories, f"{seed} trajectories")
-        for entry in drawn:
-            trajectory = entry.trajectory
-            counts = statistics.sources[entry.source]
-            labels = label_turns(trajectory, policy)
-            try:
-                built = build(trajectory, labels)
-            except ValueError as error:
-                reason = f"cannot be written as text: {error}"
-                row = BadRow(entry.source, entry.row, reason, to_json(trajectory))
-                counts.add_bad(row)
-                files[QUARANTINE].write(_quarantined(row))
-                continue
-            if vocab_size is not None:
-                for written in (*built.examples, *built.prompts):
-                    renderer.tokenizer.check_ids(written.ids, vocab_size)
-            held_out = is_validation(trajectory, data.validation_fraction)
-            side = SIDES[held_out]
-            times = min(entry.copies, 1) if held_out else entry.copies
-            for pair in built.pairs:
-                statistics.pairs[pair["category"]] += 1
-                files[REPAIRS].write(json_line({**pair, "split": side}))
-            statistics.labels.add(labels)
-            if built.empty:
-                statistics.skipped["nothing left in the dialogue"] += 1
-                continue
-            counts.trajectories[side] += 1
-            statistics.add_skipped(built.skipped)
-            statistics.add_repairs(trajectory)
-            for example in built.examples:
-                statistics.add_example(example, entry.source, side, times)
-                files[(EXAMPLES, VALIDATION)[held_out]].write(example_line(example) * times)
-            # A prompt is sampled by its id: a second line of it would give the same samples.
-            statistics.prompts[side] += len(built.prompts)
-            files[(PROMPTS, VALIDATION_PROMPTS)[held_out]].writelines(prompt_lines(built.prompts))
-    statistics.check(data.max_bad_fraction)
-    if 0 < data.max_prompts < statistics.prompts["train"]:
-        _thin(work / PROMPTS, statistics.prompts["train"], data.max_prompts, seed)
-        statistics.prompts["train"] = data.max_prompts
-    return statistics.report()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Built:
-    """What a trajectory gives; ``empty`` if MAE leaves nothing of the dialogue."""
-
-    pairs: list[dict[str, Any]]
-    examples: list[Example] = dataclasses.field(default_factory=list)
-    skipped: list[Skipped] = dataclasses.field(default_factory=list)
-    prompts: list[Prompt] = dataclasses.field(default_factory=list)
-    empty: bool = False
+def _check(
+    statistics: Statistics, data: DataConfig, parts: Sequence[Part], out: Path, hosts: Hosts
+) -> None:
+    """Stop where ``Statistics.check`` says so, and leave the rows that could not be used."""
+    try:
+        statistics.check(data.max_bad_fraction, data.max_without_tools)
+    except DataError as error:
+        if not statistics.bad_rows or not hosts.first:
+            raise
+        path = leave_quarantine(out, (part.read(QUARANTINE) for part in parts))
+        raise DataError(
+            f"{error}\nEvery row that cannot be used is in {path}, with its reason."
+        ) from error
 
 
 def _build(
-    trajectory: Trajectory,
-    labels: Sequence[TurnLabel],
-    *,
-    renderer: Renderer,
-    key_tokens: KeyTokenConfig,
-    alternatives: AlternativeNames,
-    repair_turns: int,
-    no_call_prompts: bool,
-    max_length: int,
-) -> _Built:
-    """Make everything of one trajectory; raises ``ValueError`` if it cannot be written as text."""
-    encoded = renderer.encode_trajectory(trajectory)
-    pairs = list(
-        repair_rows(
-            trajectory, labels, renderer, encoded, max_length=max_length, within=repair_turns
-        )
-    )
-    left, labels = without_dropped(trajectory, labels)
-    if not labels:
-        return _Built(pairs, empty=True)
-    if left is not trajectory:
-        encoded = renderer.encode_trajectory(left)
-    common: dict[str, Any] = dict(max_length=max_length, encoded=encoded)
-    examples, skipped = build_examples(
-        left, labels, renderer, key_tokens=key_tokens, alternatives=alternatives, **common
-    )
-    prompts, _ = build_prompts(left, labels, renderer, no_call=no_call_prompts, **common)
-    return _Built(pairs, examples, skipped, prompts)
-
-
-def _drawn(
     sources: Sequence[WeightedSource],
     data: DataConfig,
     seed: int,
-    quarantine: TextIO,
-    statistics: Statistics,
-) -> Iterator[_Drawn]:
-    """Read all sources, put bad rows into quarantine and leave out what is not drawn."""
-    for number, source in enumerate(sources):
-        counts = statistics.sources[source.name]
-        for location, (line, row) in enumerate(source.numbered()):
-            counts.rows += 1
-            if isinstance(row, BadRow):
-                counts.add_bad(row)
-                quarantine.write(_quarantined(row))
-            elif times := copies(source.weight, f"{seed} {number} {location}"):
-                yield _Drawn(row, source.name, line, times)
-            else:
-                counts.not_drawn += 1
+    work: Workspace,
+    pool: Pool,
+    hosts: Hosts,
+) -> tuple[list[Part], Statistics]:
+    """Make the parts of all chunks; return them, without their facts, and the counts of all."""
+    count = 0
+
+    def own(finished: Callable[[int], bool]) -> Iterator[Chunk]:
+        nonlocal count
+        for chunk in chunks(sources):
+            count = chunk.number + 1
+            if hosts.own(chunk.number) and not finished(chunk.number):
+                yield chunk
+
+    if data.duplicates != "keep" or data.max_trajectories:
+        for source in sources:
+            if isinstance(source.rows, Iterator):
+                raise ValueError(
+                    f"{source.name}: duplicates and samples need its rows twice; give a list or an "
+                    "object to iterate over, not an iterator"
+                )
+        pool.run(Scan(chunk) for chunk in own(work.is_scanned))
+        hosts.wait("prepare: scanned")
+        if hosts.first:
+            select(work, count, data, seed)
+        hosts.wait("prepare: selected")
+    pool.run(Build(chunk) for chunk in own(work.is_built))
+    hosts.wait("prepare: built")
+    statistics = Statistics()
+    for source in sources:
+        statistics.sources[source.name]  # also of one without rows
+    parts = []
+    for number in range(count):
+        part = work.opened(work.part(number))
+        add_plain(statistics, part.facts)
+        parts.append(dataclasses.replace(part, facts=None))
+    return parts, statistics
 
 
-def _apart_from_evaluation(
-    drawn: Iterable[_Drawn],
-    sets: EvaluationSets,
-    data: DataConfig,
-    removed: TextIO,
-    statistics: Statistics,
-) -> Iterator[_Drawn]:
-    """Find overlaps with evaluation sets, and leave them out if ``data`` says so."""
-    remove = data.contamination_action == "remove"
-    for entry in drawn:
-        hits = sets.hits(entry.trajectory)
-        for hit in hits:
-            statistics.contamination[f"{hit.check}: {hit.path}"] += 1
-            found = {"removed": remove, "check": f"contamination: {hit.check}"}
-            where = {"in": hit.path, "row": hit.row + 1, "what": hit.detail}
-            removed.write(json_line({**_named(entry.location), **found, **where}))
-        if hits and remove:
-            statistics.sources[entry.source].removed["contamination"] += 1
-        else:
-            yield entry
+def _fillings(plans: Mapping[str, Sequence[Sequence[int]]], hosts: Hosts) -> Iterator[Fill]:
+    tasks = [Fill(name, n, parts) for name, plan in plans.items() for n, parts in enumerate(plan)]
+    return (task for place, task in enumerate(tasks) if hosts.own(place))
 
 
-def _checked_against(sets: EvaluationSets, data: DataConfig) -> list[dict[str, Any]]:
-    how = {"checks": list(data.contamination_checks), "action": data.contamination_action}
-    return [
-        {"path": path, "sha256": source_hash(path), **counts, **how}
-        for path, counts in sets.counts.items()
-    ]
-
-
-def _distinct(
-    drawn: Iterable[_Drawn], data: DataConfig, removed: TextIO, statistics: Statistics
-) -> Iterator[_Drawn]:
-    """Leave out duplicates of trajectories that came before."""
-    duplicates = Duplicates(near=data.duplicates == "near")
-    for entry in drawn:
-        same = duplicates.find(entry.trajectory, entry.location)
-        if same is None:
-            yield entry
-            continue
-        check = f"{same.kind} duplicate"
-        statistics.sources[entry.source].removed[check] += 1
-        found = {"removed": True, "check": check, "of": _named(same.of)}
-        found["similarity"] = same.similarity
-        removed.write(json_line({**_named(entry.location), **found}))
-
-
-def _named(location: Location) -> dict[str, Any]:
-    file, row, name = location
-    return {"file": file, "line": row + 1, "id": name}
-
-
-def _quarantined(row: BadRow) -> str:
-    where = {"file": row.path, "line": row.line + 1}
-    return json_line({**where, "reason": row.reason, "row": row.row})
+def _put_together(
+    work: Workspace, draft: Path, parts: Sequence[Part], shards: Mapping[str, int]
+) -> None:
+    """Move the files of examples into the data set, and join the lines of all parts."""
+    for name, count in shards.items():
+        folder = draft / name
+        folder.mkdir()
+        found = []
+        for number in range(count):
+            shard = work.filled(name, number)
+            if shard is None:
+                raise DataError(f"{work.shard(name, number)} is gone; run `tl-jax prepare` again")
+            work.shard(name, number).rename(folder / shard.name)
+            found.append(shard)
+        write_index(folder, found)
+    for name in LINES:
+        with open(draft / name, "wb") as stream:
+            for part in parts:
+                stream.write(part.read(name))
 
 
 def _thin(path: Path, count: int, size: int, seed: int) -> None:
@@ -352,17 +278,6 @@ def _thin(path: Path, count: int, size: int, seed: int) -> None:
     with open(path, encoding="utf-8") as old, open(thinned, "w", encoding="utf-8") as new:
         new.writelines(line for number, line in enumerate(old) if number in chosen)
     thinned.replace(path)
-
-
-@contextlib.contextmanager
-def _rare_collection() -> Iterator[None]:
-    """Look for reference cycles less often: tokens are many small tuples that are in none."""
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _config_hash(data: DataConfig, mae: MaeConfig, key_tokens: KeyTokenConfig, seed: int) -> str:

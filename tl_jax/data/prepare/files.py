@@ -9,14 +9,15 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.errors import DataError
 
-EXAMPLES = "examples.jsonl"
-VALIDATION = "validation.jsonl"
+EXAMPLES = "examples"
+VALIDATION = "validation"
 PROMPTS = "prompts.jsonl"
 VALIDATION_PROMPTS = "validation_prompts.jsonl"
 QUARANTINE = "quarantine.jsonl"
@@ -26,8 +27,12 @@ REPORT = "mae_report.json"
 FINGERPRINT = "fingerprint.json"
 LOADER_REPORT = "loader_report.json"
 
-LINES = (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, QUARANTINE, REMOVED, REPAIRS)
-FILES = frozenset((*LINES, REPORT, FINGERPRINT, LOADER_REPORT))
+SHARDED = (EXAMPLES, VALIDATION)
+"""Directories of examples, see ``examples.shards``."""
+LINES = (PROMPTS, VALIDATION_PROMPTS, QUARANTINE, REMOVED, REPAIRS)
+"""Files of JSON lines."""
+_OLDER = ("examples.jsonl", "validation.jsonl")
+FILES = frozenset((*SHARDED, *LINES, REPORT, FINGERPRINT, LOADER_REPORT, *_OLDER))
 
 
 def source_hash(path: str | os.PathLike[str]) -> str:
@@ -45,7 +50,7 @@ def up_to_date(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
         found = json.loads((out / FINGERPRINT).read_text(encoding="utf-8"))
         report = json.loads((out / REPORT).read_text(encoding="utf-8"))
         return report if found == {**fingerprint, **_sizes(out)} else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, DataError):
         return None
 
 
@@ -79,6 +84,26 @@ def replacing(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def leave_quarantine(out: Path, lines: Iterable[bytes]) -> Path:
+    """Write the rows that cannot be used of a data set that is not made, and return the file.
+
+    It lies where the data set was to be, or beside it where there is another that stays.
+
+    Args:
+      out: Directory of the data set.
+      lines: Parts of the file.
+    """
+    path = out / QUARANTINE
+    if (out / FINGERPRINT).exists():
+        path = out.with_name(f"{out.name}_{QUARANTINE}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    with open(draft, "wb") as stream:
+        stream.writelines(lines)
+    draft.replace(path)
+    return path
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write an object as indented JSON."""
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -89,8 +114,18 @@ def json_line(row: Any) -> str:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
+def named(location: Sequence[Any]) -> dict[str, Any]:
+    """Return a location (file, row from 0, id) as the files name it."""
+    file, row, name = location
+    return {"file": file, "line": row + 1, "id": name}
+
+
 def _sizes(out: Path) -> dict[str, dict[str, int]]:
-    return {"bytes": {name: (out / name).stat().st_size for name in LINES}}
+    found = {name: (out / name).stat().st_size for name in LINES}
+    for name in SHARDED:
+        shards = open_shards(out / name).shards
+        found |= {f"{name}/{shard.name}": shard.size for shard in shards}
+    return {"bytes": found}
 
 
 def _check_replaceable(out: Path) -> None:
@@ -105,11 +140,12 @@ def _clear_abandoned(out: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(out.name)}-(\d+)-\w+(-old)?")
     for path in out.parent.iterdir():
         match = pattern.fullmatch(path.name)
-        if match and (int(match[1]) == os.getpid() or not _runs(int(match[1]))):
+        if match and (int(match[1]) == os.getpid() or not runs(int(match[1]))):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Return whether a process of this machine runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

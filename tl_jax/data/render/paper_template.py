@@ -20,6 +20,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tl_jax.calls.call import Parameter, ToolSpec
+from tl_jax.calls.call_text import CallSpan, moved
 from tl_jax.calls.render import render_call_spans
 from tl_jax.data.trajectory import Message
 
@@ -27,8 +28,6 @@ STYLES = ("released", "script")
 PROMPT_END = "\nAssistant:"
 CALL_SEPARATOR = "\n"
 """Between the calls of one turn."""
-
-Span = tuple[int, int]
 
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Output"}
 _PYTHON_TYPES = {
@@ -41,21 +40,6 @@ _PYTHON_TYPES = {
     "null": "None",
     "any": "Any",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class CallSpan:
-    """Where the parts of one call are, in characters of the rendered text.
-
-    Attributes:
-      call: (start, end) of the whole call.
-      name: (start, end) of the tool name.
-      arguments: Per argument the spans of its name and of its value.
-    """
-
-    call: Span
-    name: Span
-    arguments: tuple[tuple[Span, Span], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,16 +181,12 @@ def _reply(message: Message, style: str, start: int) -> tuple[str, tuple[CallSpa
         spans.append(
             CallSpan(
                 (at, at + len(rendered.text)),
-                _shift(rendered.name_span, at),
-                tuple((_shift(n, at), _shift(v, at)) for n, v in rendered.argument_spans),
+                moved(rendered.name_span, at),
+                tuple((moved(n, at), moved(v, at)) for n, v in rendered.argument_spans),
             )
         )
     # The released model writes a blank after the closing parenthesis.
     return text + (" " if style == "released" else ""), tuple(spans)
-
-
-def _shift(span: Span, by: int) -> Span:
-    return span[0] + by, span[1] + by
 
 
 def _tool(tool: ToolSpec, style: str) -> str:

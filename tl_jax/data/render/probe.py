@@ -1,203 +1,245 @@
-"""Try a chat template on a dialogue of known words before it is trusted with data.
+"""Open the chat template of a run: find it, fix what it asks for, and try it.
 
-Stock templates drop tools, calls or results without a word. A template passes if every known word
-is in its text, its calls can be read back, and a control token ends each reply. What the trial
-finds out besides - the call style, whether thoughts can be told from calls and greetings may come
-first, the tokens that end a reply, the settings under which the template continues its own prompt -
-is all that training, sampling and scoring need to know.
+``auto`` takes the model's own template where it passes the trial, else ChatML with tools where the
+tokenizer has its tokens, else the text form of the paper.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.calls.parse import STYLES, CallSyntaxError, parse_calls, reply_call_text
 from tl_jax.data.render import paper_template
-from tl_jax.data.render.call_spans import find_calls
-from tl_jax.data.render.chat_template import ChatTemplate, Dialogue
+from tl_jax.data.render.chat_turns import NAMED_CALL_ID, TurnForm
 from tl_jax.data.render.chatml_tools import CHATML_TOOLS, NEEDED_TOKENS
-from tl_jax.data.render.control_tokens import ControlTokens, control_tokens
+from tl_jax.data.render.control_tokens import control_tokens
+from tl_jax.data.render.dialogue import LACKS, ChatTemplate
+from tl_jax.data.render.template_text import fixed_values, free_names, with_fixed
+from tl_jax.data.render.trial import TrialError, tried
 from tl_jax.data.tokenize.tokenizer import Tokenizer
-from tl_jax.data.trajectory import Message
 from tl_jax.errors import DataError
 
+AUTO = "auto"
 OWN = "chat"
 FALLBACK = "chatml_tools"
 TEMPLATES = (OWN, FALLBACK)
 """The tokenizer's own template, and the one of ``chatml_tools.py``."""
+SUFFIX = ".jinja"
+"""What the name of a template file ends with."""
+PAPER = paper_template.STYLES[0]
 
-_DATE = "26 Jul 2024"
-# A template that asks for the date would write another text every day.
-_FIXED_DATE = f"{{%- macro strftime_now(format) %}}{_DATE}{{% endmacro -%}}"
-# Data for training on tools have no hidden thoughts; some templates then write that there are none
-# as part of the prompt.
-_SETTINGS: tuple[dict[str, Any], ...] = ({"enable_thinking": False}, {})
-
-_TOOL = ToolSpec(
-    "probe_tool_qx",
-    "Explains qxdescription.",
-    (
-        Parameter("probe_text_qx", "string", "The qxtext.", True),
-        Parameter("probe_count_qx", "integer", "The qxcount.", True),
-    ),
+_THINKING = ("enable_thinking", "thinking")
+"""Variables by which templates are asked to open or to leave out thoughts."""
+_FORMS = (
+    TurnForm(),
+    TurnForm(text_arguments=True),
+    TurnForm(call_id=NAMED_CALL_ID),
+    TurnForm(text_arguments=True, call_id=NAMED_CALL_ID),
+    TurnForm(listed_results=True),
 )
-_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxvalue 'ä\" \\", "probe_count_qx": 70417})
-_QUERY, _RESULT, _ANSWER, _THOUGHT = "qxquery", "qxresult", "qxanswer", "qxthought"
-_CALLING = (Message("user", _QUERY), Message("assistant", "", (_CALL,)), Message("tool", _RESULT))
-_THINKING = (Message("user", _QUERY), Message("assistant", _THOUGHT, (_CALL,)))
-_ANSWERING = (Message("user", _QUERY), Message("assistant", _ANSWER))
+
+
+@dataclasses.dataclass(frozen=True)
+class TextForm:
+    """The text form that a run takes.
+
+    Attributes:
+      name: As ``data.template``, but never ``auto``.
+      chat: The chat template; None for those of the paper.
+      reason: Why it is this one, in words.
+    """
+
+    name: str
+    chat: ChatTemplate | None
+    reason: str
+
+
+def choose(
+    name: str,
+    tokenizer: Tokenizer,
+    settings: tuple[str, ...] = (),
+    *,
+    train_thoughts: bool = False,
+) -> TextForm:
+    """Return the text form of ``data.template``.
+
+    Args:
+      name: As ``data.template``.
+      tokenizer: Tokenizer of the model.
+      settings: As ``data.template_settings``.
+      train_thoughts: As ``data.train_thoughts``.
+
+    Raises:
+      DataError: As in ``open_template``; ``auto`` always finds one.
+    """
+    if name in paper_template.STYLES:
+        return TextForm(name, None, "as set")
+    if name != AUTO:
+        chat = open_template(name, tokenizer, settings, train_thoughts=train_thoughts)
+        return TextForm(name, chat, f"as set{_without(chat)}")
+    problem = "the model has no chat template"
+    if tokenizer.fast.chat_template:
+        try:
+            chat = _opened(OWN, tokenizer, settings, train_thoughts)
+            return TextForm(OWN, chat, f"the model's own chat template{_without(chat)}")
+        except ValueError as error:
+            problem = f"the model's own chat template cannot be used: {error}"
+    if not _lacking(tokenizer):
+        chat = open_template(FALLBACK, tokenizer, settings, train_thoughts=train_thoughts)
+        return TextForm(FALLBACK, chat, f"ChatML with tools, as {problem}")
+    return TextForm(PAPER, None, f"the form of the paper, as {problem}")
+
+
+def _without(chat: ChatTemplate) -> str:
+    """Return in words what a template has no place for."""
+    lacking = [words for part, words in LACKS.items() if part in chat.lacks]
+    return f", which has no place for {' or '.join(lacking)}" if lacking else ""
 
 
 @functools.lru_cache(maxsize=16)
-def open_template(name: str, tokenizer: Tokenizer) -> ChatTemplate:
+def open_template(
+    name: str,
+    tokenizer: Tokenizer,
+    settings: tuple[str, ...] = (),
+    *,
+    train_thoughts: bool = False,
+) -> ChatTemplate:
     """Return a chat template that has passed the trial.
 
     Args:
-      name: One of ``TEMPLATES``.
+      name: One of ``TEMPLATES``, or a file that ends with ``SUFFIX``.
       tokenizer: Tokenizer of the model.
+      settings: Variables of the template, each ``"name=value"`` with a JSON value.
+      train_thoughts: Write the thoughts of turns where the template has a place for them.
 
     Raises:
-      DataError: The tokenizer has no such template, or it fails; the message says what to choose.
+      DataError: There is no such template, or it fails; the message says what to choose.
     """
-    source = _source(name, tokenizer)
-    if "strftime_now" in source:
-        source = _FIXED_DATE + source
-    control = control_tokens(tokenizer.added_tokens, source)
-    problems = []
-    for text_arguments in (False, True):
-        for settings in _SETTINGS:
-            settings = {"date_string": _DATE, **settings}
-            template = ChatTemplate(name, source, tokenizer, control, settings, text_arguments)
-            try:
-                return _tried(template)
-            except ValueError as error:
-                problems.append(str(error))
-    raise DataError(f"data.template={name!r} cannot be used: {problems[0]}; {_advice(name)}")
+    try:
+        return _opened(name, tokenizer, settings, train_thoughts)
+    except ValueError as error:
+        raise DataError(
+            f"data.template={name!r} cannot be used: {error}; {_advice(name, tokenizer)}"
+        ) from error
+
+
+def _opened(
+    name: str, tokenizer: Tokenizer, settings: tuple[str, ...], train_thoughts: bool
+) -> ChatTemplate:
+    """Return a template in the first form that passes; else raise why the best one failed."""
+    given = _source(name, tokenizer)
+    wanted = read_settings(settings)
+    unread = sorted(wanted.keys() - free_names(given))
+    if unread:
+        raise DataError(
+            f"data.template_settings: the template reads no variable {', '.join(unread)}; it reads "
+            f"{', '.join(sorted(free_names(given) - _OURS)) or 'none'}"
+        )
+    best: TrialError | None = None
+    kept: ChatTemplate | None = None
+    for form, fixed in _attempts(given, wanted, train_thoughts):
+        source = with_fixed(given, fixed)
+        control = control_tokens(tokenizer.added_tokens, source)
+        fixed = fixed_values(given, fixed)
+        template = ChatTemplate(name, source, given, tokenizer, control, fixed, form)
+        try:
+            found = tried(template, train_thoughts=train_thoughts)
+        except TrialError as error:
+            if best is None or error.steps > best.steps:
+                best = error
+            continue
+        if found.form.thoughts or not train_thoughts:
+            return found
+        kept = kept or found
+    if kept is not None:
+        return kept
+    assert best is not None
+    raise best
+
+
+_OURS = frozenset(
+    ("messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now")
+    + ("bos_token", "eos_token", "pad_token", "unk_token", "namespace", "range", "dict", "loop")
+)
+"""Names that are no settings."""
+
+
+def _attempts(
+    source: str, wanted: dict[str, Any], train_thoughts: bool
+) -> Iterator[tuple[TurnForm, dict[str, Any]]]:
+    """Yield the forms and settings to try, the usual ones first."""
+    asked = [name for name in _THINKING if name in free_names(source) and name not in wanted]
+    switched = {**dict.fromkeys(asked, train_thoughts), **wanted}
+    # Without thoughts some templates write that there are none as part of the prompt.
+    variants = [wanted, switched] if train_thoughts else [switched, wanted]
+    yield from itertools.product(_FORMS, variants if asked else variants[:1])
+
+
+def read_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Return ``data.template_settings`` by name.
+
+    Raises:
+      DataError: One of them is not ``name=value`` with a JSON value.
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        try:
+            if not (equals and name.isidentifier()):
+                raise ValueError("no name")
+            found[name] = json.loads(value)
+        except ValueError:
+            raise DataError(
+                f"data.template_settings: {setting!r} is not name=value with a JSON value, such as "
+                'enable_thinking=false or date_string="1 May 2025"'
+            ) from None
+    return found
 
 
 def _source(name: str, tokenizer: Tokenizer) -> str:
     if name == FALLBACK:
-        lacking = [token for token in NEEDED_TOKENS if token not in tokenizer.added_tokens]
-        if lacking:
-            raise DataError(
-                f"data.template={name!r} needs the tokens {', '.join(lacking)}, which this "
-                f"tokenizer does not have; {_advice(name)}"
+        if lacking := _lacking(tokenizer):
+            raise ValueError(
+                f"it needs the tokens {', '.join(lacking)}, which this tokenizer does not have"
             )
         begin = "{{- bos_token }}" if tokenizer.bos_id is not None else ""
         return begin + CHATML_TOOLS
+    if name.endswith(SUFFIX):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"the file cannot be read ({error})") from error
     if name != OWN:
-        raise DataError(f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}")
-    if not tokenizer.fast.chat_template:
-        raise DataError(f"this tokenizer has no chat template; {_advice(name)}")
-    try:
-        return tokenizer.fast.get_chat_template(tools=[{}])
-    except ValueError as error:
-        raise DataError(f"{error}; {_advice(name)}") from error
+        raise ValueError(
+            f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}, FILE{SUFFIX}"
+        )
+    source = own_source(tokenizer)
+    if not source:
+        raise ValueError("this tokenizer has no chat template")
+    return source
 
 
-def _advice(name: str) -> str:
-    others = [f"'{FALLBACK}'"] if name == OWN else []
-    return f"choose data.template={' or '.join([*others, *map(repr, paper_template.STYLES)])}"
-
-
-def _tried(template: ChatTemplate) -> ChatTemplate:
-    """Return the template with what the trial found out.
+def own_source(tokenizer: Tokenizer) -> str:
+    """Return the tokenizer's own chat template for tools; empty if it has none.
 
     Raises:
-      ValueError: It fails.
+      ValueError: It has several, and none for tools or by default.
     """
-    calling = Dialogue(template, (_TOOL,), _CALLING)
-    start = calling.write(1, prompt=True)
-    _expect(start, [_QUERY], "drops the user's turn")
-    _expect(start, [_TOOL.name, *(p.name for p in _TOOL.parameters)], "drops the tools")
-    _expect(start, [_TOOL.description.split()[-1]], "drops the descriptions of the tools")
-    _, answer = Dialogue(template, (_TOOL,), _ANSWERING).write_reply(1)
-    _expect(answer, [_ANSWER], "drops the reply")
-    _, call = calling.write_reply(1)
-    values = [_CALL.name, *_CALL.arguments, "qxvalue", "70417"]
-    _expect(call, values, "drops the calls of a reply")
-    _expect(calling.write(3, prompt=True), [_RESULT], "drops the results of tools")
-    stop = _stop_after(answer.partition(_ANSWER)[2], template.control)
-    call_stop = stop if stop in call else _stop_at_end(call, template.control)
-    body = call[: call.index(call_stop)]
-    found = dataclasses.replace(template, stops=tuple(dict.fromkeys((stop, call_stop))))
-    found = dataclasses.replace(found, call_style=_style(body))
-    return dataclasses.replace(
-        found,
-        writes_thoughts=_writes_thoughts(found),
-        writes_greetings=_writes_greetings(found),
-    )
+    return tokenizer.fast.get_chat_template(tools=[{}]) if tokenizer.fast.chat_template else ""
 
 
-def _expect(text: str, words: list[str], otherwise: str) -> None:
-    if not all(word in text for word in words):
-        raise ValueError(f"the template {otherwise}")
+def _lacking(tokenizer: Tokenizer) -> list[str]:
+    """Return the tokens of ChatML that the tokenizer does not have."""
+    return [token for token in NEEDED_TOKENS if token not in tokenizer.added_tokens]
 
 
-def _stop_after(text: str, control: ControlTokens) -> str:
-    stop = control.pattern.match(text.lstrip())
-    if stop is None:
-        raise ValueError(
-            "the template writes no control token after a reply, so nothing would teach the model "
-            "to stop"
-        )
-    return stop[0]
-
-
-def _stop_at_end(text: str, control: ControlTokens) -> str:
-    text = text.rstrip()
-    last = next((token for token in control.texts if text.endswith(token)), None)
-    if last is None:
-        raise ValueError(
-            "the template writes no control token after a call, so nothing would teach the model "
-            "to stop"
-        )
-    return last
-
-
-def _writes_thoughts(template: ChatTemplate) -> bool:
-    """Return whether a turn with a thought is read back as its calls and nothing else."""
-    try:
-        _, reply = Dialogue(template, (_TOOL,), _THINKING).write_reply(1)
-        body = template.stop_pattern.split(reply, 1)[0]
-        calls = reply_call_text(body, template.call_style)
-        thought = body[: len(body) - len(calls)]
-        return _THOUGHT in thought and parse_calls(calls, template.call_style) == (_CALL,)
-    except ValueError:
-        return False
-
-
-def _writes_greetings(template: ChatTemplate) -> bool:
-    """Return whether an assistant turn may come first, and is not taken for the user's."""
-
-    def write(role: str) -> str:
-        turns = (Message(role, _ANSWER), *_CALLING[:2])
-        return Dialogue(template, (_TOOL,), turns).write_reply(2)[0]
-
-    try:
-        text = write("assistant")
-    except ValueError:
-        return False
-    if not all(word in text for word in (_ANSWER, _QUERY, _TOOL.name)):
-        return False
-    try:
-        return text != write("user")
-    except ValueError:
-        return True
-
-
-def _style(body: str) -> str:
-    """Return the style that reads the calls of a reply."""
-    for style in STYLES:
-        try:
-            if parse_calls(body, style) == (_CALL,):
-                find_calls(body, 0, len(body), (_CALL,), style)
-                return style
-        except CallSyntaxError:
-            continue
-    raise ValueError(
-        f"the template writes calls in none of the forms {', '.join(STYLES)}: {body[:200]!r}"
-    )
+def _advice(name: str, tokenizer: Tokenizer) -> str:
+    """Return what to choose instead, of which all will work with this tokenizer."""
+    fallback = [] if name == FALLBACK or _lacking(tokenizer) else [FALLBACK]
+    choices = " or ".join(map(repr, [*fallback, *paper_template.STYLES]))
+    return f"choose data.template={choices}, or give a template of yours as FILE{SUFFIX}"

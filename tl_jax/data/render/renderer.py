@@ -9,10 +9,11 @@ from tl_jax.calls import parse, render
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.config import DataConfig
 from tl_jax.data.render import paper_template
-from tl_jax.data.render.chat_template import ChatTemplate, render_chat
+from tl_jax.data.render.chat_template import render_chat, render_feedback
+from tl_jax.data.render.dialogue import ChatTemplate
 from tl_jax.data.render.encode import Encoded, encode_rendered
 from tl_jax.data.render.paper_template import Rendered
-from tl_jax.data.render.probe import open_template
+from tl_jax.data.render.probe import SUFFIX, choose
 from tl_jax.data.render.reply_cache import ReplyCache
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Message, Trajectory
@@ -30,15 +31,20 @@ class Renderer:
 
     Attributes:
       tokenizer: Of the model.
-      template: As ``data.template``.
+      template: As ``data.template``, but never ``auto``.
       samples: As ``data.samples``.
       chat: The chat template; None for the released forms.
+      more_stops: Ids that end a reply beside those of the template, as the model's
+        ``generation_config.json`` says.
+      reason: Why the text form is this one.
     """
 
     tokenizer: Tokenizer
     template: str
     samples: str
     chat: ChatTemplate | None
+    more_stops: tuple[int, ...] = ()
+    reason: str = "as set"
 
     @property
     def call_style(self) -> str:
@@ -48,7 +54,24 @@ class Renderer:
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end a reply."""
-        return (self.tokenizer.eos_id,) if self.chat is None else self.chat.stop_ids
+        own = (self.tokenizer.eos_id,) if self.chat is None else self.chat.stop_ids
+        return tuple(dict.fromkeys([*own, *self.more_stops]))
+
+    def described(self) -> str:
+        """Return the text form in a line."""
+        name = repr(self.template) if self.template.endswith(SUFFIX) else self.template
+        return f"text form {name} with {self.call_style} calls: {self.reason}"
+
+    def left_out(self, message: Message) -> list[str]:
+        """Return what of an assistant turn is not written, in words."""
+        found = []
+        thoughts = "" if self.chat is None else self.chat.thoughts(message)
+        preamble = "" if self.chat is None else self.chat.preamble(message)
+        if message.thoughts and not thoughts:
+            found.append("thoughts")
+        if message.calls and message.content.strip() and not preamble:
+            found.append("words before calls")
+        return found
 
     def encode(
         self,
@@ -86,11 +109,21 @@ class Renderer:
         return encode_rendered(rendered, self.tokenizer)
 
     def encode_trajectory(self, trajectory: Trajectory) -> Encoded:
-        """Tokenise a whole trajectory once, up to its last assistant turn; see ``encode``."""
-        last = max(i for i, m in enumerate(trajectory.messages) if m.role == "assistant")
+        """Tokenise a whole trajectory once, up to its last assistant turn; see ``encode``.
+
+        With a chat template it ends with the last turn that the template can write.
+        """
+        messages = trajectory.messages
+        turns = [i for i, m in enumerate(messages) if m.role == "assistant"]
         places = ReplyCache()
-        encoded = self.encode(trajectory.tools, trajectory.messages[: last + 1], places=places)
-        return dataclasses.replace(encoded, places=places)
+        for last in reversed(turns):
+            try:
+                encoded = self.encode(trajectory.tools, messages[: last + 1], places=places)
+                return dataclasses.replace(encoded, places=places)
+            except ValueError:
+                if self.chat is None or last == turns[0]:
+                    raise
+        raise ValueError("there is no assistant turn")
 
     def render_prompt(self, tools: Sequence[ToolSpec], messages: Sequence[Message]) -> Rendered:
         """Write the prompt that asks for the next assistant turn.
@@ -135,9 +168,11 @@ class Renderer:
         """
         reply = Message("assistant", "", tuple(calls))
         messages = [*before, reply, *(Message("tool", result) for result in results)]
-        encoded = encode_rendered(self._prompt(tools, messages, stops=True), self.tokenizer)
-        if len(before) not in encoded.borders:
-            raise ValueError("the chat template writes a reply otherwise once its results follow")
+        if self.chat is None:
+            rendered = self._prompt(tools, messages, stops=True)
+        else:
+            rendered = render_feedback(self.chat, tools, messages, len(before))
+        encoded = encode_rendered(rendered, self.tokenizer)
         return encoded.ids[encoded.borders[len(before)][1] :]
 
     def _prompt(
@@ -166,39 +201,43 @@ class Renderer:
         """Return a reply from its first call mark on, without the thought before it."""
         return parse.reply_call_text(reply, self.call_style)
 
-    def parse(self, reply: str) -> tuple[ToolCall, ...]:
-        """Return the calls of a reply, before which a thought may stand in styles with a mark.
+    def parse(self, reply: str, tools: Sequence[ToolSpec] = ()) -> tuple[ToolCall, ...]:
+        """Return the calls of a reply, before which a thought may stand.
 
         Args:
           reply: Text of a reply without what ended it.
+          tools: Those of the prompt; see ``parse.parse_call``.
 
         Returns:
           The calls in order; none if the reply is anything else.
         """
         try:
-            return parse.parse_calls(self.call_text(reply), self.call_style)
+            return parse.parse_calls(self.call_text(reply), self.call_style, tools)
         except parse.CallSyntaxError:
             return ()
 
-    def parse_call(self, reply: str) -> ToolCall | None:
+    def parse_call(self, reply: str, tools: Sequence[ToolSpec] = ()) -> ToolCall | None:
         """Return the one call of a reply, or None if it is anything else; see ``parse``."""
         try:
-            return parse.parse_call(self.call_text(reply), self.call_style)
+            return parse.parse_call(self.call_text(reply), self.call_style, tools)
         except parse.CallSyntaxError:
             return None
 
 
-def open_renderer(data: DataConfig, tokenizer: Tokenizer) -> Renderer:
+def open_renderer(
+    data: DataConfig, tokenizer: Tokenizer, *, more_stops: Sequence[int] = ()
+) -> Renderer:
     """Return the renderer of ``data.template`` and ``data.samples``.
 
     Args:
       data: Settings of the data.
       tokenizer: Of the model.
+      more_stops: Ids that end a reply beside those of the template.
 
     Raises:
       DataError: The tokenizer has no such chat template, or it cannot be used.
     """
-    chat = None
-    if data.template not in paper_template.STYLES:
-        chat = open_template(data.template, tokenizer)
-    return Renderer(tokenizer, data.template, data.samples, chat)
+    form = choose(
+        data.template, tokenizer, data.template_settings, train_thoughts=data.train_thoughts
+    )
+    return Renderer(tokenizer, form.name, data.samples, form.chat, tuple(more_stops), form.reason)

@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable
 
+from tl_jax.data.render.paper_template import CallSpan
+
 
 @dataclasses.dataclass(frozen=True)
 class CachedReply:
@@ -18,23 +20,27 @@ class CachedReply:
     Attributes:
       start, stop, end: First character of the reply, of its stop token, and of what follows.
       digest: Of the text before ``end``; a text that begins with it has the reply in this place.
+      text: The reply with its stop token.
+      calls: Its calls, in characters of the reply without marks.
     """
 
     start: int
     stop: int
     end: int
     digest: bytes
+    text: str
+    calls: tuple[CallSpan, ...]
 
 
 class ReplyCache:
     """The places of one dialogue's replies, for one template and one list of tools.
 
     Attributes:
-      known: ReplyCache by the number of the turns through the reply.
+      known: The reply by the number of the turns through it, or why it cannot be written.
     """
 
     def __init__(self) -> None:
-        self.known: dict[int, CachedReply] = {}
+        self.known: dict[int, CachedReply | str] = {}
         self._numbers: dict[tuple[int | str, int], int] = {}
 
     def numbers(self, mark: str, turns: Iterable[int]) -> list[int]:

@@ -38,7 +38,7 @@ def trajectories(num: int, *, seed: int, split: str) -> Iterator[Trajectory]:
     if split not in pools.SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(pools.SPLITS)}")
     for index in range(num):
-        yield _trajectory(index, seed, split)
+        yield trajectory(index, seed=seed, split=split)
 
 
 def feedback_of(service: Service, rng: random.Random, split: str) -> tuple[dict[str, Any], str]:
@@ -52,7 +52,8 @@ def feedback_of(service: Service, rng: random.Random, split: str) -> tuple[dict[
     return fields, json.dumps(fields)
 
 
-def _trajectory(index: int, seed: int, split: str) -> Trajectory:
+def trajectory(index: int, *, seed: int, split: str) -> Trajectory:
+    """Return one of ``trajectories`` by its number."""
     rng = random.Random(f"{seed}/{split}/{index}")
     unseen = split == "test_unseen"
     domain = rng.choice(world.UNSEEN_DOMAINS if unseen else world.SEEN_DOMAINS)
