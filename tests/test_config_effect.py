@@ -134,6 +134,8 @@ def folder(tmp_path_factory):
     (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (folder / "bad_rows.jsonl").write_text("\n".join([*rows[:19], '{"id": "bad"}']) + "\n")
     noted = [json.dumps({**json.loads(row), "note": "x"}) for row in rows]
+    bare = [json.dumps({**json.loads(row), "tools": []}) for row in rows]
+    (folder / "no_tools.jsonl").write_text("\n".join(bare) + "\n")
     (folder / "noted_rows.jsonl").write_text("\n".join(noted) + "\n")
     (folder / "listed_rows.jsonl").write_text("\n".join(map(listed, rows)) + "\n")
     chats = [json.dumps(chat_row(number)) for number in range(4)]
@@ -638,6 +640,7 @@ EFFECTS = {
     "data.no_call_prompts": Effect(prepared, False, OFFERED),
     "data.validation_fraction": Effect(prepared, 0.6),
     "data.max_bad_fraction": Effect(prepared, 0.5, (("data.path", "<bad_rows.jsonl>"),)),
+    "data.max_without_tools": Effect(prepared, 1.0, (("data.path", "<no_tools.jsonl>"),)),
     "data.strict": Effect(prepared, True, (("data.path", "<noted_rows.jsonl>"),)),
     "data.synthetic_trajectories": Effect(prepared, 121),
     "data.sources": Effect(prepared, ("synthetic", "<rows.jsonl>@0.5")),

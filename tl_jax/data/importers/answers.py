@@ -107,7 +107,7 @@ def _by_id(ids: Sequence[str], answers: Sequence[Turn], slots: list[Message | No
 
 def _by_name(caller: Turn, answers: list[Turn], slots: list[Message | None]) -> list[Turn]:
     """Fill the slots of tools that are called once and answered once; return the other answers."""
-    names = [call.name for call in caller.message.calls]
+    names = [writable_name(call.name) for call in caller.message.calls]
     if len(names) < len(slots):
         return answers
     called = Counter(name for name, slot in zip(names, slots, strict=True) if slot is None)

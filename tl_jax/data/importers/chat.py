@@ -18,7 +18,6 @@ from tl_jax.data.importers.answers import Turn, in_call_order
 from tl_jax.data.importers.assistant import assistant_calls, sound_call, unparsable_turn
 from tl_jax.data.importers.failures import error_text, result_status
 from tl_jax.data.importers.json_text import load_json, load_loose_json
-from tl_jax.data.importers.names import writable_name
 from tl_jax.data.importers.nulls import is_table, says_nothing, without_null_arguments
 from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
 from tl_jax.data.importers.turn_weights import turn_weight
@@ -247,7 +246,7 @@ def _without_repeats(places: Sequence[Sequence[_Found]], repairs: Counter[str]) 
 
 
 def _sound(found: _Found) -> ToolCall | None:
-    return sound_call(found[0], found[1])
+    return sound_call(found[0], found[1], keep_names=True)
 
 
 def _bare_calls(entry: Mapping[str, Any], reading: Reading) -> Turn:
@@ -276,7 +275,9 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], Reading], Turn]] = {
 
 def _turn(text: str, found: Sequence[_Found]) -> Turn:
     pairs = [(name, arguments) for name, arguments, _ in found]
-    return Turn(assistant_calls(text, pairs), tuple(call_id for *_, call_id in found))
+    return Turn(
+        assistant_calls(text, pairs, keep_names=True), tuple(call_id for *_, call_id in found)
+    )
 
 
 def _found(call: Any, reading: Reading) -> _Found:
@@ -296,7 +297,7 @@ def _found(call: Any, reading: Reading) -> _Found:
     key = next((k for k in ("arguments", "args", "parameters", "input") if k in call), "")
     arguments = _arguments(call.get(key))
     if isinstance(arguments, Mapping) and not isinstance(call.get(key), str):
-        tool = reading.tools.get(writable_name(name)) if isinstance(name, str) else None
+        tool = reading.tools.get(name.strip()) if isinstance(name, str) else None
         arguments = without_null_arguments(
             arguments, tool, table=reading.table, repairs=reading.repairs
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _ERRORS = ("error", "is_error", "isError", "has_error", "failed", "is_failed", "errored")
+_FLAGS = ("is_error", "isError", "has_error")
 _DETAILS = ("error_message", "error_type", "error_code", "exception", "traceback")
 _SUCCESSES = ("success", "ok", "succeeded", "successful", "is_success")
 _STATES = ("status", "state", "outcome", "result_status", "status_code", "execution_status")
@@ -34,12 +35,17 @@ def result_status(entry: Mapping[str, Any]) -> str:
       entry: The message, or the part, that holds the result. Its metadata and the parts of its
         content are looked into.
     """
-    found = [_status(entry)]
-    found += [_status(entry[key]) for key in _BESIDE if isinstance(entry.get(key), Mapping)]
+    said = _status(entry)
+    if said == "error":
+        return said
+    beside = [entry[key] for key in _BESIDE if isinstance(entry.get(key), Mapping)]
+    if any(_flagged(one, _FLAGS) or _exited(one) for one in beside):
+        return "error"
     content = entry.get("content")
-    if isinstance(content, list):
-        found += [_status(part) for part in content if isinstance(part, Mapping)]
-    return "error" if "error" in found else found[0]
+    parts = content if isinstance(content, list) else ()
+    if any(_flagged(part, _FLAGS) for part in parts if isinstance(part, Mapping)):
+        return "error"
+    return said
 
 
 def error_text(entry: Mapping[str, Any]) -> str:
@@ -58,9 +64,8 @@ def _status(entry: Mapping[str, Any]) -> str:
             if not _says_nothing(value):
                 return "error"
             said_ok |= value is False or (isinstance(value, str) and value.lower() == "false")
-    for key in _DETAILS:
-        if key in entry and not _says_nothing(entry[key]):
-            return "error"
+    if _flagged(entry, _DETAILS):
+        return "error"
     for key in _SUCCESSES:
         if key in entry and isinstance(entry[key], bool | str):
             value = str(entry[key]).strip().lower()
@@ -72,11 +77,22 @@ def _status(entry: Mapping[str, Any]) -> str:
             value = str(entry[key]).strip().lower()
             if value in _FAILED or _HTTP.fullmatch(value):
                 return "error"
-    for key in _EXIT_CODES:
-        if key in entry and isinstance(entry[key], str | int | float):
-            if not isinstance(entry[key], bool) and _number(entry[key]):
-                return "error"
+    if _exited(entry):
+        return "error"
     return "ok" if said_ok else ""
+
+
+def _flagged(entry: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
+    return any(key in entry and not _says_nothing(entry[key]) for key in keys)
+
+
+def _exited(entry: Mapping[str, Any]) -> bool:
+    """Whether an exit code other than 0 stands there."""
+    codes = (entry[key] for key in _EXIT_CODES if key in entry)
+    return any(
+        isinstance(code, str | int | float) and not isinstance(code, bool) and _number(code) != 0
+        for code in codes
+    )
 
 
 def _says_nothing(value: Any) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.data.importers.names import writable_name
 from tl_jax.data.importers.unread import Watched
 
 _VALUES = frozenset(("default", "const", "example"))
@@ -71,7 +70,7 @@ def _object(
 ) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for key, inner in value.items():
-        schema = None if properties is None else properties.get(writable_name(key), False)
+        schema = None if properties is None else properties.get(key.strip(), False)
         if inner is None:
             if table or (schema is not None and not _allows_null(schema)):
                 repairs["null_argument"] += 1

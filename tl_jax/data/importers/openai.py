@@ -54,7 +54,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     entries = with_system(row, entries)
     in_text, entries = tools_in_text(entries, declared)
     repairs: Counter[str] = Counter()
-    found = normalised_tools(declared or in_text, repairs, table=is_table(entries))
+    found = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)
     tags = repair_tags(repairs)
     if not found and tools:
         found, tags = tools

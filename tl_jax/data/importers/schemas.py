@@ -86,8 +86,8 @@ def normalised_tool(function: Any, repairs: Counter[str], *, keep_names: bool = 
     Args:
       function: A function object, or one under a ``"function"`` key.
       repairs: Counts by kind (a key of ``REPAIRS``); added to.
-      keep_names: Leave names as they are even where no call can be written with them, for sets
-        whose prompts are compared with published ones.
+      keep_names: Leave names as they are even where not every style can write a call with them;
+        see ``names.with_writable_names``.
 
     Raises:
       RowError: No object, no name, or parameters that cannot be read.
@@ -129,7 +129,7 @@ def normalised_tool(function: Any, repairs: Counter[str], *, keep_names: bool = 
 
 
 def normalised_tools(
-    declared: Any, repairs: Counter[str], *, table: bool = False
+    declared: Any, repairs: Counter[str], *, table: bool = False, keep_names: bool = False
 ) -> tuple[ToolSpec, ...]:
     """Build the tools of one row: a list of declarations, JSON text of one, or nothing.
 
@@ -137,12 +137,14 @@ def normalised_tools(
       declared: As found, see ``declarations.listed``; None and blank text mean no tools.
       repairs: Counts by kind, as for ``normalised_tool``.
       table: Whether the row is one of a table, which fills declarations with nulls.
+      keep_names: As for ``normalised_tool``.
 
     Raises:
       RowError: Neither a list nor the JSON text of one, or a tool that cannot be read.
     """
     entries = without_null_keywords(listed(declared, repairs), repairs, table=table)
-    return without_repeats((normalised_tool(entry, repairs) for entry in entries), repairs)
+    tools = (normalised_tool(entry, repairs, keep_names=keep_names) for entry in entries)
+    return without_repeats(tools, repairs)
 
 
 def declared_tool(name: str, description: str, /, **parameters: tuple[str, str]) -> ToolSpec:

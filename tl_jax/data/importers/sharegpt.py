@@ -48,7 +48,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     entries = with_system(row, entries)
     in_text, entries = tools_in_text(entries, declared)
     repairs: Counter[str] = Counter()
-    tools = normalised_tools(declared or in_text, repairs, table=is_table(entries))
+    tools = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)
     tags = repair_tags(repairs)
     return Trajectory(
         id=str(row.get("id") or f"{source}:{line}"),

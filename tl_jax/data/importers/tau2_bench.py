@@ -92,7 +92,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
 
 def _sample(row: Mapping[str, Any], declared: Any, source: str, line: int) -> Trajectory:
     repairs: Counter[str] = Counter()
-    tools = normalised_tools(row.get("tools"), repairs)
+    tools = normalised_tools(row.get("tools"), repairs, keep_names=True)
     counts: Counter[str] = Counter()
     # A sample does not name its domain, but only one domain has all its tools.
     domains = (

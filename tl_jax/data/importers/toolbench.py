@@ -43,13 +43,17 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     if not isinstance(chains[-1], list):
         raise RowError("'train_messages' must be a list of message lists")
     repairs: Counter[str] = Counter()
+    tools = normalised_tools(row.get("functions"), repairs, keep_names=True)
+    tags = repair_tags(repairs)
+    entries = [_entry(entry) for entry in chains[-1] if not _is_system(entry)]
     return Trajectory(
         id=f"toolbench:{source}:{line}",
-        tools=normalised_tools(row.get("functions"), repairs),
-        messages=dialogue([_entry(entry) for entry in chains[-1] if not _is_system(entry)]),
+        tools=tools,
+        messages=dialogue(entries, tools=tools, repairs=repairs),
         source=source,
         line=line,
-        tags={"task": f"toolbench/{row.get('query')}", **repair_tags(repairs)},
+        tags={"task": f"toolbench/{row.get('query')}", **tags},
+        repairs=+repairs,
     )
 
 

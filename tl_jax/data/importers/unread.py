@@ -135,7 +135,7 @@ def changed(entry: Mapping[str, Any], /, **values: Any) -> dict[str, Any]:
     what it leaves unread.
     """
     if isinstance(entry, Watched):
-        return entry.like({**dict.copy(entry), **values})
+        return entry.like({**dict(dict.items(entry)), **values})
     return {**entry, **values}
 
 
@@ -146,7 +146,7 @@ def renamed(entry: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
       entry: The object.
       names: New name by old one; of two keys that would get one name, the renamed one stays.
     """
-    items = dict.copy(entry) if isinstance(entry, Watched) else dict(entry)
+    items = dict(dict.items(entry)) if isinstance(entry, Watched) else dict(entry)
     taken = {new: items.pop(old) for old, new in names.items() if old in items}
     if not isinstance(entry, Watched):
         return {**items, **taken}

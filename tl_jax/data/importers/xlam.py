@@ -40,7 +40,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     if not isinstance(answers, list) or not answers:
         raise RowError("'answers' must be a list of at least one call")
     repairs: Counter[str] = Counter()
-    tools = normalised_tools(row.get("tools"), repairs)
+    tools = normalised_tools(row.get("tools"), repairs, keep_names=True)
     tags = repair_tags(repairs)
     entries = [{"role": "user", "content": query}, {"role": "assistant", "tool_calls": answers}]
     return Trajectory(

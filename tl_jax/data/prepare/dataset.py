@@ -54,6 +54,7 @@ _DATA_FIELDS = (
     "no_call_prompts",
     "validation_fraction",
     "max_bad_fraction",
+    "max_without_tools",
     "strict",
     "duplicates",
     "contamination_checks",
@@ -191,7 +192,7 @@ def _check(
 ) -> None:
     """Stop where ``Statistics.check`` says so, and leave the rows that could not be used."""
     try:
-        statistics.check(data.max_bad_fraction)
+        statistics.check(data.max_bad_fraction, data.max_without_tools)
     except DataError as error:
         if not statistics.bad_rows or not hosts.first:
             raise

@@ -16,6 +16,7 @@ from tl_jax.data.examples.jsonl import prompt_lines
 from tl_jax.data.examples.record import pack_example
 from tl_jax.data.examples.repair_pairs import repair_rows
 from tl_jax.data.importers import BadRow
+from tl_jax.data.importers.names import with_writable_names
 from tl_jax.data.mae.labels import TurnLabel, label_turns, without_dropped
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.chunks import Chunk
@@ -176,6 +177,8 @@ class Maker:
             trajectory = entry.trajectory
             labels = label_turns(trajectory, self._policy)
             try:
+                if self._renderer.call_style == "python":
+                    trajectory = with_writable_names(trajectory, counts.repairs)
                 built = self._built(trajectory, labels)
             except ValueError as error:
                 reason = f"cannot be written as text: {error}"

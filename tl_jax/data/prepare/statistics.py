@@ -41,6 +41,10 @@ class SourceStatistics:
       first: Where each reason of a bad row was first met, in words.
       unread: Keys that nothing read, by path, over all rows that could be read.
       repairs: Repairs made to read them, by kind.
+      turn_weights: Assistant turns that the source gives another weight than 1, by weight.
+      calls_without_tools: Calls in rows that offer no tools at all, by the tool called.
+      without_tools: Those rows.
+      with_calls: All rows with calls.
     """
 
     rows: int = 0
@@ -54,6 +58,10 @@ class SourceStatistics:
     first: dict[str, str] = dataclasses.field(default_factory=dict)
     unread: Counter[str] = _counter()
     repairs: Counter[str] = _counter()
+    turn_weights: Counter[str] = _counter()
+    calls_without_tools: Counter[str] = _counter()
+    without_tools: int = 0
+    with_calls: int = 0
 
     def add_read(self, row: Trajectory | BadRow) -> None:
         """Count a row, and what of it was read by nothing or repaired."""
@@ -61,8 +69,15 @@ class SourceStatistics:
         self.unread.update(row.unread)
         if isinstance(row, BadRow):
             self.add_bad(row)
-        else:
-            self.repairs.update(row.repairs)
+            return
+        self.repairs.update(row.repairs)
+        turns = [message for message in row.messages if message.role == "assistant"]
+        self.turn_weights.update(f"{turn.weight:g}" for turn in turns if turn.weight != 1)
+        called = [call.name for turn in turns for call in turn.calls]
+        self.with_calls += bool(called)
+        if called and not row.tools:
+            self.without_tools += 1
+            self.calls_without_tools.update(called)
 
     def add_bad(self, row: BadRow) -> None:
         """Count a row that cannot be used."""
@@ -70,12 +85,26 @@ class SourceStatistics:
         unit = "line" if numbers_lines(row.path) else "row"
         self.first.setdefault(row.reason, f"{unit} {row.line + 1} of {row.path}")
 
-    def check(self, name: str, max_bad_fraction: float) -> None:
-        """Stop if too many rows are bad.
+    def check(self, name: str, max_bad_fraction: float, max_without_tools: float) -> None:
+        """Stop if too many rows are bad, or call tools that they do not offer.
 
         Raises:
-          DataError: More than ``max_bad_fraction`` of the rows; the message sums up why.
+          DataError: More than ``max_bad_fraction`` of the rows, or of those with calls more than
+            ``max_without_tools``; the message sums up why.
         """
+        self._check_bad(name, max_bad_fraction)
+        if self.without_tools > max_without_tools * self.with_calls:
+            called = ", ".join(
+                f"{tool} ({number})" for tool, number in self.calls_without_tools.most_common(5)
+            )
+            raise DataError(
+                f"{self.without_tools} of {self.with_calls} rows of {name} with calls offer no "
+                f"tools, more than data.max_without_tools={max_without_tools} allows; they call "
+                f"{called}. Put the tools under 'tools' in every row, or in a file and set "
+                "data.tools_path; to train calls without them, set data.max_without_tools=1"
+            )
+
+    def _check_bad(self, name: str, max_bad_fraction: float) -> None:
         if self.bad.total() <= max_bad_fraction * self.rows:
             return
         raise DataError(
@@ -102,6 +131,12 @@ class SourceStatistics:
             **{name: _by_side(getattr(self, name)) for name in both},
             **({"unread_keys": _most_common(self.unread)} if self.unread else {}),
             **({"repairs": _most_common(self.repairs)} if self.repairs else {}),
+            **({"turn_weights": _most_common(self.turn_weights)} if self.turn_weights else {}),
+            **(
+                {"calls_without_tools": _most_common(self.calls_without_tools)}
+                if self.without_tools
+                else {}
+            ),
         }
 
 
@@ -146,14 +181,14 @@ class Statistics:
         """Count what its importer had to repair in the tool list."""
         self.repairs += repair_counts(trajectory.tags)
 
-    def check(self, max_bad_fraction: float) -> None:
-        """Stop if a source has too many bad rows or nothing is left to train on.
+    def check(self, max_bad_fraction: float, max_without_tools: float) -> None:
+        """Stop if a source has too many bad rows or no tools, or nothing is left to train on.
 
         Raises:
           DataError: With the counts that tell why.
         """
         for name, counts in self.sources.items():
-            counts.check(name, max_bad_fraction)
+            counts.check(name, max_bad_fraction, max_without_tools)
         if self.bad_rows and self.bad_rows == self._rows():
             reasons = "".join(counts.reasons(name) for name, counts in self.sources.items())
             raise DataError(f"none of the {self.bad_rows} rows can be used:{reasons}")
@@ -198,6 +233,8 @@ class Statistics:
             "left_out_of_turns": dict(self.left_out.most_common()),
             "unread_keys": _most_common(self._sum("unread")),
             "repairs": _most_common(self._sum("repairs")),
+            "turn_weights": _most_common(self._sum("turn_weights")),
+            "calls_without_tools": _most_common(self._sum("calls_without_tools")),
             "schema_repairs": dict(self.repairs.most_common()),
             "contamination": dict(self.contamination.most_common()),
             "checked_against": list(self.checked_against),
