@@ -172,7 +172,7 @@ TEXT_STYLES: Mapping[str, Style] = {
 }
 """Those whose arguments stand in tags or braces."""
 
-PYTHON_STYLES: Mapping[str, Style] = {
+PYTHON_IN_TAGS: Mapping[str, Style] = {
     # LFM 2.
     "lfm": Style(
         (
