@@ -23,7 +23,7 @@ from tl_jax.data.render.chat_turns import (
     THOUGHT_KEYS,
 )
 from tl_jax.data.render.control_tokens import ControlTokens
-from tl_jax.data.render.dialogue import ChatTemplate, Dialogue
+from tl_jax.data.render.dialogue import THOUGHT_TAGS, ChatTemplate, Dialogue
 from tl_jax.data.trajectory import Message
 
 _TOOL = tool_from_schema(
@@ -333,7 +333,8 @@ def _keeps_thoughts(template: ChatTemplate) -> bool:
             text = rendered.text[reply.start : reply.stop]
             at = text.find(_THOUGHT)
             end = reply.calls[0].call[0] - reply.start if reply.calls else text.find(_ANSWER)
-            if not 0 <= at < end or not text[at + len(_THOUGHT) : end].strip():
+            closed = any(closing in text[: max(at, 0)] for _, closing in THOUGHT_TAGS)
+            if not 0 <= at < end or closed or not text[at + len(_THOUGHT) : end].strip():
                 return False
     except ValueError:
         return False
