@@ -43,9 +43,7 @@ def test_settings_of_any_json_value_hold_also_inside_macros_and_loops(write):
     assert write(usual, t=False) == "False" and write(usual) == "True"
 
 
-@pytest.mark.parametrize(
-    "source", ["  {% if true %}a{% endif %}\n b", "\n\n x", "{{- 'a' }}", "a"]
-)
+@pytest.mark.parametrize("source", ["  {% if true %}a{% endif %}\n b", "\n\n x", "{{- 'a' }}", "a"])
 def test_a_template_begins_as_it_did(write, source):
     asking = source + "{% if t is defined and t %}{{ t }}{% endif %}"
     assert write(asking, t=False) == write(source)
