@@ -119,6 +119,7 @@ CHAINS = {
             "render.renderer",
         ),
         ("render.chat_turns", "render.dialogue"),
+        ("render.trial_dialogues", "render.trial"),
         ("render.template_text", "render.probe"),
         ("render.paper_template", "render.encode", "render.renderer"),
         ("render.control_tokens", "render.dialogue"),
