@@ -30,10 +30,13 @@ from tl_jax.config.fields import from_dict
 from tl_jax.convert import peft, to_hf
 from tl_jax.data import synthetic
 from tl_jax.data.examples.jsonl import read_prompts
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
+from tl_jax.data.render.chatml_tools import CHATML_TOOLS, NEEDED_TOKENS
 from tl_jax.data.render.paper_template import render_sample
-from tl_jax.data.tokenize.tokenizer import train_byte_bpe
-from tl_jax.data.trajectory import to_json
+from tl_jax.data.render.renderer import open_renderer
+from tl_jax.data.tokenize.tokenizer import from_fast, load_tokenizer, train_byte_bpe
+from tl_jax.data.trajectory import Message, to_json
 from tl_jax.errors import ConfigError, DataError
 from tl_jax.evaluate import run as evaluate
 from tl_jax.models import critic, functional, nf4
@@ -132,6 +135,10 @@ def folder(tmp_path_factory):
     rows = [json.dumps(to_json(trajectory)) for trajectory in world]
     (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (folder / "bad_rows.jsonl").write_text("\n".join([*rows[:19], '{"id": "bad"}']) + "\n")
+    noted = [json.dumps({**json.loads(row), "note": "x"}) for row in rows]
+    bare = [json.dumps({**json.loads(row), "tools": []}) for row in rows]
+    (folder / "no_tools.jsonl").write_text("\n".join(bare) + "\n")
+    (folder / "noted_rows.jsonl").write_text("\n".join(noted) + "\n")
     (folder / "listed_rows.jsonl").write_text("\n".join(map(listed, rows)) + "\n")
     chats = [json.dumps(chat_row(number)) for number in range(4)]
     (folder / "chat_rows.jsonl").write_text("\n".join(chats) + "\n")
@@ -295,8 +302,27 @@ def prepared(scene, config):
         prepare.prepare(workspace)
     except DataError as error:
         return str(error)
-    names = (EXAMPLES, VALIDATION, PROMPTS, VALIDATION_PROMPTS, REPAIRS)
-    return [(workspace.data_dir / name).read_bytes() for name in names]
+    names = (PROMPTS, VALIDATION_PROMPTS, REPAIRS)
+    sides = (list(open_shards(workspace.data_dir / name)) for name in (EXAMPLES, VALIDATION))
+    return [*sides, *((workspace.data_dir / name).read_bytes() for name in names)]
+
+
+THINKING_TEMPLATE = CHATML_TOOLS.replace(
+    '{{- "<|im_start|>" + message.role + "\\n" + (message.content or "") }}',
+    '{{- "<|im_start|>" + message.role + "\\n" }}'
+    '{%- if message.reasoning_content %}{{ "<think>" + message.reasoning_content + "</think>" }}'
+    '{%- endif %}{{- message.content or "" }}',
+)
+
+
+def chat_text(scene, config):
+    """A dialogue in a chat template that has a variable and a place for thoughts."""
+    tokenizer = load_tokenizer(scene.folder / "tokenizer")
+    tokenizer.fast.add_tokens([*NEEDED_TOKENS], special_tokens=True)
+    tokenizer.fast.chat_template = "{{- lead }}" + THINKING_TEMPLATE
+    turns = (Message("user", "hi"), Message("assistant", "ho", thoughts="hm"))
+    opened = open_renderer(config.data, from_fast(tokenizer.fast))
+    return opened.encode((), turns).rendered.text
 
 
 def batches(scene, config):
@@ -622,6 +648,8 @@ EFFECTS = {
     "data.importer": Effect(prepared, "<importer.py>", FROM_FILE),
     "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),
     "data.template": Effect(prepared, "script"),
+    "data.template_settings": Effect(chat_text, ('lead="Be brief."',)),
+    "data.train_thoughts": Effect(chat_text, True),
     "data.samples": Effect(prepared, "per_trajectory"),
     "data.max_length": Effect(prepared, 400),
     "data.batch_size": Effect(batches, 3),
@@ -634,6 +662,8 @@ EFFECTS = {
     "data.no_call_prompts": Effect(prepared, False, OFFERED),
     "data.validation_fraction": Effect(prepared, 0.6),
     "data.max_bad_fraction": Effect(prepared, 0.5, (("data.path", "<bad_rows.jsonl>"),)),
+    "data.max_without_tools": Effect(prepared, 1.0, (("data.path", "<no_tools.jsonl>"),)),
+    "data.strict": Effect(prepared, True, (("data.path", "<noted_rows.jsonl>"),)),
     "data.synthetic_trajectories": Effect(prepared, 121),
     "data.sources": Effect(prepared, ("synthetic", "<rows.jsonl>@0.5")),
     "data.duplicates": Effect(prepared, "exact", FROM_DOUBLES),

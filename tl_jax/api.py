@@ -46,11 +46,12 @@ def prepare(run: Run) -> dict[str, Any]:
     if processes.is_first():
         preparation.make_model(run, _console())
         registry.check_lengths(run.config, run.model)
-        preparation.prepare(run)
+    processes.wait_for_all("make_model")
+    report = preparation.prepare(run)
+    if processes.is_first():
         preparation.measure_loader(run)
     processes.wait_for_all("prepare")
-    # On other processes the files are there now, and this only reads the report.
-    return preparation.prepare(run)
+    return report
 
 
 def train_sft(run: Run) -> None:

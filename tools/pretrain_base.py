@@ -21,7 +21,6 @@ revision of this file named first:
                  --strange_share=0.5
 """
 
-import json
 import os
 import tempfile
 import time
@@ -34,6 +33,8 @@ from absl import app, flags
 from tl_jax.config import ModelConfig, OptimConfig
 from tl_jax.convert import from_hf, to_hf
 from tl_jax.data import synthetic
+from tl_jax.data.examples import shards
+from tl_jax.data.examples.build import Example
 from tl_jax.data.loader.loader import make_loader
 from tl_jax.data.tokenize.tokenizer import Tokenizer, load_tokenizer, train_byte_bpe
 from tl_jax.models import functional
@@ -83,8 +84,9 @@ def texts(count: int) -> Iterator[synthetic.BaseText]:
 
 
 def write_examples(path: str, tokenizer: Tokenizer) -> None:
-    """Write the tokenised texts with their loss weights, one JSON line each."""
-    with open(path, "w", encoding="utf-8") as file:
+    """Write the tokenised texts with their loss weights."""
+
+    def examples() -> Iterator[Example]:
         for number, text in enumerate(texts(DOCUMENTS.value)):
             ids, offsets = tokenizer.encode(text.text)
             weights = [
@@ -94,8 +96,9 @@ def write_examples(path: str, tokenizer: Tokenizer) -> None:
                 for start, _ in offsets
             ]
             ids, weights = [*ids, tokenizer.eos_id], [0.0, *weights[1:], 1.0]
-            row = {"id": str(number), "ids": ids[:LENGTH], "weights": weights[:LENGTH], "tags": {}}
-            file.write(json.dumps(row) + "\n")
+            yield Example(str(number), ids[:LENGTH], weights[:LENGTH], {})
+
+    shards.write_examples(path, examples())
 
 
 def main(_: list[str]) -> None:
@@ -105,7 +108,7 @@ def main(_: list[str]) -> None:
             tokenizer = load_tokenizer(INIT.value)
         else:
             tokenizer = train_byte_bpe((text.text for text in texts(6000)), VOCAB_SIZE, source)
-        examples = os.path.join(scratch, "examples.jsonl")
+        examples = os.path.join(scratch, "examples")
         write_examples(examples, tokenizer)
         loader = make_loader(
             examples, length=LENGTH, rows=ROWS, seed=SEED.value, packing=True, packing_bins=32

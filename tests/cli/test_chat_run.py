@@ -14,8 +14,9 @@ from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.config.fields import from_dict
 from tl_jax.convert import to_hf
 from tl_jax.data.examples.jsonl import read_prompts
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES, FINGERPRINT, PROMPTS
-from tl_jax.data.render import renderer
+from tl_jax.data.render import probe
 from tl_jax.data.render.probe import open_template
 from tl_jax.data.tokenize.tokenizer import load_tokenizer, train_byte_bpe
 from tl_jax.data.trajectory import Message
@@ -70,13 +71,12 @@ def test_every_example_ends_with_its_trained_stop_token(prepared):
     run, report = prepared
     stop = run.tokenizer.token_id(STOP)
     assert report["bad_rows"] == 0 and report["examples"]["train"] > 20
-    for line in (run.data_dir / EXAMPLES).read_text().splitlines():
-        row = json.loads(line)
-        assert row["ids"][-1] == stop and row["weights"][-1] > 0
-        assert row["ids"][: row["ids"].index(stop)].count(stop) == 0
-        trained = [i for i, weight in enumerate(row["weights"]) if weight]
-        assert trained == list(range(trained[0], len(row["ids"])))
-        assert max(row["weights"]) > 1  # the tool's name has key tokens in this form, too
+    for row in open_shards(run.data_dir / EXAMPLES):
+        assert row.ids[-1] == stop and row.weights[-1] > 0
+        assert row.ids[: row.ids.index(stop)].count(stop) == 0
+        trained = [i for i, weight in enumerate(row.weights) if weight]
+        assert trained == list(range(trained[0], len(row.ids)))
+        assert max(row.weights) > 1  # the tool's name has key tokens in this form, too
 
 
 def test_prompts_of_rollouts_and_evaluation_end_with_the_generation_prompt(prepared):
@@ -123,7 +123,7 @@ def test_data_are_prepared_anew_when_the_template_changes(folder, prepared, monk
     assert prepare.prepare(run) == report
     template = open_template("chatml_tools", run.tokenizer)
     changed = dataclasses.replace(template, source=template.source.replace("You can", "You may"))
-    monkeypatch.setattr(renderer, "open_template", lambda name, tokenizer: changed)
+    monkeypatch.setattr(probe, "open_template", lambda *_, **__: changed)
     prepare.prepare(run)
     assert (run.data_dir / FINGERPRINT).read_text() != before
     text = next(read_prompts(run.data_dir / PROMPTS)).text

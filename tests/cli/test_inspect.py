@@ -1,5 +1,6 @@
 """Inspect shows the example that training reads, with and without colours."""
 
+import dataclasses
 import io
 import json
 
@@ -11,7 +12,7 @@ from tl_jax.cli import inspect
 from tl_jax.config import DataConfig, KeyTokenConfig, ModelSourceConfig, RunConfig
 from tl_jax.data.prepare.files import EXAMPLES
 from tl_jax.data.trajectory import Message, Trajectory, to_json
-from tl_jax.errors import ConfigError
+from tl_jax.errors import ConfigError, DataError
 from tl_jax.report.example import TURN_COLUMNS
 from tl_jax.run.directory import Run
 
@@ -73,9 +74,9 @@ def test_without_colours_brackets_stand_for_them(workspace):
 @pytest.mark.parametrize(("line", "shown"), [("0", "made, line 1, "), ("-1", "made, trajectory")])
 def test_lines_of_the_source_are_counted_from_1(workspace, line, shown):
     output(workspace)
-    row = inspect.read_example(workspace.data_dir / EXAMPLES, 1)
-    row["tags"]["line"] = line
-    assert shown in inspect.read_sample(row, 1, workspace.tokenizer).origin
+    found = inspect.read_example(workspace.data_dir / EXAMPLES, 1)
+    found = dataclasses.replace(found, tags={**found.tags, "line": line})
+    assert shown in inspect.read_sample(found, 1, workspace.tokenizer).origin
 
 
 def test_colours_need_a_terminal_that_wants_them(workspace, monkeypatch):
@@ -109,7 +110,7 @@ def test_an_example_that_is_not_there_is_refused_with_the_number_there_are(works
             output(workspace, example=number)
 
 
-def test_rows_of_an_older_version_are_refused(tmp_path):
+def test_what_holds_no_examples_is_refused(tmp_path):
     (tmp_path / "old.jsonl").write_text('{"id": "a", "ids": [1], "weights": [0], "tags": {}}\n')
-    with pytest.raises(ConfigError, match="run `tl-jax prepare` again"):
+    with pytest.raises(DataError, match="write them with `tl-jax prepare`"):
         inspect.read_example(tmp_path / "old.jsonl", 1)

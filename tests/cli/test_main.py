@@ -213,8 +213,7 @@ def test_prepared_data_are_inspected_without_their_source(opened, tmp_path):
     (tmp_path / "rows.jsonl").unlink()
     with pytest.raises(ConfigError, match="no file rows.jsonl"):
         opened("inspect", **gone)
-    (tmp_path / "run" / "data").mkdir()
-    (tmp_path / "run" / "data" / EXAMPLES).write_text("{}")
+    (tmp_path / "run" / "data" / EXAMPLES).mkdir(parents=True)
     opened("inspect", **gone)
 
 

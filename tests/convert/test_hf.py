@@ -7,6 +7,7 @@ import os
 import weakref
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -355,6 +356,52 @@ def test_tensors_that_do_not_fit_are_named(checkpoint, change, message):
     rewrite(checkpoint, change)
     with pytest.raises(ModelError, match=message):
         from_hf.load(checkpoint)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_a_tied_head_is_left_out_only_if_it_is_the_embedding(dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr(from_hf, "_ROWS", 7)
+    checkpoint = tmp_path / "m"
+    params = functional.init(TIED, jax.random.key(0))
+    to_hf.save(params, checkpoint, config=TIED, dtype="bfloat16")
+    before = from_hf.load(checkpoint)
+    embedding = load_file(checkpoint / "model.safetensors")["model.embed_tokens.weight"]
+    head = embedding.astype(dtype)
+    rewrite(checkpoint, lambda tensors: tensors.update({"lm_head.weight": head}))
+    assert_same(before, from_hf.load(checkpoint))
+    head = head.copy()
+    head[-1, -1] += 1
+    for other in (head, head[:-1]):
+        rewrite(checkpoint, lambda t, other=other: t.update({"lm_head.weight": other}))
+        with pytest.raises(ModelError, match=f"{checkpoint}: .*tie_word_embeddings.* lm_head"):
+            from_hf.load(checkpoint)
+        with pytest.raises(ModelError, match="set tie_word_embeddings to false"):
+            from_hf.open_files(checkpoint)
+
+
+def test_an_export_has_the_templates_by_name_and_a_class_that_reads_tokenizer_json(
+    params, checkpoint, tmp_path
+):
+    (checkpoint / "tokenizer.json").write_text("{}")
+    config = checkpoint / "tokenizer_config.json"
+    folder = checkpoint / "additional_chat_templates"
+    folder.mkdir()
+    (folder / "tool_use.jinja").write_text("{{ tools }}")
+    (folder / "code.py").write_text("")
+    for given, written in (
+        ("GPT2Tokenizer", "PreTrainedTokenizerFast"),
+        ("TokenizersBackend", "TokenizersBackend"),
+        (None, "PreTrainedTokenizerFast"),
+    ):
+        config.write_text(json.dumps({"eos_token": "x", "tokenizer_class": given}))
+        for template in (None, "{{ trained }}"):
+            out = tmp_path / "out"
+            to_hf.save(params, out, source=checkpoint, chat_template=template, overwrite=True)
+            found = json.loads((out / "tokenizer_config.json").read_text())
+            assert found == {"eos_token": "x", "tokenizer_class": written}
+            names = [file.name for file in (out / folder.name).glob("*")]
+            # a template that takes the place of the model's takes that of all of them
+            assert names == (["tool_use.jinja"] if template is None else [])
 
 
 def test_tensors_that_follow_from_the_config_are_ignored(params, checkpoint):

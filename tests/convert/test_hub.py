@@ -67,8 +67,10 @@ def online(params, tmp_path, monkeypatch):
         (source / name).write_text("{}")
     for name in ("pytorch_model.bin", "consolidated.safetensors", "tokenizer.model"):
         (source / name).write_bytes(b"0")
-    (source / "onnx").mkdir()
-    (source / "onnx" / "config.json").write_text("{}")
+    for folder in ("onnx", "add", "additional_chat_templates", "additional_chat_templates_old"):
+        (source / folder / "more").mkdir(parents=True)
+        for name in ("config.json", "tool_use.jinja", "more/other.jinja", "model.safetensors"):
+            (source / folder / name).write_text("{}")
     stand_in = Hub(source, tmp_path / "cache", {"main": OLD, "v1.0": NEW})
     monkeypatch.setattr(huggingface_hub, "snapshot_download", stand_in.snapshot_download)
     hub._at_commit.cache_clear()
@@ -83,8 +85,9 @@ def answer(kind):
 def test_only_weights_settings_and_tokenizer_are_fetched(online, params):
     model = hub.fetch(NAME)
     assert (model.id, model.revision, model.commit) == (NAME, "main", OLD)
-    found = {str(file.relative_to(model.directory)) for file in model.directory.rglob("*")}
+    found = {str(file.relative_to(model.directory)) for file in model.directory.rglob("*.*")}
     assert found == {
+        "additional_chat_templates/tool_use.jinja",
         "model.safetensors",
         "config.json",
         "tokenizer.json",

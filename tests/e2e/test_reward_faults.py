@@ -18,7 +18,8 @@ from tl_jax.config import (
     TrainConfig,
 )
 from tl_jax.data.examples.build import build_examples, build_prompts
-from tl_jax.data.examples.jsonl import example_line, prompt_lines
+from tl_jax.data.examples.jsonl import prompt_lines
+from tl_jax.data.examples.shards import write_examples
 from tl_jax.data.mae.labels import label_turns
 from tl_jax.data.prepare.files import EXAMPLES, FINGERPRINT, PROMPTS
 from tl_jax.data.render.renderer import open_renderer
@@ -93,8 +94,7 @@ def write_data(workspace):
         (prompt,), _ = build_prompts(short, labels, renderer, max_length=MAX_LENGTH)
         # The reward knows them.
         prompts.append(dataclasses.replace(prompt, tools=one.tools))
-    workspace.data_dir.mkdir(parents=True)
-    (workspace.data_dir / EXAMPLES).write_text("".join(map(example_line, examples)))
+    write_examples(workspace.data_dir / EXAMPLES, examples)
     (workspace.data_dir / PROMPTS).write_text("".join(prompt_lines(prompts)))
     (workspace.data_dir / FINGERPRINT).write_text("{}")
 

@@ -306,6 +306,7 @@ def test_what_asks_for_nothing_passes_and_is_kept(tmp_path):
         "layer_drop": 0,
         "unsloth_version": "2025.9.1",
         "license": "apache-2.0",
+        "trained_on": ["a", "b"],
     }
     for family in (LLAMA, MISTRAL, QWEN2, QWEN3):
         plain = read(tmp_path, family=family)

@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from tl_jax.data.examples.build import Example
+from tl_jax.data.examples.shards import write_examples
 from tl_jax.errors import ConfigError
 from tl_jax.report import html, mae, read, run
 from tl_jax.rewards import taxonomy
@@ -102,10 +104,8 @@ def make_run(path, word="call"):
     counts["calls"] = {"all_right": 700, "nothing_found": 60, "no_feedback": 70}
     counts["calls"] |= counts["categories"]
     write(path / "data" / "mae_report.json", counts)
-    write_rows(
-        path / "data" / "examples.jsonl",
-        [{"ids": [1, 2, 3, 4], "weights": [0.0, 1.0, 1.0, rng.choice([3.5, 9.0])]}] * 50,
-    )
+    example = Example("a", [1, 2, 3, 4], [0.0, 1.0, 1.0, rng.choice([3.5, 9.0])], {})
+    write_examples(path / "data" / "examples", [example] * 50)
 
 
 def test_the_report_shows_every_part_and_needs_no_network(tmp_path):
@@ -150,7 +150,7 @@ PARTS = [
     "metrics.jsonl",
     "samples.jsonl",
     "data/mae_report.json",
-    "data/examples.jsonl",
+    "data/examples",
     "results/before",
 ]
 

@@ -11,6 +11,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tl_jax.data.examples.build import Example
+from tl_jax.data.examples.shards import write_examples
 from tl_jax.data.loader import loader as loader_lib
 from tl_jax.run import checkpoint
 from tl_jax.types import TrainState
@@ -75,11 +77,9 @@ def loader(path):
 
 @pytest.fixture
 def examples(tmp_path):
-    path = tmp_path / "examples.jsonl"
-    rows = [
-        {"id": str(i), "ids": [i] * (3 + i % 7), "weights": [1.0] * (3 + i % 7)} for i in range(40)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "examples"
+    sizes = [3 + i % 7 for i in range(40)]
+    write_examples(path, [Example(str(i), [i] * n, [1.0] * n, {}) for i, n in enumerate(sizes)])
     return path
 
 

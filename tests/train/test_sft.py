@@ -1,12 +1,12 @@
 """Validation reads a fair part of the held-out examples."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 
 from tl_jax.config import DataConfig, MeshConfig, ModelConfig, RunConfig
+from tl_jax.data.examples.build import Example
+from tl_jax.data.examples.shards import write_examples
 from tl_jax.data.prepare.files import EXAMPLES, VALIDATION
 from tl_jax.errors import ConfigError
 from tl_jax.parallel.mesh import make_mesh
@@ -27,13 +27,9 @@ SIZES = {
 @pytest.fixture
 def run_dir(tmp_path):
     """Held-out examples that get longer and longer, and the same to train on."""
-    rows = [
-        {"id": str(n), "ids": list(range(n, 2 * n)), "weights": [1.0] * n, "tags": {}}
-        for n in range(2, 40)
-    ]
-    (tmp_path / "data").mkdir()
+    rows = [Example(str(n), list(range(n, 2 * n)), [1.0] * n, {}) for n in range(2, 40)]
     for name in (EXAMPLES, VALIDATION):
-        (tmp_path / "data" / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_examples(tmp_path / "data" / name, rows)
     return tmp_path
 
 

@@ -1,6 +1,6 @@
 """inspect: show one training example, coloured by the loss weight of its tokens.
 
---example=N is line N of <run_dir>/data/examples.jsonl, from 1. Context that is not trained is dim;
+--example=N is the Nth of <run_dir>/data/examples, from 1. Context that is not trained is dim;
 trained tokens are plain; key tokens (PKT) are on a background, the stronger the more they weigh;
 turns that MAE left out are red and struck, and a table says by which rule. --html=PATH writes the
 same as a self-contained page, where pointing at a token shows its weight. If the run has no data
@@ -9,8 +9,6 @@ yet, they are prepared first. Without a terminal, or with NO_COLOR set, brackets
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from rich.text import Text
 
 from tl_jax.cli import prepare
 from tl_jax.data.examples import annotations
-from tl_jax.data.examples.build import DROPPED_TAG, ELIDED_TAG
+from tl_jax.data.examples.build import DROPPED_TAG, ELIDED_TAG, Example
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.errors import ConfigError
@@ -53,38 +52,32 @@ def main(run: Run, console: Console, *, example: int, html: str) -> None:
         return
     if html and Path(html).is_dir():
         raise ConfigError(f"--html: {html} is a directory; give the path of a file")
-    row = read_example(run.data_dir / EXAMPLES, example)
-    sample = read_sample(row, example, run.tokenizer)
+    found = read_example(run.data_dir / EXAMPLES, example)
+    sample = read_sample(found, example, run.tokenizer)
     coloured = console.color_system is not None and not console.no_color
     show(sample, console, coloured=coloured)
     if html:
         console.print(f"page: {write_page(sample, html)}", markup=False)
 
 
-def read_example(path: Path, number: int) -> dict[str, Any]:
-    """Return a row of a file of examples, counted from 1.
+def read_example(path: Path, number: int) -> Example:
+    """Return an example of a directory of examples, counted from 1.
 
     Raises:
-      ConfigError: There is no such row, or it was written by an older version.
+      ConfigError: There is no such example.
+      DataError: There are no examples.
     """
     if number < 1:
         raise ConfigError(f"--example: {number} is none; examples are counted from 1")
-    with open(path, encoding="utf-8") as lines:
-        line = next(itertools.islice(lines, number - 1, None), None)
-    if line is None:
-        with open(path, encoding="utf-8") as lines:
-            raise ConfigError(
-                f"--example: {number} is none; {path} has 1 to {sum(1 for _ in lines)}"
-            )
-    row = json.loads(line)
-    if annotations.TURNS_TAG not in row["tags"]:
-        raise ConfigError(f"{path} is of an older version; run `tl-jax prepare` again")
-    return row
+    found = open_shards(path)
+    if number > len(found):
+        raise ConfigError(f"--example: {number} is none; {path} has 1 to {len(found)}")
+    return found.example(number - 1)
 
 
-def read_sample(row: dict[str, Any], number: int, tokenizer: Tokenizer) -> Sample:
-    """Return what is to be shown of a row."""
-    tags, ids = row["tags"], row["ids"]
+def read_sample(example: Example, number: int, tokenizer: Tokenizer) -> Sample:
+    """Return what is to be shown of an example."""
+    tags, ids = example.tags, example.ids
     added = tokenizer.backend.get_added_tokens_decoder()
     control = {token for token, what in added.items() if what.special}
     line = int(tags["line"]) + 1
@@ -98,11 +91,11 @@ def read_sample(row: dict[str, Any], number: int, tokenizer: Tokenizer) -> Sampl
         if tag in tags
     )
     return describe(
-        f"Example {number}: {row['id']}",
+        f"Example {number}: {example.id}",
         f"from {tags['source'] or 'an unnamed source'}{place}, trajectory {tags['trajectory']}"
         f"{left_out}",
         tokenizer.pieces(ids),
-        row["weights"],
+        example.weights,
         annotations.read_keys(tags),
         annotations.read_turns(tags),
         {position for position, token in enumerate(ids) if token in control},

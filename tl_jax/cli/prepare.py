@@ -1,12 +1,14 @@
 """prepare: read trajectories, judge their calls (MAE), weigh their tokens (PKT), write token files.
 
 Reads config.data.path (a .jsonl, .jsonl.gz or .json file, or "synthetic" for the embedded tool
-world), or the weighted files of config.data.sources, and leaves in <run_dir>/data: examples.jsonl
-and validation.jsonl (token ids and loss weights), prompts.jsonl (prompts with gold calls for
-reward training), quarantine.jsonl (rows that could not be read, with file, line and reason),
-removed.jsonl (duplicates and overlaps with evaluation sets: config.data.contamination_paths and
-config.evaluate.rotbench_path), mae_report.json (what was kept, dropped, why, and from which source)
-and loader_report.json (how full the packed rows are).
+world), or the weighted files of config.data.sources, and leaves in <run_dir>/data: examples/ and
+validation/ (token ids and loss weights in ArrayRecord files; `tl-jax inspect` shows them),
+prompts.jsonl (prompts with gold calls for reward training), quarantine.jsonl (rows that could not
+be read, with file, line and reason), removed.jsonl (duplicates and overlaps with evaluation sets:
+config.data.contamination_paths and config.evaluate.rotbench_path), mae_report.json (what was kept,
+dropped, why, and from which source) and loader_report.json (how full the packed rows are).
+config.data.workers processes share the work, as do all hosts of a run; a command that was killed
+goes on where it stopped.
 Running it again with the same inputs changes nothing.
 """
 
@@ -35,7 +37,9 @@ def main(run: Run, console: Console) -> None:
         checked_data(run.config)  # before anything is converted or trained
         make_model(run, console)
         registry.check_lengths(run.config, run.model)
-        report = prepare(run)
+    processes.wait_for_all("make_model")
+    report = prepare(run)
+    if processes.is_first():
         console.print(report["text_form"], markup=False, highlight=False)
         _show(report, console)
         _show_loader(measure_loader(run), console)

@@ -1,6 +1,6 @@
 """train: the supervised phase (MAE + PKT), then the reward phase (IRM by PPO).
 
-Supervised training reads <run_dir>/data/examples.jsonl for config.train.steps steps; reward
+Supervised training reads <run_dir>/data/examples for config.train.steps steps; reward
 training samples calls for <run_dir>/data/prompts.jsonl for config.ppo.steps rollouts. Zero steps
 leave a phase out. With config.environment.path the sampled calls run, and each sample is a dialogue
 with the tools of that file. State is saved to <run_dir>/checkpoints every

@@ -85,6 +85,8 @@ class DataConfig:
     ``recognise`` and ``trajectory`` as the modules in ``data/importers`` do.
     ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
     training also visits right turns in words and rewards a reply without a call there.
+    ``strict`` refuses rows with a key that nothing reads; else the report counts such keys. Of
+    the rows of a file that call tools, a share of at most ``max_without_tools`` may offer none.
 
     ``template`` is the text form: the model's own chat template (``"chat"``), a Jinja file
     (``FILE.jinja``), ChatML with tools (``"chatml_tools"``) for a model with ChatML tokens whose
@@ -140,6 +142,8 @@ class DataConfig:
     no_call_prompts: bool = True
     validation_fraction: float = number(0.02, least=0, below=1)
     max_bad_fraction: float = share(0.02)
+    max_without_tools: float = share(0.02)
+    strict: bool = False
     synthetic_trajectories: int = not_negative(1200)
     sources: tuple[str, ...] = ()
     duplicates: str = choice("keep", "exact", "near", default="keep")

@@ -21,6 +21,9 @@ from tl_jax.types import Params
 
 Index = tuple[slice, ...]
 
+_HEAD = names.TABLE[("lm_head", "kernel")].name
+_ROWS = 4096  # of a head and an embedding that are compared at a time
+
 
 def load(
     path: str | Path,
@@ -127,6 +130,8 @@ def open_files(path: str | Path) -> TensorFiles:
     files = TensorFiles(path)
     expected = names.tensors({leaf_path: info.shape for leaf_path, info in declared})
     _check(Path(path), files, expected, config.tie_embeddings)
+    if config.tie_embeddings:
+        _check_tied(Path(path), files)
     return files
 
 
@@ -134,7 +139,7 @@ def _check(path: Path, files: TensorFiles, expected: dict[str, names.Tensor], ti
     missing = [name for name in expected if name not in files.files]
     if missing:
         hint = ""
-        if missing == [names.TABLE[("lm_head", "kernel")].name]:
+        if missing == [_HEAD]:
             hint = "; if the model shares its embedding, set tie_word_embeddings in config.json"
         raise ModelError(f"{path}: {len(missing)} tensors missing, first {missing[0]}{hint}")
     for name, file in files.files.items():
@@ -144,11 +149,30 @@ def _check(path: Path, files: TensorFiles, expected: dict[str, names.Tensor], ti
                     f"{file}: {name} has shape {files.shape(name)}, config.json calls for "
                     f"{expected[name].shape}"
                 )
-        # transformers leaves a copy of a tied head unread as well.
-        elif not (tied and name == names.TABLE[("lm_head", "kernel")].name) and not name.endswith(
-            names.IGNORED_SUFFIXES
-        ):
+        elif not (tied and name == _HEAD) and not name.endswith(names.IGNORED_SUFFIXES):
             raise ModelError(f"{file}: {name} is not part of a model of this config")
+
+
+def _check_tied(path: Path, files: TensorFiles) -> None:
+    """Refuse a head that the configuration ties to the embedding, but that is another matrix.
+
+    transformers 4 ties it all the same, transformers 5 keeps the head: one of them is not meant.
+    """
+    head, embedding = _HEAD, names.TABLE[("embed", "embedding")].name
+    if head not in files.files:
+        return
+    shape = files.shape(embedding)
+    same = files.shape(head) == shape
+    for first in range(0, shape[0], _ROWS):
+        part = (slice(first, min(first + _ROWS, shape[0])), slice(None))
+        same = same and np.array_equal(files.read(head, part), files.read(embedding, part))
+        files.release()
+    if not same:
+        raise ModelError(
+            f"{path}: config.json says tie_word_embeddings, but {head} differs from {embedding}; "
+            "set tie_word_embeddings to false there to keep the head, as transformers 5 does, or "
+            "take the tensor out"
+        )
 
 
 def _read(

@@ -27,6 +27,13 @@ SHARD_BYTES = 2 * 1024**3
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+NAMED_TEMPLATES = "additional_chat_templates"
+"""Folder with the chat templates that have a name, such as ``tool_use``."""
+
+# Beside tokenizer.json it would be read in its place where mistral-common is installed.
+_TEKKEN = "tekken.json"
+# Classes that take tokenizer.json as it is; transformers 4 knows the first only.
+_READ_THE_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -234,6 +241,9 @@ def written_by_first(path: str | Path, *, overwrite: bool = False) -> Iterator[P
 def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | None = None) -> None:
     """Copy the tokenizer files that ``source`` has.
 
+    The copy names a class that takes ``tokenizer.json`` as it is: those of some families write its
+    steps anew, so that other ids come out than the model is trained on.
+
     Args:
       source: Directory to copy from.
       target: Directory to copy to.
@@ -244,11 +254,27 @@ def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | Non
         file = Path(source) / name
         if file.is_file() and (chat_template is None or name not in _TEMPLATE_FILES):
             shutil.copyfile(file, target / name)
+    tekken = Path(source) / _TEKKEN
+    if tekken.is_file() and not (Path(source) / _TOKENIZER_FILES[0]).is_file():
+        shutil.copyfile(tekken, target / _TEKKEN)
+    named = Path(source) / NAMED_TEMPLATES
+    if chat_template is None and named.is_dir():
+        (target / NAMED_TEMPLATES).mkdir(exist_ok=True)
+        for file in named.glob("*.jinja"):
+            shutil.copyfile(file, target / NAMED_TEMPLATES / file.name)
     settings_file = target / "tokenizer_config.json"
-    if chat_template is not None and settings_file.is_file():
-        settings = read_json(settings_file)
-        if settings.pop("chat_template", None) is not None:
-            write_json(settings_file, settings)
+    try:
+        settings = read_json(settings_file) if settings_file.is_file() else {}
+    except ModelError:
+        settings = {}  # copied as it is: no tokenizer is read from it here
+    wanted = dict(settings)
+    if chat_template is not None:
+        wanted.pop("chat_template", None)
+    if settings and (target / "tokenizer.json").is_file():
+        if settings.get("tokenizer_class") not in _READ_THE_FILE:
+            wanted["tokenizer_class"] = _READ_THE_FILE[0]
+    if wanted != settings:
+        write_json(settings_file, wanted)
     if chat_template:
         (target / _TEMPLATE_FILES[0]).write_text(chat_template, encoding="utf-8")
 

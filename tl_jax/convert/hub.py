@@ -21,8 +21,15 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DEFAULT_REVISION = "main"
 # Weights and tokenizers that hold data only: no pickles, no Python.
 _FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "tokenizer.model")
-# Other forms of the same weights, and exports to other frameworks in folders.
-_NOT = ("consolidated*", "*/*")
+# Other forms of the same weights, and exports to other frameworks in folders: all folders but that
+# of the named chat templates, which the patterns can say only letter by letter.
+_NAMED = hf_directory.NAMED_TEMPLATES
+_NOT = (
+    "consolidated*",
+    *(f"{_NAMED[:size]}[!{_NAMED[size]}]*/*" for size in range(len(_NAMED))),
+    *(f"{_NAMED[:size]}/*" for size in range(1, len(_NAMED))),
+    *(f"{_NAMED}{rest}" for rest in ("?*/*", "/*.json", "/*.safetensors")),
+)
 
 
 @dataclasses.dataclass(frozen=True)

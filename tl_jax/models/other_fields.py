@@ -2,7 +2,8 @@
 
 A field that nobody here knows may change the computation, and a model whose file is half read gives
 other numbers without a word. So only what is known to be harmless passes, and values that ask for
-nothing: null, false, zero and empty ones, and texts that only say something about the model.
+nothing: null, false, zero and empty ones, and texts, lists and objects that only say something
+about the model, as their names speak of no part of it.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ _GENERATION = """
 
 _HARMLESS = frozenset((*_LIBRARY, *_LENGTHS.split(), *_GENERATION))
 
-_OF_A_MODEL = (
-    *("activation", "attention", "attn", "embed", "layer", "mlp", "norm", "position", "rope"),
-    *("rotary", "scal", "type"),
-)
-"""What the name of a field speaks of whose text may change the computation."""
+_OF_A_MODEL = """
+    activation attention attn audio block bias clip config conv embed expert gate head hidden layer
+    logit mamba mlp moe multiplier norm position quant residual rope rotary scal ssm type vision
+    window
+""".split()
+"""What the name of a field speaks of whose value may change the computation."""
 
 
 def check(raw: Mapping[str, Any], read: Iterable[str]) -> None:
@@ -59,7 +61,8 @@ def check(raw: Mapping[str, Any], read: Iterable[str]) -> None:
     for field, value in raw.items():
         if field in known or field.startswith("_") or not value:
             continue
-        if isinstance(value, str) and not any(part in field.lower() for part in _OF_A_MODEL):
+        spoken_of = any(part in field.lower() for part in _OF_A_MODEL)
+        if isinstance(value, (str, list, Mapping)) and not spoken_of:
             continue
         raise ConfigError(
             f"{field} is {_shown(value)}, which is not known here and may change the computation; "

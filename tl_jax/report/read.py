@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES, REPORT
-from tl_jax.errors import ConfigError
+from tl_jax.errors import ConfigError, DataError
 
 PHASE_TITLES = {
     "before": "before",
@@ -240,11 +241,12 @@ def _score(value: Any) -> Score:
 def _weights(path: Path) -> tuple[dict[float, int], int]:
     counts: collections.Counter[float] = collections.Counter()
     read = 0
-    for row in itertools.islice(_rows(path), _EXAMPLES_READ):
-        weights = row.get("weights")
-        if isinstance(weights, list):
+    try:
+        for example in itertools.islice(open_shards(path), _EXAMPLES_READ):
             read += 1
-            counts.update(w for weight in weights if (w := number(weight)) > 0)
+            counts.update(weight for weight in example.weights if weight > 0)
+    except DataError:
+        pass  # a report is made of what is there
     return dict(counts), read
 
 

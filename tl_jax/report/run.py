@@ -30,6 +30,7 @@ _PREPARED = (
     "messages_dropped",
     "turns_skipped",
 )
+_UNSEEN = {"unread_keys": "Keys that nothing read", "repairs": "Repairs made to read rows"}
 
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
@@ -216,13 +217,25 @@ def _data(run: RunData) -> str:
             for name, value in prepared[:_ROWS_SHOWN]
         ]
         parts.append("<h3>Prepared</h3>" + html.table(["", ""], cells, numeric=[1]))
+    parts += [part for name, title in _UNSEEN.items() for part in _counts(run, name, title)]
     parts.append("<h3>Weights of trained targets</h3>")
     if run.weights:
         parts.append(_figure(lambda axes: figures.draw_weights(axes, run), "weights", height=2.6))
         parts.append(f'<p class="note">Of the first {run.examples_read:,} examples.</p>')
     else:
-        parts.append(html.absent("No data/examples.jsonl in this run."))
+        parts.append(html.absent("No data/examples in this run."))
     return html.section("Data: errors left out, key tokens weighted", *parts)
+
+
+def _counts(run: RunData, name: str, title: str) -> list[str]:
+    """Return the table of the counts of every source, most frequent first, if there are any."""
+    sources = run.data_report.get("sources")
+    rows = [
+        [html.text(source, 60), html.text(what, 120), html.text(count, 20)]
+        for source, entry in (sources.items() if isinstance(sources, Mapping) else ())
+        for what, count in list((entry.get(name) or {}).items())[:_ROWS_SHOWN]
+    ]
+    return [f"<h3>{title}</h3>" + html.table(["source", "", ""], rows, numeric=[2])] if rows else []
 
 
 def _throughput(run: RunData) -> str:

@@ -178,7 +178,9 @@ def checked_data(config: RunConfig) -> DataConfig:
 
 
 def prepare(run: Run) -> dict[str, Any]:
-    """Write the token files and return the report.
+    """Write the token files and return the report; with several processes all of them must call it.
+
+    Each prepares its part of the data in the run directory, which all of them see.
 
     Raises:
       ConfigError: An evaluation set or a source that is no file, or a token that the model does
@@ -196,6 +198,7 @@ def prepare(run: Run) -> dict[str, Any]:
         seed=config.seed,
         out_dir=run.data_dir,
         vocab_size=vocab_size,
+        hosts=dataset.Hosts(jax.process_index(), jax.process_count(), processes.wait_for_all),
     )
 
 

@@ -11,7 +11,7 @@ import jax
 from tl_jax.config import PpoConfig
 from tl_jax.data.examples.build import Prompt
 from tl_jax.data.examples.jsonl import read_prompts
-from tl_jax.data.loader.loader import JsonlSource
+from tl_jax.data.loader.json_lines import JsonlSource
 from tl_jax.data.prepare.files import PROMPTS
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import memory, processes

@@ -14,6 +14,7 @@ import optax
 from jax.sharding import Mesh
 
 from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.loader.host_shards import HostRows
 from tl_jax.data.loader.loader import make_loader
 from tl_jax.data.prepare.files import EXAMPLES, VALIDATION
@@ -193,7 +194,7 @@ def make_validation(run: Run, frozen: Params) -> Any:
     """Return ``state -> {"validation_loss": ...}``, or None without held-out examples."""
     train = run.config.train
     path = run.data_dir / VALIDATION
-    if not path.exists() or not path.stat().st_size or not train.eval_batches:
+    if not train.eval_batches or not path.exists() or not len(open_shards(path)):
         return None
     rows = sharding.batch_sharding(run.mesh)
     step = jax.jit(step_lib.make_eval_step(run.model, ce_chunk=train.ce_chunk))

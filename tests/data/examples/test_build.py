@@ -10,8 +10,9 @@ from template_cases import renderer_of
 
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import KeyTokenConfig
-from tl_jax.data.examples.build import Example, build_examples, build_prompts
-from tl_jax.data.examples.jsonl import example_line, prompt_from_json, prompt_lines
+from tl_jax.data.examples.build import build_examples, build_prompts
+from tl_jax.data.examples.jsonl import prompt_from_json, prompt_lines
+from tl_jax.data.examples.record import pack_example, unpack_example
 from tl_jax.data.examples.truncate import ELIDED
 from tl_jax.data.mae.labels import label_turns
 from tl_jax.data.mae.policy import MaePolicy
@@ -295,10 +296,9 @@ def test_the_goal_is_the_last_right_call_before_the_user_speaks_again(trajectory
         assert [prompt.goal[0].name for prompt in prompts] == goals
 
 
-def test_records_survive_json(trajectory, tokenizer):
+def test_examples_and_prompts_survive_their_files(trajectory, tokenizer):
     examples, prompts, _ = build(trajectory, tokenizer)
-    row = json.loads(example_line(examples[0]))
-    assert Example(**row) == examples[0]
+    assert unpack_example(pack_example(examples[0])) == examples[0]
     (line,) = prompt_lines(prompts[:1])
     again = prompt_from_json(json.loads(line))
     assert list(prompt_lines([again])) == [line]

@@ -6,33 +6,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tl_jax.calls.call import tool_to_schema
-from tl_jax.data.examples.build import Example, Prompt
-from tl_jax.data.examples.jsonl import example_line, prompt_from_json, prompt_lines
+from tl_jax.data.examples.build import Prompt
+from tl_jax.data.examples.jsonl import prompt_from_json, prompt_lines
 
 
 def dumped(row):
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-weights = st.lists(st.one_of(st.just(0), st.floats(0.001, 9)), min_size=1, max_size=30)
+def prompt_of(ids):
+    return Prompt("a", ids, "", (), (), {})
 
 
 @settings(deadline=None)  # ids that come for the first time are written one by one
-@given(st.text(), st.lists(st.integers(0, 300_000), min_size=1, max_size=30), weights, st.text())
-def test_example_lines_are_compact_json(identity, ids, weights, tag):
-    row = {"id": identity, "ids": ids, "weights": weights, "tags": {"a": tag}}
-    assert example_line(Example(**row)) == dumped(row)
+@given(st.lists(st.integers(0, 300_000), min_size=1, max_size=30))
+def test_ids_are_written_in_full(ids):
+    assert json.loads(next(prompt_lines([prompt_of(ids)])))["ids"] == ids
 
 
 def test_ids_that_are_like_the_last_in_parts_are_written_in_full():
     for ids in ([*range(400)], [*range(130)], [*range(128), 9, *range(300)], [*range(400)], [5]):
-        row = {"id": "a", "ids": ids, "weights": [0] * len(ids), "tags": {}}
-        assert example_line(Example(**row)) == dumped(row)
-
-
-def test_zeros_are_written_alike():
-    example = Example("a", [1, 2, 3], [0.0, 0, 0.0], {})
-    assert json.loads(example_line(example))["weights"] == [0, 0, 0]
+        assert json.loads(next(prompt_lines([prompt_of(ids)])))["ids"] == ids
 
 
 def test_prompt_lines_are_compact_json_and_read_back(trajectory):

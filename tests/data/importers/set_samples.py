@@ -277,3 +277,158 @@ LIVE = {
         _mcp("assistant", content="a"),
     ],
 }
+
+
+_WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+ANTHROPIC = {
+    "system": [{"type": "text", "text": "You help.", "cache_control": {"type": "ephemeral"}}],
+    "tools": [{"name": "weather", "description": "W.", "input_schema": _WEATHER}],
+    "messages": [
+        {"role": "user", "content": "Oslo or Rome?"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Both.", "signature": "x"},
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "id": "a", "name": "weather", "input": {"city": "Oslo"}},
+                {"type": "tool_use", "id": "b", "name": "weather", "input": {"city": "Rome"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "b", "content": "down", "is_error": True},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "a",
+                    "content": [{"type": "text", "text": "3"}],
+                },
+                {"type": "text", "text": "Hurry."},
+            ],
+        },
+        {"role": "assistant", "content": [{"type": "text", "text": "3 in Oslo."}]},
+    ],
+}
+_CALL = {"type": "function_call", "name": "weather"}
+RESPONSES = {
+    "instructions": "You help.",
+    "tools": [{"type": "function", "name": "weather", "description": "W.", "parameters": _WEATHER}],
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "Oslo or Rome?"}]},
+        {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "Both."}]},
+        {
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "I look.", "annotations": []}],
+        },
+        {**_CALL, "call_id": "a", "arguments": '{"city": "Oslo"}'},
+        {**_CALL, "call_id": "b", "arguments": '{"city": "Rome"}'},
+        {"type": "function_call_output", "call_id": "b", "output": "down", "status": "error"},
+        {"type": "function_call_output", "call_id": "a", "output": "3"},
+        {"role": "user", "content": "Hurry."},
+    ],
+    "output": [
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "3 in Oslo."}],
+        }
+    ],
+}
+LANGCHAIN = {
+    "tools": [{"name": "weather", "description": "W.", "args": {"city": {"type": "string"}}}],
+    "messages": [
+        {"type": "system", "content": "You help."},
+        {"type": "human", "data": {"content": "Oslo or Rome?"}},
+        {
+            "type": "ai",
+            "content": "I look.",
+            "tool_calls": [
+                {"name": "weather", "args": {"city": "Oslo"}, "id": "a", "type": "tool_call"},
+                {"name": "weather", "args": {"city": "Rome"}, "id": "b", "type": "tool_call"},
+            ],
+            "additional_kwargs": {
+                "reasoning_content": "Both.",
+                "tool_calls": [{"id": "a", "function": {"name": "weather", "arguments": "{}"}}],
+            },
+        },
+        {"type": "tool", "content": "down", "tool_call_id": "b", "status": "error"},
+        {"type": "tool", "content": "3", "tool_call_id": "a", "status": "success"},
+        {"type": "human", "content": "Hurry."},
+        {
+            "lc": 1,
+            "type": "constructor",
+            "id": ["langchain", "schema", "messages", "AIMessage"],
+            "kwargs": {"content": [{"type": "text", "text": "3 in Oslo."}]},
+        },
+    ],
+}
+GEMINI = {
+    "systemInstruction": {"parts": [{"text": "You help."}]},
+    "tools": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "weather",
+                    "description": "W.",
+                    "parameters": {
+                        "type": "OBJECT",
+                        "properties": {"city": {"type": "STRING"}},
+                        "required": ["city"],
+                    },
+                }
+            ]
+        }
+    ],
+    "contents": [
+        {"role": "user", "parts": [{"text": "Oslo or Rome?"}]},
+        {
+            "role": "model",
+            "parts": [
+                {"text": "Both.", "thought": True},
+                {"text": "I look."},
+                {"functionCall": {"name": "weather", "args": {"city": "Oslo"}}},
+                {"function_call": {"name": "weather", "args": {"city": "Rome"}}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"name": "weather", "response": {"result": 3}}},
+                {"function_response": {"name": "weather", "response": {"error": "down"}}},
+                {"text": "Hurry."},
+            ],
+        },
+        {"role": "model", "parts": [{"text": "3 in Oslo."}]},
+    ],
+}
+_SAID = {"role": "assistant", "content": "I look.", "reasoning_content": "Both."}
+PROMPT_COMPLETION = {
+    "tools": [{"type": "function", "function": {"name": "weather", "parameters": _WEATHER}}],
+    "prompt": [
+        {"role": "system", "content": "You help."},
+        {"role": "user", "content": "Oslo or Rome?"},
+    ],
+    "completion": [
+        {
+            **_SAID,
+            "tool_calls": [
+                {"id": "a", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
+                {"id": "b", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "b", "content": "down", "is_error": True},
+        {"role": "tool", "tool_call_id": "a", "content": "3"},
+        {"role": "user", "content": "Hurry."},
+        {"role": "assistant", "content": "3 in Oslo."},
+    ],
+}
+VENDORS = {
+    "anthropic": ANTHROPIC,
+    "responses": RESPONSES,
+    "langchain": LANGCHAIN,
+    "gemini": GEMINI,
+    "prompt_completion": PROMPT_COMPLETION,
+}
+"""One dialogue in the form of each vendor: two calls at once, of which the second fails."""

@@ -155,7 +155,7 @@ def test_content_is_the_text_of_its_parts():
     assert content_text(None) == ""
 
 
-def test_reasoning_comes_before_the_text_and_the_call():
+def test_reasoning_is_the_thought_of_its_turn_and_no_text():
     entry = {
         "role": "assistant",
         "content": [
@@ -163,9 +163,11 @@ def test_reasoning_comes_before_the_text_and_the_call():
             {"type": "tool_call", "value": '{"name": "f", "arguments": {}}'},
         ],
     }
-    assert dialogue([entry])[0] == Message("assistant", "I must look.", (ToolCall("f"),))
+    assert dialogue([entry])[0] == Message(
+        "assistant", "", (ToolCall("f"),), thoughts="I must look."
+    )
     entry = {"role": "assistant", "content": "Yes.", "reasoning_content": "So it is."}
-    assert dialogue([entry])[0].content == "So it is.\nYes."
+    assert dialogue([entry])[0] == Message("assistant", "Yes.", thoughts="So it is.")
 
 
 @pytest.mark.parametrize(

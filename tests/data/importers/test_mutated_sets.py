@@ -22,6 +22,7 @@ from set_samples import (
     TOOLRL,
     TOOLTALK,
     TOOLTALK_TOOLS,
+    VENDORS,
     star_row,
 )
 
@@ -42,6 +43,7 @@ SETS = {
     "toolalpaca": ([ALPACA], "", None),
     "toolrl": ([TOOLRL], "", None),
     "tooltalk": ([TOOLTALK], "tools.json", TOOLTALK_TOOLS),
+    **{name: ([row], "", None) for name, row in VENDORS.items()},
 }
 JUNK = st.recursive(
     st.none()

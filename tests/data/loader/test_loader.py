@@ -2,11 +2,13 @@
 
 import collections
 import json
-import pickle
 
 import numpy as np
 import pytest
 
+from tl_jax.data.examples import shards
+from tl_jax.data.examples.build import Example
+from tl_jax.data.examples.record import pack_example
 from tl_jax.data.loader import loader as loader_lib
 from tl_jax.errors import DataError
 
@@ -24,8 +26,12 @@ def write_examples(path, count=90, seed=0, longest=40):
         start += size
         weights = [0.0] + [i / 1000 if i % 3 else 0.0 for i in ids[1:]]
         rows.append({"id": f"e{number}", "ids": ids, "weights": weights, "tags": {}})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(path, rows)
     return rows
+
+
+def write(path, rows):
+    shards.write_examples(path, [Example(**row) for row in rows])
 
 
 def loader(path, **changes):
@@ -63,29 +69,13 @@ def assert_same(left, right):
             np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
-def test_source_reads_rows_by_index_skips_blank_lines_and_pickles(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'{"a": 1}\n\n{"a": "\xc3\xa9"}\n  \n{"a": 3}')
-    source = loader_lib.JsonlSource(path)
-    assert [source[i]["a"] for i in (2, 0, 1)] == [3, 1, "é"]
-    copy = pickle.loads(pickle.dumps(source))  # noqa: S301
-    assert len(copy) == 3 and copy[1] == source[1]
-
-
-def test_lines_across_scan_blocks_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader_lib, "_SCAN_BYTES", 7)
-    rows = write_examples(tmp_path / "x.jsonl", count=20)
-    source = loader_lib.JsonlSource(tmp_path / "x.jsonl")
-    assert [source[i] for i in range(len(source))] == rows
-
-
 FORMS = [{"packing": False}, {"packing_fit": "stream"}, {"packing_fit": "sorted"}]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_one_pass_trains_exactly_the_targets_of_the_file(tmp_path, form):
-    rows = write_examples(tmp_path / "x.jsonl")
-    batches = list(loader(tmp_path / "x.jsonl", repeat=False, **form))
+    rows = write_examples(tmp_path / "x")
+    batches = list(loader(tmp_path / "x", repeat=False, **form))
     assert targets_of(batches) == targets_in(rows)
     for batch in batches:
         assert {key: value.dtype.name for key, value in batch.items()} == {
@@ -102,8 +92,8 @@ def test_one_pass_trains_exactly_the_targets_of_the_file(tmp_path, form):
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_rows_keep_tokens_targets_and_positions_of_each_segment_together(tmp_path, form):
-    rows = {row["ids"][0]: row["ids"] for row in write_examples(tmp_path / "x.jsonl")}
-    for batch in loader(tmp_path / "x.jsonl", repeat=False, **form):
+    rows = {row["ids"][0]: row["ids"] for row in write_examples(tmp_path / "x")}
+    for batch in loader(tmp_path / "x", repeat=False, **form):
         for r in range(4):
             for segment in range(1, batch["segment_ids"][r].max() + 1):
                 where = batch["segment_ids"][r] == segment
@@ -115,24 +105,23 @@ def test_rows_keep_tokens_targets_and_positions_of_each_segment_together(tmp_pat
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_hosts_share_one_pass_without_loss_and_agree_on_the_batch_count(tmp_path, form):
-    rows = write_examples(tmp_path / "x.jsonl", count=37)
+    rows = write_examples(tmp_path / "x", count=37)
     hosts = [
-        list(loader(tmp_path / "x.jsonl", repeat=False, own=own, **form))
-        for own in ([0], [1, 2], [3])
+        list(loader(tmp_path / "x", repeat=False, own=own, **form)) for own in ([0], [1, 2], [3])
     ]
     assert len({len(batches) for batches in hosts}) == 1
     assert targets_of(sum(hosts, [])) == targets_in(rows)
 
 
 def test_endless_stream_covers_every_example_once_per_epoch_in_new_orders(tmp_path):
-    rows = write_examples(tmp_path / "x.jsonl", count=24)
-    stream = loader(tmp_path / "x.jsonl", packing=False)
+    rows = write_examples(tmp_path / "x", count=24)
+    stream = loader(tmp_path / "x", packing=False)
     epochs = [take(stream, 6) for _ in range(3)]
     orders = [np.concatenate([batch["tokens"][:, 0] for batch in epoch]) for epoch in epochs]
     for epoch in epochs:
         assert targets_of(epoch) == targets_in(rows)
     assert not np.array_equal(orders[0], orders[1]) and not np.array_equal(orders[1], orders[2])
-    other = loader(tmp_path / "x.jsonl", packing=False, seed=4)
+    other = loader(tmp_path / "x", packing=False, seed=4)
     assert not np.array_equal(
         orders[0], np.concatenate([b["tokens"][:, 0] for b in take(other, 6)])
     )
@@ -157,9 +146,9 @@ def global_batches(hosts, count):
 
 @pytest.mark.parametrize("streams", [1, 2, 4])
 def test_training_hosts_read_disjoint_examples_of_an_epoch(tmp_path, streams):
-    rows = write_examples(tmp_path / "x.jsonl", count=24)
+    rows = write_examples(tmp_path / "x", count=24)
     for count in (2, 4):
-        hosts = hosts_of(tmp_path / "x.jsonl", count, packing=False, streams=streams)
+        hosts = hosts_of(tmp_path / "x", count, packing=False, streams=streams)
         assert targets_of(global_batches(hosts, 3)) == targets_in(rows)
 
 
@@ -168,32 +157,32 @@ def test_training_hosts_read_disjoint_examples_of_an_epoch(tmp_path, streams):
 def test_any_number_of_hosts_makes_the_same_batches_and_goes_on_from_the_others(
     tmp_path, streams, fit
 ):
-    write_examples(tmp_path / "x.jsonl")
+    write_examples(tmp_path / "x")
     settings = dict(streams=streams, packing_fit=fit, packing_bins=3, prefetch=0)
-    (alone,) = hosts_of(tmp_path / "x.jsonl", 1, **settings)
+    (alone,) = hosts_of(tmp_path / "x", 1, **settings)
     begin, end = take(alone, 3), take(alone, 3)
     for before, after in ((2, 4), (4, 1), (1, 2)):
-        hosts = hosts_of(tmp_path / "x.jsonl", before, **settings)
+        hosts = hosts_of(tmp_path / "x", before, **settings)
         assert_same(global_batches(hosts, 3), begin)
         saved = {}
         for host in hosts:
             saved |= json.loads(json.dumps(host.get_state()))
-        hosts = hosts_of(tmp_path / "x.jsonl", after, **settings)
+        hosts = hosts_of(tmp_path / "x", after, **settings)
         for host in hosts:
             host.set_state(saved)
         assert_same(global_batches(hosts, 3), end)
 
 
 def test_a_host_opens_only_the_streams_of_its_rows(tmp_path):
-    write_examples(tmp_path / "x.jsonl")
-    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x.jsonl", 4, streams=4)]
+    write_examples(tmp_path / "x")
+    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x", 4, streams=4)]
     assert opened == [1, 1, 1, 1]
-    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x.jsonl", 4, streams=2)]
+    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x", 4, streams=2)]
     assert opened == [1, 1, 1, 1]
-    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x.jsonl", 2, streams=8)]
+    opened = [len(h.get_state()) for h in hosts_of(tmp_path / "x", 2, streams=8)]
     assert opened == [4, 4]
     with pytest.raises(ValueError, match="batch_size 4 is not divisible by config.data.streams 3"):
-        loader(tmp_path / "x.jsonl", streams=3)
+        loader(tmp_path / "x", streams=3)
 
 
 @pytest.mark.parametrize("fit", ["stream", "sorted"])
@@ -201,13 +190,13 @@ def test_a_host_opens_only_the_streams_of_its_rows(tmp_path):
 @pytest.mark.parametrize("taken", [0, 1, 3, 7])
 def test_state_resumes_exactly_in_the_middle_of_a_packing_window(tmp_path, taken, prefetch, fit):
     # 8 bins and batches of 3 rows: batch borders never coincide with window borders.
-    write_examples(tmp_path / "x.jsonl")
+    write_examples(tmp_path / "x")
     settings = dict(rows=3, prefetch=prefetch, packing_fit=fit)
-    whole = loader(tmp_path / "x.jsonl", **settings)
+    whole = loader(tmp_path / "x", **settings)
     take(whole, taken)
     state = json.loads(json.dumps(whole.get_state()))
     expected = take(whole, 9)
-    resumed = loader(tmp_path / "x.jsonl", **settings)
+    resumed = loader(tmp_path / "x", **settings)
     next(resumed)
     resumed.set_state(state)
     assert_same(take(resumed, 9), expected)
@@ -216,39 +205,38 @@ def test_state_resumes_exactly_in_the_middle_of_a_packing_window(tmp_path, taken
 
 
 def test_state_of_another_file_or_setting_is_refused_by_name(tmp_path):
-    write_examples(tmp_path / "x.jsonl")
-    write_examples(tmp_path / "y.jsonl", seed=1)
-    state = loader(tmp_path / "x.jsonl").get_state()
+    write_examples(tmp_path / "x")
+    write_examples(tmp_path / "y", seed=1)
+    state = loader(tmp_path / "x").get_state()
     with pytest.raises(ValueError, match="source was"):
-        loader(tmp_path / "y.jsonl").set_state(state)
+        loader(tmp_path / "y").set_state(state)
     with pytest.raises(ValueError, match="seed was 3 and is 4"):
-        loader(tmp_path / "x.jsonl", seed=4).set_state(state)
+        loader(tmp_path / "x", seed=4).set_state(state)
     with pytest.raises(ValueError, match="holds stream_0-of-1 and not stream_0-of-2"):
-        loader(tmp_path / "x.jsonl", streams=2).set_state(state)
+        loader(tmp_path / "x", streams=2).set_state(state)
 
 
 def test_packing_fills_rows(tmp_path):
-    write_examples(tmp_path / "x.jsonl", count=400)
-    stream = loader(tmp_path / "x.jsonl", packing_bins=64, rows=64)
+    write_examples(tmp_path / "x", count=400)
+    stream = loader(tmp_path / "x", packing_bins=64, rows=64)
     batch = next(stream)
     stream.close()
     assert (batch["segment_ids"] > 0).mean() > 0.95
 
 
 def test_sorting_fills_rows_of_long_examples_where_the_stream_leaves_gaps(tmp_path):
-    write_examples(tmp_path / "x.jsonl", count=600, longest=50)
+    write_examples(tmp_path / "x", count=600, longest=50)
     form = dict(length=LENGTH, seed=0, packing=True, packing_bins=32)
     stream, ordered = (
-        loader_lib.measure(tmp_path / "x.jsonl", packing_fit=fit, **form)
-        for fit in ("stream", "sorted")
+        loader_lib.measure(tmp_path / "x", packing_fit=fit, **form) for fit in ("stream", "sorted")
     )
     assert ordered["fill"] > 0.96 > stream["fill"]
     assert ordered["tokens"] == stream["tokens"]
 
 
 def test_sorted_windows_come_in_an_order_of_their_own_each_epoch(tmp_path):
-    write_examples(tmp_path / "x.jsonl", count=60)
-    stream = loader(tmp_path / "x.jsonl", packing_fit="sorted", packing_bins=4, rows=1)
+    write_examples(tmp_path / "x", count=60)
+    stream = loader(tmp_path / "x", packing_fit="sorted", packing_bins=4, rows=1)
     counts = [int(batch["segment_ids"].max()) for batch in take(stream, 40)]
     stream.close()
     assert counts != sorted(counts)
@@ -256,9 +244,9 @@ def test_sorted_windows_come_in_an_order_of_their_own_each_epoch(tmp_path):
 
 @pytest.mark.parametrize("packing", [True, False])
 def test_the_report_counts_what_one_pass_gives(tmp_path, packing):
-    rows = write_examples(tmp_path / "x.jsonl")
+    rows = write_examples(tmp_path / "x")
     found = loader_lib.measure(
-        tmp_path / "x.jsonl", length=LENGTH, seed=0, packing=packing, packing_bins=8
+        tmp_path / "x", length=LENGTH, seed=0, packing=packing, packing_bins=8
     )
     assert found["tokens"] == sum(len(row["ids"]) - 1 for row in rows) and found["complete"]
     assert found["trained_tokens"] == sum(w > 0 for row in rows for w in row["weights"])
@@ -267,47 +255,60 @@ def test_the_report_counts_what_one_pass_gives(tmp_path, packing):
 
 
 def test_the_report_of_a_long_epoch_says_that_it_is_a_part(tmp_path):
-    write_examples(tmp_path / "x.jsonl")
+    write_examples(tmp_path / "x")
     form = dict(length=LENGTH, seed=0, packing=True, packing_bins=8)
-    whole = loader_lib.measure(tmp_path / "x.jsonl", **form)
-    assert loader_lib.measure(tmp_path / "x.jsonl", most_rows=whole["rows"], **form) == whole
-    part = loader_lib.measure(tmp_path / "x.jsonl", most_rows=3, **form)
+    whole = loader_lib.measure(tmp_path / "x", **form)
+    assert loader_lib.measure(tmp_path / "x", most_rows=whole["rows"], **form) == whole
+    part = loader_lib.measure(tmp_path / "x", most_rows=3, **form)
     assert part["rows"] == 3 and not part["complete"] and part["tokens"] < whole["tokens"]
 
 
 @pytest.mark.parametrize("packing", [True, False])
 def test_an_example_longer_than_a_row_is_named(tmp_path, packing):
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps({"id": "big", "ids": [1] * 66, "weights": [0.0] * 66}) + "\n")
+    path = tmp_path / "x"
+    write(path, [{"id": "big", "ids": [1] * 66, "weights": [0.0] * 66, "tags": {}}])
     with pytest.raises(ValueError, match="'big' has 65 targets but a row holds 64"):
         next(loader(path, packing=packing))
 
 
 def test_a_row_of_exactly_the_length_fits(tmp_path):
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps({"id": "full", "ids": [1] * 65, "weights": [1.0] * 65}) + "\n")
+    path = tmp_path / "x"
+    write(path, [{"id": "full", "ids": [1] * 65, "weights": [1.0] * 65, "tags": {}}])
     assert (next(loader(path, rows=1))["segment_ids"] > 0).all()
 
 
 @pytest.mark.parametrize(
     "row, message",
     [
-        ({"id": "a", "ids": [1, 2]}, "'a' needs 'ids'"),
-        ({"id": "b", "ids": [1, 2], "weights": [0.0]}, "one weight per id"),
-        ({"id": "c", "ids": [1], "weights": [0.0]}, "two or more ids"),
+        ({"id": "c", "ids": [1], "weights": [0.0]}, "'c' needs two or more ids"),
         ({"id": "d", "ids": [1, 2], "weights": [0.0, float("nan")]}, "'d' has a weight"),
+        ({"id": "e", "ids": [1, 2], "weights": [0.0, -1.0]}, "'e' has a weight"),
     ],
 )
 def test_malformed_examples_are_named(tmp_path, row, message):
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps(row) + "\n")
+    write(tmp_path / "x", [{**row, "tags": {}}])
     with pytest.raises(ValueError, match=message):
-        next(loader(path))
+        next(loader(tmp_path / "x"))
 
 
-def test_an_empty_or_missing_file_says_how_to_make_it(tmp_path):
-    (tmp_path / "x.jsonl").write_text("\n")
+def test_an_empty_or_missing_directory_says_how_to_make_it(tmp_path):
+    write(tmp_path / "x", [])
     with pytest.raises(ValueError, match="holds no examples.*tl-jax prepare"):
-        loader(tmp_path / "x.jsonl")
+        loader(tmp_path / "x")
     with pytest.raises(DataError, match="tl-jax prepare"):
-        loader(tmp_path / "y.jsonl")
+        loader(tmp_path / "y")
+
+
+def test_files_of_any_number_give_the_same_rows_and_no_json_is_parsed(tmp_path, monkeypatch):
+    rows = write_examples(tmp_path / "x", count=40)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    packed = [pack_example(Example(**row)) for row in rows]
+    found = [
+        shards.write_shard(parts / shards.shard_name(n), packed[n * 9 : n * 9 + 9])
+        for n in range(5)
+    ]
+    shards.write_index(parts, found)
+    whole, cut = loader(tmp_path / "x"), loader(parts)
+    monkeypatch.setattr(json, "loads", None)
+    assert_same(take(cut, 9), take(whole, 9))

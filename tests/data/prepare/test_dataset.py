@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import os
 import re
 
 import pytest
@@ -12,6 +13,7 @@ from tl_jax.calls.call import tool_to_schema
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.data import synthetic
 from tl_jax.data.examples.jsonl import read_prompts
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.importers import BadRow, read
 from tl_jax.data.prepare import dataset
 from tl_jax.data.prepare.dataset import prepare
@@ -38,7 +40,14 @@ def run(rows, tokenizer, out, **changes):
 
 
 def examples_in(path):
+    if path.is_dir():
+        return [dataclasses.asdict(example) for example in open_shards(path)]
     return list(map(json.loads, path.open(encoding="utf-8")))
+
+
+def contents(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def many(trajectory, count):
@@ -57,7 +66,7 @@ def many(trajectory, count):
 def test_files_and_report_agree(trajectory, tokenizer, tmp_path):
     report = run(many(trajectory, 40), tokenizer, tmp_path / "out")
     out = tmp_path / "out"
-    train, held = examples_in(out / "examples.jsonl"), examples_in(out / "validation.jsonl")
+    train, held = examples_in(out / "examples"), examples_in(out / "validation")
     prompts = list(read_prompts(out / "prompts.jsonl"))
     assert report == json.loads((out / "mae_report.json").read_text())
     assert (report["turns"], report["kept"], report["rows"]) == (120, 80, 40)
@@ -95,23 +104,22 @@ def test_equal_inputs_are_not_prepared_again(trajectory, tokenizer, tmp_path):
         raise AssertionError("rows were read")
         yield
 
-    stamp = (out / "examples.jsonl").stat().st_mtime_ns
+    stamp = (out / "examples").stat().st_mtime_ns
     assert run(untouchable(), tokenizer, out) == report
     batching = DataConfig(**FORM, batch_size=99)
     assert run(untouchable(), tokenizer, out, data=batching) == report
-    assert (out / "examples.jsonl").stat().st_mtime_ns == stamp
+    assert (out / "examples").stat().st_mtime_ns == stamp
 
 
 def test_files_that_were_cut_are_written_again(trajectory, tokenizer, tmp_path):
     out = tmp_path / "out"
     report = run(many(trajectory, 4), tokenizer, out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    first, rest = before["examples.jsonl"].split(b"\n", 1)
-    assert rest
-    (out / "examples.jsonl").write_bytes(first + b"\n")
+    before = contents(out)
+    (shard,) = (out / "examples").glob("*.array_record")
+    os.truncate(shard, shard.stat().st_size // 2)
     (out / "prompts.jsonl").unlink()
     assert run(many(trajectory, 4), tokenizer, out) == report
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert contents(out) == before
 
 
 @pytest.mark.parametrize(
@@ -135,7 +143,7 @@ def test_any_change_of_the_inputs_prepares_again(trajectory, tokenizer, tmp_path
 def test_an_interrupted_run_leaves_the_old_files_alone(trajectory, tokenizer, tmp_path):
     out = tmp_path / "out"
     run(many(trajectory, 4), tokenizer, out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = contents(out)
 
     def broken():
         yield from many(trajectory, 2)
@@ -143,7 +151,7 @@ def test_an_interrupted_run_leaves_the_old_files_alone(trajectory, tokenizer, tm
 
     with pytest.raises(KeyboardInterrupt):
         run(broken(), tokenizer, out, identity="new")
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert contents(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -192,7 +200,7 @@ def test_a_trajectory_without_text_form_is_quarantined(trajectory, tokenizer, tm
 def test_tokens_that_the_model_lacks_are_refused_and_named(trajectory, tokenizer, tmp_path):
     rows = many(trajectory, 4)
     run(rows, tokenizer, tmp_path / "out", vocab_size=tokenizer.vocab_size)
-    names = ("examples.jsonl", "validation.jsonl", "prompts.jsonl", "validation_prompts.jsonl")
+    names = ("examples", "validation", "prompts.jsonl", "validation_prompts.jsonl")
     ids = [e["ids"] for name in names for e in examples_in(tmp_path / "out" / name)]
     size = max(map(max, ids))
     text = re.escape(repr(tokenizer.backend.id_to_token(size)))
@@ -227,7 +235,7 @@ def test_limits_take_a_seeded_sample(trajectory, tokenizer, tmp_path):
         )
         report = run(many(trajectory, 50), tokenizer, tmp_path / name, data=data, seed=seed)
         assert report["trajectories"]["train"] == 20 and report["prompts"]["train"] == 5
-        examples = examples_in(tmp_path / name / "examples.jsonl")
+        examples = examples_in(tmp_path / name / "examples")
         prompts = read_prompts(tmp_path / name / "prompts.jsonl")
         return [e["id"] for e in examples], [p.id for p in prompts]
 
@@ -260,7 +268,7 @@ def test_pairs_of_wrong_and_right_calls_are_written_with_their_side(
     report = run(many(trajectory, 40), tokenizer, tmp_path / "out")
     pairs = examples_in(tmp_path / "out" / "repair_pairs.jsonl")
     assert report["repair_pairs"] == {"parameter_hallucination": 40} and len(pairs) == 40
-    held = [e["tags"]["trajectory"] for e in examples_in(tmp_path / "out" / "validation.jsonl")]
+    held = [e["tags"]["trajectory"] for e in examples_in(tmp_path / "out" / "validation")]
     assert {p["trajectory"] for p in pairs if p["split"] == "validation"} == set(held)
     assert all(p["chosen"] != p["rejected"] and p["prompt"] for p in pairs)
     run(many(trajectory, 4), tokenizer, tmp_path / "none", mae=MaeConfig(repair_turns=0))
@@ -273,7 +281,7 @@ def test_dropped_calls_are_in_no_text_but_in_the_counts_and_pairs(trajectory, to
     assert report["categories"] == {"parameter_hallucination": 4}
     assert report["actions"] == {"drop": 4}
     out = tmp_path / "out"
-    for example in examples_in(out / "examples.jsonl") + examples_in(out / "validation.jsonl"):
+    for example in examples_in(out / "examples") + examples_in(out / "validation"):
         assert "unexpected keyword" not in tokenizer.decode(example["ids"])
     assert len(examples_in(out / "repair_pairs.jsonl")) == 4
 
@@ -314,7 +322,7 @@ def test_weights_draw_and_repeat_trajectories_of_each_source(trajectory, tokeniz
     assert counts["c"]["examples"]["validation"] == counts["a"]["examples"]["validation"] > 0
     assert 15 < counts["b"]["not_drawn"] < 45
     assert sum(counts["b"]["trajectories"].values()) == 60 - counts["b"]["not_drawn"]
-    lines = examples_in(tmp_path / "out" / "examples.jsonl")
+    lines = examples_in(tmp_path / "out" / "examples")
     assert len(lines) == report["examples"]["train"]
     by_name = {
         name: sum(c["tokens"]["train"] for n, c in counts.items() if n == name) for name in "abc"
@@ -352,7 +360,7 @@ def test_copies_are_in_every_count_and_prompts_are_written_once(trajectory, toke
 def test_a_task_is_on_one_side_whichever_source_it_comes_from(trajectory, tokenizer, tmp_path):
     sources = [weighted(trajectory, 1.0, name=name) for name in "ab"]
     prepared(sources, tokenizer, tmp_path / "out")
-    names = ("examples.jsonl", "validation.jsonl")
+    names = ("examples", "validation")
     train, held = ([e["tags"] for e in examples_in(tmp_path / "out" / n)] for n in names)
     queries = [{int(tags["trajectory"][1:]) // 2 for tags in side} for side in (train, held)]
     assert queries[1] and not queries[0] & queries[1]
@@ -415,7 +423,7 @@ def test_tags_of_the_data_are_not_taken_for_counts(trajectory, tokenizer, tmp_pa
     rows = [dataclasses.replace(row, tags=tags) for row in many(trajectory, 4)]
     report = run(rows, tokenizer, tmp_path / "out")
     assert (report["samples_shortened"], report["messages_dropped"]) == (0, 0)
-    (example, *_) = examples_in(tmp_path / "out" / "examples.jsonl")
+    (example, *_) = examples_in(tmp_path / "out" / "examples")
     assert example["tags"]["domain"] == "advice"
     assert not {"elided", "dropped_messages"} & example["tags"].keys()
 
@@ -505,7 +513,7 @@ def test_remembered_tool_lists_change_no_byte(tokenizer, tmp_path, monkeypatch):
         rows = synthetic.trajectories(40, seed=0, split="train")
         rows = [row for row in rows for _ in range(3)]  # so that every tool list comes again
         prepared([WeightedSource("world", rows)], tokenizer, tmp_path / name, **changes)
-        return {p.name: p.read_bytes() for p in (tmp_path / name).iterdir() if "json" in p.name}
+        return contents(tmp_path / name)
 
     for template in ("released", "script"):
         fast = files(f"fast {template}", template=template)
@@ -532,5 +540,4 @@ def test_real_trajectories_are_the_same_with_remembered_tokens(rotllama, tmp_pat
     prepared([WeightedSource("real", rows)], forgetful, tmp_path / "slow")
     assert real._pieces._usable and not forgetful._pieces._usable
     assert len(used) > len(rows) / 2
-    for path in (tmp_path / "fast").iterdir():
-        assert path.read_bytes() == (tmp_path / "slow" / path.name).read_bytes()
+    assert contents(tmp_path / "fast") == contents(tmp_path / "slow")

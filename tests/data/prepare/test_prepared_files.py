@@ -7,10 +7,13 @@ import sys
 
 import pytest
 
+from tl_jax.data.examples.build import Example
+from tl_jax.data.examples.shards import INDEX, shard_name, write_examples
 from tl_jax.data.prepare.files import (
     FINGERPRINT,
     LINES,
     REPORT,
+    SHARDED,
     replacing,
     source_hash,
     up_to_date,
@@ -19,9 +22,9 @@ from tl_jax.data.prepare.files import (
 
 KILLED = """
 import pathlib, sys, time
-from tl_jax.data.prepare.files import EXAMPLES, replacing
+from tl_jax.data.prepare.files import PROMPTS, replacing
 with replacing(pathlib.Path(sys.argv[1])) as work:
-    (work / EXAMPLES).write_text("half a line")
+    (work / PROMPTS).write_text("half a line")
     print("writing", flush=True)
     time.sleep(60)
 """
@@ -71,6 +74,8 @@ def made(tmp_path):
     """A directory made from ``{"a": 1}``."""
     for name in LINES:
         (tmp_path / name).write_text('{"row": 1}\n{"row": 2}\n')
+    for name in SHARDED:
+        write_examples(tmp_path / name, [Example("a", [1, 2], [0, 1.0], {})])
     (tmp_path / REPORT).write_text('{"rows": 2}')
     write_fingerprint(tmp_path, {"a": 1})
     return tmp_path
@@ -81,7 +86,10 @@ def test_files_of_the_same_inputs_are_up_to_date(made):
     assert up_to_date(made, {"a": 2}) is None
 
 
-@pytest.mark.parametrize("name", [REPORT, FINGERPRINT, *LINES])
+PIECES = [f"{name}/{file}" for name in SHARDED for file in (INDEX, shard_name(0))]
+
+
+@pytest.mark.parametrize("name", [REPORT, FINGERPRINT, *LINES, *PIECES])
 def test_a_directory_without_one_of_its_files_is_not_up_to_date(made, name):
     (made / name).unlink()
     assert up_to_date(made, {"a": 1}) is None

@@ -20,7 +20,7 @@ from tl_jax.data.mae.labels import TurnLabel, sample_id
 from tl_jax.data.render.encode import Encoded
 from tl_jax.data.render.paper_template import CallSpan
 from tl_jax.data.render.renderer import Renderer
-from tl_jax.data.tokenize.tokenizer import Offsets
+from tl_jax.data.tokenize.offsets import Offsets
 from tl_jax.data.trajectory import Trajectory
 
 ELIDED_TAG, DROPPED_TAG = "elided", "dropped_messages"
@@ -265,11 +265,12 @@ def _too_long(trajectory: Trajectory, label: TurnLabel, max_length: int) -> Skip
 def _weighed(
     weights: list[float], label: TurnLabel, calls: Sequence[CallSpan], offsets: Offsets
 ) -> list[float]:
-    """Apply what MAE decided to a reply: the factor of the turn and that of each parallel call.
+    """Apply what MAE and its source decided to a reply: the factors of the turn and of each call.
 
     A token that two calls share takes both factors, so that none of a masked call is trained.
     """
-    weights = [weight * label.weight for weight in weights] if label.weight != 1 else weights
+    factor = label.weight * label.source_weight
+    weights = [weight * factor for weight in weights] if factor != 1 else weights
     if label.call_weights:
         for span, factor in zip(calls, label.call_weights, strict=True):
             for position in tokens_over(offsets, span.call):

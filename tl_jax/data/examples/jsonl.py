@@ -1,15 +1,14 @@
-"""JSON-lines files of examples and prompts, written and read one row at a time."""
+"""JSON-lines files of prompts, written and read one row at a time."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_json, tool_to_json
-from tl_jax.data.examples.build import Example, Prompt
+from tl_jax.data.examples.build import Prompt
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -18,14 +17,6 @@ _WRITTEN: list[str] = []
 _BLOCK = 128
 _BLOCKS: list[tuple[Sequence[int], str]] = []
 """The ids written last, in blocks, and their texts; samples of one trajectory begin alike."""
-
-
-def example_line(example: Example) -> str:
-    """Return a row that ``pipeline.make_loader`` reads, as a line of compact JSON."""
-    return (
-        f'{{"id":{_json(example.id)},"ids":[{_integers(example.ids)}],'
-        f'"weights":[{_weights(example.weights)}],"tags":{_json(dict(example.tags))}}}\n'
-    )
 
 
 def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
@@ -93,9 +84,3 @@ def _block(ids: Sequence[int]) -> str:
     except IndexError:
         _WRITTEN.extend(map(str, range(len(_WRITTEN), max(ids) + 1)))
         return _block(ids)
-
-
-def _weights(weights: Sequence[float]) -> str:
-    """Return the weights as text; most of them are the zeros before the first trained token."""
-    zeros = next(itertools.compress(itertools.count(), weights), len(weights))
-    return ",".join(["0"] * zeros + [repr(weight) for weight in weights[zeros:]])

@@ -7,11 +7,14 @@ calls (``function``, ``args``, ``id``) and results whose ``error`` is the except
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.data.importers.chat import content_text, dialogue
+from tl_jax.data.importers.chat import dialogue
+from tl_jax.data.importers.parts import content_text
 from tl_jax.data.importers.side_files import read_tool_table, tools_of
+from tl_jax.data.importers.unread import changed
 from tl_jax.data.trajectory import Trajectory
 
 NAME = "agentdojo"
@@ -42,10 +45,11 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     if isinstance(entries, list):
         entries = [_with_status(entry) for entry in entries]
     declared, repairs = tools_of(tools, suite, "suite")
+    counts: Counter[str] = Counter()
     return Trajectory(
         id=f"agentdojo:{model}/{task}/{line}",
         tools=declared,
-        messages=dialogue(entries),
+        messages=dialogue(entries, tools=declared, repairs=counts),
         source=source,
         line=line,
         tags={
@@ -55,6 +59,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
             **({"success": str(row["utility"]).lower()} if "utility" in row else {}),
             **repairs,
         },
+        repairs=+counts,
     )
 
 
@@ -66,7 +71,7 @@ def _with_status(entry: Any) -> Any:
     if not (isinstance(entry, Mapping) and entry.get("role") == "tool" and "error" in entry):
         return entry
     error = entry["error"]
-    found = {**entry, "error": error is not None}
+    found = changed(entry, error=error is not None)
     if isinstance(error, str) and not content_text(entry.get("content")).strip():
-        found["content"] = error
+        return changed(found, content=error)
     return found

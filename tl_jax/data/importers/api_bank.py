@@ -134,7 +134,11 @@ def _messages(turns: Sequence[Mapping[str, Any]]) -> Iterator[Message]:
 def _called(turn: Mapping[str, Any], thought: str) -> Iterator[Message]:
     result, arguments = turn["result"], turn["param_dict"]
     got, output = result.get("input"), result.get("output")
-    if isinstance(got, Mapping) and isinstance(arguments, Mapping) and set(got) == set(arguments):
+    if (
+        isinstance(got, Mapping)
+        and isinstance(arguments, Mapping)
+        and got.keys() == arguments.keys()
+    ):
         arguments = {name: got[name] for name in arguments}
     yield assistant_calls(thought, [(turn["api_name"], arguments)])
     if result.get("exception"):

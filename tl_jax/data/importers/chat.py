@@ -1,73 +1,105 @@
 """Chat messages with tool calls, in the shapes that OpenAI-like sources have, as turns.
 
-Shared by the importers of chat formats. Answers are put in the order of the calls they belong to,
-so that a turn of k calls is followed by its k answers.
+Shared by the importers of chat formats. What a message says beside its text is read here as well:
+thoughts (``thoughts``), its weight in training (``turn_weights``), and whether a call failed
+(``failures``); results are put in the order of their calls (``answers``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
+from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.data.importers import thoughts
+from tl_jax.data.importers.answers import Turn, in_call_order
+from tl_jax.data.importers.assistant import assistant_calls, sound_call, unparsable_turn
+from tl_jax.data.importers.failures import error_text, result_status
 from tl_jax.data.importers.json_text import load_json, load_loose_json
+from tl_jax.data.importers.nulls import is_table, says_nothing, without_null_arguments
+from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
+from tl_jax.data.importers.turn_weights import turn_weight
+from tl_jax.data.importers.unread import decoded, read_keys
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
 
-_CALL = "call"
+REPAIRS: Mapping[str, str] = {
+    "repeated_call": "a call that a message holds in two places, read once",
+    "null_argument": "a null argument removed that its tool does not allow, or of a table's row",
+    "media_in_result": "an image or other medium in a result, replaced by a named placeholder",
+}
+"""Every kind of repair that is counted here."""
+
+_CALL, _THOUGHT = "call", "thought"
 _ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user",
-    "assistant": "assistant", "gpt": "assistant", "model": "assistant",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "ai": "assistant",
+    "bot": "assistant",
     "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool",
-    "function_response": "tool", "ipython": "tool",
+    "function_response": "tool", "ipython": "tool", "tool_result": "tool", "tool_output": "tool",
     "function_call": _CALL, "tool_call": _CALL,
+    **dict.fromkeys(thoughts.ROLES, _THOUGHT),
 }  # fmt: skip
-_TEXT_PARTS = ("text", "input_text", "output_text", "reasoning", "thinking")
-_CALL_PARTS = ("tool_call", "function_call", "tool_use")
 
 TextReader = Callable[[str, str], "Sequence[Turn] | None"]
 """Given a role and a text, the turns that the text stands for, or None: it is only text."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Turn:
-    """A message with what links answers to calls.
+class Reading:
+    """How the messages of a row are read.
 
     Attributes:
-      message: The message.
-      ids: For an assistant turn the id of every call (``""`` if it has none), also where they
-        could not be read; for a tool turn the id of the call it answers.
-      continues: Whether the calls belong to the assistant turn before, if there is one.
+      read_text: Finds calls and answers that a source writes into its texts.
+      tools: The declared tools by name.
+      table: Whether the row comes from a table, where a null says nothing.
+      repairs: Counts by kind; see ``REPAIRS``.
     """
 
-    message: Message
-    ids: tuple[str, ...] = ()
-    continues: bool = False
+    read_text: TextReader | None = None
+    tools: Mapping[str, ToolSpec] = dataclasses.field(default_factory=dict)
+    table: bool = False
+    repairs: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
-def dialogue(entries: Any, read_text: TextReader | None = None) -> tuple[Message, ...]:
+def dialogue(
+    entries: Any,
+    read_text: TextReader | None = None,
+    *,
+    tools: Iterable[ToolSpec] = (),
+    repairs: Counter[str] | None = None,
+) -> tuple[Message, ...]:
     """Convert the messages of one row.
 
-    System messages at the beginning become one. A text directly followed by a turn of calls
-    without text is that turn's thought.
+    System messages in a row become one. A text directly followed by a turn of calls without text
+    is what is said before them, and a turn of thoughts belongs to the turn after it.
 
     Args:
       entries: Objects with ``role`` and ``content`` and, for calls, ``tool_calls`` (nested or
         flat), ``function_call``, or parts of the content.
       read_text: Finds calls and answers that a source writes into its texts.
+      tools: The tools that the row declares.
+      repairs: Counts by kind; added to.
 
     Raises:
-      RowError: Not a list of messages, an unknown role, or content that is no text.
+      RowError: Not a list of messages, an unknown role, content that is no text, a weight that is
+        none, or results that belong to none of several calls.
     """
     if not isinstance(entries, list) or not entries:
         raise RowError("the messages must be a list with at least one of them")
+    reading = Reading(
+        read_text,
+        {tool.name: tool for tool in tools},
+        is_table(entries),
+        Counter() if repairs is None else repairs,
+    )
     turns: list[Turn] = []
     for number, entry in enumerate(entries):
         try:
-            found = turns_of(entry, read_text)
+            found = turns_of(entry, reading)
         except RowError as error:
             raise RowError(f"message {number}: {error}") from error
         for turn in found:
@@ -78,91 +110,24 @@ def dialogue(entries: Any, read_text: TextReader | None = None) -> tuple[Message
     return in_call_order(turns)
 
 
-def turns_of(entry: Any, read_text: TextReader | None = None) -> Sequence[Turn]:
+def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
     """Convert one message; see ``dialogue``."""
     if not isinstance(entry, Mapping):
         raise RowError(f"a message must be an object, not {type(entry).__name__}")
     role = _ROLES.get(str(entry.get("role")).lower())
     if role is None:
         raise RowError(f"unknown role {entry.get('role')!r}")
-    if role == _CALL:
-        return (_bare_calls(entry.get("content")),)
-    if role == "assistant":
-        turn = _assistant(entry)
-    elif role == "tool":
-        answers = str(entry.get("tool_call_id") or entry.get("id") or "")
-        turn = Turn(Message("tool", _answer_text(entry), status=_status(entry)), (answers,))
-    else:
-        turn = Turn(Message(role, content_text(entry.get("content"))))
-    if read_text and not turn.message.calls and not turn.message.status:
-        return read_text(role, turn.message.content) or (turn,)
-    return (turn,)
-
-
-def content_text(content: Any) -> str:
-    """Return the text of a message's content: text, nothing, or a list of text parts.
-
-    Raises:
-      RowError: A part that is no text, such as an image.
-    """
-    return "\n".join(text for text, call in _parts(content) if call is None)
-
-
-def in_call_order(turns: Iterable[Turn]) -> tuple[Message, ...]:
-    """Return the messages with the answers of every turn in the order of its calls.
-
-    Answers are matched by call id, the others by position. A call without an answer gets a stand-in
-    with status ``missing``, but only if a later call has an answer. One answer that is a JSON list
-    with one entry for each of several calls is split.
-    """
-    messages: list[Message] = []
-    ids: tuple[str, ...] = ()
-    answers: list[Turn] = []
-    for turn in turns:
-        if turn.message.role == "tool":
-            answers.append(turn)
-            continue
-        messages += _ordered(ids, answers)
-        messages.append(turn.message)
-        ids, answers = turn.ids, []
-    return (*messages, *_ordered(ids, answers))
-
-
-def _ordered(ids: Sequence[str], answers: Sequence[Turn]) -> list[Message]:
-    if len(answers) == 1 < len(ids) and not answers[0].ids[0]:
-        return list(_split(answers[0].message, len(ids)))
-    slots: list[Message | None] = [None] * len(ids)
-    unmatched = []
-    free: dict[str, list[int]] = {}
-    for position in reversed(range(len(ids))):
-        free.setdefault(ids[position], []).append(position)
-    for answer in answers:
-        if answer.ids[0] and free.get(answer.ids[0]):
-            slots[free[answer.ids[0]].pop()] = answer.message
-        else:
-            unmatched.append(answer.message)
-    rest = iter(unmatched)
-    for position, slot in enumerate(slots):
-        if slot is None:
-            slots[position] = next(rest, None)
-    while slots and slots[-1] is None:
-        slots.pop()
-    return [*(slot or Message("tool", status="missing") for slot in slots), *rest]
-
-
-def _split(answer: Message, count: int) -> Sequence[Message]:
-    try:
-        parts = load_json(answer.content, "answers")
-    except RowError:
-        return (answer,)
-    if not isinstance(parts, list) or len(parts) != count:
-        return (answer,)
-    return [
-        dataclasses.replace(
-            answer, content=part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
-        )
-        for part in parts
-    ]
+    weight = turn_weight(entry)
+    if role == "tool":
+        return _answers(entry, reading)
+    if role in ("assistant", _CALL, _THOUGHT):
+        found = _READERS[role](entry, reading)
+        if weight != 1:
+            message = dataclasses.replace(found.message, weight=weight)
+            found = dataclasses.replace(found, message=message)
+        return (found,)
+    text = content_text(entry.get("content"))
+    return (reading.read_text and reading.read_text(role, text)) or (Turn(Message(role, text)),)
 
 
 def _joined(before: Turn, turn: Turn) -> Turn | None:
@@ -170,51 +135,152 @@ def _joined(before: Turn, turn: Turn) -> Turn | None:
     first, second = before.message, turn.message
     if first.role == second.role == "system":
         return Turn(Message("system", f"{first.content}\n\n{second.content}"))
-    if first.role != "assistant" or not second.calls or second.content or first.status:
+    if first.role != "assistant" or second.role != "assistant" or first.status:
         return None
-    if first.calls and not turn.continues:
-        return None
+    only_thoughts = bool(first.thoughts) and not first.content and not first.calls
+    if not only_thoughts:
+        if not second.calls or second.content or first.weight != second.weight:
+            return None
+        if first.calls and not turn.continues:
+            return None
+    message = Message(
+        "assistant",
+        second.content if only_thoughts else first.content,
+        first.calls + second.calls,
+        second.status,
+        thoughts.joined(first.thoughts, second.thoughts),
+        second.weight if only_thoughts else first.weight,
+    )
+    return dataclasses.replace(turn, message=message, ids=before.ids + turn.ids, continues=False)
+
+
+def _thoughts(entry: Mapping[str, Any], reading: Reading) -> Turn:
+    """Return the turn of a message that holds nothing but thoughts."""
+    found = thoughts.thought_text(entry.get("content"))
+    return Turn(Message("assistant", thoughts=thoughts.joined(thoughts.thoughts_of(entry), found)))
+
+
+def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
+    texts, inside, reasoned = [], [], [thoughts.thoughts_of(entry)]
+    content = entry.get("content")
+    for number, part in enumerate(content_parts(content)):
+        if part.kind == "call":
+            inside.append(_found(part.call, reading))
+        elif part.kind == "thought":
+            reasoned.append(part.text)
+        elif part.kind != "text":
+            raise not_text(content[number] if isinstance(content, list) else content)
+        elif part.text:
+            texts.append(part.text)
+    if isinstance(refusal := entry.get("refusal"), str) and refusal and refusal not in texts:
+        texts.append(refusal)
+    thought, text = thoughts.split_thoughts("\n".join(texts))
+    found = _without_repeats(
+        [
+            inside,
+            [_found(call, reading) for call in _tool_calls(entry)],
+            [_found(call, reading) for call in _function_call(entry)],
+        ],
+        reading.repairs,
+    )
+    turn = _turn(text, found)
+    if reading.read_text and not turn.message.status:
+        turn = _with_text_calls(turn, text, reading)
+    reasoned = thoughts.joined(*reasoned, thought)
+    if not reasoned:
+        return turn
+    return dataclasses.replace(turn, message=dataclasses.replace(turn.message, thoughts=reasoned))
+
+
+def _with_text_calls(turn: Turn, text: str, reading: Reading) -> Turn:
+    """Return a turn with the calls that its text holds; not again where it has them already."""
+    assert reading.read_text is not None
+    found = reading.read_text("assistant", text)
+    if not found:
+        return turn
+    if not turn.message.calls:
+        return found[0]
+    if found[0].message.calls != turn.message.calls:
+        return turn
+    reading.repairs["repeated_call"] += len(turn.message.calls)
+    content = found[0].message.content
+    return dataclasses.replace(turn, message=dataclasses.replace(turn.message, content=content))
+
+
+def _tool_calls(entry: Mapping[str, Any]) -> Sequence[Any]:
+    calls = decoded(entry, "tool_calls", lambda text: load_json(text, "a list of calls"))
+    if calls is not None and not isinstance(calls, list):
+        raise RowError("'tool_calls' must be a list")
+    return [call for call in calls or () if not says_nothing(call)]
+
+
+def _function_call(entry: Mapping[str, Any]) -> Sequence[Any]:
+    call = decoded(entry, "function_call", lambda text: load_loose_json(text, "a call"))
+    return () if says_nothing(call) else (call,)
+
+
+_Found = tuple[Any, Any, str]
+"""Name, arguments and id of a call; the name is None where there is none."""
+
+
+def _without_repeats(places: Sequence[Sequence[_Found]], repairs: Counter[str]) -> Sequence[_Found]:
+    """Return the calls of a message from all places that hold some, each once.
+
+    Sources keep the same calls in several places, for old and new readers.
+
+    Raises:
+      RowError: Several places that hold other calls than each other.
+    """
+    filled = [calls for calls in places if calls]
+    if len(filled) < 2:
+        return filled[0] if filled else ()
+    most = max(filled, key=len)
+    known = [_sound(call) for call in most]
+    for calls in filled:
+        if calls is most:
+            continue
+        if any(_sound(call) not in known for call in calls):
+            raise RowError("a message with other calls in 'tool_calls' than elsewhere in it")
+        repairs["repeated_call"] += len(calls)
+    return most
+
+
+def _sound(found: _Found) -> ToolCall | None:
+    return sound_call(found[0], found[1], keep_names=True)
+
+
+def _bare_calls(entry: Mapping[str, Any], reading: Reading) -> Turn:
+    """Return the turn of a message that holds nothing but one call or a list of them."""
+    content = entry.get("content")
+    thought = ""
+    if isinstance(content, str):
+        thought, text = thoughts.split_thoughts(content)
+        try:
+            content = decoded(entry, "content", lambda _: load_loose_json(text, "a call"))
+        except RowError:
+            return Turn(dataclasses.replace(unparsable_turn(text), thoughts=thought), ("",))
+    calls = content if isinstance(content, list) else [content]
+    turn = _turn("", [_found(call, reading) for call in calls])
+    reasoned = thoughts.joined(thoughts.thoughts_of(entry), thought)
+    message = dataclasses.replace(turn.message, thoughts=reasoned)
+    return dataclasses.replace(turn, message=message, continues=True)
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], Reading], Turn]] = {
+    "assistant": _assistant,
+    _CALL: _bare_calls,
+    _THOUGHT: _thoughts,
+}
+
+
+def _turn(text: str, found: Sequence[_Found]) -> Turn:
+    pairs = [(name, arguments) for name, arguments, _ in found]
     return Turn(
-        Message("assistant", first.content, first.calls + second.calls), before.ids + turn.ids
+        assistant_calls(text, pairs, keep_names=True), tuple(call_id for *_, call_id in found)
     )
 
 
-def _assistant(entry: Mapping[str, Any]) -> Turn:
-    texts, found = [], []
-    reasoning = entry.get("reasoning_content")
-    if isinstance(reasoning, str) and reasoning:
-        texts.append(reasoning)
-    for text, call in _parts(entry.get("content")):
-        if call is not None:
-            found.append(_found(call))
-        elif text:
-            texts.append(text)
-    calls = _decoded(entry.get("tool_calls"))
-    if calls is not None and not isinstance(calls, list):
-        raise RowError("'tool_calls' must be a list")
-    found += [_found(call) for call in calls or ()]
-    if (call := _decoded(entry.get("function_call"))) is not None:
-        found.append(_found(call))
-    return _turn("\n".join(texts), found)
-
-
-def _bare_calls(content: Any) -> Turn:
-    """Return the turn of a message that holds nothing but one call or a list of them."""
-    try:
-        calls = load_loose_json(content, "a call") if isinstance(content, str) else content
-    except RowError:
-        return Turn(unparsable_turn(content), ("",))
-    found = [_found(call) for call in (calls if isinstance(calls, list) else [calls])]
-    return dataclasses.replace(_turn("", found), continues=True)
-
-
-def _turn(thought: str, found: Sequence[tuple[Any, Any, str]]) -> Turn:
-    pairs = [(name, arguments) for name, arguments, _ in found]
-    return Turn(assistant_calls(thought, pairs), tuple(call_id for *_, call_id in found))
-
-
-def _found(call: Any) -> tuple[Any, Any, str]:
-    """Return name, arguments and id of a call; the name is None where there is none."""
+def _found(call: Any, reading: Reading) -> _Found:
     if isinstance(call, str):
         try:
             call = load_loose_json(call, "a call")
@@ -222,13 +288,20 @@ def _found(call: Any) -> tuple[Any, Any, str]:
             return None, call, ""
     if not isinstance(call, Mapping):
         return None, call, ""
+    read_keys(call, ("type",))
     call_id = str(call.get("id") or call.get("call_id") or "")
     inner = call.get("function")
     if isinstance(inner, Mapping):
         call = inner
     name = call.get("name", inner)
     key = next((k for k in ("arguments", "args", "parameters", "input") if k in call), "")
-    return name, _arguments(call.get(key)), call_id
+    arguments = _arguments(call.get(key))
+    if isinstance(arguments, Mapping) and not isinstance(call.get(key), str):
+        tool = reading.tools.get(name.strip()) if isinstance(name, str) else None
+        arguments = without_null_arguments(
+            arguments, tool, table=reading.table, repairs=reading.repairs
+        )
+    return name, arguments, call_id
 
 
 def _arguments(value: Any) -> Any:
@@ -241,56 +314,16 @@ def _arguments(value: Any) -> Any:
     return value
 
 
-def _decoded(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return load_json(value, "a list of calls") if value.strip() else None
-
-
-def _parts(content: Any) -> list[tuple[str, Any]]:
-    """Return ``(text, None)`` for every text part and ``("", call)`` for every call."""
-    if content is None:
-        return []
-    if isinstance(content, str):
-        return [(content, None)]
-    if not isinstance(content, list):
-        raise RowError(f"'content' must be text or a list of parts, not {type(content).__name__}")
-    found: list[tuple[str, Any]] = []
-    for part in content:
-        if isinstance(part, str):
-            found.append((part, None))
-            continue
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind in _CALL_PARTS:
-            found.append(("", part.get("value", part)))
-            continue
-        text = None
-        if kind in _TEXT_PARTS:
-            text = next((part[k] for k in ("text", "content", "value", kind) if k in part), None)
-        if not isinstance(text, str):
-            raise RowError(f"a content part of type {kind!r} that holds no text")
-        found.append((text, None))
-    return found
-
-
-def _answer_text(entry: Mapping[str, Any]) -> str:
+def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
+    """Return the turns of a message with the result of a call, or with several in its text."""
+    answered = str(entry.get("tool_call_id") or entry.get("call_id") or entry.get("id") or "")
     content = entry.get("content")
-    if isinstance(content, (Mapping, bool, int, float)):
-        return json.dumps(content, ensure_ascii=False)
-    if isinstance(content, list) and not all(
-        isinstance(part, str) or (isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS)
-        for part in content
-    ):
-        return json.dumps(content, ensure_ascii=False)
-    return content_text(content)
-
-
-def _status(entry: Mapping[str, Any]) -> str:
-    """Return what the source says of a result: ``error`` or ``is_error``, true, false or text."""
-    for key in ("error", "is_error"):
-        value = entry.get(key)
-        if isinstance(value, bool):
-            return "error" if value else "ok"
-        if isinstance(value, str) and value:
-            return "error"
-    return ""
+    text = result_text(content, reading.repairs)
+    status = result_status(entry)
+    if not text.strip() and status == "error":
+        text = error_text(entry) or text
+    if reading.read_text and not status and (found := reading.read_text("tool", text)):
+        return found
+    name = entry.get("name") or entry.get("tool_name")
+    name = name if isinstance(name, str) else ""
+    return (Turn(Message("tool", text, status=status), (answered,), name),)

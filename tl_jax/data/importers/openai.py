@@ -1,9 +1,9 @@
 """Import OpenAI chat rows: ``messages`` with tool calls, and ``tools``.
 
-A row is ``{"messages": [...], "tools": [...]}``; ``tools`` may be JSON text, ``functions`` is its
-old name, and rows without either take the tools of the file that ``tools_path`` names. Arguments
-may be an object, its JSON text, that text encoded again, or empty. Calls that a text holds in
-Hermes or ToolACE form are read as well, see ``text_calls``.
+A row is ``{"messages": [...], "tools": [...]}``; both may be JSON text. The tools and a system text
+may also stand elsewhere in the row (``declarations``), and rows without tools take those of the
+file that ``tools_path`` names. Arguments may be an object, its JSON text, that text encoded again,
+or empty. Calls that a text holds in Hermes or ToolACE form are read as well, see ``text_calls``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
+from tl_jax.data.importers.declarations import declared_tools, with_system
+from tl_jax.data.importers.json_text import load_json
+from tl_jax.data.importers.nulls import is_table
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.importers.side_files import read_tools
 from tl_jax.data.importers.text_calls import reader, tools_in_text
+from tl_jax.data.importers.unread import decoded
 from tl_jax.data.trajectory import Trajectory
 
 NAME = "openai"
@@ -45,18 +49,21 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     Raises:
       RowError: Messages or tools that cannot be read.
     """
-    declared = row.get("tools") or row.get("functions")
-    in_text, entries = tools_in_text(row.get("messages"), declared)
+    entries = decoded(row, "messages", lambda text: load_json(text, "the list of messages"))
+    declared = declared_tools(row, entries)
+    entries = with_system(row, entries)
+    in_text, entries = tools_in_text(entries, declared)
     repairs: Counter[str] = Counter()
-    found = normalised_tools(declared or in_text, repairs)
+    found = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)
     tags = repair_tags(repairs)
     if not found and tools:
         found, tags = tools
     return Trajectory(
         id=str(row.get("id") or f"{source}:{line}"),
         tools=found,
-        messages=dialogue(entries, reader(found)),
+        messages=dialogue(entries, reader(found), tools=found, repairs=repairs),
         source=source,
         line=line,
         tags=tags,
+        repairs=+repairs,
     )

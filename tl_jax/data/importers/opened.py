@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
+import json
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from tl_jax.errors import DataError
+
+_LFS = b"version https://git-lfs"
 
 
 @contextlib.contextmanager
@@ -31,3 +35,31 @@ def opened(path: str, mode: str, encoding: str | None = None) -> Iterator[IO[Any
         raise DataError(
             f"{path}: damaged gzip file ({error}); fetch it again, or unpack it and drop the .gz"
         ) from error
+
+
+@contextlib.contextmanager
+def opened_text(path: str, newline: str = "\n") -> Iterator[io.TextIOWrapper]:
+    """Open a file as text in UTF-8, or in UTF-16 or UTF-32 as its first bytes say.
+
+    Bytes that are no UTF-8 are kept as lone surrogates, so that they are the fault of their row.
+
+    Args:
+      path: The file.
+      newline: As for ``open``.
+
+    Raises:
+      DataError: As for ``opened``; the file is a pointer of Git LFS, zeros, or no such text.
+    """
+    with opened(path, "rb") as stream:
+        head = stream.read(len(_LFS))
+    if head == _LFS:
+        raise DataError(f"{path}: a pointer of Git LFS, not the file itself; run `git lfs pull`")
+    if head and not head.strip(b"\0"):
+        raise DataError(f"{path}: it begins with zero bytes; the file is damaged")
+    encoding = json.detect_encoding(head)
+    kept = "surrogateescape" if encoding.startswith("utf-8") else "strict"
+    with opened(path, "rb") as stream:
+        try:
+            yield io.TextIOWrapper(stream, encoding, errors=kept, newline=newline)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not {encoding.upper()} text: {error.reason}") from error

@@ -1,24 +1,31 @@
-"""Read a trajectory file of any known format, row by row, without stopping at bad rows."""
+"""Read trajectories of any known format, row by row, without stopping at bad rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import os
 import types
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_jax.data.importers import (
     agentdojo,
+    anthropic,
     api_bank,
     api_bank_steps,
     canonical,
+    gemini,
     intercode,
+    langchain,
     livemcpbench,
     nestful,
     openai,
+    prompt_completion,
+    responses,
     rotllama,
     seal_tools,
     sharegpt,
@@ -33,7 +40,11 @@ from tl_jax.data.importers import (
     xlam,
 )
 from tl_jax.data.importers.custom import open_importer
-from tl_jax.data.importers.rows import BadRow, RawRow, parsed, raw_rows
+from tl_jax.data.importers.hub_sets import is_file, local_file
+from tl_jax.data.importers.json_files import IsRow, json_split
+from tl_jax.data.importers.places import Place, find, kind, raw_rows
+from tl_jax.data.importers.rows import BadRow, RawRow, parsed, with_lists
+from tl_jax.data.importers.unread import plain, settled, split_parts, unread_keys, watched
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import DataError, RowError
 
@@ -57,6 +68,11 @@ _MODULES = (
     toolrl,
     tooltalk,
     # General forms come last: rows of the formats above may look like them.
+    anthropic,
+    responses,
+    langchain,
+    gemini,
+    prompt_completion,
     sharegpt,
     openai,
 )
@@ -68,10 +84,10 @@ _ROWS_TO_RECOGNISE = 50
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A file and the format it is read as; iterate over it to get its rows.
+    """Files and the format they are read as; iterate over it to get their rows.
 
     Attributes:
-      path: The file.
+      path: A file, a directory or a data set of the Hub, as for ``read``.
       format: Name of the format.
       reason: Why this format.
       tools_path: The file of the tools, where they are not in the rows; else empty.
@@ -91,14 +107,19 @@ class Source:
         """The module that reads the rows."""
         return self.own or FORMATS[self.format]
 
+    @functools.cached_property
+    def place(self) -> Place:
+        """The data files, in order; looked up once."""
+        return find(self.path, _aside())
+
     @property
     def files(self) -> tuple[str, ...]:
-        """All files that the rows depend on."""
-        found = [self.path]
+        """All files that the rows depend on; those of the Hub by their names there."""
+        found = list(self.place.files)
         if self.own is not None:
             found.append(str(self.own.__file__))
         if self.tools_path:
-            beside = _beside(self.importer, self.path, os.path.dirname(self.tools_path))
+            beside = _beside(self.importer, found[0], os.path.dirname(self.tools_path))
             found += [self.tools_path, *(name for name in beside if os.path.isfile(name))]
         return tuple(dict.fromkeys(found))
 
@@ -106,31 +127,48 @@ class Source:
         return (row for _, row in self.numbered())
 
     def numbered(self) -> Iterator[tuple[int, Trajectory | BadRow]]:
-        """Yield every row with its number in the file, whatever its own ``line`` says."""
+        """Yield every row with its number in its file, whatever its own ``line`` says."""
         for row in self.raw():
             for found in self.converted(row):
                 yield row.line, found
 
-    def raw(self) -> Iterator[RawRow]:
-        """Yield the rows as they stand in the file, in order, for ``converted``."""
-        return raw_rows(self.path)
+    def raw(self, files: Sequence[str] | None = None) -> Iterator[RawRow]:
+        """Yield the rows as they stand in the files, in order, for ``converted``.
+
+        Args:
+          files: Some of ``place.files``; all if None.
+        """
+        formats = FORMATS if self.own is None else {self.own.NAME: self.own, **FORMATS}
+        is_row = functools.partial(_is_row, formats=formats)
+        for file in self.place.files if files is None else files:
+            yield from raw_rows(file, self.place.split, is_row)
 
     def converted(self, row: RawRow) -> Iterator[Trajectory | BadRow]:
         """Read one raw row: its trajectories, mostly one, or why there is none.
 
         It depends on nothing but the row and this source, which other processes can be sent.
         """
-        value, importer = parsed(row), self.importer
+        repairs: Counter[str] = Counter()
+        value, importer = parsed(row, repairs), self.importer
         if isinstance(value, BadRow):
             yield value
             return
+        seen = watched(value)
         # A row that holds several dialogues is split first; each is read or refused alone.
         several = hasattr(importer, "split") and isinstance(value, dict)
-        for part in importer.split(value) if several else (value,):
-            yield self._trajectory(part, row)
+        parts = split_parts(seen, importer.split(seen)) if several else (seen,)
+        unread: Mapping[str, int] | None = None
+        for found in [self._trajectory(part, row) for part in parts]:
+            if isinstance(found, Trajectory) and unread is None:
+                # Counted once, with the first: all parts of the row have been read by now.
+                unread = unread_keys(seen)
+                if unread or repairs:
+                    added = dict(Counter(found.repairs) + repairs)
+                    found = dataclasses.replace(found, unread=unread, repairs=added)
+            yield found
 
     def _trajectory(self, value: Any, row: RawRow) -> Trajectory | BadRow:
-        named: dict[str, Any] = {"source": os.path.basename(row.path), "line": row.line}
+        named: dict[str, Any] = {"source": self.place.name(row.path), "line": row.line}
         if hasattr(self.importer, "load_tools"):
             named["tools"] = self.tools
         try:
@@ -138,11 +176,12 @@ class Source:
                 raise RowError(f"a row must be an object, not {type(value).__name__}")
             found = self.importer.trajectory(value, **named)
             _check(found)
+            return settled(found)
         except RowError as error:
-            return BadRow(row.path, row.line, str(error), value)
+            reason = str(error)
         except (TypeError, LookupError, AttributeError, ValueError, RecursionError) as error:
-            return BadRow(row.path, row.line, f"not a {self.format} row: {error!r}", value)
-        return found
+            reason = f"not a {self.format} row: {error!r}"
+        return BadRow(row.path, row.line, reason, plain(value))
 
     def __getstate__(self) -> dict[str, Any]:
         # A module cannot be pickled; its file is loaded again.
@@ -159,13 +198,14 @@ def read(
     tools_path: str | os.PathLike[str] = "",
     own: types.ModuleType | None = None,
 ) -> Source:
-    """Open a trajectory file.
+    """Open a data set.
 
     Args:
-      path: A ``.json`` (one list) or ``.jsonl`` (one row a line) file, either also with ``.gz``.
+      path: A file (JSON in any shape, CSV, Parquet, Arrow), a directory of files of one kind, or a
+        data set of the Hub, ``organisation/name[@revision]``; with ``:split`` behind it, one split.
       format: A name in ``FORMATS``, or ``"auto"`` to recognise it by the first rows.
       tools_path: The file of the tools, for formats that keep them outside their rows; by default
-        the file beside ``path`` with the name that the format gives it.
+        the file beside the data with the name that the format gives it.
       own: A user's importer (``custom.open_importer``), asked before all others and in place of
         one of its name.
 
@@ -173,50 +213,93 @@ def read(
       An iterable of ``Trajectory`` and, for rows that cannot be read, ``BadRow``.
 
     Raises:
-      ValueError: An unknown format or file ending, a file that no importer recognises, a user's
-        importer that raises when it is to recognise one, or a file of tools that cannot be read or
-        that the format has no use for.
-      DataError: A damaged ``.gz`` file, or a ``.json`` file that is not JSON, now or while reading
-        on.
-      DataError: No such file.
+      ValueError: An unknown format, rows that no importer recognises, a user's importer that raises
+        when it is to recognise one, or a file of tools that cannot be read or that the format has
+        no use for.
+      DataError: There is nothing at ``path``, no such split, or a file that is empty, damaged or
+        no data, now or while reading on.
     """
     path, tools_path = str(path), str(tools_path)
-    if not os.path.isfile(path):
-        raise DataError(f"{path}: no such file; set data.path to a trajectory file")
-    if not path.removesuffix(".gz").endswith((".json", ".jsonl")):
-        raise ValueError(f"{path}: expected a .json or .jsonl file, also with .gz")
     formats = FORMATS if own is None else {own.NAME: own, **FORMATS, own.NAME: own}
-    if format == "auto":
-        format, reason = _recognised(path, formats)  # noqa: A001
-    elif format in formats:
-        reason = "set by the configuration"
-    else:
+    if format != "auto" and format not in formats:
         near = difflib.get_close_matches(format, formats, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown format {format!r}; {hint}known: auto, {', '.join(formats)}")
+    place, is_row = find(path, _aside()), functools.partial(_is_row, formats=formats)
+    first = _first_rows(place, is_row)
+    reason = "set by the configuration"
+    if format == "auto":
+        format, reason = _recognised(path, first, formats)  # noqa: A001
+    taken = place.note
+    if len(place.files) == 1 and kind(place.files[0]) == "JSON":
+        taken = "; ".join(filter(None, (taken, _taken(place, is_row))))
     own = own if own is not None and own.NAME == format else None
-    tools_path, tools = _tools(path, format, formats[format], tools_path)
+    tools_path, tools = _tools(place.files[0], format, formats[format], tools_path)
+    reason = "; ".join(filter(None, (reason, taken)))
     return Source(path, format, reason, tools_path, tools, own)
 
 
-def _recognised(path: str, formats: Mapping[str, Any]) -> tuple[str, str]:
+def _first_rows(place: Place, is_row: IsRow) -> list[tuple[RawRow, Any]]:
+    """Return the first rows as they stand and as they are parsed.
+
+    Raises:
+      DataError: There are none.
+    """
+    rows = (row for file in place.files for row in raw_rows(file, place.split, is_row))
+    found = [(row, parsed(row, Counter())) for row in itertools.islice(rows, _ROWS_TO_RECOGNISE)]
+    if not found:
+        raise DataError(f"{place.files[0]}: it holds no rows")
+    return found
+
+
+def _taken(place: Place, is_row: IsRow) -> str:
+    file = place.files[0]
+    return json_split(local_file(file) if is_file(file) else file, place.split, is_row)
+
+
+def _recognised(
+    path: str, rows: Sequence[tuple[RawRow, Any]], formats: Mapping[str, Any]
+) -> tuple[str, str]:
     """Return the first of the formats, in their order, that knows one of the first rows."""
-    rows = [(r.line, parsed(r)) for r in itertools.islice(raw_rows(path), _ROWS_TO_RECOGNISE)]
     for name, module in formats.items():
-        for line, row in rows:
+        for row, value in rows:
             try:
-                reason = module.recognise(row)
+                reason = module.recognise(value)
             except Exception as error:
                 raise ValueError(
-                    f"{module.__file__}: recognise raised for row {line + 1} of {path}: "
+                    f"{module.__file__}: recognise raised for row {row.line + 1} of {row.path}: "
                     f"{type(error).__name__}: {error}"
                 ) from error
             if reason:
-                return name, f"row {line + 1}: {reason}"
-    keys = dict.fromkeys(key for _, row in rows if isinstance(row, dict) for key in row)
-    seen = f"its rows have the keys {', '.join(keys)}" if keys else "it has no JSON objects"
+                return name, f"row {row.line + 1}: {reason}"
+    values = [value for _, value in rows]
+    if bad := next((value for value in values if isinstance(value, BadRow)), None):
+        if all(isinstance(value, BadRow) for value in values):
+            number = f"none of its first {len(rows)} rows" if len(rows) > 1 else "its row"
+            raise DataError(f"{bad.path}: {number} can be read; line {bad.line + 1}: {bad.reason}")
+    keys = dict.fromkeys(key for value in values if isinstance(value, dict) for key in value)
+    kinds = sorted({type(value).__name__ for value in values})
+    seen = f"its rows have the keys {', '.join(keys)}" if keys else f"rows of {', '.join(kinds)}"
     raise ValueError(
         f"{path}: format not recognised ({seen}); set data.format to one of {', '.join(formats)}"
+    )
+
+
+def _is_row(value: Any, formats: Mapping[str, Any]) -> bool:
+    """Whether any importer knows a value as a row."""
+    try:
+        row = with_lists(value, Counter()) if isinstance(value, dict) else value
+        return any(module.recognise(row) for module in formats.values())
+    except (TypeError, LookupError, AttributeError, ValueError):
+        return False  # of a user's importer; it is told when the rows are recognised
+
+
+def _aside() -> frozenset[str]:
+    """Return names of files beside data that hold tools."""
+    return frozenset(
+        name.replace("{stem}", "*")
+        for module in FORMATS.values()
+        for name in getattr(module, "TOOLS_FILES", ())
     )
 
 
@@ -247,5 +330,3 @@ def _check(found: Any) -> None:
         raise RowError(f"the importer returned {type(found).__name__}, not a Trajectory")
     if not any(message.role == "assistant" for message in found.messages):
         raise RowError("no assistant turn")
-    if any(message.role == "system" for message in found.messages[1:]):
-        raise RowError("a system turn that is not the first")

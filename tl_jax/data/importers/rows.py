@@ -1,18 +1,33 @@
-"""The raw rows of a data file, lazily and each with its place, before any format reads them."""
+"""A row as it stands in a data file, and one that cannot be read."""
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import datetime
 import json
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-from tl_jax.data.importers.json_text import check_characters
-from tl_jax.data.importers.opened import opened
-from tl_jax.errors import DataError
+from tl_jax.data.importers.json_text import check_characters, load_json, load_loose_json
+from tl_jax.errors import RowError
 
-_SHOWN = 2000
+SHOWN = 2000
 """Most bytes or characters of a row that is kept as text."""
+
+_BLANK = " \t\r\n"
+
+NAN_REPAIR = "NaN read as null"
+COMMA_REPAIR = "comma after a row left out"
+LITERAL_REPAIR = "Python literal read as JSON"
+BYTES_REPAIR = "bytes that are no text replaced by their number"
+
+_TEXT_COLUMNS = ("messages", "conversations", "contents", "prompt", "completion", "input", "tools")
+"""Keys under which tables keep lists as text."""
+_PROSE_TOO = ("prompt", "completion", "input")
+"""Those of them that hold plain texts, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +39,14 @@ class BadRow:
       line: 0-based row number (the line, in a JSON-lines file).
       reason: What is wrong with it.
       row: The row as parsed, or its text where it is not JSON.
+      unread: Its keys that nothing read, where it was read and then refused; see ``Trajectory``.
     """
 
     path: str
     line: int
     reason: str
     row: Any
+    unread: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,58 +58,150 @@ class RawRow:
       line: 0-based row number (the line, in a JSON-lines file).
       value: The line's bytes where rows are lines of JSON, to be parsed by ``parsed``; else the
         value, or a ``BadRow``.
+      table: Whether the file has columns, so that each row has every key of any.
     """
 
     path: str
     line: int
     value: Any
+    table: bool = False
 
 
-def raw_rows(path: str) -> Iterator[RawRow]:
-    """Yield the rows of a file, one in memory at a time where rows are lines.
+def parsed(row: RawRow, repairs: Counter[str]) -> Any:
+    """Return the value of a row, or a ``BadRow`` where there is none.
+
+    Lists that a table keeps as text are read.
+
+    Args:
+      row: The row.
+      repairs: Counts what was needed to read it.
+    """
+    raw = row.value
+    try:
+        if isinstance(raw, bytes):
+            raw = _line(raw, repairs)
+        elif row.table and isinstance(raw, dict):
+            raw = _plain(raw, repairs)
+        return with_lists(raw, repairs) if isinstance(raw, dict) else raw
+    except RowError as error:
+        return BadRow(row.path, row.line, str(error), raw)
+    except (ValueError, RecursionError) as error:
+        shown = raw[:SHOWN].decode("utf-8", errors="replace") if isinstance(raw, bytes) else None
+        return BadRow(row.path, row.line, why(error), shown)
+
+
+def load(text: str, repairs: Counter[str]) -> Any:
+    """Return the value of JSON text, as ``decoder`` reads it.
 
     Raises:
-      DataError: A damaged ``.gz`` file, or a ``.json`` file that is not JSON.
+      ValueError: Not JSON.
     """
-    with opened(path, "rb") as stream:
-        if path.removesuffix(".gz").endswith(".json"):
-            yield from _whole(path, stream.read())
-        else:
-            for line, raw in enumerate(stream):
-                if raw.strip():
-                    yield RawRow(path, line, raw)
+    strange = "NaN" in text or "Infinity" in text
+    return decoder(repairs).decode(text) if strange else json.loads(text)
 
 
-def parsed(row: RawRow) -> Any:
-    """Return the value of a row, or a ``BadRow`` where there is none."""
-    raw = row.value
-    if not isinstance(raw, bytes):
-        return raw
+def decoder(repairs: Counter[str]) -> json.JSONDecoder:
+    """Return a decoder that reads ``NaN``, as table libraries write what is absent, as null."""
+
+    def constant(name: str) -> None:
+        if name != "NaN":
+            raise ValueError(f"{name} is no JSON number; write a finite number or null")
+        repairs[NAN_REPAIR] += 1
+
+    return json.JSONDecoder(parse_constant=constant)
+
+
+def why(error: Exception) -> str:
+    """Return in plain words what keeps a text from being read."""
+    if isinstance(error, UnicodeDecodeError):
+        return not_utf8(error.object[error.start])
+    if isinstance(error, UnicodeError):
+        return f"not UTF-8 text: {str(error)[:200]}"
+    if isinstance(error, json.JSONDecodeError) and _before_closing(error.doc, error.pos):
+        return f"not JSON: a comma before the closing bracket at character {error.pos + 1}"
+    return f"not JSON: {str(error)[:200]}"
+
+
+def not_utf8(byte: int) -> str:
+    """Return what to do about a byte that no UTF-8 text has in that place."""
+    return (
+        f"not UTF-8 text: byte 0x{byte:02x} ({chr(byte)!r} in Latin-1); if that is its encoding, "
+        "convert the file: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+    )
+
+
+def _before_closing(text: str, position: int) -> bool:
+    """Whether the comma at or before ``position`` is the last thing inside a bracket."""
+    head, tail = text[: position + 1].rstrip(" \t\r\n]}"), text[position:].lstrip(" \t\r\n,")
+    return head.endswith(",") and tail[:1] in ("}", "]")
+
+
+def _line(raw: bytes, repairs: Counter[str]) -> Any:
+    text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8").strip(_BLANK)
     try:
-        text = raw.decode("utf-8-sig" if row.line == 0 else "utf-8")
-        return check_characters(json.loads(text), text)
-    except (ValueError, RecursionError) as error:
-        shown = raw[:_SHOWN].decode("utf-8", errors="replace")
-        return BadRow(row.path, row.line, _reason(error), shown)
+        return check_characters(load(text, repairs), text)
+    except json.JSONDecodeError:
+        if not text.endswith("},"):
+            raise
+    # One of the rows of a list whose brackets are not there.
+    value = load(text[:-1], repairs)
+    repairs[COMMA_REPAIR] += 1
+    return check_characters(value, text)
 
 
-def _whole(path: str, raw: bytes) -> Iterator[RawRow]:
+def with_lists(row: dict[str, Any], repairs: Counter[str]) -> dict[str, Any]:
+    """Return a row whose lists are read where it keeps them as text.
+
+    Raises:
+      RowError: Text that begins as a list of messages and is none.
+    """
+    found = {}
+    for key in _TEXT_COLUMNS:
+        text = row.get(key)
+        if isinstance(text, str) and text.lstrip()[:1] == "[":
+            value = _list(key, text, repairs)
+            if value is not None:
+                found[key] = value
+    return {**row, **found} if found else row
+
+
+def _list(key: str, text: str, repairs: Counter[str]) -> Any:
+    """Return the list that a cell holds as text, or None if it is to stay text."""
+    prose = key in _PROSE_TOO
     try:
-        text = raw.decode("utf-8-sig")
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: {_reason(error)}; a file of one row a line must end in .jsonl"
-        ) from error
-    for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        value = load_json(text, repr(key))
+    except RowError:
         try:
-            value = check_characters(row, text)
-        except (UnicodeError, RecursionError) as error:
-            shown = json.dumps(row)[:_SHOWN] if isinstance(error, UnicodeError) else None
-            value = BadRow(path, number, _reason(error), shown)
-        yield RawRow(path, number, value)
+            value = load_loose_json(text, repr(key))
+        except RowError as error:
+            if prose or key == "tools":
+                return None
+            raise RowError(
+                f"{error}; write the column with json.dumps, not with str or repr"
+            ) from error
+        repairs[LITERAL_REPAIR] += 1
+    if prose and not (value and all(isinstance(entry, Mapping) for entry in value)):
+        return None
+    return value
 
 
-def _reason(error: Exception) -> str:
-    kind = "not UTF-8 text" if isinstance(error, UnicodeError) else "not JSON"
-    return f"{kind}: {str(error)[:200]}"
+def _plain(value: Any, repairs: Counter[str]) -> Any:
+    """Return a value of a table as JSON has it."""
+    if isinstance(value, dict):
+        return {key: _plain(part, repairs) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part, repairs) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        if not math.isnan(value):
+            raise RowError(f"{value} is no JSON number; write a finite number or null")
+        repairs[NAN_REPAIR] += 1
+        return None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            repairs[BYTES_REPAIR] += 1
+            return f"[{len(value)} bytes]"
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -14,7 +14,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec, declared_as, tool_from_schema
+from tl_jax.data.importers.declarations import listed
 from tl_jax.data.importers.json_text import load_json
+from tl_jax.data.importers.names import writable_name
+from tl_jax.data.importers.nulls import without_null_keywords
+from tl_jax.data.importers.unread import read_tool
 from tl_jax.errors import RowError
 
 REPAIRS: Mapping[str, str] = {
@@ -37,6 +41,9 @@ REPAIRS: Mapping[str, str] = {
     "parameters_of_calls": "a declaration that calls which ran do not fit, made to fit them",
     "duplicate_parameter": "a second parameter of one name, dropped",
     "duplicate_tool": "a second tool of one name, dropped",
+    "builtin_tool": "a tool of the service that made the row, without a declaration, left out",
+    "null_property": "a parameter declared as null, which is none of this tool, removed",
+    "null_keyword": "a keyword of a schema that is null, such as enum, removed",
 }
 """Every kind of repair that ``normalised_tool`` and ``normalised_tools`` count."""
 
@@ -66,7 +73,6 @@ _SCHEMA_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMA_MAPPINGS = ("properties", "$defs", "definitions")
 _LONGEST_TYPE = 200
 _REPAIR_TAG = re.compile(r"[^:,]+:[0-9]{1,9}(?:,[^:,]+:[0-9]{1,9})*")
-_NOT_IN_NAMES = re.compile(r"[^\w.\-$@/:]+")
 # The end of a type such as "str (optional, default: 3)"; every mark begins with a word of its own.
 _OPTIONAL = re.compile(
     r"\b(?:(?:optional\b[\s,;()]*+)++(?:default\b.*+)?|default\b.*+)$", re.IGNORECASE | re.DOTALL
@@ -80,8 +86,8 @@ def normalised_tool(function: Any, repairs: Counter[str], *, keep_names: bool = 
     Args:
       function: A function object, or one under a ``"function"`` key.
       repairs: Counts by kind (a key of ``REPAIRS``); added to.
-      keep_names: Leave names as they are even where no call can be written with them, for sets
-        whose prompts are compared with published ones.
+      keep_names: Leave names as they are even where not every style can write a call with them;
+        see ``names.with_writable_names``.
 
     Raises:
       RowError: No object, no name, or parameters that cannot be read.
@@ -96,6 +102,7 @@ def normalised_tool(function: Any, repairs: Counter[str], *, keep_names: bool = 
     if not isinstance(name, str) or not name.strip():
         raise RowError("a tool needs a non-empty string 'name'")
     schema = _parameters(name, function, repairs)
+    read_tool(given)
     properties = _properties(name, schema, repairs)
     required = _required(function, schema, properties, repairs)
     rename = _unchanged if keep_names else _renamed
@@ -121,25 +128,23 @@ def normalised_tool(function: Any, repairs: Counter[str], *, keep_names: bool = 
     return declared_as(tool, given) if as_given else dataclasses.replace(tool, declared=None)
 
 
-def normalised_tools(declared: Any, repairs: Counter[str]) -> tuple[ToolSpec, ...]:
+def normalised_tools(
+    declared: Any, repairs: Counter[str], *, table: bool = False, keep_names: bool = False
+) -> tuple[ToolSpec, ...]:
     """Build the tools of one row: a list of declarations, JSON text of one, or nothing.
 
     Args:
-      declared: The list as found; None and blank text mean no tools.
+      declared: As found, see ``declarations.listed``; None and blank text mean no tools.
       repairs: Counts by kind, as for ``normalised_tool``.
+      table: Whether the row is one of a table, which fills declarations with nulls.
+      keep_names: As for ``normalised_tool``.
 
     Raises:
       RowError: Neither a list nor the JSON text of one, or a tool that cannot be read.
     """
-    if isinstance(declared, str):
-        declared = load_json(declared, "the tool list") if declared.strip() else None
-    if isinstance(declared, Mapping):
-        declared = [declared]
-    if declared is None:
-        return ()
-    if not isinstance(declared, list):
-        raise RowError(f"the tools must be a list, not {type(declared).__name__}")
-    return without_repeats((normalised_tool(entry, repairs) for entry in declared), repairs)
+    entries = without_null_keywords(listed(declared, repairs), repairs, table=table)
+    tools = (normalised_tool(entry, repairs, keep_names=keep_names) for entry in entries)
+    return without_repeats(tools, repairs)
 
 
 def declared_tool(name: str, description: str, /, **parameters: tuple[str, str]) -> ToolSpec:
@@ -164,16 +169,8 @@ def without_repeats(tools: Iterable[ToolSpec], repairs: Counter[str]) -> tuple[T
     return tuple(kept.values())
 
 
-def writable_name(name: str) -> str:
-    """Return ``name`` with an underscore for what cannot stand in a call, such as a blank.
-
-    Tool and parameter names are renamed by this rule, so calls must be renamed by it too.
-    """
-    return _NOT_IN_NAMES.sub("_", name.strip())
-
-
 def repair_tags(repairs: Counter[str]) -> dict[str, str]:
-    """Return the tag that records the repairs of a row: ``{"repairs": "kind:count,..."}`` or {}."""
+    """Return the tag that records the repairs of a row's tools: ``kind:count,...``, or {}."""
     found = ",".join(f"{kind}:{count}" for kind, count in sorted(repairs.items()) if count)
     return {"repairs": found} if found else {}
 

@@ -12,12 +12,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
+from tl_jax.data.importers.declarations import declared_tools, with_system
+from tl_jax.data.importers.nulls import is_table
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.importers.text_calls import reader, tools_in_text
+from tl_jax.data.importers.unread import renamed
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
 NAME = "sharegpt"
+_NAMES = {"from": "role", "value": "content"}
 
 
 def recognise(row: Any) -> str:
@@ -39,17 +43,19 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     turns = row.get("conversations")
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise RowError("'conversations' must be a list of objects")
-    entries = [{"role": turn.get("from"), "content": turn.get("value")} for turn in turns]
-    if row.get("system"):
-        entries.insert(0, {"role": "system", "content": row["system"]})
-    in_text, entries = tools_in_text(entries, row.get("tools"))
+    entries = [renamed(turn, _NAMES) for turn in turns]
+    declared = declared_tools(row, entries)
+    entries = with_system(row, entries)
+    in_text, entries = tools_in_text(entries, declared)
     repairs: Counter[str] = Counter()
-    tools = normalised_tools(row.get("tools") or in_text, repairs)
+    tools = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)
+    tags = repair_tags(repairs)
     return Trajectory(
         id=str(row.get("id") or f"{source}:{line}"),
         tools=tools,
-        messages=dialogue(entries, reader(tools)),
+        messages=dialogue(entries, reader(tools), tools=tools, repairs=repairs),
         source=source,
         line=line,
-        tags=repair_tags(repairs),
+        tags=tags,
+        repairs=+repairs,
     )

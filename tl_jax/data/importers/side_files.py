@@ -91,6 +91,6 @@ def tools_of(tables: Mapping[str, Tools] | None, key: Any, what: str) -> Tools:
 def _normalised(declared: Any, where: str) -> Tools:
     repairs: Counter[str] = Counter()
     try:
-        return normalised_tools(declared, repairs), repair_tags(repairs)
+        return normalised_tools(declared, repairs, keep_names=True), repair_tags(repairs)
     except RowError as error:
         raise ValueError(f"{where}: {error}") from error

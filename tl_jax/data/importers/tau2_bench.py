@@ -19,6 +19,7 @@ from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags, without_repeats
 from tl_jax.data.importers.side_files import read_table, read_tool_table, tools_of
+from tl_jax.data.importers.unread import changed
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -71,12 +72,14 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
         entries.append({"role": "user", "content": _ticket(row.get("task"))})
     entries += [entry for entry in simulation["messages"] if not _of_device(entry)]
     reward = simulation.get("reward_info")
+    counts: Counter[str] = Counter()
     return Trajectory(
         id=f"tau2_bench:{domain}/{simulation.get('id')}/{line}",
         tools=offered,
-        messages=dialogue(entries),
+        messages=dialogue(entries, tools=offered, repairs=counts),
         source=source,
         line=line,
+        repairs=+counts,
         tags={
             "domain": str(domain),
             "task": f"{domain}/{simulation.get('task_id')}",
@@ -89,7 +92,8 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
 
 def _sample(row: Mapping[str, Any], declared: Any, source: str, line: int) -> Trajectory:
     repairs: Counter[str] = Counter()
-    tools = normalised_tools(row.get("tools"), repairs)
+    tools = normalised_tools(row.get("tools"), repairs, keep_names=True)
+    counts: Counter[str] = Counter()
     # A sample does not name its domain, but only one domain has all its tools.
     domains = (
         key for key, (offered, _) in (declared or {}).items() if _names(tools) <= _names(offered)
@@ -100,9 +104,10 @@ def _sample(row: Mapping[str, Any], declared: Any, source: str, line: int) -> Tr
     return Trajectory(
         id=f"tau2_bench:{row.get('simulation_id')}/{line}",
         tools=tools,
-        messages=dialogue(entries),
+        messages=dialogue(entries, tools=tools, repairs=counts),
         source=source,
         line=line,
+        repairs=+counts,
         tags={
             "task": f"{next(domains, 'tau2')}/{row.get('task_id')}",
             "success": _success(row.get("reward")),
@@ -120,7 +125,7 @@ def _with_status(entry: Any) -> Any:
     content = entry.get("content") if isinstance(entry, Mapping) else None
     if not isinstance(content, str) or entry.get("role") != "tool":
         return entry
-    return {**entry, "error": content.startswith("Error")}
+    return changed(entry, error=content.startswith("Error"))
 
 
 def _of_device(entry: Any) -> bool:

@@ -7,11 +7,13 @@ benchmark's tools report an error by a result that begins with ``Error`` or ``Un
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.side_files import read_tool_table, tools_of
+from tl_jax.data.importers.unread import changed
 from tl_jax.data.trajectory import Trajectory
 
 NAME = "tau_bench"
@@ -45,10 +47,11 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     if isinstance(entries, list):
         entries = [_with_status(entry) for entry in entries]
     declared, repairs = tools_of(tools, domain, "domain")
+    counts: Counter[str] = Counter()
     return Trajectory(
         id=f"tau_bench:{task}/{line}",
         tools=declared,
-        messages=dialogue(entries),
+        messages=dialogue(entries, tools=declared, repairs=counts),
         source=source,
         line=line,
         tags={
@@ -59,6 +62,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
             "success": str(_number(row.get("reward")) > 0).lower(),
             **repairs,
         },
+        repairs=+counts,
     )
 
 
@@ -66,7 +70,7 @@ def _with_status(entry: Any) -> Any:
     content = entry.get("content") if isinstance(entry, Mapping) else None
     if not isinstance(content, str) or entry.get("role") != "tool":
         return entry
-    return {**entry, "error": content.startswith(_ERRORS)}
+    return changed(entry, error=content.startswith(_ERRORS))
 
 
 def _number(value: Any) -> float:

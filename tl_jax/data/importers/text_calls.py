@@ -13,10 +13,11 @@ from typing import Any
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.calls.parse import CallSyntaxError, parse_call
+from tl_jax.data.importers.answers import Turn
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
-from tl_jax.data.importers.chat import TextReader, Turn
+from tl_jax.data.importers.chat import TextReader
 from tl_jax.data.importers.json_text import load_json_at, load_loose_json
-from tl_jax.data.importers.schemas import writable_name
+from tl_jax.data.importers.names import writable_name
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
 
@@ -79,7 +80,7 @@ def _is_declaration(entry: Any) -> bool:
 
 def reader(tools: Sequence[ToolSpec]) -> TextReader:
     """Return a function that finds the calls and answers in a text, or None if it is plain text."""
-    names = frozenset(tool.name for tool in tools)
+    names = {writable_name(tool.name): tool.name for tool in tools}
 
     def read(role: str, text: str) -> Sequence[Turn] | None:
         if role == "assistant":
@@ -124,13 +125,13 @@ def _tagged_calls(text: str) -> Turn:
         if not isinstance(call, Mapping):
             return Turn(unparsable_turn(text), ("",) * len(pieces))
         found.append((call.get("name"), call.get("arguments", call.get("parameters"))))
-    message = assistant_calls("\n".join(filter(None, texts)), found)
+    message = assistant_calls("\n".join(filter(None, texts)), found, keep_names=True)
     if not message.calls:
         message = unparsable_turn(text)
     return Turn(message, ("",) * len(found))
 
 
-def _bracketed_calls(text: str, names: frozenset[str]) -> Turn | None:
+def _bracketed_calls(text: str, names: Mapping[str, str]) -> Turn | None:
     """Read a turn that is nothing but a list of calls; None if it looks like no such list.
 
     A list that cannot be read stands for a failed call only if it begins with a known tool.
@@ -141,7 +142,8 @@ def _bracketed_calls(text: str, names: frozenset[str]) -> Turn | None:
         return None
     try:
         found = _call_list(inner)
-        message = assistant_calls("", found)
+        known = [(names.get(writable_name(name), name), values) for name, values in found]
+        message = assistant_calls("", known, keep_names=True)
         if message.calls:
             return Turn(message, ("",) * len(found))
     except ValueError:
@@ -162,7 +164,7 @@ def _call_list(text: str) -> list[tuple[str, Any]]:
     while match := _NAME.match(text, position):
         end = _closing(text, match.end() - 1)
         call = parse_call(f"{writable_name(match[1])}{text[match.end() - 1 : end]}")
-        found.append((call.name, call.arguments))
+        found.append((match[1].strip(), call.arguments))
         between = _BETWEEN.match(text, end)
         if between is None:
             break

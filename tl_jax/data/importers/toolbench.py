@@ -15,6 +15,7 @@ from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
+from tl_jax.data.importers.unread import changed
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -42,13 +43,17 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     if not isinstance(chains[-1], list):
         raise RowError("'train_messages' must be a list of message lists")
     repairs: Counter[str] = Counter()
+    tools = normalised_tools(row.get("functions"), repairs, keep_names=True)
+    tags = repair_tags(repairs)
+    entries = [_entry(entry) for entry in chains[-1] if not _is_system(entry)]
     return Trajectory(
         id=f"toolbench:{source}:{line}",
-        tools=normalised_tools(row.get("functions"), repairs),
-        messages=dialogue([_entry(entry) for entry in chains[-1] if not _is_system(entry)]),
+        tools=tools,
+        messages=dialogue(entries, tools=tools, repairs=repairs),
         source=source,
         line=line,
-        tags={"task": f"toolbench/{row.get('query')}", **repair_tags(repairs)},
+        tags={"task": f"toolbench/{row.get('query')}", **tags},
+        repairs=+repairs,
     )
 
 
@@ -61,7 +66,7 @@ def _entry(entry: Any) -> Any:
     if not isinstance(text, str):
         return entry
     if entry.get("role") == "user":
-        return {**entry, "content": text.strip().removesuffix("Begin!").rstrip()}
+        return changed(entry, content=text.strip().removesuffix("Begin!").rstrip())
     if entry.get("role") == "function":
-        return {**entry, "error": bool(_ERROR.match(text)) or None}
+        return changed(entry, error=bool(_ERROR.match(text)) or None)
     return entry

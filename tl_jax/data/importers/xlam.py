@@ -40,13 +40,15 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     if not isinstance(answers, list) or not answers:
         raise RowError("'answers' must be a list of at least one call")
     repairs: Counter[str] = Counter()
+    tools = normalised_tools(row.get("tools"), repairs, keep_names=True)
+    tags = repair_tags(repairs)
+    entries = [{"role": "user", "content": query}, {"role": "assistant", "tool_calls": answers}]
     return Trajectory(
         id=f"xlam:{row.get('id', f'{source}:{line}')}",
-        tools=normalised_tools(row.get("tools"), repairs),
-        messages=dialogue(
-            [{"role": "user", "content": query}, {"role": "assistant", "tool_calls": answers}]
-        ),
+        tools=tools,
+        messages=dialogue(entries, tools=tools, repairs=repairs),
         source=source,
         line=line,
-        tags=repair_tags(repairs),
+        tags=tags,
+        repairs=+repairs,
     )

@@ -1,71 +1,45 @@
-"""Turn a file of tokenised examples into packed, batched, resumable token rows.
+"""Turn tokenised examples into packed, batched, resumable token rows.
 
-Example files are JSON lines ``{"id", "ids", "weights", "tags"}`` where ``weights[i]`` is the loss
-weight of ``ids[i]`` as a target. Row entry ``t`` pairs the input ``ids[t]`` with the target
-``ids[t + 1]`` and its weight.
+Examples are read at random from the ArrayRecord files of a directory (``examples.shards``);
+``weights[i]`` is the loss weight of ``ids[i]`` as a target. Row entry ``t`` pairs the input
+``ids[t]`` with the target ``ids[t + 1]`` and its weight.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import hashlib
 import itertools
-import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import grain
 import numpy as np
 
+from tl_jax.data.examples.record import name_of, unpack_arrays
+from tl_jax.data.examples.shards import Shards, open_shards
 from tl_jax.data.loader.host_shards import HostRows, Row
 from tl_jax.data.loader.packing import FITS, PACKED, make_row, sorted_fit
 from tl_jax.errors import DataError
 
-_SCAN_BYTES = 1 << 22
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """What Grain wants to know of a file of records, so that it need not open all of them first."""
+
+    filename: str
+    examples_in_shard: int
+    skip: int = 0
+
+    @property
+    def take(self) -> int:
+        return self.examples_in_shard
 
 
-class JsonlSource:
-    """Read single rows of a JSON-lines file by index.
-
-    The offsets of the lines are found once, at construction; afterwards only the row that is
-    asked for is in memory. Reads are positional, so threads and forked processes may share one
-    source, and a pickled copy opens the file for itself. Blank lines do not count.
-
-    Attributes:
-      path: The file.
-      fingerprint: SHA-256 of its bytes, as hex.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = str(path)
-        if not Path(self.path).is_file():
-            raise DataError(f"{self.path}: no such example file; write it with `tl-jax prepare`")
-        self._spans, self.fingerprint = _scan_lines(self.path)
-        self._file: BinaryIO | None = None
-
-    def __len__(self) -> int:
-        return len(self._spans)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        start, stop = self._spans[index]
-        if self._file is None:
-            self._file = open(self.path, "rb", buffering=0)
-        line = os.pread(self._file.fileno(), int(stop - start), int(start))
-        try:
-            return json.loads(line)
-        except ValueError as error:
-            raise DataError(
-                f"{self.path}, row {index} at byte {start}: not JSON ({error}); "
-                "the file changed or is damaged, run `tl-jax prepare` again"
-            ) from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
-
-    def __repr__(self) -> str:
-        return f"JsonlSource({self.path!r}, rows={len(self)})"
+def _records(shards: Shards) -> Any:
+    files = [_File(os.path.join(shards.path, s.name), s.records) for s in shards.shards]
+    return grain.sources.ArrayRecordDataSource(files, reader_options={"max_parallelism": "0"})
 
 
 def make_loader(
@@ -83,14 +57,14 @@ def make_loader(
     own: Sequence[int] | np.ndarray | None = None,
     prefetch: int = 2,
 ) -> HostRows:
-    """Make the iterator of batches over an example file.
+    """Make the iterator of batches over examples.
 
     With ``repeat`` it is endless, every epoch in another order. Without ``repeat`` every example
     comes exactly once, and the last batch is filled up with rows of weight 0. The global batches
     do not depend on the hosts, of which each takes its rows.
 
     Args:
-      path: JSON-lines file of examples.
+      path: Directory of examples.
       length: Tokens per row.
       rows: Rows of the global batch.
       seed: Of the order of examples and of packed rows.
@@ -112,8 +86,9 @@ def make_loader(
       the state of another file or other settings.
 
     Raises:
-      DataError: ``path`` does not exist or has no examples, or ``streams`` do not divide ``rows``;
-        or, while iterating, an example that is longer than a row, has no target, or is malformed.
+      DataError: ``path`` does not exist, is not whole or has no examples, or ``streams`` do not
+        divide ``rows``; or, while iterating, an example that is longer than a row, has no target,
+        or is damaged.
       ValueError: An unknown fit.
     """
     if packing_fit not in FITS:
@@ -122,14 +97,14 @@ def make_loader(
         raise DataError(
             f"config.data.batch_size {rows} is not divisible by config.data.streams {streams}"
         )
-    source = JsonlSource(path)
-    if not len(source):
+    shards = open_shards(path)
+    if not len(shards):
         raise DataError(
             f"{path} holds no examples; check the counts in the prepare report (were all samples "
             "dropped, or is max_length too small?) and run `tl-jax prepare` again"
         )
     signature = {
-        "source": source.fingerprint,
+        "source": shards.fingerprint,
         "length": length,
         "rows": rows,
         "seed": seed,
@@ -140,14 +115,16 @@ def make_loader(
         "streams": streams,
     }
 
+    source = _records(shards)
+
     def open_stream(number: int) -> grain.DatasetIterator:
         examples = grain.MapDataset.source(source).seed(seed)
         if shuffle:
             examples = examples.shuffle()
         if repeat:
             examples = examples.repeat(None)[number::streams]
-        examples = examples.map(functools.partial(_arrays, length=length, path=source.path))
-        # Parsed where they are packed: JSON holds the interpreter lock, threads add nothing.
+        examples = examples.map(functools.partial(_arrays, length=length, path=shards.path))
+        # Read where they are packed: a record is copied faster than handed between threads.
         stream = examples.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         if packing and packing_fit == "sorted":
             stream = _SortedRows(stream, length, packing_bins, seed if shuffle else None)
@@ -312,26 +289,18 @@ class _GuardedIterator(grain.DatasetIterator):
         self._parent.set_state(state["position"])
 
 
-def _arrays(row: Mapping[str, Any], *, length: int, path: str) -> Row:
-    name = row.get("id", "?")
-    try:
-        ids = np.asarray(row["ids"], np.int32)
-        weights = np.asarray(row["weights"], np.float32)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{path}: example {name!r} needs 'ids' (integers) and 'weights' (numbers): {error!r}"
-        ) from error
-    if ids.ndim != 1 or ids.shape != weights.shape or len(ids) < 2:
-        raise DataError(
-            f"{path}: example {name!r} needs two or more ids and one weight per id, "
-            f"got shapes {ids.shape} and {weights.shape}"
-        )
+def _arrays(record: bytes, *, length: int, path: str) -> Row:
+    ids, weights = unpack_arrays(record, path)
+    if len(ids) < 2:
+        raise DataError(f"{path}: example {name_of(record)!r} needs two or more ids")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise DataError(f"{path}: example {name!r} has a weight that is negative or not finite")
+        raise DataError(
+            f"{path}: example {name_of(record)!r} has a weight that is negative or not finite"
+        )
     if len(ids) - 1 > length:
         raise DataError(
-            f"{path}: example {name!r} has {len(ids) - 1} targets but a row holds {length}; "
-            "raise data.max_length or prepare with the smaller one"
+            f"{path}: example {name_of(record)!r} has {len(ids) - 1} targets but a row holds "
+            f"{length}; raise data.max_length or prepare with the smaller one"
         )
     return {"tokens": ids[:-1], "targets": ids[1:], "weights": weights[1:]}
 
@@ -342,27 +311,3 @@ def _packed_row(packed: Row) -> Row:
     row["positions"] = packed["tokens_positions"].astype(np.int32, copy=False)
     row["segment_ids"] = packed["tokens_segment_ids"].astype(np.int32, copy=False)
     return row
-
-
-def _scan_lines(path: str) -> tuple[np.ndarray, str]:
-    """Return the ``[N, 2]`` byte spans of the non-blank lines of ``path`` and its SHA-256."""
-    digest = hashlib.sha256()
-    ends: list[np.ndarray] = []
-    size = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(_SCAN_BYTES):
-            digest.update(chunk)
-            ends.append(np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + size)
-            size += len(chunk)
-        stops = np.concatenate([*ends, np.asarray([size])]).astype(np.int64)
-        starts = np.concatenate([np.zeros(1, np.int64), stops[:-1] + 1])
-        spans = np.stack([starts, stops], axis=1)[starts < stops]
-        # Only lines too short to be an example can be blank; look at those.
-        short = np.flatnonzero(spans[:, 1] - spans[:, 0] < 16)
-        blank = [i for i in short if not _read(file, spans[i]).strip()]
-    return np.delete(spans, blank, axis=0), digest.hexdigest()
-
-
-def _read(file: BinaryIO, span: Sequence[int]) -> bytes:
-    file.seek(int(span[0]))
-    return file.read(int(span[1] - span[0]))

@@ -200,7 +200,7 @@ def _judge_document(document: Any, tool: str, depth: int) -> FeedbackStatus:
     if not document:
         return FeedbackStatus(False, "empty document", "nothing_found")
     fields = {_NOT_LETTERS.sub("", str(key).lower()): (key, v) for key, v in document.items()}
-    if fields.get("iserror", ("", None))[1] is True:
+    if any(_is_yes(fields[name][1]) for name in rules.FLAG_KEYS & fields.keys()):
         return _judge_mcp(_words(document), True, tool, depth)
     message = _words(
         [
@@ -221,8 +221,11 @@ def _judge_document(document: Any, tool: str, depth: int) -> FeedbackStatus:
                 return _error_or_nothing(f"http {http}", message, http, tool)
         if name in ("status", "state", "result") and _is_bad_status(name, value, fields):
             return _error_or_nothing(f"field {key!r} is {value!r}", message, 0, tool)
-        if name in ("success", "ok", "succeeded") and value is False:
+        if name in ("success", "ok", "succeeded") and (value is False or value == "false"):
             return _error_or_nothing(f"field {key!r} is false", message, 0, tool)
+    if ended := _exit_code(fields):
+        text = message or _words([v for n, (_, v) in fields.items() if n in rules.OUTPUT_KEYS])
+        return FeedbackStatus(True, f"exit code {ended}", _category(text, 0))
     inner = _inside(fields, tool, depth)
     if inner.is_error:
         return inner
@@ -238,6 +241,25 @@ def _judge_document(document: Any, tool: str, depth: int) -> FeedbackStatus:
             if found is not _OK:
                 return found
     return _declined(fields) or _empty(fields) or inner
+
+
+def _is_yes(value: Any) -> bool:
+    return value is True or (isinstance(value, str) and value.lower() == "true")
+
+
+def _exit_code(fields: Mapping[str, tuple[Any, Any]]) -> int:
+    """Return with what other code than 0 a program ended, or 0."""
+    inner = fields.get("metadata", ("", None))[1]
+    found = {n: v for n, (_, v) in fields.items()}
+    if isinstance(inner, Mapping):
+        found |= {_NOT_LETTERS.sub("", str(key).lower()): value for key, value in inner.items()}
+    for name in rules.EXIT_KEYS & found.keys():
+        value = found[name]
+        if isinstance(value, str) and value.lstrip("-").isdecimal():
+            value = int(value[:9])
+        if isinstance(value, int) and not isinstance(value, bool) and value:
+            return value
+    return 0
 
 
 def _is_report(fields: Mapping[str, tuple[Any, Any]]) -> bool:

@@ -306,6 +306,10 @@ ERROR_KEYS = frozenset(
     "nonfielderror nonfielderrors validationerrors".split()
 )
 CODE_KEYS = frozenset("status statuscode code errorcode httpstatus httpcode cod".split())
+EXIT_KEYS = frozenset("exitcode exitstatus returncode".split())
+"""Keys of how a program ended; any other number than 0 says that it failed."""
+OUTPUT_KEYS = frozenset("stderr output stdout".split())
+FLAG_KEYS = frozenset(("iserror", "haserror"))
 VAGUE_CODE_KEYS = frozenset(("code", "cod"))
 """Keys of a status, but also of an area or a product: only in a report of how the call went."""
 MESSAGE_KEYS = frozenset("message msg detail details text description reason".split())

@@ -54,13 +54,15 @@ class TurnLabel:
       verdict: ``keep``, ``error`` (its call is wrong), ``partly`` (some of its parallel calls are
         wrong or have no answer), ``no_feedback`` (no result is recorded), ``unparsable`` (its
         text should hold a call but does not), ``empty`` (neither text nor a call) or ``context``
-        (not what its row is there to train, or before anything was said to it).
+        (not what its row is there to train, before anything was said to it, or taken out of the
+        loss by its source).
       reason: The rule that decided; of the first wrong call, if there is one.
       category: Category of the feedback or of the fault, see ``FeedbackStatus``.
       action: What is done: ``keep``, ``mask`` (no gradient, stays in the context), ``drop`` (leaves
         the context as well) or ``down-weight``.
       weight: Factor on the loss weight of its tokens.
       calls: Its calls, judged one by one; empty for plain text.
+      source_weight: Another such factor, which its source gives it; not 0.
     """
 
     message: int
@@ -71,6 +73,7 @@ class TurnLabel:
     action: str = "keep"
     weight: float = 1.0
     calls: tuple[CallLabel, ...] = ()
+    source_weight: float = 1.0
 
     @property
     def kept(self) -> bool:
@@ -79,7 +82,7 @@ class TurnLabel:
 
     @property
     def right(self) -> bool:
-        """Whether the whole turn is trained in full, as an answer to imitate must be."""
+        """Whether nothing is wrong with the turn, as with an answer to imitate."""
         return self.weight == 1 and all(call.weight == 1 for call in self.calls)
 
     @property
@@ -105,8 +108,9 @@ def label_turns(trajectory: Trajectory, rules: str | MaePolicy) -> tuple[TurnLab
     gives the category. Parallel calls are answered by the tool messages in their order and judged
     one by one. A turn that should hold a call but could not be parsed is wrong in every mode, and
     an empty one, which would teach to say nothing, is trained in none. A turn that opens the
-    dialogue, such as a greeting, answers nothing and is context. Where the tag ``target`` is
-    ``last``, the turns before the last are context and not judged.
+    dialogue, such as a greeting, answers nothing and is context; so is one that its source gives
+    the weight 0, right or wrong. Where the tag ``target`` is ``last``, the turns before the last
+    are context and not judged.
 
     Args:
       trajectory: The dialogue.
@@ -121,7 +125,10 @@ def label_turns(trajectory: Trajectory, rules: str | MaePolicy) -> tuple[TurnLab
     labels: list[TurnLabel] = []
     for index, message in enumerate(trajectory.messages):
         if message.role == "assistant":
-            labels.append(_label(trajectory, index, len(labels) + 1, rules))
+            found = _label(trajectory, index, len(labels) + 1, rules)
+            if message.weight not in (0, 1):
+                found = dataclasses.replace(found, source_weight=message.weight)
+            labels.append(found)
     if trajectory.tags.get("target") == "last":
         labels[:-1] = [
             TurnLabel(label.message, label.turn, "context", "not the target", "", "mask", 0.0)
@@ -134,6 +141,8 @@ def _label(trajectory: Trajectory, index: int, turn: int, policy: MaePolicy) -> 
     message = trajectory.messages[index]
     if not index:
         return TurnLabel(index, turn, "context", "opens the dialogue", "", "mask", 0.0)
+    if not message.weight:
+        return TurnLabel(index, turn, "context", "its source does not train it", "", "mask", 0.0)
     if message.status == "error":
         found = _wrong(policy, "no call can be parsed from the turn", "format_error")
         return dataclasses.replace(

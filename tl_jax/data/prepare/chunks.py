@@ -20,11 +20,13 @@ class Chunk:
     Attributes:
       number: Of the chunk, counted over all sources.
       source: Number of the source.
+      start: Place of its first row among all rows of the source.
       rows: Raw rows as the source gives them.
     """
 
     number: int
     source: int
+    start: int
     rows: Sequence[Any]
 
 
@@ -33,14 +35,14 @@ def chunks(sources: Sequence[WeightedSource]) -> Iterator[Chunk]:
     number = 0
     for place, source in enumerate(sources):
         rows: list[Any] = []
-        size = 0
+        start = size = 0
         for row in source.raw():
             rows.append(row)
             value = getattr(row, "value", None)
             size += len(value) if isinstance(value, bytes) else 0
             if len(rows) == _ROWS or size >= _BYTES:
-                yield Chunk(number, place, rows)
-                number, rows, size = number + 1, [], 0
+                yield Chunk(number, place, start, rows)
+                number, start, rows, size = number + 1, start + len(rows), [], 0
         if rows:
-            yield Chunk(number, place, rows)
+            yield Chunk(number, place, start, rows)
             number += 1

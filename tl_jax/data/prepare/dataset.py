@@ -52,6 +52,8 @@ _DATA_FIELDS = (
     "no_call_prompts",
     "validation_fraction",
     "max_bad_fraction",
+    "max_without_tools",
+    "strict",
     "duplicates",
     "contamination_checks",
     "contamination_action",
@@ -160,7 +162,7 @@ def prepare(
         pool = Pool(job, maker.do, data.workers)
         try:
             parts, statistics = _build(sources, data, seed, work, pool, hosts)
-            statistics.check(data.max_bad_fraction)
+            statistics.check(data.max_bad_fraction, data.max_without_tools)
             plans = {name: shard_plan(parts, name) for name in SHARDED}
             pool.run(_fillings(plans, hosts))
         finally:
@@ -194,10 +196,11 @@ def _build(
     """Make the parts of all chunks; return them, without their facts, and the counts of all."""
     count = 0
 
-    def own(missing: Callable[[int], bool]) -> Iterator[Chunk]:
+    def own(finished: Callable[[int], bool]) -> Iterator[Chunk]:
         nonlocal count
-        for count, chunk in enumerate(chunks(sources), start=1):
-            if hosts.own(chunk.number) and missing(chunk.number):
+        for chunk in chunks(sources):
+            count = chunk.number + 1
+            if hosts.own(chunk.number) and not finished(chunk.number):
                 yield chunk
 
     if data.duplicates != "keep" or data.max_trajectories:
@@ -207,12 +210,12 @@ def _build(
                     f"{source.name}: duplicates and samples need its rows twice; give a list or an "
                     "object to iterate over, not an iterator"
                 )
-        pool.run(Scan(chunk) for chunk in own(lambda number: not work.is_scanned(number)))
+        pool.run(Scan(chunk) for chunk in own(work.is_scanned))
         hosts.wait("prepare: scanned")
         if hosts.first:
             select(work, count, data, seed)
         hosts.wait("prepare: selected")
-    pool.run(Build(chunk) for chunk in own(lambda number: not work.is_built(number)))
+    pool.run(Build(chunk) for chunk in own(work.is_built))
     hosts.wait("prepare: built")
     statistics = Statistics()
     for source in sources:

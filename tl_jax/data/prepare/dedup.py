@@ -16,8 +16,6 @@ import numpy as np
 from tl_jax.data.prepare.ngrams import dialogue, digest, ngrams, tool_set, words
 from tl_jax.data.trajectory import Trajectory
 
-Location = tuple[str, int, str]
-"""File, row in it and id of a trajectory."""
 SIMILARITY = 0.8
 """Least estimated Jaccard similarity of the word runs of near duplicates."""
 

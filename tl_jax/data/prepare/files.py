@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,8 @@ def json_line(row: Any) -> str:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def named(location: tuple[str, int, str]) -> dict[str, Any]:
-    """Return a location as the files name it."""
+def named(location: Sequence[Any]) -> dict[str, Any]:
+    """Return a location (file, row from 0, id) as the files name it."""
     file, row, name = location
     return {"file": file, "line": row + 1, "id": name}
 

@@ -16,6 +16,7 @@ from tl_jax.data.examples.jsonl import prompt_lines
 from tl_jax.data.examples.record import pack_example
 from tl_jax.data.examples.repair_pairs import repair_rows
 from tl_jax.data.importers import BadRow
+from tl_jax.data.importers.names import with_writable_names
 from tl_jax.data.mae.labels import TurnLabel, label_turns, without_dropped
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.chunks import Chunk
@@ -35,7 +36,7 @@ from tl_jax.data.prepare.files import (
 )
 from tl_jax.data.prepare.merging import to_plain
 from tl_jax.data.prepare.part import write_part
-from tl_jax.data.prepare.sources import WeightedSource
+from tl_jax.data.prepare.sources import WeightedSource, refused_unread
 from tl_jax.data.prepare.split import copies, is_validation
 from tl_jax.data.prepare.statistics import SIDES, Statistics
 from tl_jax.data.prepare.workspace import Workspace
@@ -93,11 +94,13 @@ class Fill:
 class _Entry:
     """A trajectory of a chunk that is drawn, and how often it is written.
 
-    ``place`` is its place among all that the chunk's rows gave, ``line`` that of its row in the
-    file; a trajectory of the canonical format keeps the location it was first read from itself.
+    ``place`` is its place among all that the chunk's rows gave, ``file`` where its row is and
+    ``line`` which row of it; a trajectory of the canonical format keeps the location it was first
+    read from itself.
     """
 
     place: int
+    file: str
     line: int
     trajectory: Trajectory
     copies: int
@@ -156,10 +159,7 @@ class Maker:
         write_part(
             self._workspace.scan(chunk.number),
             {"digests": digests.tobytes(), "signatures": signatures.tobytes()},
-            {
-                "source": self._job.sources[chunk.source].name,
-                "entries": [[e.place, e.line, e.trajectory.id] for e in kept],
-            },
+            [[e.place, e.file, e.line, e.trajectory.id] for e in kept],
         )
 
     def _build(self, chunk: Chunk) -> None:
@@ -177,10 +177,12 @@ class Maker:
             trajectory = entry.trajectory
             labels = label_turns(trajectory, self._policy)
             try:
+                if self._renderer.call_style == "python":
+                    trajectory = with_writable_names(trajectory, counts.repairs)
                 built = self._built(trajectory, labels)
             except ValueError as error:
                 reason = f"cannot be written as text: {error}"
-                row = BadRow(source, entry.line, reason, to_json(trajectory))
+                row = BadRow(entry.file, entry.line, reason, to_json(trajectory))
                 counts.add_bad(row)
                 lines[QUARANTINE].append(_quarantined(row))
                 continue
@@ -218,18 +220,19 @@ class Maker:
         """Read the rows, put bad ones into quarantine and leave out what is not drawn."""
         source = self._job.sources[chunk.source]
         counts = statistics.sources[source.name]
+        strict = self._job.data.strict
         place = 0
-        for raw in chunk.rows:
+        for number, raw in enumerate(chunk.rows, start=chunk.start):
             for part, row in enumerate(source.converted(raw)):
-                counts.rows += 1
+                row = refused_unread(row, raw.line, source.name) if strict else row
+                counts.add_read(row)
                 place += 1
-                key = f"{self._job.seed} {chunk.source} {raw.line} {part}"
+                key = f"{self._job.seed} {chunk.source} {number} {part}"
                 if isinstance(row, BadRow):
-                    counts.add_bad(row)
                     quarantine.append(_quarantined(row))
                 elif times := copies(source.weight, key):
                     hits = self._sets.hits(row) if self._sets else []
-                    yield _Entry(place, raw.line, row, times, hits)
+                    yield _Entry(place, raw.path, raw.line, row, times, hits)
                 else:
                     counts.not_drawn += 1
 
@@ -246,7 +249,7 @@ class Maker:
     ) -> bool:
         """Return whether an entry is built; count and list it where it is not, with its reason."""
         counts = statistics.sources[source]
-        where = named((source, entry.line, entry.trajectory.id))
+        where = named((entry.file, entry.line, entry.trajectory.id))
         for hit in entry.hits:
             statistics.contamination[f"{hit.check}: {hit.path}"] += 1
             found = {"removed": self._removed(entry), "check": f"contamination: {hit.check}"}

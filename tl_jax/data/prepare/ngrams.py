@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from tl_jax.calls.call import ToolSpec
+from tl_jax.data.importers.names import writable_name
 from tl_jax.data.trajectory import Message
 
 _WORD = re.compile(r"\w+")
@@ -46,10 +47,14 @@ def ngrams(tokens: Sequence[str], size: int) -> np.ndarray:
 
 
 def tool_set(tools: Sequence[ToolSpec]) -> bytes:
-    """Return what stands for a set of tools: their names with those of their parameters."""
+    """Return what stands for a set of tools: their names with those of their parameters.
+
+    Formats that rename what Python cannot write are compared with those that do not.
+    """
     return digest(
         sorted(
-            f"{tool.name}({','.join(sorted(p.name for p in tool.parameters))})".lower()
+            f"{writable_name(tool.name)}"
+            f"({','.join(sorted(writable_name(p.name) for p in tool.parameters))})".lower()
             for tool in tools
         )
     )

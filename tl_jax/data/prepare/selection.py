@@ -49,25 +49,22 @@ def select(workspace: Workspace, chunks: int, data: DataConfig, seed: int) -> No
         fates[left[drawn]] = _BUILT
 
     @functools.lru_cache(_OPEN)
-    def scanned(chunk: int) -> tuple[str, list[list[Any]]]:
-        facts = workspace.opened(workspace.scan(chunk)).facts
-        return facts["source"], facts["entries"]
+    def scanned(chunk: int) -> list[list[Any]]:
+        return workspace.opened(workspace.scan(chunk)).facts
 
     def verdict(number: int) -> dict[str, Any] | None:
         if fates[number] == _LEFT_OUT:
             return None
         chunk = int(np.searchsorted(starts, of[number], "right")) - 1
-        source, entries = scanned(chunk)
-        _, line, name = entries[int(of[number]) - int(starts[chunk])]
+        _, *where = scanned(chunk)[int(of[number]) - int(starts[chunk])]
         kind = "exact" if fates[number] == _EXACT else "near"
-        first = {"check": f"{kind} duplicate", "of": named((source, line, name))}
+        first = {"check": f"{kind} duplicate", "of": named(where)}
         return {**first, "similarity": float(similarity[number])}
 
     for chunk in range(chunks):
         here = range(int(starts[chunk]), int(starts[chunk + 1]))
         if fates[here.start : here.stop].any():
-            _, entries = scanned(chunk)
-            places = (str(place) for place, _, _ in entries)
+            places = (str(place) for place, *_ in scanned(chunk))
             verdicts = {p: verdict(n) for p, n in zip(places, here, strict=True) if fates[n]}
             workspace.write_verdicts(chunk, verdicts)
 

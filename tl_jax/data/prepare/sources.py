@@ -10,7 +10,7 @@ from pathlib import Path
 from tl_jax.config import DataConfig
 from tl_jax.data import importers, synthetic
 from tl_jax.data.prepare.files import source_hash
-from tl_jax.data.trajectory import Trajectory
+from tl_jax.data.trajectory import Trajectory, to_json
 from tl_jax.errors import ConfigError
 
 SYNTHETIC = "synthetic"
@@ -80,12 +80,17 @@ class EmbeddedWorld:
 def parse_source(text: str, own: Collection[str] = ()) -> tuple[str, str, float]:
     """Split ``path[:format][@weight]`` into path, format (``auto`` if not given) and weight.
 
+    The path may have a split behind it (``rows:train``, ``org/name@revision:train``), which stays
+    with it. From the right: a number behind the last ``@`` is the weight, then the name of a format
+    behind the last ``:`` is the format, and what is left is the path. Behind the bare name of a
+    data set on the Hub a number may be a weight or a revision, and is refused.
+
     Args:
       text: As above.
       own: Names of formats beside those of the package.
 
     Raises:
-      ConfigError: No path, or a weight that is not above 0.
+      ConfigError: No path, a weight that is not above 0, or a number that may be a revision.
     """
     path, at, number = text.rpartition("@")
     weight = 1.0
@@ -98,6 +103,11 @@ def parse_source(text: str, own: Collection[str] = ()) -> tuple[str, str, float]
         path = text
     if not 0 < weight < float("inf"):
         raise ConfigError(f"config.data.sources: the weight in {text!r} must be above 0")
+    if path != text and not set(path) & set(":@") and importers.is_hub_id(path):
+        raise ConfigError(
+            f"config.data.sources: {number} in {text!r} may be a weight or a revision; write "
+            f"{path}@main@{number} for the weight, {path}@{number}@1 for the revision"
+        )
     head, _, name = path.rpartition(":")
     if head and name in ("auto", *importers.FORMATS, *own):
         path = head
@@ -112,7 +122,7 @@ def open_sources(data: DataConfig, seed: int) -> list[WeightedSource]:
     """Open ``data.sources``, or ``data.path`` where there are none.
 
     Raises:
-      ConfigError: As for ``check_sources``, or a file is of no known format.
+      ConfigError: As for ``check_sources``, or the rows are of no known format.
     """
     own = importers.open_importer(data.importer) if data.importer else None
     return [_open(*entry, own, data, seed) for entry in check_sources(data, own)]
@@ -121,7 +131,7 @@ def open_sources(data: DataConfig, seed: int) -> list[WeightedSource]:
 def check_sources(
     data: DataConfig, own: types.ModuleType | None = None
 ) -> list[tuple[str, str, float, str]]:
-    """Return path, format, weight and setting of every source, each a file that is there.
+    """Return path, format, weight and setting of every source, each one that is there.
 
     Args:
       data: Settings of the data.
@@ -153,8 +163,8 @@ def check_sources(
             "set config.data.path to your file"
         )
     for path, _, _, setting in found:
-        if path != SYNTHETIC and not Path(path).is_file():
-            raise ConfigError(f"{setting}: no file {path}; give a file or '{SYNTHETIC}'")
+        if path != SYNTHETIC and (reason := importers.missing(path)):
+            raise ConfigError(f"{setting}: {reason}, or '{SYNTHETIC}'")
     if data.tools_path and not Path(data.tools_path).is_file():
         raise ConfigError(f"config.data.tools_path: no file {data.tools_path}")
     return found
@@ -177,8 +187,28 @@ def _open(
         source = importers.read(path, form, data.tools_path, own)
     except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from error
-    hashes = "/".join(map(source_hash, source.files))
+    # The name of a file on the Hub has its commit in it, which says as much as its bytes.
+    hashes = "/".join(
+        name if importers.is_hub_file(name) else source_hash(name) for name in source.files
+    )
     return WeightedSource(path, source, f"{source.format}/{hashes}", weight)
+
+
+def refused_unread(
+    row: Trajectory | importers.BadRow, line: int, name: str
+) -> Trajectory | importers.BadRow:
+    """Return a row, or in its place a bad row if it has keys that nothing read.
+
+    Args:
+      row: What a source gave.
+      line: Its number in the source, from 0.
+      name: The source.
+    """
+    if isinstance(row, importers.BadRow) or not row.unread:
+        return row
+    keys = ", ".join(sorted(row.unread))
+    reason = f"nothing reads {keys} (data.strict): remove or rename it, or set data.strict=false"
+    return importers.BadRow(name, line, reason, to_json(row), row.unread)
 
 
 def identities(sources: Sequence[WeightedSource]) -> list[list[str | float]]:

@@ -16,6 +16,7 @@ from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import DataError
 
 SIDES = ("train", "validation")
+_MOST_LISTED, _OTHERS = 100, "(others)"
 
 
 def _counter() -> Any:
@@ -36,6 +37,12 @@ class SourceStatistics:
       tokens: Their tokens, by side.
       trained_tokens: Those with a weight, by side.
       first: First row of each reason of a bad row, from 0.
+      unread: Keys that nothing read, by path, over all rows that could be read.
+      repairs: Repairs made to read them, by kind.
+      turn_weights: Assistant turns that the source gives another weight than 1, by weight.
+      calls_without_tools: Calls in rows that offer no tools at all, by the tool called.
+      without_tools: Those rows.
+      with_calls: All rows with calls.
     """
 
     rows: int = 0
@@ -47,18 +54,54 @@ class SourceStatistics:
     tokens: Counter[str] = _counter()
     trained_tokens: Counter[str] = _counter()
     first: dict[str, int] = dataclasses.field(default_factory=dict)
+    unread: Counter[str] = _counter()
+    repairs: Counter[str] = _counter()
+    turn_weights: Counter[str] = _counter()
+    calls_without_tools: Counter[str] = _counter()
+    without_tools: int = 0
+    with_calls: int = 0
+
+    def add_read(self, row: Trajectory | BadRow) -> None:
+        """Count a row, and what of it was read by nothing or repaired."""
+        self.rows += 1
+        self.unread.update(row.unread)
+        if isinstance(row, BadRow):
+            self.add_bad(row)
+            return
+        self.repairs.update(row.repairs)
+        turns = [message for message in row.messages if message.role == "assistant"]
+        self.turn_weights.update(f"{turn.weight:g}" for turn in turns if turn.weight != 1)
+        called = [call.name for turn in turns for call in turn.calls]
+        self.with_calls += bool(called)
+        if called and not row.tools:
+            self.without_tools += 1
+            self.calls_without_tools.update(called)
 
     def add_bad(self, row: BadRow) -> None:
         """Count a row that cannot be used."""
         self.bad[row.reason] += 1
         self.first.setdefault(row.reason, row.line)
 
-    def check(self, name: str, max_bad_fraction: float) -> None:
-        """Stop if too many rows are bad.
+    def check(self, name: str, max_bad_fraction: float, max_without_tools: float) -> None:
+        """Stop if too many rows are bad, or call tools that they do not offer.
 
         Raises:
-          DataError: More than ``max_bad_fraction`` of the rows; the message sums up why.
+          DataError: More than ``max_bad_fraction`` of the rows, or of those with calls more than
+            ``max_without_tools``; the message sums up why.
         """
+        self._check_bad(name, max_bad_fraction)
+        if self.without_tools > max_without_tools * self.with_calls:
+            called = ", ".join(
+                f"{tool} ({number})" for tool, number in self.calls_without_tools.most_common(5)
+            )
+            raise DataError(
+                f"{self.without_tools} of {self.with_calls} rows of {name} with calls offer no "
+                f"tools, more than data.max_without_tools={max_without_tools} allows; they call "
+                f"{called}. Put the tools under 'tools' in every row, or in a file and set "
+                "data.tools_path; to train calls without them, set data.max_without_tools=1"
+            )
+
+    def _check_bad(self, name: str, max_bad_fraction: float) -> None:
         if self.bad.total() <= max_bad_fraction * self.rows:
             return
         unit = "row" if name.removesuffix(".gz").endswith(".json") else "line"
@@ -80,6 +123,14 @@ class SourceStatistics:
             **({"not_drawn": self.not_drawn} if self.not_drawn else {}),
             **({"removed": dict(self.removed.most_common())} if self.removed else {}),
             **{name: _by_side(getattr(self, name)) for name in both},
+            **({"unread_keys": _most_common(self.unread)} if self.unread else {}),
+            **({"repairs": _most_common(self.repairs)} if self.repairs else {}),
+            **({"turn_weights": _most_common(self.turn_weights)} if self.turn_weights else {}),
+            **(
+                {"calls_without_tools": _most_common(self.calls_without_tools)}
+                if self.without_tools
+                else {}
+            ),
         }
 
 
@@ -124,14 +175,14 @@ class Statistics:
         """Count what its importer had to repair in the tool list."""
         self.repairs += repair_counts(trajectory.tags)
 
-    def check(self, max_bad_fraction: float) -> None:
-        """Stop if a source has too many bad rows or nothing is left to train on.
+    def check(self, max_bad_fraction: float, max_without_tools: float) -> None:
+        """Stop if a source has too many bad rows or no tools, or nothing is left to train on.
 
         Raises:
           DataError: With the counts that tell why.
         """
         for name, counts in self.sources.items():
-            counts.check(name, max_bad_fraction)
+            counts.check(name, max_bad_fraction, max_without_tools)
         if not self._sum("examples")["train"]:
             raise DataError(
                 f"nothing to train on: {self._rows()} rows, removed "
@@ -165,6 +216,10 @@ class Statistics:
             "samples_apart": self.samples_apart,
             "turns_skipped": dict(self.skipped.most_common()),
             "left_out_of_turns": dict(self.left_out.most_common()),
+            "unread_keys": _most_common(self._sum("unread")),
+            "repairs": _most_common(self._sum("repairs")),
+            "turn_weights": _most_common(self._sum("turn_weights")),
+            "calls_without_tools": _most_common(self._sum("calls_without_tools")),
             "schema_repairs": dict(self.repairs.most_common()),
             "contamination": dict(self.contamination.most_common()),
             "checked_against": list(self.checked_against),
@@ -184,6 +239,14 @@ class Statistics:
 
     def _sum(self, name: str) -> Counter[str]:
         return sum((getattr(counts, name) for counts in self.sources.values()), Counter())
+
+
+def _most_common(counts: Counter[str]) -> dict[str, int]:
+    """Return the most frequent counts by falling number, and the sum of the others."""
+    # Equal counts in the order of their names: whoever read which rows, the report is the same.
+    found = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    rest = sum(number for _, number in found[_MOST_LISTED:])
+    return dict(found[:_MOST_LISTED]) | ({_OTHERS: rest} if rest else {})
 
 
 def _by_side(counts: Counter[str]) -> dict[str, int]:

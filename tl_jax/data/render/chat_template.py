@@ -123,7 +123,7 @@ def render_feedback(
         raise ValueError(found)
     text = dialogue.write(len(messages), prompt=True)
     for written in (found.text, _THOUGHT_AT_START.sub("", found.text)):
-        at = text.rfind(written)
+        at = text.rfind(written) if written else -1
         if at < 0:
             continue
         plain, breaks = without_marks(text, dialogue.mark)

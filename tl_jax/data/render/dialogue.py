@@ -4,8 +4,8 @@ Mostly the text of the turns through a reply begins with the prompt of the reply
 (Hermes 3 writes a line feed after a result only if a turn follows, Mistral leaves the system text
 out once it is answered), the reply is what follows the words with which the prompt ends.
 
-Templates run in the sandbox of ``transformers``. What they may ask for beside the dialogue is
-fixed in their text (``template_text``), so that the same dialogue always gives the same text.
+Templates run in a sandbox like that of ``transformers``. What they may ask for beside the dialogue
+is fixed in their text (``template_text``), so that the same dialogue always gives the same text.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from tl_jax.calls.call import ToolSpec, tool_entry
 from tl_jax.calls.parse import reply_call_text
 from tl_jax.calls.styles import STYLES
+from tl_jax.data.render import template_engine
 from tl_jax.data.render.chat_turns import TurnForm, as_turns
 from tl_jax.data.render.control_tokens import ControlTokens, unused_character
 from tl_jax.data.tokenize.tokenizer import Tokenizer
@@ -141,7 +142,8 @@ class Dialogue:
         chat = as_turns(messages, template.form, preambles)
         schemas = [tool_entry(tool) for tool in tools]
         self.mark = unused_character([chat, schemas])
-        self._tools = template.control.mark(schemas, self.mark) or None
+        marked = template.control.mark(schemas, self.mark)
+        self._tools = [template_engine.Declared(tool) for tool in marked] or None
         self._chat = [self._marked(turn) for turn in chat]
         greeted = bool(messages) and messages[0].role == "assistant"
         self._first = int(greeted and not template.writes_greetings)
@@ -171,12 +173,12 @@ class Dialogue:
 
     def _written(self, turns: list[dict[str, Any]], prompt: bool) -> str:
         try:
-            return self._template.tokenizer.fast.apply_chat_template(
+            return template_engine.write(
+                self._template.source,
                 turns,
-                tools=self._tools,
-                chat_template=self._template.source,
-                add_generation_prompt=prompt,
-                tokenize=False,
+                self._tools,
+                prompt=prompt,
+                special_tokens=self._template.tokenizer.fast.special_tokens_map,
             )
         except Exception as error:  # a template may do anything, without end recursion included
             words = " ".join(str(error).split())[:300]
@@ -225,7 +227,9 @@ class Dialogue:
         thoughts = self._template.thoughts(self._messages[index])
         thoughts = self._template.reply_control.mark(thoughts, self.mark)
         lines = opening.endswith("\n")
-        return f"{thoughts}\n{closing}\n\n" if lines else f"{thoughts}{closing}"
+        if not lines:
+            return f"{thoughts}{closing}"
+        return f"{thoughts}\n{closing}\n\n" if thoughts else f"{closing}\n\n"
 
     def _ended(self, index: int, rest: str) -> str:
         """Return a reply with the token that ends it, where the template writes none."""

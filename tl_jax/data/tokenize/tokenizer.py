@@ -12,11 +12,11 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from tl_jax.data.tokenize.offsets import Offsets
 from tl_jax.data.tokenize.prefix_cache import TextStarts
+from tl_jax.data.tokenize.pretrained import FILE, load_fast, steps
 from tl_jax.data.tokenize.word_cache import TextPieces
 from tl_jax.errors import ConfigError
-
-Offsets = list[tuple[int, int]]
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 
@@ -40,7 +40,8 @@ class Tokenizer:
       bos_id: Id that the tokenizer puts first by its own default; None if it puts none.
       pad_id: Id of the padding token; ``eos_id`` where the tokenizer has none (masks come from
         lengths, so the two need not differ).
-      fingerprint: sha256 of ``tokenizer.json`` and the three ids, which are set elsewhere.
+      fingerprint: sha256 of ``tokenizer.json``, of the three ids, which are set elsewhere, and of
+        the steps that the loaded tokenizer takes.
     """
 
     fast: Any = dataclasses.field(repr=False)
@@ -128,7 +129,7 @@ class Tokenizer:
         else:
             ids, offsets = self._pieces.encode(text)
         if add_bos and self.bos_id is not None:
-            return [self.bos_id, *ids], [(0, 0), *offsets]
+            return [self.bos_id, *ids], Offsets.joined([Offsets.of([(0, 0)]), offsets])
         return ids, offsets
 
     def encode_continuation(self, text: str) -> tuple[list[int], Offsets]:
@@ -141,13 +142,13 @@ class Tokenizer:
             return self.encode(text)
         ids, offsets = self.encode(_ANCHOR + text)
         skip = len(_ANCHOR)
-        first = next((i for i, (_, end) in enumerate(offsets) if end > skip), len(ids))
+        first = offsets.over(skip, skip).start
         if first < len(ids) and offsets[first][0] < skip:
             raise ValueError(
                 f"this tokenizer joins a newline with {text[:20]!r}; it cannot encode "
                 "a prompt and its reply piece by piece"
             )
-        return ids[first:], [(start - skip, end - skip) for start, end in offsets[first:]]
+        return ids[first:], offsets[first:].shifted(-skip)
 
     def decode(self, ids: Sequence[int], *, keep_control: bool = False) -> str:
         """Return the text of ``ids``; control tokens are left out unless ``keep_control``."""
@@ -192,22 +193,22 @@ class Tokenizer:
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """Load the tokenizer of a Hugging Face model directory, offline and without remote code.
 
+    Its ids are those of ``tokenizer.json``, whatever class the directory names.
+
     Raises:
       ValueError: No tokenizer in ``path``, one of an unknown form, no fast version of it, or no
         end-of-sequence token.
     """
-    from transformers import AutoTokenizer  # seconds to import; not needed to read examples
-
     path = str(path)
     try:
-        fast = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        fast = load_fast(path)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: cannot load a tokenizer ({error})") from error
     except Exception as error:
         if type(error) is not Exception:  # as which the library raises what it cannot read
             raise
         raise ValueError(
-            f"{os.path.join(path, 'tokenizer.json')}: cannot be read ({error}); written by a newer "
+            f"{os.path.join(path, FILE)}: cannot be read ({error}); written by a newer "
             "`tokenizers`? upgrade it, or fetch the file again"
         ) from error
     return from_fast(fast, path)
@@ -219,20 +220,21 @@ def from_fast(fast: Any, path: str = "") -> Tokenizer:
         raise ValueError(f"{path}: character offsets need a fast tokenizer (tokenizer.json)")
     if fast.eos_token_id is None:
         raise ValueError(f"{path}: the tokenizer has no eos_token; set it in its config")
-    backend = tokenizers.Tokenizer.from_str(fast.backend_tokenizer.to_str())
+    serialized = fast.backend_tokenizer.to_str()
+    backend = tokenizers.Tokenizer.from_str(serialized)
     backend.no_truncation()
     backend.no_padding()
     default = fast("a")["input_ids"]
     starts_with_bos = fast.bos_token_id is not None and default[:1] == [fast.bos_token_id]
-    file = os.path.join(path, "tokenizer.json")
+    file = os.path.join(path, FILE)
     if path and os.path.exists(file):
         with open(file, "rb") as stream:
             digest = hashlib.sha256(stream.read())
     else:
-        digest = hashlib.sha256(backend.to_str().encode())
+        digest = hashlib.sha256(serialized.encode())
     bos_id = fast.bos_token_id if starts_with_bos else None
     pad_id = fast.eos_token_id if fast.pad_token_id is None else fast.pad_token_id
-    digest.update(f"\n{fast.eos_token_id} {bos_id} {pad_id}".encode())
+    digest.update(f"\n{fast.eos_token_id} {bos_id} {pad_id}\n{steps(serialized)}".encode())
     backend.encode_special_tokens = True
     backend.post_processor = None  # it would take blanks off the offsets
     return Tokenizer(

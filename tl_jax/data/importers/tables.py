@@ -1,0 +1,121 @@
+"""The rows of tables in CSV, Parquet and Arrow (Feather) files, few in memory at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tl_jax.data.importers.opened import opened_text
+from tl_jax.data.importers.rows import BadRow, RawRow, not_utf8
+from tl_jax.errors import DataError
+
+_BATCH_ROWS = 256
+_DELIMITERS = ",;\t|"
+_LONGEST_CELL = 2**31 - 1
+_IPC_FILE, _FEATHER_1 = b"ARROW1", b"FEA1"
+
+
+def csv_rows(path: str) -> Iterator[RawRow]:
+    """Yield the rows of a CSV file whose first line names the columns; empty cells are absent.
+
+    Raises:
+      DataError: The file is empty, names a column twice, or cannot be divided into cells.
+    """
+    csv.field_size_limit(_LONGEST_CELL)
+    with opened_text(path, newline="") as text:
+        head = text.readline()
+        delimiter = max(_DELIMITERS, key=head.count)
+        cells = csv.reader(itertools.chain([head], text), delimiter=delimiter, strict=True)
+        try:
+            names = next(cells, None)
+            if not names:
+                raise DataError(f"{path}: the file is empty")
+            if twice := [name for name, number in Counter(names).items() if number > 1]:
+                raise DataError(f"{path}: its first line names the column {twice[0]!r} twice")
+            for number, row in enumerate(cells):
+                if row:
+                    yield RawRow(path, number, _named(path, number, names, row), table=True)
+        except csv.Error as error:
+            raise DataError(f"{path}: line {cells.line_num}: not CSV: {error}") from error
+
+
+def parquet_rows(path: str) -> Iterator[RawRow]:
+    """Yield the rows of a Parquet file.
+
+    Raises:
+      DataError: pyarrow is not installed, or the file is damaged.
+    """
+    parquet = _pyarrow(path, "pyarrow.parquet")
+    with _arrow_errors(path), parquet.ParquetFile(path, memory_map=True) as file:
+        yield from _of_batches(path, file.iter_batches(batch_size=_BATCH_ROWS))
+
+
+def arrow_rows(path: str) -> Iterator[RawRow]:
+    """Yield the rows of an Arrow file or stream, such as Feather's or a cache of ``datasets``.
+
+    Raises:
+      DataError: As for ``parquet_rows``.
+    """
+    arrow = _pyarrow(path, "pyarrow")
+    with open(path, "rb") as stream:
+        head = stream.read(len(_IPC_FILE))
+    if head.startswith(_FEATHER_1):
+        raise DataError(f"{path}: Feather in its old version 1; write it again as Parquet")
+    with _arrow_errors(path), arrow.memory_map(path) as source:
+        if head == _IPC_FILE:
+            with arrow.ipc.open_file(source) as file:
+                batches = map(file.get_batch, range(file.num_record_batches))
+                yield from _of_batches(path, batches)
+        else:
+            with arrow.ipc.open_stream(source) as batches:
+                yield from _of_batches(path, batches)
+
+
+def _of_batches(path: str, batches: Iterable[Any]) -> Iterator[RawRow]:
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            for row in batch.slice(start, _BATCH_ROWS).to_pylist(maps_as_pydicts="strict"):
+                yield RawRow(path, number, row, table=True)
+                number += 1
+
+
+def _named(path: str, number: int, names: list[str], cells: list[str]) -> Any:
+    """Return the cells of a CSV row by column, or what is wrong with it."""
+    reason = ""
+    if len(cells) != len(names):
+        reason = f"{len(cells)} cells, but the first line names {len(names)} columns"
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError as error:
+        reason = not_utf8(ord(error.object[error.start]) & 0xFF)
+        cells = [cell.encode(errors="backslashreplace").decode() for cell in cells]
+    if reason:
+        return BadRow(path, number, reason, cells)
+    return {name: cell for name, cell in zip(names, cells, strict=True) if cell}
+
+
+def _pyarrow(path: str, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(
+            f"{path}: Parquet and Arrow files need pyarrow, which is not installed: "
+            "pip install 'tl_jax[data]'"
+        ) from error
+
+
+@contextlib.contextmanager
+def _arrow_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        if isinstance(error, DataError):
+            raise
+        # pyarrow's own errors are all among these.
+        raise DataError(f"{path}: it cannot be read: {str(error)[:300]}") from error
