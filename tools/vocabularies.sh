@@ -6,8 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-.venv/bin/python -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: \
-    --dest "$folder" llama-cpp-python==0.3.36 || true
+.venv/bin/python -m pip download --quiet --no-deps --no-binary :all: --dest "$folder" \
+    llama-cpp-python==0.3.36
 tar -xzf "$folder"/llama_cpp_python-*.tar.gz -C "$folder" --wildcards '*/models/ggml-vocab-*'
 TL_JAX_GGUF_VOCABULARIES=$(dirname "$(find "$folder" -name ggml-vocab-llama-spm.gguf)")
 export TL_JAX_GGUF_VOCABULARIES

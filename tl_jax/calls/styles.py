@@ -50,26 +50,35 @@ _JSON = {
         thoughts=("[THINK]", "[/THINK]"),
     ),
     # xLAM-2, Hammer; Phi-4-mini and Llama 4 write objects one after another.
-    "json": Style((JsonForm(also=_EITHER, ignored=_ID, listed=True, between=",;"),)),
+    "json": Style(
+        (JsonForm(also=_EITHER, ignored=_ID, listed=True, between=",;"),), constrained=True
+    ),
     # Jamba, Apriel; MiniMax M1 writes them on lines of their own.
     "tool_calls": Style(
         (JsonForm("<tool_calls>", "</tool_calls>", ignored=_ID, listed=True),),
         marks=("<tool_calls>", "</tool_calls>"),
+        constrained=True,
     ),
     # Nemotron Nano v2.
     "toolcall": Style(
         (JsonForm("<TOOLCALL>", "</TOOLCALL>", listed=True),),
         marks=("<TOOLCALL>", "</TOOLCALL>"),
+        constrained=True,
     ),
     # Granite 3.
-    "granite": Style((JsonForm("<|tool_call|>", listed=True),), marks=("<|tool_call|>",)),
+    "granite": Style(
+        (JsonForm("<|tool_call|>", listed=True),), marks=("<|tool_call|>",), constrained=True
+    ),
     # Granite 20B.
     "function_call": Style(
         (JsonForm(before="<function_call> ", also=_EITHER),),
         marks=("<function_call>",),
+        constrained=True,
     ),
     # GigaChat 3.
-    "gigachat": Style((JsonForm(before="<|function_call|>"),), marks=("<|function_call|>",)),
+    "gigachat": Style(
+        (JsonForm(before="<|function_call|>"),), marks=("<|function_call|>",), constrained=True
+    ),
     # Command R7B, Command A.
     "command": Style(
         (
@@ -111,6 +120,7 @@ _JSON = {
     "internlm": Style(
         (JsonForm(before="<|action_start|><|plugin|>\n", after="<|action_end|>", also=_EITHER),),
         marks=("<|action_start|>", "<|action_end|>"),
+        constrained=True,
     ),
 }
 

@@ -134,7 +134,7 @@ def _sentencepiece(
             if left in pieces and right in pieces:
                 ranked.append((-scores[ids[piece]], ids[piece], ids[left], (left, right)))
     ranked.sort()
-    unknown = tokens[token_id(reader, "unknown")]
+    unknown = tokens[token_id(reader, "unknown") or 0]
     merges = [pair for *_, pair in ranked]
     core = Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     prefixed = bool(_value(reader, "add_space_prefix", True))

@@ -47,7 +47,7 @@ _EOS = (
 
 def main() -> None:
     """Try all templates and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--material", type=pathlib.Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)

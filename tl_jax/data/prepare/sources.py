@@ -201,8 +201,8 @@ def refused_unread(
 
     Args:
       row: What a source gave.
-      line: Its number in the source, from 0.
-      name: The source.
+      line: Its number in the file, from 0.
+      name: The file.
     """
     if isinstance(row, importers.BadRow) or not row.unread:
         return row
