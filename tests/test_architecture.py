@@ -93,7 +93,12 @@ CHAINS = {
         ("text_values", "brace_style", "styles"),
         ("call", "compare", "json_style"),
         ("named_style", "styles", "parse", "render"),
-        ("text_form", "style", "styles"),
+        ("text_form", "style", "json_styles", "styles"),
+        ("named_style", "json_styles"),
+        ("style", "text_styles", "styles"),
+        ("tagged_style", "text_styles"),
+        ("brace_style", "text_styles"),
+        ("python_form", "text_styles"),
     ],
     "models": [
         ("nf4", "lora", "layers", "heads", "decoder", "functional", "critic"),
