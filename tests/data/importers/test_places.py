@@ -181,6 +181,7 @@ configs:
 # Rows
 """
     (hub.source / "README.md").write_text(card)
+    assert texts(f"{hub.source}:hard/test") == ["c"]  # also once it is fetched
     with pytest.raises(DataError, match=rf"configurations \(easy, hard\); .*: {NAME}:easy/train"):
         read(NAME)
     assert texts(f"{NAME}:hard/train") == ["b"] and texts(f"{NAME}@main:hard/test") == ["c"]
