@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import jinja2
 import template_sources
 from template_dialogues import CASES
 
@@ -19,6 +20,7 @@ from tl_jax.calls.call import tool_entry
 from tl_jax.data.render.chat_turns import as_turns
 from tl_jax.data.render.probe import OWN, open_template
 from tl_jax.data.render.renderer import Renderer
+from tl_jax.data.render.template_text import with_fixed
 from tl_jax.data.tokenize.tokenizer import Tokenizer, from_fast, load_tokenizer
 
 _LEFT_OUT = ("thoughts", "control tokens typed")
@@ -152,7 +154,8 @@ def trl(folder: pathlib.Path, stand_in: Callable[[str], Tokenizer]) -> dict[str,
 def _masks(renderer: Renderer, marked: str) -> dict[str, Any]:
     chat = renderer.chat
     assert chat is not None
-    found: dict[str, Any] = {"dialogues": 0, "ids equal": 0, "masks right": 0, "more in theirs": []}
+    found: dict[str, Any] = {"dialogues": 0, "ids equal": 0, "masks right": 0}
+    more: dict[str, list[str]] = {"ours": [], "theirs": []}
     for case in CASES:
         if case.name in _LEFT_OUT:
             continue
@@ -162,30 +165,24 @@ def _masks(renderer: Renderer, marked: str) -> dict[str, Any]:
             theirs = renderer.tokenizer.fast.apply_chat_template(
                 as_turns(case.turns, chat.form, words),
                 tools=[tool_entry(tool) for tool in case.tools],
-                chat_template=marked, tokenize=True, return_dict=True,
-                return_assistant_tokens_mask=True, **chat.settings,
+                chat_template=with_fixed(marked, chat.fixed), tokenize=True, return_dict=True,
+                return_assistant_tokens_mask=True,
             )  # fmt: skip
-        except ValueError:
+        except (ValueError, jinja2.TemplateError):
             continue
         found["dialogues"] += 1
         ids, mask = theirs["input_ids"], theirs["assistant_masks"]
         if ids[: len(encoded.ids)] != encoded.ids:
             continue
         found["ids equal"] += 1
-        ours = [0] * len(ids)
-        for start, end in encoded.borders.values():
-            ours[start:end] = [1] * (end - start)
         last = encoded.borders[len(case.turns) - 1]
-        inside = range(*last)
-        found["masks right"] += all(mask[i] for i in inside)
+        alone = [i for i in range(*last) if not mask[i]]
+        found["masks right"] += not alone
         begin = next((i for i in range(last[0], 0, -1) if not mask[i - 1]), 0)
-        more = renderer.tokenizer.decode(
-            [
-                *ids[begin : last[0]],
-                *(i for i, m in zip(ids[last[1] :], mask[last[1] :], strict=True) if m),
-            ],
-            keep_control=True,
-        )
-        if more and more not in found["more in theirs"]:
-            found["more in theirs"].append(more)
+        beside = [*range(begin, last[0]), *(i for i in range(last[1], len(ids)) if mask[i])]
+        for side, places in (("ours", alone), ("theirs", beside)):
+            text = renderer.tokenizer.decode([ids[i] for i in places], keep_control=True)
+            if text and text not in more[side]:
+                more[side].append(text)
+    found |= {f"more in {side}": texts for side, texts in more.items()}
     return found

@@ -1,6 +1,7 @@
 """What is trained is what is served: exported templates, thoughts, tools as given, stop tokens."""
 
 import json
+import types
 
 import pytest
 import template_cases as cases
@@ -13,6 +14,7 @@ from tl_jax.data.importers.openai import trajectory as read_openai
 from tl_jax.data.mae.labels import TurnLabel
 from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.trajectory import Message, Trajectory
+from tl_jax.publish.export import _chat_template
 
 ENTRY = {
     "type": "function",
@@ -187,3 +189,30 @@ def test_names_may_be_a_part_of_the_ids_of_calls():
     renderer = renderer_of(tokenizer, "chat")
     _, reply = reply_of(renderer, TURNS[:4])
     assert renderer.parse(reply) == TURNS[3].calls and "functions.find:1" in reply
+
+
+def exported(tokenizer, template, phase="supervised"):
+    renderer = renderer_of(tokenizer, template)
+    run = types.SimpleNamespace(renderer=renderer, tokenizer=tokenizer, newest_phase=lambda: phase)
+    return renderer, _chat_template(run)
+
+
+@pytest.mark.parametrize("family", ["chatml", "brackets"])
+def test_the_models_own_files_stay_where_nothing_is_fixed(family):
+    assert exported(make_tokenizer(family), "auto")[1] is None
+
+
+@pytest.mark.parametrize("family", ["thinking", "headers"])
+def test_what_was_fixed_stands_in_the_exported_template(family):
+    tokenizer = make_tokenizer(family)
+    own = tokenizer.fast.chat_template
+    renderer, written = exported(tokenizer, "auto")
+    assert written == renderer.chat.source != own and written.endswith(own)
+
+
+def test_a_template_that_was_not_the_models_takes_its_place_and_none_stays_without_one():
+    tokenizer = make_tokenizer("chatml", template=cases.WITHOUT_TOOLS)
+    renderer, written = exported(tokenizer, "auto")
+    assert renderer.template == "chatml_tools" and written == renderer.chat.source
+    assert exported(tokenizer, "released")[1] == ""
+    assert exported(tokenizer, "released", "before")[1] is None
