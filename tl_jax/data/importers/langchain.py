@@ -12,7 +12,7 @@ from typing import Any
 
 from tl_jax.data.importers import openai, openai_form
 from tl_jax.data.importers.openai_form import Entry
-from tl_jax.data.importers.unread import changed
+from tl_jax.data.importers.unread import changed, kept, read_tool
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -102,10 +102,7 @@ def _assistant(fields: Mapping[str, Any]) -> Entry:
     # The blocks of a content, and the vendor's fields, say the same calls again.
     calls = calls or [_call(block) for block in blocks]
     more: Entry = {"type": None, "role": "assistant", "content": content}
-    said_again = {
-        "tool_calls": extra.get("tool_calls"),
-        "function_call": extra.get("function_call"),
-    }
+    said_again = {key: kept(extra.get(key)) for key in ("tool_calls", "function_call")}
     more |= {"tool_calls": calls} if calls else {k: v for k, v in said_again.items() if v}
     thoughts = thoughts or [extra.get("reasoning_content")]
     if found := openai_form.joined(thoughts):
@@ -157,4 +154,5 @@ def _tool(tool: Any) -> Any:
         schema = {"type": "object", "properties": arguments}
     if schema is None:
         return tool
+    read_tool(tool)
     return openai_form.function(tool.get("name"), tool.get("description"), schema)
