@@ -7,15 +7,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from xla_flags import compile_flags
+
 # Before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tiny programs take far longer to compile than to run. Without XLA's newer way to emit fused loops
-# they compile in half the time.
+# Tiny programs take far longer to compile than to run.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
-        "--xla_cpu_use_fusion_emitters=false",
+        *compile_flags(),
     ]
 ).strip()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -77,7 +77,16 @@ CHAINS = {
         ("spread", "kernels"),
     ],
     "calls": [
-        ("references", "call", "syntax", "call_text", "json_values", "marks", "json_style", "named_style"),
+        (
+            "references",
+            "call",
+            "syntax",
+            "call_text",
+            "json_values",
+            "marks",
+            "json_style",
+            "named_style",
+        ),
         ("call_text", "python_style", "python_form", "styles"),
         ("python_style", "text_values", "tagged_style", "styles"),
         ("marks", "text_form", "tagged_style", "styles"),

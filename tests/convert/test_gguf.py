@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, pre_tokenizers
 
-from tl_jax.config import ModelConfig
+from tl_jax.config import ModelConfig, RopeScaling
 from tl_jax.convert import from_hf, names, to_hf
 from tl_jax.convert import gguf as from_gguf
 from tl_jax.convert.hf_directory import ModelError
-from tl_jax.models import functional, registry
+from tl_jax.models import functional, registry, rotary
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 TOKENS = ["<s>", "</s>", "<tool>", *ALPHABET, "ab", "Ġa", "ĠĠ"]
@@ -261,7 +261,10 @@ def test_the_flag_for_a_leading_bos_is_honoured(original, tmp_path):
         ({"llama.block_count": 1}, "tensor blk.1.* is not part of"),
         ({"llama.block_count": 3}, "9 tensors missing, first model.layers.2"),
         ({"llama.feed_forward_length": 128}, r"ffn_\w+.weight has shape .*call for"),
-        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model is 'llama'"),
+        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model is 'llama', but .*scores has 0"),
+        ({"tokenizer.ggml.model": "t5"}, "tokenizer.ggml.model is 't5'"),
+        ({"llama.rope.scaling.factor": 0.5}, "factor of the rotary scaling is 0.5"),
+        ({"llama.rope.scaling.attn_factor": 2.0}, "attn_factor is 2.0"),
         ({"tokenizer.ggml.pre": "new-split"}, "tokenizer.ggml.pre is 'new-split'"),
         ({"extra": {"rope_freqs.weight": np.ones(8, np.float32)}}, "tensor rope_freqs.weight"),
     ],
@@ -272,6 +275,47 @@ def test_what_is_not_supported_is_refused_by_key(original, tmp_path, changes, me
         from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "float32")
     assert "m.gguf" in str(error.value)
     assert not (tmp_path / "hf").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, RopeScaling()),
+        ({"llama.rope.scaling.factor": 2.5}, RopeScaling("linear", 2.5)),
+        ({"llama.rope.scaling.type": "linear"}, RopeScaling()),
+        (
+            {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 8.0},
+            RopeScaling("linear", 8.0),
+        ),
+        ({"llama.rope.scale_linear": 4.0}, RopeScaling("linear", 4.0)),
+        # the newer key counts, also where it says none
+        (
+            {"llama.rope.scale_linear": 4.0, "llama.rope.scaling.factor": 0.0},
+            RopeScaling(),
+        ),
+        ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 8.0}, RopeScaling()),
+        ({"llama.rope.scaling.type": "none", "llama.rope.scale_linear": 8.0}, RopeScaling()),
+    ],
+)
+def test_rotary_scaling_is_that_of_llama_cpp(original, tmp_path, changes, expected):
+    write(tmp_path / "m.gguf", original, **changes)
+    from_gguf.convert(tmp_path / "m.gguf", tmp_path / "hf", "float32")
+    config = registry.read_config(tmp_path / "hf")
+    assert config == dataclasses.replace(CONFIG, rope_scaling=expected)
+
+
+def test_the_factors_of_llama_3_are_its_scaling(original, tmp_path):
+    scaling = RopeScaling("llama3", 32.0)
+    plain, slowed = (
+        rotary.frequencies(CONFIG.head_dim, CONFIG.rope_theta, kind)
+        for kind in (RopeScaling(), scaling)
+    )
+    factors = {"rope_freqs.weight": (plain / slowed).astype(np.float32)}
+    from_gguf.convert(write(tmp_path / "m.gguf", original, extra=factors), tmp_path / "hf")
+    assert registry.read_config(tmp_path / "hf").rope_scaling == scaling
+    write(tmp_path / "m.gguf", original, extra=factors, **{"llama.rope.scaling.factor": 2.0})
+    with pytest.raises(ModelError, match="both are not implemented"):
+        from_gguf.read_config(tmp_path / "m.gguf")
 
 
 def test_other_files_are_refused(tmp_path):

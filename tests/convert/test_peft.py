@@ -87,6 +87,19 @@ def test_our_adapters_give_the_same_logits_in_peft(trained, base_dir, tmp_path):
     assert written == set(theirs.get_peft_model_state_dict(model))
 
 
+@pytest.mark.parametrize("targets", [".*", "(?!mlp).*"])
+def test_targets_that_match_anything_mean_the_matrices_of_layers(base_dir, tmp_path, targets):
+    config = with_lora(LoraConfig(rank=2, targets=targets))
+    params = functional.init(config, jax.random.key(0))
+    trained = {path[:-1] for path, _ in names.flatten(lora.split(params, config.lora)[0])}
+    meant = [path for path in lora.PATHS if lora.adapts(config.lora, path)]
+    assert trained == {("layers", *path.split("/")) for path in meant} and len(meant) >= 4
+    peft.save(params, tmp_path / "adapter", config=config, base=str(base_dir))
+    model = theirs.PeftModel.from_pretrained(hf_model(base_dir), tmp_path / "adapter")
+    written = set(load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+    assert written == set(theirs.get_peft_model_state_dict(model))
+
+
 def test_a_merged_export_gives_the_logits_of_the_adapters(trained, tmp_path):
     config = with_lora(LORA)
     to_hf.save(trained, tmp_path / "merged", config=config)

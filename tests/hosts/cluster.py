@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 
+from xla_flags import compile_flags
+
 from tl_jax.config import ModelSourceConfig
 
 MODEL = ModelSourceConfig(
@@ -50,7 +52,7 @@ def start(program, count, *arguments, devices=1):
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
         # Without the virtual devices of the test process; programs compile as quickly as its own.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+        "XLA_FLAGS": " ".join(["--xla_backend_optimization_level=0", *compile_flags()]),
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
         "JAX_NUM_PROCESSES": str(count),

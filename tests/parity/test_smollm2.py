@@ -1,6 +1,7 @@
 """SmolLM2-135M from its GGUF file: same logits, same greedy text, same tokens as the originals."""
 
 import importlib.util
+import json
 import pathlib
 import shutil
 
@@ -8,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from tl_jax.convert import from_hf, gguf
+from tl_jax.convert import from_hf, gguf, hf_directory
+from tl_jax.data.tokenize.tokenizer import load_tokenizer
 from tl_jax.models import functional, registry
 from tl_jax.sampling import sampler
 from tl_jax.sampling.next_token import SampleConfig
@@ -115,6 +117,25 @@ def test_greedy_generation_agrees_token_for_token(tokenizer, model, ours):
     for generation, expected in zip(made, texts[:, width:].tolist(), strict=True):
         assert len(generation.ids) == 64
         assert generation.ids == expected
+
+
+def test_a_class_that_loses_a_step_changes_no_id(directory, tokenizer, tmp_path):
+    text = "tel 12 345  678\n  9: 3.14"
+    ids = tokenizer(text).input_ids
+    folder = tmp_path / "other class"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        shutil.copy(directory / name, folder)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({**settings, "tokenizer_class": "GPT2Tokenizer"}))
+    assert transformers.AutoTokenizer.from_pretrained(folder)(text).input_ids != ids
+    assert load_tokenizer(folder).encode(text)[0] == ids
+    export = tmp_path / "export"
+    export.mkdir()
+    hf_directory.copy_tokenizer(folder, export)
+    shutil.copy(folder / "config.json", export)
+    assert transformers.AutoTokenizer.from_pretrained(export)(text).input_ids == ids
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from tl_jax.calls import styles
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.calls.parse import STYLES
+from tl_jax.calls.parse import parse_calls
 from tl_jax.calls.render import render_call, render_calls
 from tl_jax.rewards.rules import RIGHT, Parallel, score
 
@@ -199,6 +200,11 @@ def forged(gold, style):
         yield opening + body + closing
 
 
+STYLES = ("python", "hermes", "llama_json", "mistral", "kimi", "qwen_xml", "gemma", "lfm")
+"""One of every kind of form."""
+TEXTUAL = [name for name in STYLES if styles.STYLES[name].typed_by_tools]
+
+
 @functools.cache
 def attacks(style):
     """``(gold, reply)`` of one style, each once, without those that are the gold text itself."""
@@ -209,9 +215,12 @@ def attacks(style):
         replies += (render_call(gold, other) for other in STYLES if other != style)
         for call in other_calls(gold):
             try:
-                replies.append(render_call(call, style))
+                reply = render_call(call, style)
             except ValueError:
                 continue  # a name that cannot be written in this style
+            # Without quotes round a text, a list of texts is a text, too.
+            if style not in TEXTUAL or parse_calls(reply, style, TOOLS) == (call,):
+                replies.append(reply)
         found |= {(label, reply): None for reply in replies if reply.strip() != text}
     return list(found)
 
@@ -274,7 +283,7 @@ HIDDEN = (
 )
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", styles.STYLES)
 def test_no_call_hides_where_none_is_right(style):
     for words in ("Which city do you mean?", "\u3069\u3053\uff1f", "5 > 3 and 2 < 3", "<b>Yes</b>"):
         assert score(words, None, TOOLS, style=style).value == RIGHT

@@ -1,7 +1,7 @@
 """The fixed texts around calls, such as ``<tool_call>``: read with blanks between them, in order.
 
 A mark is written as it stands. Where it has a blank or a line feed, and before and after it, any
-blanks are read, or none; ``{id}`` stands for a number or identifier that says nothing.
+blanks are read, or none; ``{id}`` stands for a number or a name that says nothing new.
 """
 
 from __future__ import annotations

@@ -81,9 +81,10 @@ class NamedForm(Frame):
 def _around(form: NamedForm) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return the patterns of what stands before the arguments, and after them."""
     # A name that nothing stands before is not looked for inside a longer one.
-    before = pattern(form.before) or rf"(?<!{form.names.rstrip('+')})"
+    before = pattern(form.before)
+    before = f"{before}{BLANKS}" if before else rf"(?<!{form.names.rstrip('+')})"
     name = f"(?P<name>{form.names})"
     return (
-        re.compile(f"{before}{BLANKS}{name}{BLANKS}{pattern(form.middle)}{BLANKS}"),
+        re.compile(f"{before}{name}{BLANKS}{pattern(form.middle)}{BLANKS}"),
         re.compile(BLANKS + pattern(form.after) if form.after.strip() else ""),
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tl_jax.calls import styles
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.call_text import CallText
+from tl_jax.calls.marks import ID
 from tl_jax.calls.python_form import RELEASED, SCRIPT
 from tl_jax.calls.syntax import MAX_CALLS, MAX_LENGTH
 
@@ -85,10 +86,12 @@ def render_calls_spans(calls: Sequence[ToolCall], style: str = "released") -> Ca
     form = _PYTHON.get(style) or styles.STYLES[style].form
     texts = tuple(form.write(call, number) for number, call in enumerate(calls))
     opening, separator, closing = form.around
-    starts = [len(opening)]
-    for text in texts[:-1]:
-        starts.append(starts[-1] + len(text.text) + len(separator))
-    whole = opening + separator.join(text.text for text in texts) + closing
+    whole, starts = opening, []
+    for number, (call, text) in enumerate(zip(calls, texts, strict=True)):
+        whole += separator.replace(ID, call.name) if number else ""
+        starts.append(len(whole))
+        whole += text.text
+    whole += closing
     if len(whole) > MAX_LENGTH:
         names = ", ".join(dict.fromkeys(call.name for call in calls))
         raise ValueError(f"tool {names}: the call is longer than {MAX_LENGTH} characters")

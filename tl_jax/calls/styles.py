@@ -8,6 +8,7 @@ Source: the chat templates of the families that are named, and what serving engi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from tl_jax.calls.brace_style import BraceForm
@@ -49,26 +50,35 @@ _JSON = {
         thoughts=("[THINK]", "[/THINK]"),
     ),
     # xLAM-2, Hammer; Phi-4-mini and Llama 4 write objects one after another.
-    "json": Style((JsonForm(also=_EITHER, ignored=_ID, listed=True, between=",;"),)),
+    "json": Style(
+        (JsonForm(also=_EITHER, ignored=_ID, listed=True, between=",;"),), constrained=True
+    ),
     # Jamba, Apriel; MiniMax M1 writes them on lines of their own.
     "tool_calls": Style(
         (JsonForm("<tool_calls>", "</tool_calls>", ignored=_ID, listed=True),),
         marks=("<tool_calls>", "</tool_calls>"),
+        constrained=True,
     ),
     # Nemotron Nano v2.
     "toolcall": Style(
         (JsonForm("<TOOLCALL>", "</TOOLCALL>", listed=True),),
         marks=("<TOOLCALL>", "</TOOLCALL>"),
+        constrained=True,
     ),
     # Granite 3.
-    "granite": Style((JsonForm("<|tool_call|>", listed=True),), marks=("<|tool_call|>",)),
+    "granite": Style(
+        (JsonForm("<|tool_call|>", listed=True),), marks=("<|tool_call|>",), constrained=True
+    ),
     # Granite 20B.
     "function_call": Style(
         (JsonForm(before="<function_call> ", also=_EITHER),),
         marks=("<function_call>",),
+        constrained=True,
     ),
     # GigaChat 3.
-    "gigachat": Style((JsonForm(before="<|function_call|>"),), marks=("<|function_call|>",)),
+    "gigachat": Style(
+        (JsonForm(before="<|function_call|>"),), marks=("<|function_call|>",), constrained=True
+    ),
     # Command R7B, Command A.
     "command": Style(
         (
@@ -96,7 +106,11 @@ _JSON = {
     ),
     # Apertus.
     "apertus": Style(
-        (JsonForm("<|tools_prefix|>", "<|tools_suffix|>", keyed=True, listed=True),),
+        (
+            JsonForm("<|tools_prefix|>", "<|tools_suffix|>", keyed=True, listed=True),
+            # The last mark may be what ended the reply.
+            JsonForm("<|tools_prefix|>", keyed=True, listed=True),
+        ),
         marks=("<|tools_prefix|>", "<|tools_suffix|>"),
         thoughts=("<|inner_prefix|>", "<|inner_suffix|>"),
     ),
@@ -106,6 +120,7 @@ _JSON = {
     "internlm": Style(
         (JsonForm(before="<|action_start|><|plugin|>\n", after="<|action_end|>", also=_EITHER),),
         marks=("<|action_start|>", "<|action_end|>"),
+        constrained=True,
     ),
 }
 
@@ -283,9 +298,16 @@ _TEXT = {
         (_invoke("<minimax:tool_call>\n", "\n</minimax:tool_call>"),),
         marks=("<minimax:tool_call", "</minimax:tool_call", "<invoke name="),
     ),
-    # Muse.
+    # Muse, whose calls are messages of their own.
     "atem": Style(
-        (_invoke("<atem:function_calls>\n", "\n</atem:function_calls>", "atem:"),),
+        (
+            dataclasses.replace(
+                _invoke("", "", "atem:"),
+                before='<atem:function_calls>\n<atem:invoke name="',
+                after="</atem:invoke>\n</atem:function_calls>",
+                separator="<|eom|><|start|>assistant to={id}<|message|>",
+            ),
+        ),
         marks=("<atem:", "</atem:"),
     ),
     # DeepSeek V3.2; V4 has another name for the outer tag.

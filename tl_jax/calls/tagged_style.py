@@ -132,7 +132,8 @@ class TaggedForm(TextForm):
             end -= 1
         raw = text[at:end]
         if data:
-            value = raw = raw.removeprefix(CDATA).removesuffix(CDATA_END)
+            at, end = at + len(CDATA), end - len(CDATA_END)
+            value = raw = text[at:end]
         elif kind is None:
             value = read_value(raw, self._closing_tag, declared_type(tool, name))
         else:

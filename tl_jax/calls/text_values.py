@@ -90,7 +90,7 @@ def _whole(scan: Callable[[str, int, int], tuple[Any, int]], text: str) -> Any:
 def _kinds(schema: Mapping[str, Any], depth: int = 0) -> frozenset[str]:
     """Return the types that a schema allows, as far as it says; ``any`` where it does not."""
     kind = schema.get("type")
-    if isinstance(kind, str):
+    if isinstance(kind, str) and kind != "any":
         return frozenset({kind})
     if isinstance(kind, (list, tuple)):
         return frozenset(map(str, kind))

@@ -105,7 +105,8 @@ class DataConfig:
     ``"per_turn"`` each in a sample of its own, as published; what is not trained is context. A turn
     that a chat template writes otherwise once others follow gets a sample of its own either way.
     The released forms end every reply with a stop token, with a sample per turn only the last.
-    Samples over ``max_length`` lose old feedback, those of a turn old turns, too.
+    Samples over ``max_length`` lose the middle of feedback, those of a turn old turns, too; a reply
+    whose results would be cut away whole is not trained.
 
     ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
     rows hold by length; ``"stream"`` takes them as they come. The examples are dealt to

@@ -11,10 +11,10 @@ from typing import Any
 import gguf
 import numpy as np
 
-from tl_jax.config import ModelConfig
+from tl_jax.config import ModelConfig, RopeScaling
 from tl_jax.convert import gguf_tokenizer, hf_directory, names
 from tl_jax.convert.hf_directory import ModelError, Writable
-from tl_jax.models import functional, registry
+from tl_jax.models import functional, registry, rotary
 
 # GGUF tensor -> Hugging Face tensor; {i} is the layer.
 _NAMES = {
@@ -36,11 +36,9 @@ _ROTARY_HEADS = {
     "blk.{i}.attn_q.weight": lambda config: config.num_heads,
     "blk.{i}.attn_k.weight": lambda config: config.num_kv_heads,
 }
-_TOKEN_IDS = {
-    "bos_token_id": "tokenizer.ggml.bos_token_id",
-    "eos_token_id": "tokenizer.ggml.eos_token_id",
-    "pad_token_id": "tokenizer.ggml.padding_token_id",
-}
+_TOKEN_IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
+# Factors by which the rotary frequencies are divided, one for each pair; LLaMA 3.1 has them.
+_FACTORS = "rope_freqs.weight"
 
 
 def convert(
@@ -75,9 +73,9 @@ def convert(
     config = _config(file, reader)
     tensors = _tensors(file, reader, config)
     token_ids = {
-        name: int(field.contents())
-        for name, key in _TOKEN_IDS.items()
-        if (field := reader.get_field(key)) is not None
+        name: number
+        for name, which in _TOKEN_IDS.items()
+        if (number := gguf_tokenizer.token_id(reader, which)) is not None
     }
     tokenizer = gguf_tokenizer.build(file, reader)
     with hf_directory.new_directory(out_dir, overwrite=overwrite) as directory:
@@ -133,7 +131,7 @@ def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
     neutral = {
         "llama.rope.dimension_count": (None, head_dim),
         "llama.attention.value_length": (None, head_dim),
-        "llama.rope.scaling.type": (None, "none"),
+        "llama.rope.scaling.attn_factor": (None, 1.0),
         "llama.expert_count": (None, 0),
     }
     for key, allowed in neutral.items():
@@ -141,6 +139,7 @@ def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
             raise ModelError(
                 f"{file}: {key} is {_value(reader, key)!r}; only {allowed[1]!r} is implemented"
             )
+    theta = _shortest(_value(reader, "llama.rope.freq_base", 10000.0))
     return ModelConfig(
         vocab_size=len(_value(reader, "tokenizer.ggml.tokens", ())),
         embed_dim=need("embedding_length"),
@@ -149,11 +148,52 @@ def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
         num_kv_heads=int(_value(reader, "llama.attention.head_count_kv", heads)),
         head_dim=head_dim,
         mlp_dim=need("feed_forward_length"),
-        rope_theta=_shortest(_value(reader, "llama.rope.freq_base", 10000.0)),
+        rope_theta=theta,
+        rope_scaling=_rope_scaling(file, reader, theta, head_dim),
         norm_eps=_shortest(_value(reader, "llama.attention.layer_norm_rms_epsilon", 1e-5)),
         tie_embeddings=all(tensor.name != "output.weight" for tensor in reader.tensors),
         max_position=need("context_length"),
     )
+
+
+def _rope_scaling(file: Path, reader: gguf.GGUFReader, theta: float, head_dim: int) -> RopeScaling:
+    """Return the rotary scaling: without a type it is linear, and an old key may have its factor.
+
+    Raises:
+      ModelError: A kind that is not implemented, or more than one.
+
+    Source: ``llama_model::load_hparams`` in llama.cpp (``src/llama-model.cpp``).
+    """
+    key = "llama.rope.scaling.type"
+    kind = _value(reader, key, "linear")
+    if kind not in ("none", "linear"):
+        raise ModelError(f"{file}: {key} is {kind!r}; only 'none' and 'linear' are implemented")
+    factor = _value(reader, "llama.rope.scaling.factor")
+    if factor is None:
+        factor = _value(reader, "llama.rope.scale_linear", 1.0)
+    factor = _shortest(factor) or 1.0
+    if factor < 1:
+        raise ModelError(f"{file}: the factor of the rotary scaling is {factor}, below 1")
+    tensors = [tensor for tensor in reader.tensors if tensor.name == _FACTORS]
+    scaled = kind == "linear" and factor != 1
+    if tensors and scaled:
+        raise ModelError(
+            f"{file}: has {_FACTORS} and a factor of the rotary scaling; both are not implemented"
+        )
+    if tensors:
+        return _llama_3_scaling(file, tensors[0].data, theta, head_dim)
+    return RopeScaling("linear", factor) if scaled else RopeScaling()
+
+
+def _llama_3_scaling(file: Path, factors: np.ndarray, theta: float, head_dim: int) -> RopeScaling:
+    """Return the scaling of LLaMA 3.1, if it is what gives these factors."""
+    scaling = RopeScaling("llama3", _shortest(factors.max()))
+    plain = rotary.frequencies(head_dim, theta, RopeScaling())
+    slowed = rotary.frequencies(head_dim, theta, scaling)
+    same = factors.shape == plain.shape and np.allclose(plain / factors, slowed, rtol=1e-4, atol=0)
+    if scaling.factor <= 1 or not same:
+        raise ModelError(f"{file}: tensor {_FACTORS} is no rotary scaling as LLaMA 3.1 has it")
+    return scaling
 
 
 def _shortest(value: float) -> float:
@@ -166,12 +206,14 @@ def _tensors(file: Path, reader: gguf.GGUFReader, config: ModelConfig) -> dict[s
     wanted = names.tensors({path: info.shape for path, info in declared})
     found: dict[str, Writable] = {}
     for tensor in reader.tensors:
+        if tensor.name == _FACTORS:
+            continue  # read as part of the configuration
         pattern = re.sub(r"^blk\.\d+\.", "blk.{i}.", tensor.name)
         name = _NAMES.get(pattern, "").replace("{i}", tensor.name.split(".")[1])
         if name not in wanted:
             raise ModelError(
                 f"{file}: tensor {tensor.name} is not part of a LLaMA model of these sizes without "
-                "biases, experts or rotary scaling"
+                "biases or experts"
             )
         # GGUF lists dimensions from the fastest, safetensors from the slowest.
         shape = tuple(int(size) for size in tensor.shape[::-1])

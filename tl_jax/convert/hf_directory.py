@@ -30,6 +30,8 @@ _INDEX = "model.safetensors.index.json"
 NAMED_TEMPLATES = "additional_chat_templates"
 """Folder with the chat templates that have a name, such as ``tool_use``."""
 
+# Beside tokenizer.json it would be read in its place where mistral-common is installed.
+_TEKKEN = "tekken.json"
 # Classes that take tokenizer.json as it is; transformers 4 knows the first only.
 _READ_THE_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
@@ -252,6 +254,9 @@ def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | Non
         file = Path(source) / name
         if file.is_file() and (chat_template is None or name not in _TEMPLATE_FILES):
             shutil.copyfile(file, target / name)
+    tekken = Path(source) / _TEKKEN
+    if tekken.is_file() and not (Path(source) / _TOKENIZER_FILES[0]).is_file():
+        shutil.copyfile(tekken, target / _TEKKEN)
     named = Path(source) / NAMED_TEMPLATES
     if chat_template is None and named.is_dir():
         (target / NAMED_TEMPLATES).mkdir(exist_ok=True)

@@ -47,8 +47,8 @@ def check(config: RunConfig) -> None:
 
 
 def adapts(config: LoraConfig, path: str) -> bool:
-    """Whether the matrix at ``path`` (one of ``PATHS``) has an adapter."""
-    return config.rank > 0 and re.fullmatch(config.targets, path) is not None
+    """Whether the matrix at ``path`` has an adapter; one that is none of ``PATHS`` never has."""
+    return config.rank > 0 and path in PATHS and re.fullmatch(config.targets, path) is not None
 
 
 def packs(config: LoraConfig, path: str) -> bool:

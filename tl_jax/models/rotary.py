@@ -5,19 +5,20 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from tl_jax.config import ModelConfig
+from tl_jax.config import ModelConfig, RopeScaling
 from tl_jax.ops import rope
 
 
 def angles(positions_BT: jax.Array, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
     """Return the cosines and sines ``[B, T, H/2]`` float32 by which heads are rotated."""
-    magnitude = config.rope_scaling.attention_factor
-    return rope.rotary_angles(positions_BT, _frequencies(config), magnitude)
-
-
-def _frequencies(config: ModelConfig) -> np.ndarray:
     scaling = config.rope_scaling
-    freqs_h = rope.frequencies(config.head_dim, config.rope_theta)
+    freqs_h = frequencies(config.head_dim, config.rope_theta, scaling)
+    return rope.rotary_angles(positions_BT, freqs_h, scaling.attention_factor)
+
+
+def frequencies(head_dim: int, theta: float, scaling: RopeScaling) -> np.ndarray:
+    """Return the angle each rotary pair turns per position under a scaling, ``[H/2]`` float32."""
+    freqs_h = rope.frequencies(head_dim, theta)
     if scaling.kind == "linear":
         return freqs_h / np.float32(scaling.factor)
     if scaling.kind == "llama3":
@@ -30,8 +31,8 @@ def _frequencies(config: ModelConfig) -> np.ndarray:
         )
     if scaling.kind == "yarn":
         return rope.yarn_frequencies(
-            config.head_dim,
-            config.rope_theta,
+            head_dim,
+            theta,
             factor=scaling.factor,
             fast=scaling.beta_fast,
             slow=scaling.beta_slow,

@@ -13,7 +13,7 @@ _NAME = r"[\w.\-$@/:]"
 # A name, a bracket and a keyword argument. The look-behind keeps the search linear.
 _PYTHON_CALL = re.compile(rf"(?<!{_NAME}){_NAME}++[ \t]*+\([ \t\r\n]*+{_NAME}++[ \t\r\n]*+=(?!=)")
 _JSON_CALL = re.compile(r"""(["'])(?:name|function|tool)\1[ \t\r\n]*+:[ \t\r\n]*+["'{]""")
-_BRACKET = re.compile(r"[ \t\r\n]*+\(|[ \t]*+[\[{]")
+_BRACKET = re.compile(r"[ \t\r\n]*+[({]|[ \t]*+\[")
 _NAME_CHARACTER = re.compile(_NAME)
 _CONTROL = re.compile(r"<[|/]?[^<>\s]*[|>]?>|\[/?[A-Z_]+\]")
 

@@ -11,6 +11,7 @@ from tl_jax.data.examples.alternative_tokens import (
     enumerated,
     tokens_over,
 )
+from tl_jax.data.tokenize.offsets import Offsets
 
 offsets_of_texts = st.lists(st.integers(0, 3), max_size=12).map(
     lambda sizes: [(sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(sizes))]
@@ -18,7 +19,7 @@ offsets_of_texts = st.lists(st.integers(0, 3), max_size=12).map(
 
 
 def test_tokens_over_a_span_are_those_that_overlap_it():
-    offsets = [(0, 2), (2, 5), (5, 5), (5, 9)]
+    offsets = Offsets.of([(0, 2), (2, 5), (5, 5), (5, 9)])
     assert tokens_over(offsets, (1, 3)) == range(0, 2)
     assert tokens_over(offsets, (5, 6)) == range(3, 4)
     assert tokens_over(offsets, (9, 12)) == range(4, 4)
@@ -26,7 +27,7 @@ def test_tokens_over_a_span_are_those_that_overlap_it():
 
 @given(offsets_of_texts, st.integers(0, 20), st.integers(1, 6))
 def test_every_token_with_a_character_in_the_span_is_over_it(offsets, start, size):
-    over = tokens_over(offsets, (start, start + size))
+    over = tokens_over(Offsets.of(offsets), (start, start + size))
     for i, (first, last) in enumerate(offsets):
         if any(first <= character < last for character in range(start, start + size)):
             assert i in over

@@ -154,7 +154,7 @@ def weighted(tokenizer, tools, call, style="released", **settings):
     sample = render_sample(tools, messages, style)
     (reply,) = sample.replies
     token_ids, offsets = tokenizer.encode_continuation(sample.text[reply.start : reply.stop])
-    offsets = [(a + reply.start, b + reply.start) for a, b in offsets]
+    offsets = offsets.shifted(reply.start)
     weights, keys = reply_weights(
         sample.text,
         reply,

@@ -207,10 +207,9 @@ def test_a_bad_entry_of_a_list_is_a_row_not_a_line(trajectory, tokenizer, tmp_pa
 
 
 def test_a_trajectory_without_text_form_is_quarantined(trajectory, tokenizer, tmp_path):
-    bad = trajectory.messages[1].calls[0]
-    turn = Message("assistant", "", (dataclasses.replace(bad, name="two words("),))
-    messages = (trajectory.messages[0], turn, *trajectory.messages[2:])
-    rows = [*many(trajectory, 60), dataclasses.replace(trajectory, messages=messages)]
+    # Another tool has the name that Python calls would be written with.
+    tools = (dataclasses.replace(trajectory.tools[0], name="search user"), *trajectory.tools[1:])
+    rows = [*many(trajectory, 60), dataclasses.replace(trajectory, tools=tools)]
     report = run(rows, tokenizer, tmp_path / "out")
     assert report["bad_rows"] == 1
     assert "cannot be written as text" in (tmp_path / "out" / "quarantine.jsonl").read_text()
@@ -416,7 +415,7 @@ def test_duplicates_are_removed_counted_and_paired(trajectory, tokenizer, tmp_pa
 
 def test_rows_left_out_are_named_by_the_file_they_were_read_from(trajectory, tokenizer, tmp_path):
     row = to_json(trajectory)
-    unwritable = json.loads(json.dumps(row).replace("search_advice", "two words("))
+    unwritable = json.loads(json.dumps(row).replace("search_advice", "search user"))
     assert (row["source"], row["line"]) == ("made.jsonl", 7)
     path = tmp_path / "mine.jsonl"
     path.write_text("\n\n".join(map(json.dumps, [row, unwritable, row])))

@@ -8,7 +8,6 @@ tokenizer.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +16,8 @@ from typing import Any
 from tl_jax.calls.call import ToolCall
 from tl_jax.calls.call_text import Span
 from tl_jax.calls.render import render_call
-from tl_jax.data.tokenize.tokenizer import Offsets, Tokenizer
+from tl_jax.data.tokenize.offsets import Offsets
+from tl_jax.data.tokenize.tokenizer import Tokenizer
 
 # Tokens by which the context of a piece is widened until the piece has in it the tokens that it
 # has in the reply. The last bounds the work for a piece of a long reply.
@@ -28,10 +28,7 @@ _DEEPEST_CHOICE = 4
 
 def tokens_over(offsets: Offsets, span: Span) -> range:
     """Return the positions of the tokens that overlap a character span."""
-    start, end = span
-    first = bisect.bisect_right(offsets, start, key=lambda offset: offset[1])
-    last = bisect.bisect_left(offsets, end, key=lambda offset: offset[0])
-    return range(first, max(first, last))
+    return offsets.over(*span)
 
 
 @dataclasses.dataclass(frozen=True)

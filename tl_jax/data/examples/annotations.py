@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from tl_jax.data.examples.alternative_tokens import tokens_over
 from tl_jax.data.mae.labels import TurnLabel
 from tl_jax.data.render.paper_template import ReplySpan
-from tl_jax.data.tokenize.tokenizer import Offsets
+from tl_jax.data.tokenize.offsets import Offsets
 
 KEYS_TAG, TURNS_TAG = "key_positions", "turn_marks"
 

@@ -20,7 +20,7 @@ from tl_jax.data.mae.labels import TurnLabel, sample_id
 from tl_jax.data.render.encode import Encoded
 from tl_jax.data.render.paper_template import CallSpan
 from tl_jax.data.render.renderer import Renderer
-from tl_jax.data.tokenize.tokenizer import Offsets
+from tl_jax.data.tokenize.offsets import Offsets
 from tl_jax.data.trajectory import Trajectory
 
 ELIDED_TAG, DROPPED_TAG = "elided", "dropped_messages"

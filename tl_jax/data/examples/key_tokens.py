@@ -19,7 +19,7 @@ from tl_jax.data.examples.alternative_tokens import (
     tokens_over,
 )
 from tl_jax.data.render.paper_template import CallSpan, ReplySpan
-from tl_jax.data.tokenize.tokenizer import Offsets
+from tl_jax.data.tokenize.offsets import Offsets
 
 # Characters after a piece that are written after its alternatives, too. A name is followed by the
 # same mark in every call; after a value the next parameter's name matters to some tokenizers.

@@ -294,7 +294,9 @@ def settled(trajectory: Trajectory) -> Trajectory:
 
 
 def _tool(tool: ToolSpec) -> ToolSpec:
-    found = _with_kept(tool, parameters=_each(tool.parameters, _parameter))
+    found = tool
+    if any(_has_containers(parameter.schema) for parameter in tool.parameters):
+        found = _with_kept(tool, parameters=_each(tool.parameters, _parameter))
     if tool.declared is None:
         return found
     entry, before = tool.declared.entry, _tool(tool.declared.tool)
@@ -308,6 +310,15 @@ def _tool(tool: ToolSpec) -> ToolSpec:
     return dataclasses.replace(
         found, declared=dataclasses.replace(tool.declared, entry=entry, tool=before)
     )
+
+
+def _has_containers(schema: Mapping[str, Any]) -> bool:
+    if type(schema) is not dict:
+        return True
+    for inner in schema.values():  # most are texts
+        if type(inner) in _CONTAINERS:
+            return True
+    return False
 
 
 def _parameter(parameter: Parameter) -> Parameter:

@@ -22,12 +22,14 @@ from tl_jax.calls.parse import parse_calls, reply_call_text
 from tl_jax.calls.syntax import CallSyntaxError
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.control_tokens import without_marks
-from tl_jax.data.render.dialogue import ChatTemplate, Dialogue
+from tl_jax.data.render.dialogue import THOUGHT_TAGS, ChatTemplate, Dialogue
 from tl_jax.data.render.paper_template import Rendered, ReplySpan
 from tl_jax.data.render.reply_cache import CachedReply, ReplyCache, digests_before
 from tl_jax.data.trajectory import Message
 
-_THOUGHT_AT_START = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.DOTALL)
+_THOUGHT_AT_START = re.compile(
+    rf"\A.*?(?:{'|'.join(re.escape(closing) for _, closing in THOUGHT_TAGS)})\s*", re.DOTALL
+)
 
 
 def render_chat(
@@ -121,7 +123,7 @@ def render_feedback(
         raise ValueError(found)
     text = dialogue.write(len(messages), prompt=True)
     for written in (found.text, _THOUGHT_AT_START.sub("", found.text)):
-        at = text.rfind(written)
+        at = text.rfind(written) if written else -1
         if at < 0:
             continue
         plain, breaks = without_marks(text, dialogue.mark)

@@ -20,11 +20,10 @@ IN_CONTENT = "content"
 OPENED = "prompt"
 """The prompt opens a thought, which the template does not write; it is put before the reply."""
 
-CALL_ID = "call{number:05d}"
-"""Nine letters and digits, the only form that Mistral's templates take.
-
-Calls are numbered within their turn, so that nothing depends on how many came before.
-"""
+CALL_ID = "call{count:05d}"
+"""Nine letters and digits, the only form that Mistral's templates take."""
+CALL_ID_IN_TURN = "call{number:05d}"
+"""The same, numbered within each turn, so that nothing depends on how many came before."""
 NAMED_CALL_ID = "functions.{name}:{count}"
 """The form of templates that write the name of a call as a part of its id (Kimi)."""
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _PRIVATE_USE = range(0xE000, 0xF900)
+_ANY_PRIVATE = re.compile("[\ue000-\uf8ff]")
 _LOOKS_LIKE_CONTROL = re.compile(r"<[|｜].+[|｜]>", re.DOTALL)
 
 
@@ -57,7 +58,14 @@ class ControlTokens:
             return [self.mark(item, mark) for item in value]
         return value
 
+    @functools.cached_property
+    def _first_characters(self) -> re.Pattern[str]:
+        firsts = "".join(sorted({text[0] for text in self.texts}))
+        return re.compile(f"[{re.escape(firsts)}]" if firsts else "(?!)")
+
     def _mark(self, text: str, mark: str) -> str:
+        if not self._first_characters.search(text):
+            return text  # as most texts are
         while self.pattern.search(text):
             text = self.pattern.sub(lambda found: f"{found[0][0]}{mark}{found[0][1:]}", text)
         tail = text[-self._longest :]
@@ -90,7 +98,11 @@ def unused_character(values: Iterable[Any]) -> str:
     Raises:
       ValueError: Every one of them is used.
     """
-    used = set().union(*(set(text) for value in values for text in _strings(value)))
+    used: set[str] = set()
+    for value in values:
+        for text in _strings(value):
+            if not text.isascii():
+                used.update(_ANY_PRIVATE.findall(text))
     found = next((chr(code) for code in _PRIVATE_USE if chr(code) not in used), None)
     if found is None:
         raise ValueError("the text uses every private-use character; remove some")

@@ -4,8 +4,8 @@ Mostly the text of the turns through a reply begins with the prompt of the reply
 (Hermes 3 writes a line feed after a result only if a turn follows, Mistral leaves the system text
 out once it is answered), the reply is what follows the words with which the prompt ends.
 
-Templates run in the sandbox of ``transformers``. What they may ask for beside the dialogue is
-fixed in their text (``template_text``), so that the same dialogue always gives the same text.
+Templates run in a sandbox like that of ``transformers``. What they may ask for beside the dialogue
+is fixed in their text (``template_text``), so that the same dialogue always gives the same text.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec, tool_entry
 from tl_jax.calls.parse import reply_call_text
+from tl_jax.calls.styles import STYLES
+from tl_jax.data.render import template_engine
 from tl_jax.data.render.chat_turns import TurnForm, as_turns
 from tl_jax.data.render.control_tokens import ControlTokens, unused_character
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Message
 
-# What a prompt ends with that has opened a thought, or says that there is none.
-_THOUGHT_AT_END = re.compile(r"<think>\s*(?P<closed></think>\s*)?\Z")
-_CLOSED = "{}\n</think>\n\n"
+THOUGHT_TAGS = tuple(dict.fromkeys(style.thoughts for style in STYLES.values()))
+"""Tags round thoughts, in all call styles."""
+_EMPTY = "|".join(rf"(?:{re.escape(a)})?\s*{re.escape(b)}" for a, b in THOUGHT_TAGS)
+_NO_THOUGHT = re.compile(rf"\A\s*(?:{_EMPTY})\s*")
+_MOST_AT_END = 120
+"""Characters at the end of a prompt in which a thought is opened, or said to be none."""
 
 LACKS = {
     "system": "a system turn",
@@ -36,6 +41,7 @@ LACKS = {
     "second_question": "a second question",
     "parallel_calls": "several calls in one turn",
     "several_results": "several results after one turn",
+    "quotes": "quotes, backslashes or line feeds in arguments",
     "values": "arguments that are true, null, lists or objects",
     "types": "parameters of several types",
 }
@@ -136,7 +142,8 @@ class Dialogue:
         chat = as_turns(messages, template.form, preambles)
         schemas = [tool_entry(tool) for tool in tools]
         self.mark = unused_character([chat, schemas])
-        self._tools = template.control.mark(schemas, self.mark) or None
+        marked = template.control.mark(schemas, self.mark)
+        self._tools = [template_engine.Declared(tool) for tool in marked] or None
         self._chat = [self._marked(turn) for turn in chat]
         greeted = bool(messages) and messages[0].role == "assistant"
         self._first = int(greeted and not template.writes_greetings)
@@ -166,12 +173,12 @@ class Dialogue:
 
     def _written(self, turns: list[dict[str, Any]], prompt: bool) -> str:
         try:
-            return self._template.tokenizer.fast.apply_chat_template(
+            return template_engine.write(
+                self._template.source,
                 turns,
-                tools=self._tools,
-                chat_template=self._template.source,
-                add_generation_prompt=prompt,
-                tokenize=False,
+                self._tools,
+                prompt=prompt,
+                special_tokens=self._template.tokenizer.fast.special_tokens_map,
             )
         except Exception as error:  # a template may do anything, without end recursion included
             words = " ".join(str(error).split())[:300]
@@ -190,24 +197,37 @@ class Dialogue:
         through = self.write(index + 1)
         if through.startswith(before):
             return before, self._ended(index, through[len(before) :])
-        thought = _THOUGHT_AT_END.search(before)
-        limit = self._parting(index, through)
-        ends = [len(before), thought.start()] if thought else [len(before)]
-        for end in ends:
-            start = self._after(before[:end], through, limit)
-            if start is None:
-                continue
-            rest = through[start:]
-            if end < len(before) and thought is not None and not thought["closed"]:
-                rest = _CLOSED.format(self._thoughts(index)) + rest
+        start, rest = max(self._continued(index, before, through), default=(-1, ""))
+        if start >= 0:
             return before, self._ended(index, rest)
         raise ValueError(
             f"the chat template does not write turn {index} after its own generation prompt"
         )
 
-    def _thoughts(self, index: int) -> str:
+    def _continued(self, index: int, before: str, through: str) -> Iterator[tuple[int, str]]:
+        """Yield where the words with which a prompt ends have their end, and what follows them."""
+        limit = self._parting(index, through)
+        start = self._after(before, through, limit)
+        if start is not None:
+            yield start, through[start:]
+        if thought := thought_at_end(before):
+            opened, closing = thought
+            start = self._after(before[:opened].rstrip(), through, limit)
+            if start is not None and closing:
+                yield start, self._closed(index, before[opened:], closing) + through[start:]
+            elif start is not None:
+                yield start, _NO_THOUGHT.sub("", through[start:])
+        # Some templates leave their own indentation in the text, each time another.
+        start = self._after(before.rstrip(), through, limit)
+        if start is not None:
+            yield start, through[start:].lstrip()
+
+    def _closed(self, index: int, opening: str, closing: str) -> str:
+        """Return the thought of a turn that its prompt opens, closed."""
         thoughts = self._template.thoughts(self._messages[index])
-        return self._template.reply_control.mark(thoughts, self.mark)
+        thoughts = self._template.reply_control.mark(thoughts, self.mark)
+        lines = opening.endswith("\n")
+        return f"{thoughts}\n{closing}\n\n" if lines else f"{thoughts}{closing}"
 
     def _ended(self, index: int, rest: str) -> str:
         """Return a reply with the token that ends it, where the template writes none."""
@@ -238,6 +258,23 @@ class Dialogue:
         tail = prompt[begin:]
         at = through.rfind(tail, 0, limit)
         return None if at < 0 else at + len(tail)
+
+
+def thought_at_end(prompt: str) -> tuple[int, str] | None:
+    """Return where a prompt ends with a thought, and the tag that is still to close it.
+
+    The tag is empty where the prompt itself closes the thought, to say that there is none.
+    """
+    start = max(0, len(prompt) - _MOST_AT_END)
+    for opening, closing in THOUGHT_TAGS:
+        at = prompt.rfind(opening, start)
+        if at >= 0 and not prompt[at + len(opening) :].strip():
+            return at, closing
+        if prompt.rstrip().endswith(closing):
+            end = len(prompt.rstrip()) - len(closing)
+            empty = at >= 0 and not prompt[at + len(opening) : end].strip()
+            return (at if empty else end), ""
+    return None
 
 
 def _parts(messages: Sequence[Message]) -> set[str]:

@@ -7,7 +7,6 @@ ids of the example.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import itertools
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from typing import Any
 
 from tl_jax.data.render.paper_template import Rendered, ReplySpan
 from tl_jax.data.render.reply_cache import ReplyCache
-from tl_jax.data.tokenize.tokenizer import Offsets, Tokenizer
+from tl_jax.data.tokenize.offsets import Offsets
+from tl_jax.data.tokenize.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def encode_rendered(rendered: Rendered, tokenizer: Tokenizer) -> Encoded:
     if rendered.has_control:
         return _encode_with_control(rendered, tokenizer)
     ids: list[int] = []
-    offsets: Offsets = []
+    offsets: list[Offsets] = []
     borders = {}
 
     def add(start: int, end: int) -> None:
@@ -55,11 +55,11 @@ def encode_rendered(rendered: Rendered, tokenizer: Tokenizer) -> Encoded:
         if text and start == 0:
             piece = tokenizer.encode(text, True, shared=min(rendered.head, end))
             ids.extend(piece[0])
-            offsets.extend(piece[1])
+            offsets.append(piece[1])
         elif text:
             piece = tokenizer.encode_continuation(text)
             ids.extend(piece[0])
-            offsets.extend([(a + start, b + start) for a, b in piece[1]])
+            offsets.append(piece[1].shifted(start))
 
     at = 0
     for reply in rendered.replies:
@@ -68,11 +68,11 @@ def encode_rendered(rendered: Rendered, tokenizer: Tokenizer) -> Encoded:
             first = len(ids)
             add(reply.start, reply.stop)
             ids.append(tokenizer.eos_id)
-            offsets.append((reply.stop, reply.end))
+            offsets.append(Offsets.of([(reply.stop, reply.end)]))
             borders[reply.message] = (first, len(ids))
             at = reply.end
     add(at, len(rendered.text))
-    return Encoded(rendered, ids, offsets, borders)
+    return Encoded(rendered, ids, Offsets.joined(offsets), borders)
 
 
 def _encode_with_control(rendered: Rendered, tokenizer: Tokenizer) -> Encoded:
@@ -81,14 +81,15 @@ def _encode_with_control(rendered: Rendered, tokenizer: Tokenizer) -> Encoded:
     starts = (reply.start for reply in rendered.replies)
     cuts = sorted({0, *rendered.breaks, *starts, len(text)})
     ids: list[int] = []
-    offsets: Offsets = []
+    parts: list[Offsets] = []
     first_tokens = {}
     for start, end in itertools.pairwise(cuts):
         first_tokens[start] = len(ids)
         encode = reading.encode_continuation if start else reading.encode
         piece = encode(text[start:end])
         ids.extend(piece[0])
-        offsets.extend([(a + start, b + start) for a, b in piece[1]])
+        parts.append(piece[1].shifted(start))
+    offsets = Offsets.joined(parts)
     borders = {
         reply.message: (first_tokens[reply.start], _end_of(reply, rendered, ids, offsets, reading))
         for reply in rendered.replies
@@ -100,7 +101,7 @@ def _end_of(
     reply: ReplySpan, rendered: Rendered, ids: list[int], offsets: Offsets, tokenizer: Tokenizer
 ) -> int:
     """Return the position after the stop token of a reply."""
-    stop = bisect.bisect_right(offsets, reply.stop, key=lambda pair: pair[1])
+    stop = offsets.over(reply.stop, reply.stop).start
     if ids[stop] != tokenizer.token_id(rendered.text[reply.stop : reply.end]):
         raise ValueError(f"turn {reply.turn} does not end with a stop token of its own")
     return stop + 1
@@ -120,13 +121,13 @@ def cut(encoded: Encoded, message: int, tokenizer: Tokenizer) -> Encoded | None:
     if message in encoded.borders:
         size = encoded.borders[message][1]
         return Encoded(rendered, encoded.ids[:size], encoded.offsets[:size], encoded.borders)
-    size = bisect.bisect_left(encoded.offsets, reply.start, key=lambda pair: pair[0])
+    size = encoded.offsets.before(reply.start)
     context, ranges = encoded.ids[:size], encoded.offsets[:size]
     if ranges[-1][1] > reply.start:  # this tokenizer joins the colon with what follows it
         text = rendered.text[: reply.start]
         context, ranges = tokenizer.encode(text, True, shared=whole.head)
     ids, offsets = tokenizer.encode_continuation(rendered.text[reply.start : reply.stop])
     ids = [*context, *ids, tokenizer.eos_id]
-    offsets = [(a + reply.start, b + reply.start) for a, b in offsets]
-    borders = {message: (len(context), len(ids))}
-    return Encoded(rendered, ids, [*ranges, *offsets, (reply.stop, reply.stop)], borders)
+    stop = Offsets.of([(reply.stop, reply.stop)])
+    offsets = Offsets.joined([ranges, offsets.shifted(reply.start), stop])
+    return Encoded(rendered, ids, offsets, {message: (len(context), len(ids))})

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
 from tl_jax.calls.parse import STYLES, parse_calls, reply_call_text
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.chat_template import render_chat
-from tl_jax.data.render.chat_turns import IN_CONTENT, OPENED, THOUGHT_KEYS
+from tl_jax.data.render.chat_turns import (
+    CALL_ID,
+    CALL_ID_IN_TURN,
+    IN_CONTENT,
+    OPENED,
+    THOUGHT_KEYS,
+)
 from tl_jax.data.render.control_tokens import ControlTokens
 from tl_jax.data.render.dialogue import ChatTemplate, Dialogue
 from tl_jax.data.trajectory import Message
@@ -54,7 +59,8 @@ _TYPED = tool_from_schema(
     }
 )
 _TOOLS = (_TOOL, _TYPED)
-_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxvalue 'ä\" \\", "probe_count_qx": 70417})
+_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxvalue", "probe_count_qx": 70417})
+_QUOTING_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "it's 'ä\" \\\n", "probe_count_qx": 3})
 _OTHER_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxother", "probe_count_qx": 3})
 _TYPED_CALL = ToolCall(
     "probe_typed_qx",
@@ -71,8 +77,8 @@ _CALLING = (*_ASKING, Message("assistant", "", (_CALL,)), Message("tool", _RESUL
 _ANSWERED = Message("assistant", _ANSWER)
 _PARALLEL = (*_ASKING, Message("assistant", "", (_CALL, _OTHER_CALL)))
 
-STEPS = 7
-"""Steps of the trial that every template must pass."""
+_END = 24
+"""Characters at the end of a call by which it is known."""
 
 
 class TrialError(ValueError):
@@ -103,7 +109,7 @@ def tried(template: ChatTemplate, *, train_thoughts: bool = False) -> ChatTempla
     except ValueError as error:
         raise TrialError(trial.steps, str(error)) from error
     found = dataclasses.replace(
-        found,
+        _with_plain_ids(found),
         writes_preambles=_writes_preambles(found),
         writes_greetings=_writes_greetings(found),
     )
@@ -139,8 +145,7 @@ class _Trial:
         result = calling.write(3, prompt=True)
         _expect(result, [_RESULT], "drops the results of tools")
         self.steps += 1
-        stop, ending = self._end_of_words(answer, answering, start)
-        found = self._with_calls(call, stop, ending, calling)
+        found = self._with_ends(answer, answering, call, calling)
         self.steps += 1
         after = render_chat(found, (_TOOL,), (*_CALLING, _ANSWERED))
         reply = after.replies[-1]
@@ -150,31 +155,41 @@ class _Trial:
         self.steps += 1
         return found
 
-    def _end_of_words(self, answer: str, answering: Dialogue, start: str) -> tuple[str, str]:
-        """Return the token that ends a reply in words, and what to write for it."""
-        control = self._template.control
-        rest = answer.partition(_ANSWER)[2]
-        own = control.pattern.match(rest.lstrip())
-        if own is not None:
-            return own[0], ""
-        return _end_by_next(answering.write(3), _ANSWER, start, control) or self._no_end("a reply")
-
-    def _with_calls(self, call: str, stop: str, ending: str, calling: Dialogue) -> ChatTemplate:
+    def _with_ends(
+        self, answer: str, answering: Dialogue, call: str, calling: Dialogue
+    ) -> ChatTemplate:
         """Return the template with its call style and the ends of its replies."""
         problem = None
-        for call_stop, call_ending, body in self._ends_of_calls(call, stop, ending, calling):
-            try:
-                style = _style(body)
-            except ValueError as error:
-                problem = problem or error
-                continue
-            return dataclasses.replace(
-                self._template,
-                stops=tuple(dict.fromkeys((stop, call_stop))),
-                endings=(ending, call_ending),
-                call_style=style,
-            )
-        raise problem or self._no_end("a call")
+        for stop, ending in self._ends_of_words(answer, answering):
+            for call_stop, call_ending, body in self._ends_of_calls(call, stop, ending, calling):
+                try:
+                    style = _style(body)
+                except ValueError as error:
+                    problem = problem or error
+                    continue
+                return dataclasses.replace(
+                    self._template,
+                    stops=tuple(dict.fromkeys((stop, call_stop))),
+                    endings=(ending, call_ending),
+                    call_style=style,
+                )
+        raise problem or ValueError(
+            "the template writes no control token after a reply, so nothing would teach the model "
+            "to stop"
+        )
+
+    def _ends_of_words(self, answer: str, answering: Dialogue) -> Iterator[tuple[str, str]]:
+        """Yield what may end a reply in words: the token, and what to write for it."""
+        control, rest = self._template.control, answer.partition(_ANSWER)[2]
+        if control.pattern.match(rest.lstrip()):
+            # What serves the model stops at the end of sequence first of all.
+            tokens = dict.fromkeys(control.pattern.findall(rest))
+            eos = self._template.tokenizer.eos_text
+            yield from ((token, "") for token in sorted(tokens, key=lambda token: token != eos))
+            return
+        start = answering.write(1, prompt=True)
+        if following := _end_by_next(answering.write(3), _ANSWER, start, control):
+            yield following
 
     def _ends_of_calls(
         self, call: str, stop: str, ending: str, calling: Dialogue
@@ -191,14 +206,6 @@ class _Trial:
         following = _end_by_next(calling.write(3), bare, start, control)
         if following is not None:
             yield *following, bare
-        if ending and self._template.tokenizer.eos_text in ending:
-            yield stop, ending, bare
-
-    def _no_end(self, what: str) -> Any:
-        raise ValueError(
-            f"the template writes no control token after {what}, so nothing would teach the model "
-            "to stop"
-        )
 
 
 def _end_by_next(
@@ -214,7 +221,11 @@ def _end_by_next(
       start: A prompt, which ends with the beginning of the assistant's turn.
       control: The control tokens.
     """
-    rest = text[text.rfind(reply) + len(reply) :]
+    at = text.rfind(reply)
+    if at < 0:  # written otherwise once a turn follows, but for its end
+        reply = reply[-_END:]
+        at = text.rfind(reply)
+    rest = text[at + len(reply) :] if at >= 0 else ""
     token = control.pattern.match(rest.lstrip())
     opening = [found[0] for found in control.pattern.finditer(start[start.rfind(_QUERY) :])]
     if token is None or token[0] in opening:
@@ -241,6 +252,29 @@ def _style(body: str) -> str:
     raise ValueError(
         f"the template writes calls in none of the forms {', '.join(STYLES)}: {body[:200]!r}"
     )
+
+
+def _with_plain_ids(template: ChatTemplate) -> ChatTemplate:
+    """Number calls within their turn where their ids are written, if all else stays the same.
+
+    So what is written between two replies does not depend on the turns before them.
+    """
+    if template.form.call_id != CALL_ID:
+        return template
+    call = Message("assistant", "", (_OTHER_CALL,))
+    turns = (*_CALLING, call, Message("tool", _OTHER_RESULT))
+    form = dataclasses.replace(template.form, call_id=CALL_ID_IN_TURN)
+    candidate = dataclasses.replace(template, form=form)
+    first, second = (CALL_ID.format(count=count) for count in (0, 1))
+    try:
+        whole, plain = (
+            Dialogue(one, (_TOOL,), turns).write(len(turns), prompt=True)
+            for one in (template, candidate)
+        )
+    except ValueError:
+        return template
+    renumbered = whole.replace(second, first)
+    return candidate if renumbered == plain and whole != plain else template
 
 
 def _writes_preambles(template: ChatTemplate) -> bool:
@@ -319,10 +353,13 @@ def _lacks(template: ChatTemplate) -> dict[str, str]:
         "several_results": lambda: _shows(
             template, (*_PARALLEL, *results), [_RESULT, _OTHER_RESULT]
         ),
+        "quotes": lambda: _answers(
+            template, (*_ASKING, Message("assistant", "", (_QUOTING_CALL,))), _QUERY
+        ),
         "values": lambda: _answers(
             template, (*_ASKING, Message("assistant", "", (_TYPED_CALL,))), _QUERY
         ),
-        "types": lambda: _shows(template, _ASKING, ["probe_none_qx"]),
+        "types": lambda: _shows(template, _ASKING, ["probe_none_qx"], (_TYPED,)),
     }
     found = {}
     for part, trial in trials.items():
@@ -335,8 +372,13 @@ def _lacks(template: ChatTemplate) -> dict[str, str]:
     return found
 
 
-def _shows(template: ChatTemplate, turns: Sequence[Message], words: list[str]) -> None:
-    text = Dialogue(template, _TOOLS, turns).write(len(turns), prompt=True)
+def _shows(
+    template: ChatTemplate,
+    turns: Sequence[Message],
+    words: list[str],
+    tools: Sequence[ToolSpec] = (_TOOL,),
+) -> None:
+    text = Dialogue(template, tools, turns).write(len(turns), prompt=True)
     _expect(text, words, "leaves it out")
 
 

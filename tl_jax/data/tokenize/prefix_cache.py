@@ -9,6 +9,7 @@ from typing import Any
 
 import tokenizers
 
+from tl_jax.data.tokenize.offsets import Offsets
 from tl_jax.data.tokenize.word_cache import TextPieces, Tokens
 
 _REMEMBERED = 256
@@ -69,12 +70,12 @@ class TextStarts:
 
     def _whole(self, text: str) -> tuple[Tokens, tokenizers.Encoding]:
         encoding = self._backend.encode(text, add_special_tokens=False)
-        return (encoding.ids, encoding.offsets), encoding
+        return (encoding.ids, Offsets.of(encoding.offsets)), encoding
 
     def _continued(self, text: str, at: int, tokens: Tokens) -> Tokens:
         ids, offsets = tokens
         more_ids, more_offsets = self._pieces.encode(text[at:], at)
-        return ids + more_ids, offsets + more_offsets
+        return ids + more_ids, Offsets.joined([offsets, more_offsets])
 
     def _border(
         self, start: str, tokens: Tokens, encoding: tokenizers.Encoding

@@ -10,10 +10,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 FILE = "tokenizer.json"
-_NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
+_TEKKEN = "tekken.json"
+# Mistral's file has the control tokens, and says nowhere which is which.
+_TEKKEN_NAMES = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+}
 
 
 def load_fast(path: str) -> Any:
@@ -27,10 +35,13 @@ def load_fast(path: str) -> Any:
     from transformers import PreTrainedTokenizerFast  # seconds to import
 
     if not os.path.isfile(os.path.join(path, FILE)):
-        return _automatic(path)
+        fast = _automatic(path)
+        if fast.eos_token is None and os.path.isfile(os.path.join(path, _TEKKEN)):
+            _name(fast, _TEKKEN_NAMES)
+        return fast
     fast = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
     if fast.eos_token is None:
-        _take_names(fast, path)
+        _name(fast, _names_of_class(path))
     return fast
 
 
@@ -55,14 +66,18 @@ def _automatic(path: str) -> Any:
     )
 
 
-def _take_names(fast: Any, path: str) -> None:
-    """Take the control tokens that the class of a directory gives names to, if they are there."""
+def _names_of_class(path: str) -> dict[str, Any]:
+    """Return the control tokens that the class of a directory has names for."""
     try:
         named = _automatic(path)
     except (OSError, ValueError, KeyError):
-        return
+        return {}
+    return {name: getattr(named, name, None) for name in _TEKKEN_NAMES}
+
+
+def _name(fast: Any, names: Mapping[str, Any]) -> None:
+    """Give the tokenizer names for control tokens, if they are in its vocabulary."""
     vocabulary = fast.get_vocab()
-    for name in _NAMED:
-        token = getattr(named, name, None)
+    for name, token in names.items():
         if getattr(fast, name) is None and token in vocabulary:
             setattr(fast, name, token)

@@ -12,12 +12,11 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from tl_jax.data.tokenize.offsets import Offsets
 from tl_jax.data.tokenize.prefix_cache import TextStarts
 from tl_jax.data.tokenize.pretrained import FILE, load_fast, steps
 from tl_jax.data.tokenize.word_cache import TextPieces
 from tl_jax.errors import ConfigError
-
-Offsets = list[tuple[int, int]]
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 
@@ -130,7 +129,7 @@ class Tokenizer:
         else:
             ids, offsets = self._pieces.encode(text)
         if add_bos and self.bos_id is not None:
-            return [self.bos_id, *ids], [(0, 0), *offsets]
+            return [self.bos_id, *ids], Offsets.joined([Offsets.of([(0, 0)]), offsets])
         return ids, offsets
 
     def encode_continuation(self, text: str) -> tuple[list[int], Offsets]:
@@ -143,13 +142,13 @@ class Tokenizer:
             return self.encode(text)
         ids, offsets = self.encode(_ANCHOR + text)
         skip = len(_ANCHOR)
-        first = next((i for i, (_, end) in enumerate(offsets) if end > skip), len(ids))
+        first = offsets.over(skip, skip).start
         if first < len(ids) and offsets[first][0] < skip:
             raise ValueError(
                 f"this tokenizer joins a newline with {text[:20]!r}; it cannot encode "
                 "a prompt and its reply piece by piece"
             )
-        return ids[first:], [(start - skip, end - skip) for start, end in offsets[first:]]
+        return ids[first:], offsets[first:].shifted(-skip)
 
     def decode(self, ids: Sequence[int], *, keep_control: bool = False) -> str:
         """Return the text of ``ids``; control tokens are left out unless ``keep_control``."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
+import array
+import collections
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+import numpy as np
 import tokenizers
 
-Tokens = tuple[list[int], list[tuple[int, int]]]
+from tl_jax.data.tokenize.offsets import Offsets
+
+Tokens = tuple[list[int], Offsets]
 """Ids, and for each its ``(start, end)`` in characters."""
-_Known = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 
 _BLANK = re.compile(r" (?=[!-~])(?<=[!-~] )")
 """A blank between two printable characters of ASCII."""
+_TOKEN_BYTES = 12
+_LONG, _RECENT = 64, 128
+"""Characters from which on a text is kept as a whole, and how many such texts are."""
 _REMEMBERED = 1 << 22
 """Characters of all pieces kept, for some 100 MB; when there are more, all are forgotten."""
 _CUTTING = (
@@ -47,47 +53,67 @@ class TextPieces:
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
         self._usable = _pieces_are_independent(backend)
-        self._known: dict[str, _Known] = {}
-        self._same: dict[Any, Any] = {}  # equal numbers and pairs are kept once
+        self._known: dict[str, dict[str, bytes]] = {"": {}, " ": {}}
+        self._recent: collections.OrderedDict[str, Tokens] = collections.OrderedDict()
         self._room = _REMEMBERED
 
     def encode(self, text: str, shift: int = 0) -> Tokens:
         """Return the tokens of ``text``, with ``shift`` added to their places."""
+        if len(text) < _LONG:
+            ids, offsets = self._encoded(text)
+            return ids, offsets.shifted(shift)
+        # A dialogue that is shortened, or cut at another turn, has most of its texts again.
+        if (known := self._recent.get(text)) is None:
+            known = self._recent[text] = self._encoded(text)
+            if len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        else:
+            self._recent.move_to_end(text)
+        ids, offsets = known
+        return ids.copy(), offsets.shifted(shift)
+
+    def _encoded(self, text: str) -> Tokens:
         if not self._usable:
             encoding = self._backend.encode(text, add_special_tokens=False)
-            offsets = encoding.offsets
-            return encoding.ids, [(a + shift, b + shift) for a, b in offsets] if shift else offsets
+            return encoding.ids, Offsets.of(encoding.offsets)
         first, *rest = _BLANK.split(text)
-        pieces = [first, *[" " + piece for piece in rest]]
-        found = self._found(pieces)
-        starts = itertools.accumulate(map(len, pieces), initial=shift)
-        ids = [i for known, _ in found for i in known]
-        offsets = [
-            (a + start, b + start)
-            for start, (_, ranges) in zip(starts, found, strict=False)
-            for a, b in ranges
-        ]
-        return ids, offsets
+        found = [*self._found([first], ""), *self._found(rest, " ")]
+        tokens = np.frombuffer(b"".join(found), np.int32).reshape(-1, 3)
+        counts = np.fromiter(map(len, found), np.int64, len(found)) // _TOKEN_BYTES
+        starts = np.zeros(len(found), np.int32)
+        if rest:
+            starts[1] = len(first)
+            sizes = np.fromiter(map(len, rest[:-1]), np.int32, len(rest) - 1)
+            starts[2:] = np.cumsum(sizes + np.int32(1)) + len(first)
+        return tokens[:, 0].tolist(), Offsets(tokens[:, 1:].T + np.repeat(starts, counts))
 
-    def _found(self, pieces: list[str]) -> list[_Known]:
-        found = list(map(self._known.get, pieces))
-        if all(found):
-            return cast(list[_Known], found)
-        new = dict.fromkeys(p for p, known in zip(pieces, found, strict=True) if known is None)
+    def _found(self, pieces: list[str], before: str) -> list[bytes]:
+        """Return the id, start and end of every token of each piece, as int32 in bytes.
+
+        Args:
+          pieces: The pieces.
+          before: A blank if one stands before each of them, which is a part of it.
+        """
+        known = self._known[before]
+        found = list(map(known.get, pieces))
+        if None not in found:
+            return cast(list[bytes], found)
+        new = list(dict.fromkeys(p for p, at in zip(pieces, found, strict=True) if at is None))
         size = sum(map(len, new))
         if size > self._room:
-            self._known.clear()
-            self._same.clear()
+            for pieces_known in self._known.values():
+                pieces_known.clear()
             self._room = _REMEMBERED
+            new = list(dict.fromkeys(pieces))
+            size = sum(map(len, new))
         self._room -= size
-        keep = self._same.setdefault
-        learned = {}
-        encodings = self._backend.encode_batch(list(new), add_special_tokens=False)
+        texts = [before + piece for piece in new] if before else new
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
         for piece, encoding in zip(new, encodings, strict=True):
-            ids, offsets = encoding.ids, encoding.offsets
-            learned[piece] = tuple(map(keep, ids, ids)), tuple(map(keep, offsets, offsets))
-        self._known.update(learned)
-        return [known or learned[piece] for piece, known in zip(pieces, found, strict=True)]
+            tokens = zip(encoding.ids, encoding.offsets, strict=True)
+            numbers = [number for token, (a, b) in tokens for number in (token, a, b)]
+            known[piece] = array.array("i", numbers).tobytes()
+        return list(map(known.__getitem__, pieces))
 
 
 def _pieces_are_independent(backend: tokenizers.Tokenizer) -> bool:
