@@ -18,6 +18,12 @@ from tl_jax.errors import ConfigError
         ("d/a.jsonl:canonical@2", ("d/a.jsonl", "canonical", 2.0)),
         ("x:y@z.jsonl", ("x:y@z.jsonl", "auto", 1.0)),
         ("synthetic@3", ("synthetic", "auto", 3.0)),
+        ("org/name", ("org/name", "auto", 1.0)),
+        ("org/name:openai", ("org/name", "openai", 1.0)),
+        ("org/name:train@2", ("org/name:train", "auto", 2.0)),
+        ("org/name@v1:easy/train:openai@0.5", ("org/name@v1:easy/train", "openai", 0.5)),
+        ("org/name@2.0@1", ("org/name@2.0", "auto", 1.0)),
+        ("rows/a.jsonl@2", ("rows/a.jsonl", "auto", 2.0)),
     ],
 )
 def test_a_source_is_a_path_a_format_and_a_weight(text, expected):
@@ -28,6 +34,15 @@ def test_a_source_is_a_path_a_format_and_a_weight(text, expected):
 def test_unusable_sources_are_refused(text):
     with pytest.raises(ConfigError, match=r"config\.data\.sources"):
         parse_source(text)
+
+
+def test_a_number_behind_a_name_on_the_hub_may_be_a_revision_and_is_refused():
+    with pytest.raises(
+        ConfigError,
+        match="0.5 in 'org/name@0.5' may be a weight or a revision; write org/name@main@0.5 for "
+        "the weight, org/name@0.5@1 for the revision",
+    ):
+        parse_source("org/name@0.5")
 
 
 @pytest.fixture

@@ -318,8 +318,9 @@ def settled(trajectory: Trajectory) -> Trajectory:
 
 
 def _tool(tool: ToolSpec) -> ToolSpec:
-    parameters = _each(tool.parameters, _parameter)
-    declared = tool.declared
+    parameters, declared = tool.parameters, tool.declared
+    if any(_has_containers(parameter.schema) for parameter in parameters):
+        parameters = _each(parameters, _parameter)
     if declared is not None:
         entry, before = declared.entry, declared.tool
         if before.parameters is tool.parameters and parameters is not tool.parameters:
@@ -334,6 +335,15 @@ def _tool(tool: ToolSpec) -> ToolSpec:
         if entry is not declared.entry or before is not declared.tool:
             declared = dataclasses.replace(declared, entry=entry, tool=before)
     return _with_kept(tool, parameters=parameters, declared=declared)
+
+
+def _has_containers(schema: Mapping[str, Any]) -> bool:
+    if type(schema) is not dict:
+        return True
+    for inner in schema.values():  # most are texts
+        if type(inner) in _CONTAINERS:
+            return True
+    return False
 
 
 def _parameter(parameter: Parameter) -> Parameter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -30,7 +31,7 @@ from tl_jax.data.prepare.files import (
     write_fingerprint,
     write_json,
 )
-from tl_jax.data.prepare.maker import Build, Fill, Job, Maker, Scan
+from tl_jax.data.prepare.maker import Build, Fill, Job, Maker, Scan, rare_collection
 from tl_jax.data.prepare.merging import add_plain
 from tl_jax.data.prepare.part import Part
 from tl_jax.data.prepare.pool import Pool
@@ -162,13 +163,11 @@ def prepare(
         job = Job(readers, plain, data, mae, key_tokens, seed, vocab_size, work.path)
         maker = Maker(job, renderer)
         pool = Pool(job, maker.do, data.workers)
-        try:
+        with contextlib.closing(pool), rare_collection():
             parts, statistics = _build(sources, data, seed, work, pool, hosts)
             _check(statistics, data, parts, out, hosts)
             plans = {name: shard_plan(parts, name) for name in SHARDED}
             pool.run(_fillings(plans, hosts))
-        finally:
-            pool.close()
         hosts.wait("prepare: wrote examples")
         thinned = 0 < data.max_prompts < statistics.prompts["train"]
         if hosts.first:

@@ -53,7 +53,7 @@ class TextPieces:
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
         self._usable = _pieces_are_independent(backend)
-        self._known: dict[str, bytes] = {}
+        self._known: dict[str, dict[str, bytes]] = {"": {}, " ": {}}
         self._recent: collections.OrderedDict[str, Tokens] = collections.OrderedDict()
         self._room = _REMEMBERED
 
@@ -77,36 +77,43 @@ class TextPieces:
             encoding = self._backend.encode(text, add_special_tokens=False)
             return encoding.ids, Offsets.of(encoding.offsets)
         first, *rest = _BLANK.split(text)
-        pieces = [first, *[" " + piece for piece in rest]]
-        found = self._found(pieces)
+        found = [*self._found([first], ""), *self._found(rest, " ")]
         tokens = np.frombuffer(b"".join(found), np.int32).reshape(-1, 3)
         counts = np.fromiter(map(len, found), np.int64, len(found)) // _TOKEN_BYTES
-        sizes = np.fromiter(map(len, pieces), np.int32, len(pieces))
-        starts = np.repeat(np.cumsum(sizes, dtype=np.int32) - sizes, counts)
-        return tokens[:, 0].tolist(), Offsets(tokens[:, 1:].T + starts)
+        starts = np.zeros(len(found), np.int32)
+        if rest:
+            starts[1] = len(first)
+            sizes = np.fromiter(map(len, rest[:-1]), np.int32, len(rest) - 1)
+            starts[2:] = np.cumsum(sizes + np.int32(1)) + len(first)
+        return tokens[:, 0].tolist(), Offsets(tokens[:, 1:].T + np.repeat(starts, counts))
 
-    def _found(self, pieces: list[str]) -> list[bytes]:
-        """Return the id, start and end of every token of each piece, as int32 in bytes."""
-        found = list(map(self._known.get, pieces))
+    def _found(self, pieces: list[str], before: str) -> list[bytes]:
+        """Return the id, start and end of every token of each piece, as int32 in bytes.
+
+        Args:
+          pieces: The pieces.
+          before: A blank if one stands before each of them, which is a part of it.
+        """
+        known = self._known[before]
+        found = list(map(known.get, pieces))
         if None not in found:
             return cast(list[bytes], found)
-        new = dict.fromkeys(p for p, known in zip(pieces, found, strict=True) if known is None)
+        new = list(dict.fromkeys(p for p, at in zip(pieces, found, strict=True) if at is None))
         size = sum(map(len, new))
         if size > self._room:
-            self._known.clear()
+            for pieces_known in self._known.values():
+                pieces_known.clear()
             self._room = _REMEMBERED
+            new = list(dict.fromkeys(pieces))
+            size = sum(map(len, new))
         self._room -= size
-        learned = {}
-        encodings = self._backend.encode_batch(list(new), add_special_tokens=False)
+        texts = [before + piece for piece in new] if before else new
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
         for piece, encoding in zip(new, encodings, strict=True):
             tokens = zip(encoding.ids, encoding.offsets, strict=True)
             numbers = [number for token, (a, b) in tokens for number in (token, a, b)]
-            learned[piece] = array.array("i", numbers).tobytes()
-        self._known.update(learned)
-        return [
-            learned[piece] if known is None else known
-            for piece, known in zip(pieces, found, strict=True)
-        ]
+            known[piece] = array.array("i", numbers).tobytes()
+        return list(map(known.__getitem__, pieces))
 
 
 def _pieces_are_independent(backend: tokenizers.Tokenizer) -> bool:
