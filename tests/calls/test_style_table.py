@@ -1,6 +1,7 @@
 """One entry of the table is a call style: reading, writing, rewards and constraints follow it."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
@@ -41,3 +42,10 @@ def test_constraints_follow_the_table():
 
     assert STYLES == tuple(name for name, style in styles.STYLES.items() if style.constrained)
     assert "mistral" not in STYLES
+
+
+def test_the_readme_names_every_style():
+    readme = pathlib.Path(styles.__file__ or "").with_name("README.md").read_text("utf-8")
+    assert [
+        name for name in (*styles.STYLES, "released", "script") if f"`{name}`" not in readme
+    ] == []

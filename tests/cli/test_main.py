@@ -19,6 +19,7 @@ from tl_jax.config import (
     RunConfig,
 )
 from tl_jax.config.fields import to_dict
+from tl_jax.data.importers import FORMATS
 from tl_jax.data.prepare.files import EXAMPLES
 from tl_jax.errors import (
     CheckpointError,
@@ -119,6 +120,9 @@ def test_the_command_line_answers_before_anything_heavy_is_loaded(
 
 
 def test_help_tells_what_sections_are_for_and_the_flags_of_the_command():
+    page = help_lib.page("prepare")
+    assert f"data.format=auto  one of auto, {', '.join(FORMATS)}" in page
+    assert {"anthropic", "responses", "langchain", "gemini", "prompt_completion"} <= FORMATS.keys()
     page = help_lib.page("convert")
     assert "--source: model to read" in page and "--dtype: " in page and "--tools" not in page
     assert "one of 'float32', 'bfloat16' (default float32)" in page and "--dry_run: " in page

@@ -57,8 +57,31 @@ WRONG = {
         '{"name": "now", "arguments": {}}',
         "I do not know",
     ),
+    "json": (
+        '[{"name": "get_time", "arguments": {}}]',
+        '{"name": "now", "arguments": {}}, {"name": "then", "arguments": {}}',
+        '[{"name": "now", "arguments": {}}]{"name": "then", "arguments": {}}',
+        '[{"name": "get", "arguments": {"city": 1, "town": 2}}]',
+        "I do not know",
+    ),
+    "tool_calls": (
+        '<tool_<tool_calls>[{"name": "get_time", "arguments": {}}]</tool_calls>',
+        '<tool_calls>{"name": "now", "arguments": {}}\n{"name": "then", "arguments": {}}',
+        '<tool_calls>[{"name": "get", "arguments": {"town": 2}}]</tool_calls>',
+    ),
+    "internlm": (
+        'So <|action_start|><|action_start|><|plugin|>\n{"name": "then", "arguments": {}}',
+        '<|action_start|><|plugin|>\n{"name": "now", "arguments": {"x": 1}}<|action_end|>',
+        '<|action_start|><|plugin|>{"name": "now", "arguments": {}}<|action_end|>'
+        '<|action_start|><|plugin|>{"name": "then", "arguments": {}}<|action_end|>',
+    ),
 }
-FORMS = {"released": "python", "script": "python", "hermes": "hermes", "llama_json": "llama_json"}
+FORMS = {
+    "released": "python",
+    "script": "python",
+    "hermes": "hermes",
+    "llama_json": "llama_json",
+} | {style: style for style in ("json", "tool_calls", "internlm")}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +139,7 @@ def test_every_call_of_the_tools_can_be_written_with_any_tokens(
             assert refused_at(constraint, [*ids, tokenizer.eos_id]) is None
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", WRONG)
 def test_a_wrong_name_is_refused_however_it_is_cut(constraints, vocabulary, style):
     for text in WRONG[style]:
         for seed in range(5):
@@ -145,7 +168,7 @@ def test_a_reply_may_not_end_where_a_name_is_due(constraints, tokenizer):
             assert refused_at(constraints[style], [*ids, tokenizer.eos_id]) == len(ids)
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", WRONG)
 def test_short_cuts_allow_what_trying_every_token_allows(constraints, vocabulary, style):
     constraint = constraints[style]
     beginning = cut_at_random(vocabulary, "<tool_call>", 0) if style == "hermes" else []
@@ -179,19 +202,26 @@ def check(text, style="python"):
     return True
 
 
-LIKELY = {"python": "1 1 , ) ) ' = \n", "hermes": '1 1 1 , " } } }', "llama_json": '1 1 , " } } ;'}
+LIKELY = {"python": "1 1 , ) ) ' = \n", "llama_json": '1 1 , " } } ;', "json": '1 1 , " } } ]'}
+LIKELY |= dict.fromkeys(("hermes", "tool_calls", "internlm"), '1 1 1 , " } } }')
+TAGS = {
+    "hermes": ("<tool_call>", "</tool_call>"),
+    "tool_calls": ("<tool_calls>", "</tool_calls>"),
+    "internlm": ("<|action_start|><|plugin|>", "<|action_end|>"),
+}
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", WRONG)
 def test_random_writers_make_no_other_calls(constraints, vocabulary, tokenizer, style):
     constraint = constraints[style]
     likely = [vocabulary.texts.index(x.encode()) for x in LIKELY[style].split(" ")]
     blanks = {i for i in vocabulary.order if not vocabulary.texts[i].strip()}
     found = 0
-    for seed in range(100):
+    for seed in range(60):
         rng, state, ids = random.Random(seed), constraint.start, []
-        if style == "hermes":
-            ids = cut_at_random(vocabulary, "<tool_call>", seed)
+        opening, closing = TAGS.get(style, ("", ""))
+        if opening:
+            ids = cut_at_random(vocabulary, opening, seed)
             for token in ids:
                 state = constraint.advance(state, token)
         for _ in range(50):
@@ -202,7 +232,7 @@ def test_random_writers_make_no_other_calls(constraints, vocabulary, tokenizer, 
             ids.append(rng.choice(liked if rng.random() < 0.9 else anything))
             state = constraint.advance(state, ids[-1])
             text = tokenizer.decode(ids, keep_control=True)
-            found += check(text + "</tool_call>" if style == "hermes" else text, style)
+            found += check(text + closing, style)
     assert found > 4
 
 

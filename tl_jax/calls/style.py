@@ -64,8 +64,8 @@ class Style:
       marks: Texts that only a call of this style has; where no call is right, one of them anywhere
         in a reply is a call all the same.
       thoughts: Tags round the thought that may stand before the calls.
-      constrained: Whether a reply can be held to the offered names. A style that is written in two
-        forms cannot: which one comes is not known.
+      constrained: Whether a reply can be held to the offered names (``sampling.grammar``). A style
+        that is written in two forms cannot: which one comes is not known.
     """
 
     forms: tuple[Form, ...]

@@ -8,6 +8,7 @@ from typing import Any
 
 from tl_jax.cli.options import COMMANDS, COMMON, describe
 from tl_jax.config import RunConfig
+from tl_jax.data.importers import FORMATS
 
 _OVERVIEW = """\
 tl-jax teaches language models to call tools (TL-Training in JAX).
@@ -18,6 +19,10 @@ usage: tl-jax <command> --config=NAME_OR_FILE [--config.section.field=value ...]
 
 commands:
 """
+
+
+# Settings whose values have names that the configuration does not know itself.
+_NAMES = {"data.format": ("auto", *FORMATS)}
 
 
 def overview() -> str:
@@ -53,7 +58,7 @@ def _section(config: Any, prefix: str) -> list[str]:
         if dataclasses.is_dataclass(value):
             sections += _section(value, f"{prefix}{field.name}.")
         else:
-            choices = field.metadata.get("choices", ())
+            choices = field.metadata.get("choices", ()) or _NAMES.get(prefix + field.name, ())
             many = "some" if isinstance(value, tuple) else "one"
             words = f"  {many} of {', '.join(choices)}" if choices else ""
             lines.append(f"    {prefix}{field.name}={value}{words}")

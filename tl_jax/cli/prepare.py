@@ -1,7 +1,7 @@
 """prepare: read trajectories, judge their calls (MAE), weigh their tokens (PKT), write token files.
 
-Reads config.data.path (a .jsonl, .jsonl.gz or .json file, or "synthetic" for the embedded tool
-world), or the weighted files of config.data.sources, and leaves in <run_dir>/data: examples/ and
+Reads config.data.path (a file, a directory, a data set of the Hub, or "synthetic" for the embedded
+tool world), or the weighted ones of config.data.sources, and leaves in <run_dir>/data: examples/,
 validation/ (token ids and loss weights in ArrayRecord files; `tl-jax inspect` shows them),
 prompts.jsonl (prompts with gold calls for reward training), quarantine.jsonl (rows that could not
 be read, with file, line and reason), removed.jsonl (duplicates and overlaps with evaluation sets:
@@ -41,6 +41,10 @@ def main(run: Run, console: Console) -> None:
     report = prepare(run)
     if processes.is_first():
         console.print(report["text_form"], markup=False, highlight=False)
+        for name, entry in report["sources"].items():
+            if "read_as" in entry:
+                text = f"{name} is read as {entry['read_as']}"
+                console.print(text, markup=False, highlight=False)
         _show(report, console)
         _show_loader(measure_loader(run), console)
         for warning in warnings(run, report):

@@ -78,9 +78,13 @@ class MeshConfig:
 class DataConfig:
     """Training trajectories, their text form and how they are batched.
 
-    ``path`` is a ``.jsonl``/``.jsonl.gz``/``.json`` file or ``"synthetic"``. ``format`` is a name
-    in ``data.importers.FORMATS``, or ``"auto"`` to recognise it by the first rows; ``tools_path``
-    the file of the tools, for formats that keep them outside their rows (empty: look beside).
+    ``path`` is a file (``.json``, ``.jsonl``, ``.ndjson`` or ``.csv``, also with ``.gz``;
+    ``.parquet``, ``.arrow``, ``.feather``), a directory of such files of one kind, a data set of
+    the Hub (``organisation/name`` or ``organisation/name@revision``), or ``"synthetic"``. With
+    ``:split`` behind it, one split is taken; without, ``train`` where there are several.
+    ``format`` is the name of a format, or ``"auto"`` to recognise it by the first rows;
+    ``tools_path`` the file of the tools, for formats that keep them outside their rows (empty: look
+    beside).
     ``importer`` is a Python file of yours that reads a format of its own: it defines ``NAME``,
     ``recognise`` and ``trajectory`` as the modules in ``data/importers`` do.
     ``max_trajectories`` and ``max_prompts`` of 0 mean no limit. ``no_call_prompts``: reward
@@ -109,9 +113,11 @@ class DataConfig:
     ``streams``, and a host reads only those whose rows it trains on: where one host cannot pack
     for all, take as many as hosts.
 
-    ``sources`` mixes several files (then ``path`` stays as it is): each is
-    ``"file[:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of the
-    trajectories, one of 2 trains each twice (its prompts once). ``duplicates`` removes trajectories
+    ``sources`` mixes several data sets (then ``path`` stays as it is): each is
+    ``"path[:split][:format][@weight]"`` or ``"synthetic[@weight]"``; a weight of 0.5 takes half of
+    the trajectories, one of 2 trains each twice (its prompts once). Behind the bare name of a data
+    set on the Hub a number is refused, as it may be a revision: ``"organisation/name:train@0.5"``
+    says it is the weight. ``duplicates`` removes trajectories
     that occur again (``"exact"``: the same text and tools; ``"near"``: nearly the same words, too).
     ``contamination_paths`` are evaluation sets, as is ``evaluate.rotbench_path``: trajectories
     that share a query or 13 words in a row with one (``contamination_checks``: ``query``,

@@ -44,7 +44,7 @@ class Trajectory:
     Attributes:
       id: Unique within its source.
       tools: Tools offered in the prompt, in prompt order.
-      messages: Turns; a ``system`` turn, if any, comes first.
+      messages: Turns; a ``system`` turn mostly comes first, others only some templates can write.
       source: Name of the data set or file.
       line: 0-based line in the source file, or -1.
       tags: Free labels, such as ``{"domain": "travel", "split": "unseen"}``. Two of them mean

@@ -143,10 +143,8 @@ def _probe_tokenizer(target: Path, console: Console) -> None:
 def _chat_template(run: Run) -> str | None:
     """Return the template that an export is to have; None for that of the initial model."""
     chat = run.renderer.chat
-    if run.newest_phase() == "before":
-        return None
     if chat is None:
-        return ""
+        return None if run.newest_phase() == "before" else ""
     return None if chat.source == own_source(run.tokenizer) else chat.source
 
 

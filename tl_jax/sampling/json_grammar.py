@@ -1,8 +1,8 @@
 """Follow a reply in the JSON call styles, byte by byte, and hold its names to the tools.
 
-Hermes calls stand behind ``<tool_call>``; before that mark, and between calls, the text is free.
-Llama calls have no mark, so a reply must begin with one. Once a call has begun its fields come in
-the order ``name``, ``arguments``, as the tool must be known before its parameters.
+Most calls stand behind a mark such as ``<tool_call>``; before it the text is free. Llama and bare
+calls have none, so a reply must begin with one. Once a call has begun its fields come in the order
+``name``, ``arguments``, as the tool must be known before its parameters.
 """
 
 from __future__ import annotations
@@ -34,12 +34,27 @@ class JsonNames:
     @property
     def start(self) -> State:
         """State before the reply."""
-        return State("seek") if self._mark else State("head")
+        return State("seek") if self._mark else State("open")
 
     @property
     def needed(self) -> str:
         """Characters of the calls beside the names."""
-        return "".join(part.decode() for part in (*_HEAD, *self._rest)) + "}"
+        return "".join(part.decode() for part in (*self._head, *self._rest)) + "}"
+
+    @property
+    def _head(self) -> tuple[bytes, ...]:
+        return b"{", json.dumps(self.form.name).encode(), b":", b'"'
+
+    @property
+    def _again(self) -> bytes:
+        """Return the bytes after a call that come before another one."""
+        between = self.form.separator.strip() + self.form.between
+        return (("," if self.form.lists else "") + between).encode()
+
+    @property
+    def _unmarked(self) -> bool:
+        """Whether another call may follow with nothing before it."""
+        return self.form.objects and not self.form.before and not self.form.separator.strip()
 
     @property
     def _mark(self) -> bytes:
@@ -52,7 +67,7 @@ class JsonNames:
     def turns(self, state: State) -> bytes | None:
         """Return the bytes without which a token is always allowed; None if there are no such."""
         mark = self._mark[-1:]
-        after = b"," + mark if mark else b";"
+        after = self._again + (b"{" if self._unmarked else b"") + mark
         return {"seek": mark, "value": b",}", "tail": b"}", "after": after}.get(state.kind)
 
     def may_end(self, state: State) -> bool:
@@ -88,28 +103,29 @@ class JsonNames:
             return State("tail") if byte == ord("}") and not state.used else None
         if kind == "colon":
             return state._replace(kind="value") if byte == ord(":") else None
-        if self._mark:
-            return State("head") if byte == ord(",") else self._sought(State("seek"), byte)
-        return State("head") if byte == ord(";") else FREE
+        if byte in self._again:
+            return State("head")
+        if self._unmarked and byte in b"{]":
+            return state if byte == ord("]") else self._due(State("head"), byte)
+        return self._sought(State("seek"), byte) if self._mark else FREE
 
     def _sought(self, state: State, byte: int) -> State:
         text = state.text + bytes([byte])
         if text == self._mark:
             return State("open")
-        if self._mark.startswith(text):
-            return State("seek", text=text)
-        # The mark's first byte does not occur in it again.
-        return State("seek", text=bytes([byte]) if self._mark[0] == byte else b"")
+        while not self._mark.startswith(text):
+            text = text[1:]
+        return State("seek", text=text)
 
     def _due(self, state: State, byte: int) -> State | None:
         """Step through what is always the same, with blanks between its parts."""
         if not state.text and byte in BLANK:
             return state
         if state.kind == "open":
-            if byte == ord("["):
+            if byte == ord("[") and self.form.lists:
                 return State("head")
             state = State("head")
-        parts = self._rest if state.kind == "rest" else _HEAD
+        parts = self._rest if state.kind == "rest" else self._head
         text = state.text + bytes([byte])
         if not parts[state.at].startswith(text):
             return None
@@ -142,7 +158,6 @@ class JsonNames:
 
 
 _QUOTE = ord('"')
-_HEAD = (b"{", b'"name"', b":", b'"')
 
 
 def json_names(tools: Sequence[ToolSpec], form: JsonForm) -> JsonNames:

@@ -1,12 +1,16 @@
-"""Measure the data work: prepare, against the published way, packing, the loader, memory.
+"""Measure preparing data at scale: against the build before, on two cores, against TRL, memory.
 
-    python tools/bench/data.py --tokenizer=DIR [--data=DIR] [--synthetic=100000] [--out=FILE]
+    python tools/bench/data.py --before=CHECKOUT [--peer=PYTHON] [--data=DIR] [--repeats=3]
 
-DIR of ``--tokenizer`` is a Hugging Face directory (SmolLM2's for the published numbers), DIR of
-``--data`` holds ``rotllama_gpt4/trajectories.jsonl.gz``; by default the value of TL_JAX_DATA.
-Everything runs on one core. Times are CPU seconds, so that other programs disturb them less; wall
-time is given, too. Takes about ten minutes, most of them for the synthetic trajectories; the
-comparison needs torch.
+CHECKOUT is a checkout of the build to compare with (``git worktree add --detach DIR COMMIT``), made
+to run by this environment. PYTHON is the interpreter of an environment with ``datasets``, ``trl``
+and torch for the CPU; without it that comparison is left out. DIR holds
+``rotllama_gpt4/trajectories.jsonl.gz``; by default the value of TL_JAX_DATA. A tokenizer is trained
+on that file first, so nothing is fetched. All sides run in turns, each in processes of its own, and
+the ratios are those of runs that follow each other, so that other programs disturb them less.
+``--memory=N,M`` prepares so many dialogues of the embedded world with a search for near duplicates;
+``--selection=N`` looks for duplicates among so many signatures alone. Results go to
+``results/data.json``. Takes some fifteen minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -18,71 +22,75 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import unittest.mock
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import reference_way
+import tokenizers
+import transformers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
-from tl_jax.data import synthetic
-from tl_jax.data.examples import build as example_module
-from tl_jax.data.examples.alternative_tokens import AlternativeNames
-from tl_jax.data.examples.build import Example, build_examples
-from tl_jax.data.examples.key_tokens import reply_weights
+from tl_jax.calls.call import tool_entry
+from tl_jax.config import DataConfig
 from tl_jax.data.importers import read
-from tl_jax.data.loader.packing import FITS
-from tl_jax.data.mae.labels import label_turns
-from tl_jax.data.mae.policy import policy_of
-from tl_jax.data.prepare import dataset
-from tl_jax.data.prepare.files import EXAMPLES
-from tl_jax.data.prepare.sources import WeightedSource
-from tl_jax.data.render.renderer import open_renderer
-from tl_jax.data.tokenize.tokenizer import Tokenizer, load_tokenizer
+from tl_jax.data.prepare.dedup import LENGTH
+from tl_jax.data.prepare.part import write_part
+from tl_jax.data.prepare.selection import select
+from tl_jax.data.prepare.workspace import Workspace
+from tl_jax.data.render.chat_turns import TurnForm, as_turns
+from tl_jax.data.render.chatml_tools import CHATML_TOOLS, NEEDED_TOKENS
+from tl_jax.data.trajectory import Trajectory
 
-LENGTH = 4096
-EPOCHS = 3
-"""Of the published training; the weights are searched in each of them."""
-RESULTS = pathlib.Path(__file__).parent / "results" / "data.json"
-LIBRARIES = ("tokenizers", "transformers", "numpy", "grain", "torch")
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results" / "data.json"
+ROOT = HERE.parent.parent
+TEMPLATES = ("released", "chatml_tools")
+_VOCABULARY, _EVERY = 16_000, 4
+_QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_REPLY = '{{- "<|im_start|>" + message.role + "\\n" + (message.content or "") }}'
+_END = """        {{- "<|im_end|>\\n" }}
+    {%- endif %}
+{%- endfor %}"""
 
 
 def main() -> None:
-    """Run all measurements and write the results."""
+    """Run the measurements that were asked for and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--before", type=pathlib.Path)
+    parser.add_argument("--peer", default="")
     parser.add_argument("--data", default=os.environ.get("TL_JAX_DATA", ""))
-    parser.add_argument("--synthetic", type=int, default=100_000)
-    parser.add_argument("--limit", type=int, default=0, help="trajectories (0: all)")
+    parser.add_argument("--rows", type=int, default=0, help="trajectories (0: all)")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--memory", default="10000,100000")
+    parser.add_argument("--selection", type=int, default=1_000_000)
+    parser.add_argument("--select", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--note", default="", help="kept in the results")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    tokenizer = load_tokenizer(options.tokenizer)
-    if options.memory:
-        print(json.dumps(prepare_synthetic(tokenizer, options.synthetic)))
+    if options.select:
+        print(json.dumps(selection(options.select)))
         return
-    trajectories = pathlib.Path(options.data) / "rotllama_gpt4" / "trajectories.jsonl.gz"
-    results = {"machine": machine(), "note": options.note}
+    results: dict[str, Any] = {"machine": machine(), "note": options.note}
     with tempfile.TemporaryDirectory() as folder:
-        out = pathlib.Path(folder) / "prepared"
-        found, report = prepare(trajectories, tokenizer, out, options.limit, options.repeats)
-        results["prepare"] = found
-        for fit in FITS:
-            results[f"loader_{fit}"] = loader(out / EXAMPLES, fit, options.repeats)
-    results["against_the_published_way"] = against_reference(
-        trajectories, tokenizer, results["loader_sorted"]["cpu_tokens_per_s"]["median"]
-    )
-    results["memory"] = memory(options)
+        made = materials(pathlib.Path(folder), options.data, options.rows)
+        for template in TEMPLATES if options.before else ():
+            results[template] = against(made, template, options)
+        if options.memory:
+            results["memory"] = [
+                {"trajectories": count, **side(ROOT, made, "released", f"synthetic/{count}", 2)}
+                for count in map(int, options.memory.split(","))
+            ]
+    if options.selection:
+        command = [sys.executable, __file__, f"--select={options.selection}"]
+        results["selection"] = run(command, ROOT)
     results["targets"] = targets(results)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -93,248 +101,206 @@ def machine() -> dict[str, Any]:
     """Return what the numbers depend on."""
     lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    libraries = ("tokenizers", "transformers", "numpy", "grain", "array_record")
     return {
         "processor": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
         "load_at_start": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        **{name: importlib.metadata.version(name) for name in libraries},
     }
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Return CPU seconds, wall seconds and the result."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    result = work()
-    return time.process_time() - cpu, time.perf_counter() - wall, result
-
-
-def median_cpu(work: Callable[[], Any], repeats: int = 5) -> float:
-    """Return the median CPU seconds of several runs."""
-    return statistics.median(timed(work)[0] for _ in range(repeats))
-
-
-def summary(values: list[float]) -> dict[str, Any]:
-    """Return the median of all measurements, and all of them."""
-    return {"median": round(statistics.median(values), 1), "all": [round(v, 1) for v in values]}
-
-
-def prepare(
-    path: pathlib.Path, tokenizer: Tokenizer, out: pathlib.Path, limit: int, repeats: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Prepare the real trajectories several times, each time from the start."""
-    settings: dict[str, Any] = dict(
-        data=DataConfig(max_length=LENGTH, samples="per_turn"),
-        mae=MaeConfig(),
-        key_tokens=KeyTokenConfig(),
-        seed=0,
+def materials(folder: pathlib.Path, data: str, count: int) -> dict[str, str]:
+    """Make the tokenizer and what both sides read, and return their paths."""
+    path = pathlib.Path(data) / "rotllama_gpt4" / "trajectories.jsonl.gz"
+    found = itertools.islice(iter(read(path)), count or None)
+    rows = [row for row in found if isinstance(row, Trajectory)]
+    if count:
+        path = folder / "rows.jsonl"
+        with open(path, "wb") as stream:
+            stream.writelines(raw.value for raw in itertools.islice(read_raw(data), count))
+    core = tokenizers.Tokenizer(models.BPE())
+    cut = pre_tokenizers.Split(tokenizers.Regex(_QWEN), "isolated")
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.pre_tokenizer = pre_tokenizers.Sequence([cut, letters])
+    core.decoder = decoders.ByteLevel()
+    core.train_from_iterator(
+        (message.content for row in rows[::_EVERY] for message in row.messages),
+        trainers.BpeTrainer(
+            vocab_size=_VOCABULARY,
+            special_tokens=["<|endoftext|>", *NEEDED_TOKENS],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
     )
-    rates: dict[str, list[float]] = {"cpu": [], "wall": []}
-    for number in range(repeats):
-        rows = itertools.islice(iter(read(path)), limit or None)
-        fresh = load_tokenizer_again(tokenizer)
-        cpu, wall, report = timed(
-            lambda rows=rows, fresh=fresh, number=number: dataset.prepare(
-                [WeightedSource("rotllama_gpt4", rows, str(number))],
-                fresh,
-                out_dir=out,
-                **settings,
-            )
-        )
-        rates["cpu"].append(report["rows"] / cpu)
-        rates["wall"].append(report["rows"] / wall)
-    return {
-        "trajectories": report["rows"],
-        "examples": sum(report["examples"].values()),
-        "tokens": sum(report["tokens"].values()),
-        "trained_token_share": report["trained_token_share"]["train"],
-        "cpu_trajectories_per_s": summary(rates["cpu"]),
-        "wall_trajectories_per_s": summary(rates["wall"]),
-    }, report
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder / "tokenizer")
+    with open(folder / "messages.jsonl", "w", encoding="utf-8") as stream:
+        for row in rows:
+            texts = [message.content if message.calls else "" for message in row.messages]
+            turns = as_turns(row.messages, TurnForm(), texts)
+            tools = [tool_entry(tool) for tool in row.tools]
+            entry = {"messages": json.dumps(turns), "tools": json.dumps(tools)}
+            stream.write(json.dumps(entry) + "\n")
+    (folder / "template.jinja").write_text(with_generation_tags(), encoding="utf-8")
+    names = ("tokenizer", "messages.jsonl", "template.jinja")
+    return {"data": str(path), **{name: str(folder / name) for name in names}}
 
 
-def load_tokenizer_again(tokenizer: Tokenizer) -> Tokenizer:
-    """Return the tokenizer without what it has remembered."""
-    return load_tokenizer(tokenizer.fast.name_or_path)
+def read_raw(data: str) -> Any:
+    """Return the lines of the real trajectories."""
+    return read(pathlib.Path(data) / "rotllama_gpt4" / "trajectories.jsonl.gz").raw()
 
 
-def loader(path: pathlib.Path, fit: str, repeats: int) -> dict[str, Any]:
-    """Measure the filling of packed rows and the speed of the loader."""
-    from tl_jax.data.loader.loader import make_loader, measure
-
-    form: dict[str, Any] = dict(
-        length=LENGTH, packing=True, packing_bins=DataConfig().packing_bins, packing_fit=fit
+def with_generation_tags() -> str:
+    """Return the template of ChatML with tools, with the tags by which TRL finds replies."""
+    assistant = 'message.role == "assistant"'
+    head = (
+        '{{- "<|im_start|>" + message.role + "\\n" }}'
+        f"{{%- if {assistant} %}}{{% generation %}}{{{{- body(message) }}}}{{% endgeneration %}}"
+        "{%- else %}{{- body(message) }}{%- endif %}"
     )
-    epoch = measure(path, seed=0, **form)
-    rates: dict[str, list[float]] = {"cpu": [], "wall": []}
-    fills = []
-    for seed in range(repeats):
-        stream = make_loader(path, rows=8, seed=seed, prefetch=0, **form)
-        next(stream)  # the first row comes when all rows of a window have been filled
-        cpu, wall, batches = timed(lambda stream=stream: list(itertools.islice(stream, 64)))
-        stream.close()
-        found = sum(int((batch["segment_ids"] > 0).sum()) for batch in batches)
-        rates["cpu"].append(found / cpu)
-        rates["wall"].append(found / wall)
-        fills.append(100 * found / (64 * 8 * LENGTH))
+    begin = CHATML_TOOLS.index(_REPLY)
+    end = CHATML_TOOLS.index(_END)
+    body = CHATML_TOOLS[begin:end].replace(_REPLY, '{{- (message.content or "") }}')
+    macro = "{%- macro body(message) %}\n" + body + '{{- "<|im_end|>\\n" }}{%- endmacro %}\n'
+    rest = CHATML_TOOLS[end:].removeprefix('        {{- "<|im_end|>\\n" }}\n')
+    return macro + CHATML_TOOLS[:begin] + head + "\n" + rest
+
+
+def against(made: dict[str, str], template: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run all sides in turns and return their rates and ratios."""
+    data, before = made["data"], options.before.resolve()
+    one, two = cores()[:1], cores()[:2]
+    sides: dict[str, Callable[[], dict[str, Any]]] = {
+        "before, one core": lambda: side(before, made, template, data, 1, one),
+        "now, one core": lambda: side(ROOT, made, template, data, 1, one),
+        "before, two cores": lambda: side(before, made, template, data, 1, two),
+        "now, two cores": lambda: side(ROOT, made, template, data, 2, two),
+    }
+    if options.peer and template == "chatml_tools":
+        script = str(HERE / "data_peer.py")
+        command = [options.peer, script, made["tokenizer"], made["messages.jsonl"]]
+        command += [made["template.jinja"], "2"]
+        sides["datasets and TRL, two cores"] = lambda: run(command, None, two)
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for _ in range(options.repeats):
+        for name, work in sides.items():
+            runs[name].append(work())
+            print(template, name, runs[name][-1], file=sys.stderr, flush=True)
+    rates = {name: [run["rows"] / run["wall_s"] for run in found] for name, found in runs.items()}
+
+    def ratio(new: str, old: str) -> dict[str, Any]:
+        found = [a / b for a, b in zip(rates[new], rates[old], strict=True)]
+        return {"median": round(statistics.median(found), 2), "all": [round(r, 2) for r in found]}
+
+    pairs = {
+        "one core": ("now, one core", "before, one core"),
+        "two cores": ("now, two cores", "before, two cores"),
+        "second core": ("now, two cores", "now, one core"),
+    }
+    if "datasets and TRL, two cores" in sides:
+        pairs["datasets and TRL"] = ("now, two cores", "datasets and TRL, two cores")
     return {
-        **form,
-        "epoch": epoch,
-        "fill_percent": summary(fills),
-        "cpu_tokens_per_s": summary(rates["cpu"]),
-        "wall_tokens_per_s": summary(rates["wall"]),
+        "trajectories_per_s": {
+            name: round(statistics.median(values), 1) for name, values in rates.items()
+        },
+        "ratio": {name: ratio(*pair) for name, pair in pairs.items()},
+        "runs": runs,
     }
 
 
-def against_reference(
-    path: pathlib.Path, tokenizer: Tokenizer, loader_tokens_per_s: float
+def cores() -> list[int]:
+    """Return the processors that this process may use."""
+    return sorted(os.sched_getaffinity(0), reverse=True)
+
+
+def side(
+    checkout: pathlib.Path,
+    made: dict[str, str],
+    template: str,
+    data: str,
+    workers: int,
+    on: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Compare with the published way, on every 25th trajectory, in CPU seconds."""
-    rows = list(itertools.islice(iter(read(path)), 0, None, 25))
-    rows = [row for row in rows if hasattr(row, "messages")]
-    rendered, _, texts = timed(lambda: [t for row in rows for t in reference_way.samples(row)])
-    tokenised, _, ids = timed(lambda: [reference_way.tokens(t, tokenizer) for t in texts])
-    searched = median_cpu(lambda: [reference_way.weights(x, tokenizer) for x in ids], 3)
-
-    tokenizer = load_tokenizer_again(tokenizer)
-    policy = policy_of(MaeConfig())
-    renderer = open_renderer(DataConfig(samples="per_turn"), tokenizer)
-    judged, _, labels = timed(lambda: [label_turns(row, policy) for row in rows])
-    encoded_s, _, encoded = timed(lambda: [renderer.encode_trajectory(row) for row in rows])
-    spent: list[float] = []
-
-    def build(weigh: Callable[..., Any]) -> list[Example]:
-        found, alternatives = [], AlternativeNames(tokenizer)  # names are met for the first time
-        with unittest.mock.patch.object(example_module, "reply_weights", weigh):
-            for row, label, text in zip(rows, labels, encoded, strict=True):
-                text.samples.clear()
-                found += build_examples(
-                    row,
-                    label,
-                    renderer,
-                    key_tokens=KeyTokenConfig(),
-                    max_length=1 << 20,
-                    alternatives=alternatives,
-                    encoded=text,
-                )[0]
-        return found
-
-    def clocked(*arguments: Any, **options: Any) -> Any:
-        cpu, _, found = timed(lambda: reply_weights(*arguments, **options))
-        spent[-1] += cpu
-        return found
-
-    for _ in range(5):
-        spent.append(0.0)
-        examples = build(clocked)
-    weighting = statistics.median(spent)
-    building = median_cpu(lambda: build(reply_weights))
-    stored = [json.dumps(example.weights) for example in examples]
-    reading = median_cpu(lambda: [np.asarray(json.loads(x), np.float32) for x in stored])
-    tokens = sum(len(x) for x in ids)
-    ours_tokens = sum(len(example.ids) for example in examples)
-    step = tokens / loader_tokens_per_s
-    once = judged + encoded_s + building
-    return {
-        "trajectories": len(rows),
-        "samples": {"published": len(texts), "here": len(examples)},
-        "tokens": {"published": tokens, "here": ours_tokens},
-        "published_cpu_s": {
-            "mae_and_render": round(rendered, 3),
-            "tokenise": round(tokenised, 3),
-            "weights_searched_in_one_epoch": round(searched, 3),
-        },
-        "here_cpu_s": {
-            "mae": round(judged, 3),
-            "render_and_tokenise": round(encoded_s, 3),
-            "cut_and_weights": round(building, 3),
-            "of_that_weights": round(weighting, 3),
-            "weights_read_in_one_epoch": round(reading, 3),
-            "loader_for_as_many_tokens": round(step, 3),
-        },
-        "ratio": {
-            "weights_in_training": round(EPOCHS * searched / (weighting + EPOCHS * reading), 1),
-            "weights_of_one_epoch": round(searched / weighting, 1),
-            "weights_of_a_step": round(searched / reading, 1),
-            "search_against_the_whole_loader": round(searched / step, 1),
-            "preparation": round((rendered + tokenised) / (once - weighting), 1),
-            "preparation_and_weights": round((rendered + tokenised + searched) / once, 1),
-        },
-        "meaning": {
-            "weights_in_training": "search of the key tokens by Python loops over the ids at "
-            f"every step of {EPOCHS} epochs, against finding them once and reading arrays at "
-            "every step",
-            "weights_of_one_epoch": "the search at every step of one epoch, against finding the "
-            "key tokens of the same samples once",
-            "weights_of_a_step": "the search at a step, against reading the weights at a step",
-            "search_against_the_whole_loader": "the search, against all that the loader does for "
-            "as many tokens: ids and weights read, checked and packed",
-            "preparation": "MAE, rendering and tokenising, without weights; small because both "
-            "sides spend their time in the same tokenizer, the published way once for each turn "
-            "and here once for each dialogue",
-            "preparation_and_weights": "the same, with the weights of one epoch on both sides",
-        },
-    }
+    """Prepare ``data`` with a checkout."""
+    script = str(HERE / "data_side.py")
+    command = [sys.executable, script, made["tokenizer"], template, data, str(workers)]
+    return run(command, checkout, on or cores()[:2])
 
 
-def memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Prepare synthetic trajectories in a process of its own and return its peak memory."""
-    command = [sys.executable, __file__, "--memory", f"--tokenizer={options.tokenizer}"]
+def run(
+    command: Sequence[str], checkout: pathlib.Path | None, on: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Run a program on some processors and return the JSON that it prints last."""
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    environment.pop("PYTHONPATH", None)
+    if checkout is not None:
+        environment["PYTHONPATH"] = str(checkout)
     done = subprocess.run(
-        [*command, f"--synthetic={options.synthetic}"], capture_output=True, text=True, check=True
+        command,
+        env=environment,
+        preexec_fn=lambda: os.sched_setaffinity(0, on or cores()),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def prepare_synthetic(tokenizer: Tokenizer, count: int) -> dict[str, Any]:
-    """Prepare the embedded world, looking for near duplicates, and return the peak memory."""
-    rows = synthetic.trajectories(count, seed=0, split="train")
-    data = DataConfig(duplicates="near", samples="per_turn")
+def selection(count: int) -> dict[str, Any]:
+    """Look for near duplicates among ``count`` signatures, a tenth of them of others."""
+    rng = np.random.default_rng(0)
+    size = 128
     with tempfile.TemporaryDirectory() as folder:
-        cpu, wall, report = timed(
-            lambda: dataset.prepare(
-                [WeightedSource("synthetic", rows)],
-                tokenizer,
-                data=data,
-                mae=MaeConfig(),
-                key_tokens=KeyTokenConfig(),
-                seed=0,
-                out_dir=pathlib.Path(folder) / "out",
-            )
-        )
-    return {
-        "trajectories": report["rows"],
-        "removed": report.get("removed", {}),
-        "cpu_trajectories_per_s": round(count / cpu, 1),
-        "wall_trajectories_per_s": round(count / wall, 1),
-        "peak_rss_gib": round(peak_kib() / 2**20, 3),
-    }
+        work = Workspace(pathlib.Path(folder))
+        pool = rng.integers(0, 1 << 32, (4096, LENGTH), np.uint32)
+        chunks = count // size
+        for number in range(chunks):
+            signatures = rng.integers(0, 1 << 32, (size, LENGTH), np.uint32)
+            again = rng.random(size) < 0.1
+            signatures[again] = pool[rng.integers(0, len(pool), again.sum())]
+            digests = rng.integers(0, 1 << 63, (size, 2), np.uint64)
+            names = [[i, "made.jsonl", number * size + i, f"t{number}-{i}"] for i in range(size)]
+            sections = {"digests": digests.tobytes(), "signatures": signatures.tobytes()}
+            write_part(work.scan(number), sections, names)
+        before = _usage()
+        select(work, chunks, DataConfig(duplicates="near"), 0)
+        took = _usage() - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"trajectories": chunks * size, "cpu_s": round(took, 1), "peak_mib": round(peak, 1)}
 
 
-def peak_kib() -> int:
-    """Return the most memory this process has held; getrusage counts that of its parent, too."""
-    status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmHWM:"))
+def _usage() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def targets(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return each target with the number measured and whether it is met."""
-    ratios = results["against_the_published_way"]["ratio"]
-    table = (
-        ("prepare, trajectories/s", results["prepare"]["cpu_trajectories_per_s"]["median"], 150),
-        ("weights in training, times the published way", ratios["weights_in_training"], 20),
-        ("packing, percent full", results["loader_sorted"]["fill_percent"]["median"], 97),
-        ("loader, tokens/s", results["loader_sorted"]["cpu_tokens_per_s"]["median"], 300_000),
-        ("memory for synthetic data, GiB (at most)", results["memory"]["peak_rss_gib"], 1.5),
-    )
-    return {
-        name: {
-            "measured": value,
-            "target": target,
-            "met": value < target if "at most" in name else value >= target,
-        }
-        for name, value, target in table
-    }
+    table: list[tuple[str, float, float]] = []
+    for template in TEMPLATES:
+        if template in results:
+            ratio = results[template]["ratio"]
+            table += [
+                (f"{template}, one core, times before", ratio["one core"]["median"], 1.5),
+                (f"{template}, two cores, times before", ratio["two cores"]["median"], 2.7),
+            ]
+            if "datasets and TRL" in ratio:
+                table.append(("times datasets and TRL", ratio["datasets and TRL"]["median"], 1))
+    found = {n: {"measured": v, "target": t, "met": v >= t} for n, v, t in table}
+    for entry in [*results.get("memory", ()), results.get("selection")]:
+        if entry:
+            measured = round(entry["peak_mib"] + entry.get("largest_worker_mib", 0) * 2)
+            name = f"MiB at {entry['trajectories']:,} trajectories, at most"
+            kind = "selection: " if "cpu_s" in entry and "rows" not in entry else ""
+            found[kind + name] = {"measured": measured, "target": 2048, "met": measured < 2048}
+    return found
 
 
 if __name__ == "__main__":

@@ -172,11 +172,30 @@ def test_bad_rows_go_to_quarantine(trajectory, tokenizer, tmp_path):
 
 def test_too_many_bad_rows_stop_with_a_summary(trajectory, tokenizer, tmp_path):
     rows = many(trajectory, 10) + [BadRow("a.jsonl", 10 + i, "not JSON", "{") for i in range(2)]
+    out = tmp_path / "out"
     with pytest.raises(
-        DataError, match=r"2 of 12 rows of made.*\n  2 x not JSON \(first at line 11\)"
+        DataError,
+        match=r"2 of 12 rows of made.*\n  2 x not JSON \(first at line 11 of a\.jsonl\)"
+        rf"\nEvery row that cannot be used is in {out}/quarantine\.jsonl",
     ):
-        run(rows, tokenizer, tmp_path / "out")
-    assert not list(tmp_path.iterdir())
+        run(rows, tokenizer, out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "quarantine.jsonl"]
+    assert [entry["line"] for entry in examples_in(out / "quarantine.jsonl")] == [11, 12]
+    # The rows are mended; then the file gives way to the data set.
+    run(many(trajectory, 10), tokenizer, out)
+    assert not examples_in(out / "quarantine.jsonl")
+    whole = contents(out)
+    with pytest.raises(DataError, match=rf"in {out}_quarantine\.jsonl, with its reason"):
+        run(rows, tokenizer, out, identity="new")
+    assert contents(out) == whole and len(examples_in(tmp_path / "out_quarantine.jsonl")) == 2
+
+
+def test_where_all_rows_are_bad_it_says_so(tokenizer, tmp_path):
+    rows = [BadRow("a.jsonl", line, f"reason {line % 2}", "{") for line in range(3)]
+    data = DataConfig(**FORM, max_bad_fraction=1.0)
+    with pytest.raises(DataError, match=r"none of the 3 rows can be used:\n  2 x reason 0 \(first"):
+        run(rows, tokenizer, tmp_path / "out", data=data)
+    assert len(examples_in(tmp_path / "out" / "quarantine.jsonl")) == 3
 
 
 def test_a_bad_entry_of_a_list_is_a_row_not_a_line(trajectory, tokenizer, tmp_path):
@@ -188,10 +207,9 @@ def test_a_bad_entry_of_a_list_is_a_row_not_a_line(trajectory, tokenizer, tmp_pa
 
 
 def test_a_trajectory_without_text_form_is_quarantined(trajectory, tokenizer, tmp_path):
-    bad = trajectory.messages[1].calls[0]
-    turn = Message("assistant", "", (dataclasses.replace(bad, name="two words("),))
-    messages = (trajectory.messages[0], turn, *trajectory.messages[2:])
-    rows = [*many(trajectory, 60), dataclasses.replace(trajectory, messages=messages)]
+    # Another tool has the name that Python calls would be written with.
+    tools = (dataclasses.replace(trajectory.tools[0], name="search user"), *trajectory.tools[1:])
+    rows = [*many(trajectory, 60), dataclasses.replace(trajectory, tools=tools)]
     report = run(rows, tokenizer, tmp_path / "out")
     assert report["bad_rows"] == 1
     assert "cannot be written as text" in (tmp_path / "out" / "quarantine.jsonl").read_text()
@@ -371,7 +389,7 @@ def test_one_bad_source_stops_even_if_it_is_small(trajectory, tokenizer, tmp_pat
     sources = [weighted(trajectory, 1.0, 400, "a"), WeightedSource("b.jsonl", bad)]
     with pytest.raises(DataError, match=r"2 of 2 rows of b\.jsonl .*\n  2 x not JSON .*line 4"):
         prepared(sources, tokenizer, tmp_path / "out")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["quarantine.jsonl"]
 
 
 def test_duplicates_are_removed_counted_and_paired(trajectory, tokenizer, tmp_path):
@@ -397,7 +415,7 @@ def test_duplicates_are_removed_counted_and_paired(trajectory, tokenizer, tmp_pa
 
 def test_rows_left_out_are_named_by_the_file_they_were_read_from(trajectory, tokenizer, tmp_path):
     row = to_json(trajectory)
-    unwritable = json.loads(json.dumps(row).replace("search_advice", "two words("))
+    unwritable = json.loads(json.dumps(row).replace("search_advice", "search user"))
     assert (row["source"], row["line"]) == ("made.jsonl", 7)
     path = tmp_path / "mine.jsonl"
     path.write_text("\n\n".join(map(json.dumps, [row, unwritable, row])))

@@ -296,7 +296,7 @@ def _found(call: Any, reading: Reading) -> _Found:
     name = call.get("name", inner)
     key = next((k for k in ("arguments", "args", "parameters", "input") if k in call), "")
     arguments = _arguments(call.get(key))
-    if isinstance(arguments, Mapping) and not isinstance(call.get(key), str):
+    if isinstance(arguments, Mapping):
         tool = reading.tools.get(name.strip()) if isinstance(name, str) else None
         arguments = without_null_arguments(
             arguments, tool, table=reading.table, repairs=reading.repairs
@@ -305,8 +305,11 @@ def _found(call: Any, reading: Reading) -> _Found:
 
 
 def _arguments(value: Any) -> Any:
-    """Read arguments given as the text of a Python dictionary; JSON text is read later."""
-    if isinstance(value, str) and value.lstrip().startswith("{'"):
+    """Read arguments given as the text of a Python dictionary, or of JSON with a null in it.
+
+    All other JSON text is read later.
+    """
+    if isinstance(value, str) and (value.lstrip().startswith("{'") or "null" in value):
         try:
             return load_loose_json(value, "arguments")
         except RowError:

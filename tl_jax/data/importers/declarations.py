@@ -76,7 +76,8 @@ def declared_tools(row: Mapping[str, Any], entries: Any) -> Any:
 def with_system(row: Mapping[str, Any], entries: Any) -> Any:
     """Return the messages of a row with the system text that it keeps outside them in front.
 
-    A text that its first message has as well is not repeated.
+    A text that its first message has as well is not repeated, and a system message that has none,
+    but tools, is left out.
     """
     if not isinstance(entries, list):
         return entries
@@ -87,6 +88,8 @@ def with_system(row: Mapping[str, Any], entries: Any) -> Any:
             texts.append(value)
     first = entries[0] if entries and isinstance(entries[0], Mapping) else {}
     if _peek(first, "role") in _SYSTEM_ROLES:
+        if not _peek(first, "content") and any(_holds(first, key) for key in KEYS):
+            entries = entries[1:]  # a message that only declares tools
         texts = [text for text in texts if text != _peek(first, "content")]
     return [*({"role": "system", "content": text} for text in texts), *entries]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_jax.data.importers.opened import opened_text
-from tl_jax.data.importers.rows import RawRow, why
+from tl_jax.data.importers.rows import RawRow, not_utf8, numbers_lines, why
 from tl_jax.data.importers.splits import choose, is_split_name
 from tl_jax.errors import DataError
 
@@ -188,8 +188,7 @@ def _values(path: str, in_list: bool) -> Iterator[RawRow]:
             scanner.character()
             scanner.skip()
         while (character := scanner.character()) and not (in_list and character == "]"):
-            # Entries of a list are told by their number, values that stand alone by their line.
-            place = number if in_list else scanner.line()
+            place = scanner.line() if numbers_lines(path) and not in_list else number
             yield RawRow(path, place, scanner.value().encode("utf-8", "surrogateescape"))
             number += 1
             if in_list and (character := scanner.character()) not in ("]", ""):
@@ -209,10 +208,16 @@ def _values(path: str, in_list: bool) -> Iterator[RawRow]:
 def _held(path: str, split: str, is_row: IsRow) -> tuple[Sequence[Any], str]:
     """Return the rows in a file of one object, and in words which of its parts they are."""
     with opened_text(path) as text:
-        try:
-            value = json.loads(text.read().lstrip("\ufeff"))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: {why(error)}") from error
+        whole = text.read().lstrip("\ufeff")
+    try:
+        whole.encode()
+        value = json.loads(whole)
+    except UnicodeEncodeError as error:
+        line = whole.count("\n", 0, error.start) + 1
+        reason = not_utf8(ord(whole[error.start]) & 0xFF)
+        raise DataError(f"{path}: line {line}: {reason}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: {why(error)}") from error
     parts = {} if is_row(value) else _parts(value, is_row)
     if parts:
         name, note = choose(parts, split, path)

@@ -51,7 +51,7 @@ def without_null_arguments(
     """Return the arguments of a call without nulls that its source did not mean.
 
     Args:
-      arguments: As found in the row; not those of a text, which no table fills.
+      arguments: As found in the row.
       tool: The tool, if it is declared.
       table: Whether the row is one of a table, see ``is_table``.
       repairs: Counts by kind; ``null_argument`` is added to.

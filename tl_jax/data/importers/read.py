@@ -275,8 +275,10 @@ def _recognised(
     values = [value for _, value in rows]
     if bad := next((value for value in values if isinstance(value, BadRow)), None):
         if all(isinstance(value, BadRow) for value in values):
-            number = f"none of its first {len(rows)} rows" if len(rows) > 1 else "its row"
-            raise DataError(f"{bad.path}: {number} can be read; line {bad.line + 1}: {bad.reason}")
+            number = (
+                f"none of its first {len(rows)} rows can" if len(rows) > 1 else "its row cannot"
+            )
+            raise DataError(f"{bad.path}: {number} be read; line {bad.line + 1}: {bad.reason}")
     keys = dict.fromkeys(key for value in values if isinstance(value, dict) for key in value)
     kinds = sorted({type(value).__name__ for value in values})
     seen = f"its rows have the keys {', '.join(keys)}" if keys else f"rows of {', '.join(kinds)}"

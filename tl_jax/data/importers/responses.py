@@ -33,7 +33,7 @@ def recognise(row: Any) -> str:
         items = row.get(key)
         if not isinstance(items, list) or not all(map(_is_item, items)):
             continue
-        types = {item.get("type") for item in items if "role" not in item}
+        types = {str(item.get("type")) for item in items if "role" not in item}
         if found := sorted(types & _TYPES):
             return f"{key} with items of type {found[0]}"
         if key == "input" and items and {"instructions", "tools", "output"} & row.keys():

@@ -19,10 +19,14 @@ SHOWN = 2000
 
 _BLANK = " \t\r\n"
 
-NAN_REPAIR = "NaN read as null"
-COMMA_REPAIR = "comma after a row left out"
-LITERAL_REPAIR = "Python literal read as JSON"
-BYTES_REPAIR = "bytes that are no text replaced by their number"
+REPAIRS: Mapping[str, str] = {
+    "nan": "NaN, which table libraries write for what is absent, read as null",
+    "row_comma": "a comma behind a row that is a line of its own, left out",
+    "python_literal": "a column of lists that were written with str or repr, read",
+    "table_null": "a null inside a column of objects, which all have the keys of any, left out",
+    "bytes": "bytes that are no text, replaced by their number",
+}
+"""Every kind of repair that is counted here."""
 
 _TEXT_COLUMNS = ("messages", "conversations", "contents", "prompt", "completion", "input", "tools")
 """Keys under which tables keep lists as text."""
@@ -67,6 +71,11 @@ class RawRow:
     table: bool = False
 
 
+def numbers_lines(path: str) -> bool:
+    """Whether the number of a row in a file is that of its line, by the name of the file."""
+    return path.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+
+
 def parsed(row: RawRow, repairs: Counter[str]) -> Any:
     """Return the value of a row, or a ``BadRow`` where there is none.
 
@@ -81,7 +90,7 @@ def parsed(row: RawRow, repairs: Counter[str]) -> Any:
         if isinstance(raw, bytes):
             raw = _line(raw, repairs)
         elif row.table and isinstance(raw, dict):
-            raw = _plain(raw, repairs)
+            raw = {name: _plain(cell, repairs) for name, cell in raw.items()}
         return with_lists(raw, repairs) if isinstance(raw, dict) else raw
     except RowError as error:
         return BadRow(row.path, row.line, str(error), raw)
@@ -91,24 +100,25 @@ def parsed(row: RawRow, repairs: Counter[str]) -> Any:
 
 
 def load(text: str, repairs: Counter[str]) -> Any:
-    """Return the value of JSON text, as ``decoder`` reads it.
+    """Return the value of JSON text; ``NaN``, which tables have for what is absent, is null.
 
     Raises:
       ValueError: Not JSON.
     """
-    strange = "NaN" in text or "Infinity" in text
-    return decoder(repairs).decode(text) if strange else json.loads(text)
-
-
-def decoder(repairs: Counter[str]) -> json.JSONDecoder:
-    """Return a decoder that reads ``NaN``, as table libraries write what is absent, as null."""
+    if "NaN" not in text and "Infinity" not in text:
+        return json.loads(text)
+    found = 0
 
     def constant(name: str) -> None:
+        nonlocal found
         if name != "NaN":
             raise ValueError(f"{name} is no JSON number; write a finite number or null")
-        repairs[NAN_REPAIR] += 1
+        found += 1
 
-    return json.JSONDecoder(parse_constant=constant)
+    value = json.loads(text, parse_constant=constant)
+    if found:
+        repairs["nan"] += found
+    return value
 
 
 def why(error: Exception) -> str:
@@ -145,7 +155,7 @@ def _line(raw: bytes, repairs: Counter[str]) -> Any:
             raise
     # One of the rows of a list whose brackets are not there.
     value = load(text[:-1], repairs)
-    repairs[COMMA_REPAIR] += 1
+    repairs["row_comma"] += 1
     return check_characters(value, text)
 
 
@@ -179,22 +189,28 @@ def _list(key: str, text: str, repairs: Counter[str]) -> Any:
             raise RowError(
                 f"{error}; write the column with json.dumps, not with str or repr"
             ) from error
-        repairs[LITERAL_REPAIR] += 1
+        repairs["python_literal"] += 1
     if prose and not (value and all(isinstance(entry, Mapping) for entry in value)):
         return None
     return value
 
 
 def _plain(value: Any, repairs: Counter[str]) -> Any:
-    """Return a value of a table as JSON has it."""
+    """Return a value of a table as JSON has it, without the nulls that fill objects up."""
     if isinstance(value, dict):
-        return {key: _plain(part, repairs) for key, part in value.items()}
+        found = {key: _plain(part, repairs) for key, part in value.items()}
+        # An object that was absent may be there with nothing but nulls in it.
+        absent = [k for k, part in found.items() if part is None or (part == {} and value[k])]
+        if not absent:
+            return found
+        repairs["table_null"] += len(absent)
+        return {key: part for key, part in found.items() if key not in absent}
     if isinstance(value, list):
         return [_plain(part, repairs) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         if not math.isnan(value):
             raise RowError(f"{value} is no JSON number; write a finite number or null")
-        repairs[NAN_REPAIR] += 1
+        repairs["nan"] += 1
         return None
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
@@ -202,6 +218,6 @@ def _plain(value: Any, repairs: Counter[str]) -> Any:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            repairs[BYTES_REPAIR] += 1
+            repairs["bytes"] += 1
             return f"[{len(value)} bytes]"
     return value if isinstance(value, str | int | float | None) else str(value)

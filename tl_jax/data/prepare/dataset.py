@@ -20,8 +20,10 @@ from tl_jax.data.prepare.contamination import check_files
 from tl_jax.data.prepare.files import (
     LINES,
     PROMPTS,
+    QUARANTINE,
     REPORT,
     SHARDED,
+    leave_quarantine,
     replacing,
     source_hash,
     up_to_date,
@@ -162,7 +164,7 @@ def prepare(
         pool = Pool(job, maker.do, data.workers)
         try:
             parts, statistics = _build(sources, data, seed, work, pool, hosts)
-            statistics.check(data.max_bad_fraction, data.max_without_tools)
+            _check(statistics, data, parts, out, hosts)
             plans = {name: shard_plan(parts, name) for name in SHARDED}
             pool.run(_fillings(plans, hosts))
         finally:
@@ -176,6 +178,9 @@ def prepare(
                     _thin(draft / PROMPTS, statistics.prompts["train"], data.max_prompts, seed)
                     statistics.prompts["train"] = data.max_prompts
                 report = {"text_form": renderer.described(), **statistics.report()}
+                for source in sources:
+                    if source.read_as:
+                        report["sources"][source.name]["read_as"] = source.read_as
                 write_json(draft / REPORT, report)
                 write_fingerprint(draft, fingerprint)
             shutil.rmtree(work.path, ignore_errors=True)
@@ -183,6 +188,21 @@ def prepare(
         if report is None:
             report = json.loads((out / REPORT).read_text(encoding="utf-8"))
     return report
+
+
+def _check(
+    statistics: Statistics, data: DataConfig, parts: Sequence[Part], out: Path, hosts: Hosts
+) -> None:
+    """Stop where ``Statistics.check`` says so, and leave the rows that could not be used."""
+    try:
+        statistics.check(data.max_bad_fraction, data.max_without_tools)
+    except DataError as error:
+        if not statistics.bad_rows or not hosts.first:
+            raise
+        path = leave_quarantine(out, (part.read(QUARANTINE) for part in parts))
+        raise DataError(
+            f"{error}\nEvery row that cannot be used is in {path}, with its reason."
+        ) from error
 
 
 def _build(

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,26 @@ def replacing(out: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def leave_quarantine(out: Path, lines: Iterable[bytes]) -> Path:
+    """Write the rows that cannot be used of a data set that is not made, and return the file.
+
+    It lies where the data set was to be, or beside it where there is another that stays.
+
+    Args:
+      out: Directory of the data set.
+      lines: Parts of the file.
+    """
+    path = out / QUARANTINE
+    if (out / FINGERPRINT).exists():
+        path = out.with_name(f"{out.name}_{QUARANTINE}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    with open(draft, "wb") as stream:
+        stream.writelines(lines)
+    draft.replace(path)
+    return path
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -224,7 +224,7 @@ class Maker:
         place = 0
         for number, raw in enumerate(chunk.rows, start=chunk.start):
             for part, row in enumerate(source.converted(raw)):
-                row = refused_unread(row, raw.line, source.name) if strict else row
+                row = refused_unread(row, raw.line, raw.path) if strict else row
                 counts.add_read(row)
                 place += 1
                 key = f"{self._job.seed} {chunk.source} {number} {part}"

@@ -35,6 +35,12 @@ class WeightedSource:
     identity: str = ""
     weight: float = 1.0
 
+    @property
+    def read_as(self) -> str:
+        """What the rows were taken for and why, in words; empty where they are no file's."""
+        rows = self.rows
+        return f"{rows.format} ({rows.reason})" if isinstance(rows, importers.Source) else ""
+
     def raw(self) -> Iterator[importers.RawRow]:
         """Yield the rows as they stand, each with its number in the file, for ``converted``."""
         if isinstance(self.rows, importers.Source | EmbeddedWorld):
@@ -201,8 +207,8 @@ def refused_unread(
 
     Args:
       row: What a source gave.
-      line: Its number in the source, from 0.
-      name: The source.
+      line: Its number in the file, from 0.
+      name: The file.
     """
     if isinstance(row, importers.BadRow) or not row.unread:
         return row

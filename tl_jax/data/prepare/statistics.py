@@ -10,6 +10,7 @@ from typing import Any
 
 from tl_jax.data.examples.build import DROPPED_TAG, ELIDED_TAG, Example, Skipped
 from tl_jax.data.importers import BadRow
+from tl_jax.data.importers.rows import numbers_lines
 from tl_jax.data.importers.schemas import repair_counts
 from tl_jax.data.mae.labels import LabelCounts
 from tl_jax.data.trajectory import Trajectory
@@ -17,6 +18,7 @@ from tl_jax.errors import DataError
 
 SIDES = ("train", "validation")
 _MOST_LISTED, _OTHERS = 100, "(others)"
+_REASONS_SHOWN = 5
 
 
 def _counter() -> Any:
@@ -36,7 +38,7 @@ class SourceStatistics:
       examples: Examples written, by side.
       tokens: Their tokens, by side.
       trained_tokens: Those with a weight, by side.
-      first: First row of each reason of a bad row, from 0.
+      first: Where each reason of a bad row was first met, in words.
       unread: Keys that nothing read, by path, over all rows that could be read.
       repairs: Repairs made to read them, by kind.
       turn_weights: Assistant turns that the source gives another weight than 1, by weight.
@@ -53,7 +55,7 @@ class SourceStatistics:
     examples: Counter[str] = _counter()
     tokens: Counter[str] = _counter()
     trained_tokens: Counter[str] = _counter()
-    first: dict[str, int] = dataclasses.field(default_factory=dict)
+    first: dict[str, str] = dataclasses.field(default_factory=dict)
     unread: Counter[str] = _counter()
     repairs: Counter[str] = _counter()
     turn_weights: Counter[str] = _counter()
@@ -80,7 +82,8 @@ class SourceStatistics:
     def add_bad(self, row: BadRow) -> None:
         """Count a row that cannot be used."""
         self.bad[row.reason] += 1
-        self.first.setdefault(row.reason, row.line)
+        unit = "line" if numbers_lines(row.path) else "row"
+        self.first.setdefault(row.reason, f"{unit} {row.line + 1} of {row.path}")
 
     def check(self, name: str, max_bad_fraction: float, max_without_tools: float) -> None:
         """Stop if too many rows are bad, or call tools that they do not offer.
@@ -104,14 +107,17 @@ class SourceStatistics:
     def _check_bad(self, name: str, max_bad_fraction: float) -> None:
         if self.bad.total() <= max_bad_fraction * self.rows:
             return
-        unit = "row" if name.removesuffix(".gz").endswith(".json") else "line"
-        summary = "".join(
-            f"\n  {number} x {reason} (first at {unit} {self.first[reason] + 1})"
-            for reason, number in self.bad.most_common(5)
-        )
         raise DataError(
             f"{self.bad.total()} of {self.rows} rows of {name} cannot be used, more than "
-            f"data.max_bad_fraction={max_bad_fraction} allows; repair them or raise it:{summary}"
+            f"data.max_bad_fraction={max_bad_fraction} allows; repair them or raise it:"
+            f"{self.reasons(name)}"
+        )
+
+    def reasons(self, name: str) -> str:
+        """Return a line for each of the most frequent reasons of bad rows of a source."""
+        return "".join(
+            f"\n  {number} x {reason} (first at {self.first[reason].removesuffix(f' of {name}')})"
+            for reason, number in self.bad.most_common(_REASONS_SHOWN)
         )
 
     def report(self) -> dict[str, Any]:
@@ -183,12 +189,21 @@ class Statistics:
         """
         for name, counts in self.sources.items():
             counts.check(name, max_bad_fraction, max_without_tools)
+        if self.bad_rows and self.bad_rows == self._rows():
+            reasons = "".join(counts.reasons(name) for name, counts in self.sources.items())
+            raise DataError(f"none of the {self.bad_rows} rows can be used:{reasons}")
         if not self._sum("examples")["train"]:
             raise DataError(
-                f"nothing to train on: {self._rows()} rows, removed "
-                f"{dict(self._sum('removed'))}, turns by verdict {dict(self.labels.verdicts)}, "
+                f"nothing to train on: {self._rows()} rows, {self.bad_rows} cannot be used, "
+                f"removed {dict(self._sum('removed'))}, "
+                f"turns by verdict {dict(self.labels.verdicts)}, "
                 f"turns skipped {dict(self.skipped)}{self._contamination_hint()}"
             )
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows of all sources that cannot be used."""
+        return sum(counts.bad.total() for counts in self.sources.values())
 
     def report(self) -> dict[str, Any]:
         """Return the counts as a JSON-ready dict."""
@@ -196,7 +211,7 @@ class Statistics:
         removed = self._sum("removed")
         return {
             "rows": self._rows(),
-            "bad_rows": sum(counts.bad.total() for counts in self.sources.values()),
+            "bad_rows": self.bad_rows,
             **({"removed": dict(removed.most_common())} if removed else {}),
             "trajectories": _by_side(self._sum("trajectories")),
             "examples": _by_side(self._sum("examples")),
