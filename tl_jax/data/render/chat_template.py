@@ -167,9 +167,11 @@ def _calls_of(
     """Return where the calls are in a reply.
 
     Raises:
-      ValueError: They are not there, or would not be read back.
+      ValueError: They are not there, or would not be read back; or its words are others.
     """
     if not message.calls:
+        if "".join(message.content.split()) not in "".join(body.split()):
+            raise ValueError("the chat template writes other words than those of the turn")
         return ()
     after = 0
     for text in (template.thoughts(message).strip(), template.preamble(message).strip()):
