@@ -141,7 +141,7 @@ class _Trial:
                 except ValueError as error:
                     problem = error
                     continue
-                return found
+                return _with_parallel(found, body)
         raise problem or ValueError(
             "the template writes no control token after a reply, so nothing would teach the model "
             "to stop"
@@ -216,18 +216,35 @@ def _expect(text: str, words: list[str], otherwise: str) -> None:
 
 
 def _style(body: str) -> str:
-    """Return the style that reads the calls of a reply."""
+    """Return the first style that reads the calls of a reply."""
+    found = next(_styles(body), None)
+    if found is None:
+        raise ValueError(f"the template writes calls in no form that is known: {body[:200]!r}")
+    return found
+
+
+def _styles(body: str) -> Iterator[str]:
+    """Yield the styles that read the calls of a reply, the likeliest first."""
     for read in (lambda text, _: text, reply_call_text):
         for style in STYLES:
             try:
                 if parse_calls(read(body, style), style) == (CALL,):
                     find_calls(body, 0, len(body), (CALL,), style)
-                    return style
+                    yield style
             except ValueError:
                 continue
-    raise ValueError(
-        f"the template writes calls in none of the forms {', '.join(STYLES)}: {body[:200]!r}"
-    )
+
+
+def _with_parallel(template: ChatTemplate, body: str) -> ChatTemplate:
+    """Return the template with the first style of a reply that reads several calls, too."""
+    for style in dict.fromkeys(_styles(body)):
+        candidate = dataclasses.replace(template, call_style=style)
+        try:
+            _answers(candidate, PARALLEL, QUERY)
+        except ValueError:
+            continue
+        return candidate
+    return template
 
 
 def _with_plain_ids(template: ChatTemplate) -> ChatTemplate:
