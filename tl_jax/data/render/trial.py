@@ -125,6 +125,12 @@ class _Trial:
         problem = None
         for stop, ending in self._ends_of_words(answer, answering):
             for call_stop, call_ending, body in self._ends_of_calls(call, stop, ending, calling):
+                if CALL.name not in body:
+                    problem = problem or ValueError(
+                        f"the template writes the calls of a reply after {call_stop!r}, the token "
+                        "that ends a reply"
+                    )
+                    continue
                 try:
                     style = _style(body)
                 except ValueError as error:
