@@ -1,7 +1,7 @@
 """The call styles, each one entry: how it is read, written, found in a text and constrained.
 
-A new style is an entry of ``json_styles`` or ``text_styles``; where its calls are of another kind, it
-also needs a form, with what ``style.Form`` asks for.
+A new style is an entry of ``json_styles`` or ``text_styles``; where its calls are of another kind,
+it also needs a form, with what ``style.Form`` asks for.
 
 Source: the chat templates of the families that are named, and what serving engines read for them.
 """

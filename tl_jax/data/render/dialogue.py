@@ -207,18 +207,18 @@ class Dialogue:
     def _continued(self, index: int, before: str, through: str) -> Iterator[tuple[int, str]]:
         """Yield where the words with which a prompt ends have their end, and what follows them."""
         limit = self._parting(index, through)
-        start = self._after(before, through, limit)
+        start = self._after(index, before, through, limit)
         if start is not None:
             yield start, through[start:]
         if thought := thought_at_end(before):
             opened, closing = thought
-            start = self._after(before[:opened].rstrip(), through, limit)
+            start = self._after(index, before[:opened].rstrip(), through, limit)
             if start is not None and closing:
                 yield start, self._closed(index, before[opened:], closing) + through[start:]
             elif start is not None:
                 yield start, _NO_THOUGHT.sub("", through[start:])
         # Some templates leave their own indentation in the text, each time another.
-        start = self._after(before.rstrip(), through, limit)
+        start = self._after(index, before.rstrip(), through, limit)
         if start is not None:
             yield start, through[start:].lstrip()
 
@@ -247,11 +247,13 @@ class Dialogue:
             return len(through)
         return len(os.path.commonprefix([text, through]))
 
-    def _after(self, prompt: str, through: str, limit: int) -> int | None:
+    def _after(self, index: int, prompt: str, through: str, limit: int) -> int | None:
         """Return where the words with which a prompt ends have their end in another text.
 
         They begin with a control token of the template's own, which nobody else can write.
         """
+        content = self._chat[index - 1].get("content") if index else ""
+        before = content.strip() if isinstance(content, str) else ""
         begin = None
         for found in self._template.control.pattern.finditer(prompt):
             begin = found.start()
@@ -259,7 +261,10 @@ class Dialogue:
             return None
         tail = prompt[begin:]
         at = through.rfind(tail, 0, limit)
-        return None if at < 0 else at + len(tail)
+        if at < 0:
+            return None
+        # Some templates go on with the turn of the call once its results are there.
+        return limit if before and before in through[at + len(tail) : limit] else at + len(tail)
 
 
 def thought_at_end(prompt: str) -> tuple[int, str] | None:

@@ -116,12 +116,6 @@ class _Trial:
         self.steps += 1
         found = self._with_ends(answer, answering, call, calling)
         self.steps += 1
-        after = render_chat(found, (TOOL,), (*CALLING, ANSWERED))
-        reply = after.replies[-1]
-        if after.text[reply.start : reply.stop].strip() != ANSWER:
-            reply_text = Dialogue(found, (TOOL,), (*CALLING, ANSWERED)).write_reply(3)[1]
-            _expect(reply_text, [ANSWER], "drops the answer to a result")
-        self.steps += 1
         return found
 
     def _with_ends(
@@ -131,17 +125,29 @@ class _Trial:
         problem = None
         for stop, ending in self._ends_of_words(answer, answering):
             for call_stop, call_ending, body in self._ends_of_calls(call, stop, ending, calling):
+                if CALL.name not in body:
+                    problem = problem or ValueError(
+                        f"the template writes the calls of a reply after {call_stop!r}, the token "
+                        "that ends a reply"
+                    )
+                    continue
                 try:
                     style = _style(body)
                 except ValueError as error:
                     problem = problem or error
                     continue
-                return dataclasses.replace(
+                found = dataclasses.replace(
                     self._template,
                     stops=tuple(dict.fromkeys((stop, call_stop))),
                     endings=(ending, call_ending),
                     call_style=style,
                 )
+                try:
+                    _check_answer(found)
+                except ValueError as error:
+                    problem = error
+                    continue
+                return _with_parallel(found, body)
         raise problem or ValueError(
             "the template writes no control token after a reply, so nothing would teach the model "
             "to stop"
@@ -177,6 +183,13 @@ class _Trial:
             yield *following, bare
 
 
+def _check_answer(template: ChatTemplate) -> None:
+    """Refuse a template that does not write the answer to a result, with its end after it."""
+    rendered = render_chat(template, (TOOL,), (*CALLING, ANSWERED))
+    reply = rendered.replies[-1]
+    _expect(rendered.text[reply.start : reply.stop], [ANSWER], "drops the answer to a result")
+
+
 def _end_by_next(
     text: str, reply: str, start: str, control: ControlTokens
 ) -> tuple[str, str] | None:
@@ -209,18 +222,35 @@ def _expect(text: str, words: list[str], otherwise: str) -> None:
 
 
 def _style(body: str) -> str:
-    """Return the style that reads the calls of a reply."""
+    """Return the first style that reads the calls of a reply."""
+    found = next(_styles(body), None)
+    if found is None:
+        raise ValueError(f"the template writes calls in no form that is known: {body[:200]!r}")
+    return found
+
+
+def _styles(body: str) -> Iterator[str]:
+    """Yield the styles that read the calls of a reply, the likeliest first."""
     for read in (lambda text, _: text, reply_call_text):
         for style in STYLES:
             try:
                 if parse_calls(read(body, style), style) == (CALL,):
                     find_calls(body, 0, len(body), (CALL,), style)
-                    return style
+                    yield style
             except ValueError:
                 continue
-    raise ValueError(
-        f"the template writes calls in none of the forms {', '.join(STYLES)}: {body[:200]!r}"
-    )
+
+
+def _with_parallel(template: ChatTemplate, body: str) -> ChatTemplate:
+    """Return the template with the first style of a reply that reads several calls, too."""
+    for style in dict.fromkeys(_styles(body)):
+        candidate = dataclasses.replace(template, call_style=style)
+        try:
+            _answers(candidate, PARALLEL, QUERY)
+        except ValueError:
+            continue
+        return candidate
+    return template
 
 
 def _with_plain_ids(template: ChatTemplate) -> ChatTemplate:
