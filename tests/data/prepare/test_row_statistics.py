@@ -95,6 +95,6 @@ def test_calls_without_any_tools_are_counted_by_name_and_refused_above_a_share(r
     with pytest.raises(
         DataError, match=r"1 of 3 rows .* offer no tools.*get \[fast\] weather \(2\)"
     ):
-        run(bare)
-    report = run(bare, max_without_tools=0.4)
+        run(bare, max_bad_fraction=0.4)
+    report = run(bare, max_without_tools=0.4, max_bad_fraction=0.4)
     assert report["calls_without_tools"] == {"get [fast] weather": 2}

@@ -18,6 +18,7 @@ from tl_jax.data.importers.answers import Turn, in_call_order
 from tl_jax.data.importers.assistant import assistant_calls, sound_call, unparsable_turn
 from tl_jax.data.importers.failures import error_text, result_status
 from tl_jax.data.importers.json_text import load_json, load_loose_json
+from tl_jax.data.importers.names import KEPT, writable_name
 from tl_jax.data.importers.nulls import is_table, says_nothing, without_null_arguments
 from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
 from tl_jax.data.importers.turn_weights import turn_weight
@@ -296,6 +297,7 @@ def _found(call: Any, reading: Reading) -> _Found:
     name = call.get("name", inner)
     key = next((k for k in ("arguments", "args", "parameters", "input") if k in call), "")
     arguments = _arguments(call.get(key))
+    reading.repairs[KEPT] += isinstance(name, str) and writable_name(name) != name
     if isinstance(arguments, Mapping):
         tool = reading.tools.get(name.strip()) if isinstance(name, str) else None
         arguments = without_null_arguments(

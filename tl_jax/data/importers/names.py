@@ -12,6 +12,8 @@ from collections import Counter
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.data.trajectory import Trajectory
 
+KEPT = "kept_name"
+"""The repair that says that a row has a name which calls written as Python cannot have."""
 _NOT_IN_NAMES = re.compile(r"[^\w.\-$@/:]+")
 
 
@@ -26,6 +28,9 @@ def writable_name(name: str) -> str:
 def with_writable_names(trajectory: Trajectory, repairs: Counter[str]) -> Trajectory:
     """Return a trajectory whose tools and calls have names that a Python call can be written with.
 
+    Only where an importer kept other names (the repair ``kept_name``); a trajectory that comes
+    with such names from elsewhere has no text form as Python.
+
     Args:
       trajectory: The dialogue; returned as it is where nothing needs another name.
       repairs: Counts by kind; ``renamed_tool`` and ``renamed_parameter`` are added to.
@@ -33,10 +38,12 @@ def with_writable_names(trajectory: Trajectory, repairs: Counter[str]) -> Trajec
     Raises:
       ValueError: Two tools, parameters or arguments would get the same name, or one gets none.
     """
+    if not trajectory.repairs.get(KEPT) and f"{KEPT}:" not in trajectory.tags.get("repairs", ""):
+        return trajectory
     tools = tuple(_tool(tool, repairs) for tool in trajectory.tools)
     _check([tool.name for tool in tools], "tools")
     messages = tuple(
-        dataclasses.replace(message, calls=tuple(map(_call, message.calls)))
+        dataclasses.replace(message, calls=tuple(_call(call) for call in message.calls))
         if any(_needs(call.name, call.arguments) for call in message.calls)
         else message
         for message in trajectory.messages

@@ -16,7 +16,7 @@ from typing import Any
 from tl_jax.calls.call import ToolSpec, declared_as, tool_from_schema
 from tl_jax.data.importers.declarations import listed
 from tl_jax.data.importers.json_text import load_json
-from tl_jax.data.importers.names import writable_name
+from tl_jax.data.importers.names import KEPT, writable_name
 from tl_jax.data.importers.nulls import without_null_keywords
 from tl_jax.data.importers.unread import read_tool
 from tl_jax.errors import RowError
@@ -38,6 +38,7 @@ REPAIRS: Mapping[str, str] = {
     "unknown_required": "a required name that is no property, dropped",
     "renamed_tool": "a tool name that cannot be written in a call",
     "renamed_parameter": "a parameter name that cannot be written in a call",
+    "kept_name": "a name that calls written as Python cannot have, kept for the other forms",
     "parameters_of_calls": "a declaration that calls which ran do not fit, made to fit them",
     "duplicate_parameter": "a second parameter of one name, dropped",
     "duplicate_tool": "a second tool of one name, dropped",
@@ -65,8 +66,10 @@ _KEYWORDS = frozenset(
      "definitions", "additionalProperties", "strict", "default", "example", "examples")
 )  # fmt: skip
 _DEFINITIONS = ("$defs", "definitions")
-_READ_AS_GIVEN = frozenset(("type_name", "unknown_type", "required_in_property", "missing_required",
-                            "unknown_required", "required_beside_parameters"))  # fmt: skip
+_READ_AS_GIVEN = frozenset(
+    (KEPT, "type_name", "unknown_type", "required_in_property", "missing_required",
+     "unknown_required", "required_beside_parameters")
+)  # fmt: skip
 """Repairs after which a template still writes the declaration as its source has it: it reads the
 properties where they are, and what serves the model would hand it the same."""
 _SCHEMA_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -197,6 +200,7 @@ def _renamed(name: str, kind: str, repairs: Counter[str]) -> str:
 
 
 def _unchanged(name: str, kind: str, repairs: Counter[str]) -> str:
+    repairs[KEPT] += writable_name(name) != name
     return name
 
 
