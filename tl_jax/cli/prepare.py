@@ -41,6 +41,10 @@ def main(run: Run, console: Console) -> None:
     report = prepare(run)
     if processes.is_first():
         console.print(report["text_form"], markup=False, highlight=False)
+        for name, entry in report["sources"].items():
+            if "read_as" in entry:
+                text = f"{name} is read as {entry['read_as']}"
+                console.print(text, markup=False, highlight=False)
         _show(report, console)
         _show_loader(measure_loader(run), console)
         for warning in warnings(run, report):

@@ -132,10 +132,10 @@ def test_toolrl_decisions_have_structured_history_and_calls():
     assert [m.role for m in found.messages] == ["user", "assistant", "tool", "assistant", "user",
                                                "assistant"]  # fmt: skip
     assert (user.content, again.content) == ("Who?", "And then?")
-    assert (call.content, call.calls[0].name) == ("T.", "Now")
+    assert (call.content, call.thoughts, call.calls[0].name) == ("", "T.", "Now")
     assert json.loads(result.content) == {"name": "Now", "results": 3}
-    assert reply.content == "I am <b>."
-    assert last.content == "I look\nwell."
+    assert (reply.content, reply.thoughts) == ("I am <b>.", "Y.")
+    assert (last.content, last.thoughts) == ("", "I look\nwell.")
     assert [(c.name, dict(c.arguments)) for c in last.calls] == [
         ("Search_Managers", {"name": "A"}),
         ("Now", {}),
@@ -188,7 +188,8 @@ def test_a_call_with_words_beside_it_keeps_them_before_the_call():
     row = copy.deepcopy(TOOLRL)
     row["output"] += "\n<response> One moment. </response>"
     last = toolrl.trajectory(row, source="s", line=0).messages[-1]
-    assert last.content == "I look\nwell.\nOne moment." and len(last.calls) == 2
+    assert (last.content, last.thoughts) == ("One moment.", "I look\nwell.")
+    assert len(last.calls) == 2
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85"])
@@ -202,4 +203,4 @@ def test_a_call_goes_on_to_the_end_of_its_line(mark):
 def test_a_call_that_is_no_json_is_a_turn_without_calls():
     row = {**TOOLRL, "output": "<think> T. </think>\n<tool_call>\n{broken\n</tool_call>"}
     last = toolrl.trajectory(row, source="s", line=0).messages[-1]
-    assert (last.status, last.content) == ("error", "T.\n{broken")
+    assert (last.status, last.content, last.thoughts) == ("error", "{broken", "T.")

@@ -54,11 +54,16 @@ def texts(path, **settings):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_rows_are_read_whatever_the_ending_says(tmp_path, shape):
-    for name in ("a.json", "a.jsonl", "A.NDJSON", "a.JSONL.gz"):
-        path = tmp_path / name
-        raw = SHAPES[shape].encode()
-        path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
-        assert texts(path) == ["ø", "1", "2"]
+    raw = SHAPES[shape].encode()
+    packed = gzip.compress(raw)
+    for name, content in {
+        "a.json": raw,
+        "A.NDJSON": raw,
+        "a.JSONL.GZ": packed,
+        "b.jsonl": packed,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert texts(tmp_path / name) == ["ø", "1", "2"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import errors
+from set_samples import SEAL, SEAL_TOOLS
 
 from tl_jax.config import DataConfig
 from tl_jax.data.importers import hub_sets, is_hub_id, missing, read
@@ -86,6 +87,17 @@ def test_shards_of_no_split_are_all_read(tmp_path):
     source = read(tmp_path)
     assert texts(tmp_path) == ["a", "b", "c"] and "split" not in source.reason
     assert [list(source.raw([file]))[0].line for file in source.place.files] == [0, 0]
+
+
+def test_tools_stand_beside_the_files_of_a_directory_or_at_its_top(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text(json.dumps(SEAL) + "\n")
+    for folder in (tmp_path, tmp_path / "data"):
+        tools = folder / "tools.jsonl"
+        tools.write_text("\n".join(map(json.dumps, SEAL_TOOLS)))
+        source = read(tmp_path)
+        assert (source.format, source.tools_path) == ("seal_tools", str(tools))
+        assert source.files == (str(tmp_path / "data" / "train.jsonl"), str(tools))
 
 
 def test_what_of_a_directory_is_meant_must_be_clear(tmp_path):
@@ -181,6 +193,7 @@ configs:
 # Rows
 """
     (hub.source / "README.md").write_text(card)
+    assert texts(f"{hub.source}:hard/test") == ["c"]  # also once it is fetched
     with pytest.raises(DataError, match=rf"configurations \(easy, hard\); .*: {NAME}:easy/train"):
         read(NAME)
     assert texts(f"{NAME}:hard/train") == ["b"] and texts(f"{NAME}@main:hard/test") == ["c"]

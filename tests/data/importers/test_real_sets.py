@@ -163,7 +163,8 @@ def test_toolrl_decisions_are_those_of_the_readme(rows):
     assert sum(bool(turn.calls) for turn in last) == 346
     assert sum(len(turn.calls) for turn in last) == 576
     assert sum(bool(results(row)) for row in found) == 37
-    assert all(turn.content for turn in last)
+    assert all(turn.thoughts for turn in last)
+    assert all(bool(turn.content) != bool(turn.calls) for turn in last if not turn.status)
 
 
 @pytest.mark.parametrize(

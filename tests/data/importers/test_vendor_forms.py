@@ -148,6 +148,43 @@ def test_calls_of_a_connected_server_have_their_result_with_them(tmp_path):
     assert "item 1: an item of type 'web_search_call'" in bad.reason
 
 
+def test_turns_that_are_not_to_be_trained_have_no_weight(tmp_path):
+    rows = copy.deepcopy(VENDORS)
+    rows["anthropic"]["messages"][1]["weight"] = 0
+    rows["responses"]["input"][4]["train"] = False  # on one of the calls of the turn
+    rows["langchain"]["messages"][2]["trainable"] = False
+    rows["gemini"]["contents"][1]["loss"] = False
+    rows["prompt_completion"]["completion"][0]["weight"] = 0
+    for row in rows.values():
+        found = one(tmp_path, row)
+        assert [m.weight for m in found.messages if m.role == "assistant"] == [0, 1]
+
+
+@pytest.mark.parametrize("name", sorted(VENDORS))
+def test_of_a_usual_row_everything_is_read(dialogues, name):
+    beside = {"cache_control", "signature", "annotations"}
+    assert {key.rpartition(".")[2] for key in dialogues[name].unread} <= beside
+    assert not dialogues[name].repairs
+
+
+def test_media_in_results_are_named_and_what_only_a_server_reads_is_left_out(tmp_path):
+    row = copy.deepcopy(ANTHROPIC)
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA"}}
+    row["messages"][2]["content"][0]["content"] = [image, {"type": "text", "text": "below"}]
+    result = one(tmp_path, row).messages[4].content
+    assert "below" in result and "image" in result and "AA" not in result
+    found = {"type": "web_search_result", "title": "t", "encrypted_content": "zz"}
+    row["messages"][1]["content"] = [
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "Oslo"}},
+        {"type": "web_search_tool_result", "tool_use_id": "s", "content": [found]},
+        {"type": "text", "text": "I know."},
+    ]
+    row["messages"] = row["messages"][:2]
+    searched = one(tmp_path, row)
+    assert json.loads(searched.messages[3].content) == [{"type": found["type"], "title": "t"}]
+    assert searched.unread["messages[].content[].content[].encrypted_content"] == 1
+
+
 def test_what_a_model_wrote_that_is_no_json_is_no_sound_call(tmp_path):
     row = copy.deepcopy(LANGCHAIN)
     row["messages"] = row["messages"][:3]

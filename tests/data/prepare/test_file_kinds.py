@@ -54,6 +54,8 @@ def test_rows_in_shards_are_prepared_as_those_of_one_file(tmp_path, chatml):
     report, together = prepared(shards, tmp_path / "three", chatml)
     assert together == alone and len(alone) == 6
     assert report["rows"] == 6 and not report["bad_rows"]
+    read_as = report["sources"][str(shards)]["read_as"]
+    assert read_as == "openai (row 1: messages of role/content and tools)"
     (shards / "train-00001-of-00003.parquet").unlink()
     assert prepared(shards, tmp_path / "three", chatml)[1] == alone[:2] + alone[4:]
 

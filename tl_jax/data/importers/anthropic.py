@@ -12,7 +12,7 @@ from typing import Any
 
 from tl_jax.data.importers import openai, openai_form
 from tl_jax.data.importers.openai_form import Entry
-from tl_jax.data.importers.unread import changed
+from tl_jax.data.importers.unread import changed, read_tool
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -61,10 +61,15 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
 
 
 def _system(row: Mapping[str, Any]) -> str:
-    blocks = _blocks(row.get("system"))
-    return openai_form.joined(
-        block.get("text") if isinstance(block, Mapping) else block for block in blocks
-    )
+    texts = []
+    for block in _blocks(row.get("system")):
+        if isinstance(block, Mapping) and block.get("type") in ("text", None):
+            texts.append(block.get("text"))
+        elif isinstance(block, str):
+            texts.append(block)
+        else:
+            raise RowError("'system' must be text or blocks of text")
+    return openai_form.joined(texts)
 
 
 def _blocks(content: Any) -> list[Any]:
@@ -76,6 +81,7 @@ def _blocks(content: Any) -> list[Any]:
 def _tool(tool: Any) -> Any:
     if not isinstance(tool, Mapping) or "input_schema" not in tool:
         return tool
+    read_tool(tool)
     more = {"strict": tool.get("strict")}
     return openai_form.function(
         tool.get("name"), tool.get("description"), tool.get("input_schema"), **more
@@ -157,7 +163,18 @@ def _result(block: Mapping[str, Any]) -> Entry:
         failed = str(content.get("type")).endswith("_error") or failed
     elif isinstance(content, list) and all(_is_shown(part) for part in content):
         content = openai_form.content([_part(part) for part in content])
+    elif isinstance(content, list):
+        content = [_readable(part) for part in content]
     return openai_form.answer(content, block.get("tool_use_id"), failed=failed)
+
+
+def _readable(part: Any) -> Any:
+    """Return a part of a server's result without what only the server can read."""
+    if not isinstance(part, dict):
+        return part
+    # Not a loop over the part itself, which would read all of it.
+    shown = [key for key in dict.keys(part) if not key.startswith("encrypted_")]
+    return {key: part[key] for key in shown}
 
 
 def _is_shown(part: Any) -> bool:

@@ -51,8 +51,7 @@ def list_files(name: str, revision: str) -> tuple[str, tuple[str, ...], Mapping[
         )
         commit = Path(folder).name
         files = huggingface_hub.list_repo_files(name, repo_type="dataset", revision=commit)
-    card = Path(folder) / _CARD
-    return commit, tuple(files), _front_matter(card) if card.is_file() else {}
+    return commit, tuple(files), card(folder)
 
 
 def file_name(name: str, commit: str, path: str) -> str:
@@ -76,10 +75,12 @@ def local_file(name: str) -> str:
         return huggingface_hub.hf_hub_download(data_set, path, repo_type="dataset", revision=commit)
 
 
-def _front_matter(card: Path) -> Mapping[str, Any]:
+def card(folder: str) -> Mapping[str, Any]:
+    """Return what the card of a data set in a folder says in YAML; nothing if there is none."""
     import yaml
 
-    text = card.read_text(encoding="utf-8", errors="replace")
+    path = Path(folder) / _CARD
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
     try:
         value = yaml.safe_load(match[1]) if match else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from tl_jax.data.importers import openai, openai_form
 from tl_jax.data.importers.openai_form import Entry
-from tl_jax.data.importers.unread import changed
+from tl_jax.data.importers.unread import changed, read_keys, read_tool
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -29,6 +29,7 @@ _ROLES = {
     "developer": "system",
 }
 _CALL_BLOCKS = ("tool_use", "tool_call", "function_call", "tool_call_chunk", "invalid_tool_call")
+_OF_A_CALL = ("name", "arguments")
 _OWN = ("human", "ai")
 """Types that no other form has."""
 
@@ -102,17 +103,26 @@ def _assistant(fields: Mapping[str, Any]) -> Entry:
     # The blocks of a content, and the vendor's fields, say the same calls again.
     calls = calls or [_call(block) for block in blocks]
     more: Entry = {"type": None, "role": "assistant", "content": content}
-    said_again = {
-        "tool_calls": extra.get("tool_calls"),
-        "function_call": extra.get("function_call"),
-    }
-    more |= {"tool_calls": calls} if calls else {k: v for k, v in said_again.items() if v}
+    said_again = {key: extra.get(key) for key in ("tool_calls", "function_call")}
+    if calls:
+        more["tool_calls"] = calls
+        _pass_over(said_again["tool_calls"], said_again["function_call"])
+    else:
+        more |= {key: value for key, value in said_again.items() if value}
     thoughts = thoughts or [extra.get("reasoning_content")]
     if found := openai_form.joined(thoughts):
         more["reasoning_content"] = found
     if not content and not calls and isinstance(refusal := extra.get("refusal"), str):
         more["refusal"] = refusal
     return changed(fields, **more)
+
+
+def _pass_over(calls: Any, call: Any) -> None:
+    """Count calls as read that are there a second time."""
+    for entry in [*(calls if isinstance(calls, list) else ()), call]:
+        read_keys(entry, ("type", "function", "index", *_OF_A_CALL))
+        if isinstance(entry, Mapping):
+            read_keys(entry.get("function"), _OF_A_CALL)
 
 
 def _content(content: Any) -> tuple[Any, list[Any], list[Mapping[str, Any]]]:
@@ -157,4 +167,5 @@ def _tool(tool: Any) -> Any:
         schema = {"type": "object", "properties": arguments}
     if schema is None:
         return tool
+    read_tool(tool)
     return openai_form.function(tool.get("name"), tool.get("description"), schema)

@@ -12,12 +12,13 @@ from typing import IO, Any
 
 from tl_jax.errors import DataError
 
+_GZIP = b"\x1f\x8b"
 _LFS = b"version https://git-lfs"
 
 
 @contextlib.contextmanager
 def opened(path: str, mode: str, encoding: str | None = None) -> Iterator[IO[Any]]:
-    """Open ``path`` for reading, through gzip if its name ends in ``.gz``.
+    """Open ``path`` for reading, through gzip if its name or its first bytes say so.
 
     Args:
       path: The file.
@@ -27,7 +28,9 @@ def opened(path: str, mode: str, encoding: str | None = None) -> Iterator[IO[Any
     Raises:
       DataError: While opening or reading: a ``.gz`` file that is damaged or cut off.
     """
-    opener: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
+    with open(path, "rb") as stream:
+        compressed = stream.read(len(_GZIP)) == _GZIP or path.lower().endswith(".gz")
+    opener: Callable[..., Any] = gzip.open if compressed else open
     try:
         with opener(path, mode, encoding=encoding) as stream:
             yield stream

@@ -30,7 +30,7 @@ _SPLIT = re.compile(r"\w[\w./-]*")
 # What libraries write beside the rows of a data set.
 _ASIDE = (
     *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
-    *("config.json", "package.json", "croissant.json"),
+    *("config.json", "package.json", "croissant.json", "cache-*.arrow"),
 )
 
 
@@ -134,7 +134,7 @@ def _hub_id(text: str) -> tuple[str, str, str] | None:
 
 def _in_directory(path: str, split: str, aside: Collection[str]) -> Place:
     names = [file.relative_to(path).as_posix() for file in Path(path).rglob("*") if file.is_file()]
-    chosen, note = _choose(names, split, path, aside)
+    chosen, note = _files(hub_sets.card(path), names, split, path, aside)
     folder = os.path.join(path, "")
     return Place(tuple(folder + name for name in chosen), folder, note=note)
 
@@ -142,19 +142,29 @@ def _in_directory(path: str, split: str, aside: Collection[str]) -> Place:
 def _on_hub(text: str, name: str, revision: str, split: str, aside: Collection[str]) -> Place:
     commit, names, card = hub_sets.list_files(name, revision)
     where = text.removesuffix(f":{split}")
-    if listed := _configurations(card, names):
-        chosen, note = _configured(listed, split, where)
-    else:
-        chosen, note = _choose(names, split, where, aside)
+    chosen, note = _files(card, names, split, where, aside)
     prefix = hub_sets.file_name(name, commit, "")
     note = "; ".join(filter(None, (f"commit {commit[:7]}", note)))
     return Place(tuple(prefix + file for file in chosen), prefix, f"{name}/", note=note)
 
 
+def _files(
+    card: Mapping[str, Any],
+    names: Sequence[str],
+    split: str,
+    where: str,
+    aside: Collection[str],
+) -> tuple[list[str], str]:
+    """Return the data files of one split in order and, in words, what is left out."""
+    if listed := _configurations(card, names):
+        return _configured(listed, split, where)
+    return _choose(names, split, where, aside)
+
+
 def _choose(
     names: Sequence[str], split: str, where: str, aside: Collection[str]
 ) -> tuple[list[str], str]:
-    """Return the data files of one split in order and, in words, what is left out."""
+    """Return the files that their names say are data of a split; see ``_files``."""
     folder, slash, split = split.rpartition("/")
     data = [
         name

@@ -234,7 +234,7 @@ def read(
     if len(place.files) == 1 and kind(place.files[0]) == "JSON":
         taken = "; ".join(filter(None, (taken, _taken(place, is_row))))
     own = own if own is not None and own.NAME == format else None
-    tools_path, tools = _tools(place.files[0], format, formats[format], tools_path)
+    tools_path, tools = _tools(place, format, formats[format], tools_path)
     reason = "; ".join(filter(None, (reason, taken)))
     return Source(path, format, reason, tools_path, tools, own)
 
@@ -305,7 +305,7 @@ def _aside() -> frozenset[str]:
     )
 
 
-def _tools(path: str, name: str, importer: Any, tools_path: str) -> tuple[str, Any]:
+def _tools(place: Place, name: str, importer: Any, tools_path: str) -> tuple[str, Any]:
     """Find and load the file of the tools; an empty path and None if there is none."""
     if not hasattr(importer, "load_tools"):
         if tools_path:
@@ -314,7 +314,9 @@ def _tools(path: str, name: str, importer: Any, tools_path: str) -> tuple[str, A
             )
         return "", None
     if not tools_path:
-        candidates = _beside(importer, path, os.path.dirname(path))
+        path = place.files[0]
+        folders = dict.fromkeys((os.path.dirname(path), os.path.dirname(place.folder)))
+        candidates = [file for folder in folders for file in _beside(importer, path, folder)]
         tools_path = next((file for file in candidates if os.path.isfile(file)), "")
     elif not os.path.isfile(tools_path):
         raise DataError(f"{tools_path}: no such file; set data.tools_path to the tools")

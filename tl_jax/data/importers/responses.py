@@ -11,7 +11,8 @@ from typing import Any
 
 from tl_jax.data.importers import openai, openai_form
 from tl_jax.data.importers.openai_form import Entry
-from tl_jax.data.importers.unread import changed
+from tl_jax.data.importers.turn_weights import FLAGS, OPPOSITES, WEIGHTS, turn_weight
+from tl_jax.data.importers.unread import changed, read_tool
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -22,6 +23,7 @@ _KEYS = ("input", "output", "items", "messages")
 _CALLS = ("function_call", "custom_tool_call", "mcp_call")
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
 _TYPES = frozenset((*_CALLS, *_OUTPUTS, "reasoning", "mcp_list_tools"))
+_THOUGHTS = ("summary_text", "reasoning_text", "text", None)
 _PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 
 
@@ -83,6 +85,7 @@ def _items(row: Mapping[str, Any]) -> list[Any]:
 def _tool(tool: Any) -> Any:
     if not isinstance(tool, Mapping) or "function" in tool or tool.get("type") != "function":
         return tool
+    read_tool(tool)
     return openai_form.function(
         tool.get("name"), tool.get("description"), tool.get("parameters"), strict=tool.get("strict")
     )
@@ -95,6 +98,7 @@ class _Turn:
         self.message: Mapping[str, Any] | None = None
         self.thoughts: list[Any] = []
         self.calls: list[Entry] = []
+        self.weight = 1.0
 
     def add(self, item: Mapping[str, Any]) -> list[Entry]:
         """Take an item and return the messages that are whole by then."""
@@ -104,13 +108,13 @@ class _Turn:
         if kind == "reasoning":
             self.thoughts.append(_thoughts(item))
         elif kind == "mcp_call":
-            self.calls.append(_call(item))
+            self._add_call(item)
             failed = bool(item.get("error"))
             output = item.get("error") if failed else item.get("output")
             result = openai_form.answer(output, item.get("id"), failed=failed or None)
             return [*self.flushed(), result]
         elif kind in _CALLS:
-            self.calls.append(_call(item))
+            self._add_call(item)
         elif kind in _OUTPUTS:
             result = openai_form.answer(_content(item.get("output")), item.get("call_id"))
             return [*self.flushed(), changed(item, type=None, **result)]
@@ -126,15 +130,23 @@ class _Turn:
             return [*self.flushed(), changed(item, content=_content(item.get("content")))]
         return []
 
+    def _add_call(self, item: Mapping[str, Any]) -> None:
+        self.calls.append(_call(item))
+        self.weight = min(self.weight, turn_weight(item))
+
     def flushed(self) -> list[Entry]:
         """Return the turn as a message, if anything was said, and begin another."""
-        message, thoughts, calls = self.message, self.thoughts, self.calls
-        self.message, self.thoughts, self.calls = None, [], []
+        message, thoughts, calls, weight = self.message, self.thoughts, self.calls, self.weight
+        self.message, self.thoughts, self.calls, self.weight = None, [], [], 1.0
         if message is None and not thoughts and not calls:
             return []
         more: Entry = {"role": "assistant", "content": None}
         if message is not None:
             more["content"] = _content(message.get("content"))
+        if weight != 1:  # of a call, and so of the turn that it is part of
+            said = turn_weight(message or {})
+            more |= dict.fromkeys((*WEIGHTS, *FLAGS, *OPPOSITES))
+            more["weight"] = min(weight, said)
         if thoughts:
             more["reasoning_content"] = openai_form.joined(thoughts)
         if calls:
@@ -159,7 +171,10 @@ def _thoughts(item: Mapping[str, Any]) -> str:
         parts = item.get(key)
         if isinstance(parts, str):
             return parts
-        texts = [part.get("text") for part in parts or () if isinstance(part, Mapping)]
+        texts = []
+        for part in parts or ():
+            if isinstance(part, Mapping) and part.get("type") in _THOUGHTS:
+                texts.append(part.get("text"))
         if found := openai_form.joined(texts):
             return found
     return ""

@@ -51,7 +51,8 @@ def parquet_rows(path: str) -> Iterator[RawRow]:
       DataError: pyarrow is not installed, or the file is damaged.
     """
     parquet = _pyarrow(path, "pyarrow.parquet")
-    with _arrow_errors(path), parquet.ParquetFile(path, memory_map=True) as file:
+    # Buffered beforehand, the whole file would be in memory before the first row.
+    with _arrow_errors(path), parquet.ParquetFile(path, pre_buffer=False) as file:
         yield from _of_batches(path, file.iter_batches(batch_size=_BATCH_ROWS))
 
 

@@ -13,6 +13,7 @@ of the turn before. An empty ``default`` means that there is none.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -69,26 +70,29 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
 
 
 def _messages(text: str) -> Iterator[Message]:
-    thought, calls = "", 0
+    thoughts, calls = "", 0
     turn: list[Message] = []
     for kind, body in _blocks(text):
         if kind == "think":
             yield from turn
-            turn, thought = [], body
+            turn, thoughts = [], body
         elif kind == "tool_call":
-            turn = [_called(thought, body)]
-            calls = len(turn[0].calls)
+            turn = [dataclasses.replace(_called(body), thoughts=thoughts)]
+            calls, thoughts = len(turn[0].calls), ""
         elif kind == "response" and turn:
             # Both a call and a reply: what is said with a call stands before it.
             said = "\n".join(part for part in (turn[0].content, body) if part)
-            turn = [Message("assistant", said, turn[0].calls, turn[0].status)]
+            turn = [dataclasses.replace(turn[0], content=said)]
+        elif kind == "response":
+            turn = [Message("assistant", body, thoughts=thoughts)]
+            thoughts = ""
         else:
             yield from turn
             turn = []
             if kind == "obs":
                 yield from (Message("tool", result) for result in _results(body, calls))
             else:
-                yield Message("user" if kind == "user" else "assistant", body)
+                yield Message("user", body)
     yield from turn
 
 
@@ -104,13 +108,13 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
         yield kind, body.removesuffix(f"</{kind}>").strip()
 
 
-def _called(thought: str, body: str) -> Message:
+def _called(body: str) -> Message:
     try:
         calls = [load_json(line, "a call") for line in body.split("\n") if line.strip()]
         pairs = [(call["name"], call["parameters"]) for call in calls]
     except (RowError, KeyError, TypeError):
-        return unparsable_turn("\n".join(part for part in (thought, body) if part))
-    return assistant_calls(thought, pairs) if pairs else unparsable_turn(thought)
+        return unparsable_turn(body)
+    return assistant_calls("", pairs) if pairs else unparsable_turn(body)
 
 
 def _results(body: str, calls: int) -> list[str]:

@@ -36,65 +36,65 @@ _NO_NAMES: Mapping[str, str] = {}
 
 
 class Watched(dict[str, Any]):
-    """A JSON object that remembers which of its keys were read."""
+    """A JSON object that remembers which of its keys were read.
+
+    Attributes:
+      read: Those keys; like the others it is not set before there is something in it, as rows are
+        made of many small objects.
+      decoded: Values that were read from text, by key.
+      names: Keys of the object that this one is a copy of, by the keys they have here.
+    """
 
     __slots__ = ("decoded", "names", "read")
-
-    def __init__(self, items: Mapping[str, Any]) -> None:
-        super().__init__(items)
-        self.read: set[str] = set()
-        self.decoded: dict[str, Any] | None = None
-        self.names: Mapping[str, str] = _NO_NAMES
-
-    def like(self, items: Mapping[str, Any]) -> Watched:
-        """Return another object; reading it reads the keys of this one."""
-        found = Watched(items)
-        found.read, found.names = self.read, self.names
-        found.decoded = self.decoded = {} if self.decoded is None else self.decoded
-        return found
+    decoded: dict[str, Any]
+    names: Mapping[str, str]
+    read: set[str]
 
     def __getitem__(self, key: str) -> Any:
-        self.read.add(key)
-        return super().__getitem__(key)
+        self._see((key,))
+        return dict.__getitem__(self, key)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Read one key."""
-        self.read.add(key)
-        return super().get(key, default)
+        try:
+            self.read.add(key)
+        except AttributeError:
+            self.read = {key}
+        return dict.get(self, key, default)
 
     def pop(self, key: str, *default: Any) -> Any:
         """Read one key and remove it."""
-        self.read.add(key)
-        return super().pop(key, *default)
+        self._see((key,))
+        return dict.pop(self, key, *default)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Read one key, or set it."""
-        self.read.add(key)
-        return super().setdefault(key, default)
+        self._see((key,))
+        return dict.setdefault(self, key, default)
 
     def popitem(self) -> tuple[str, Any]:
         """Read the last key and remove it."""
-        key, value = super().popitem()
-        self.read.add(key)
+        key, value = dict.popitem(self)
+        self._see((key,))
         return key, value
 
     def __iter__(self) -> Iterator[str]:
-        self.read.update(super().keys())
-        return super().__iter__()
+        self._see(dict.keys(self))
+        return dict.__iter__(self)
 
     def __reversed__(self) -> Iterator[str]:
-        self.read.update(super().keys())
-        return super().__reversed__()
+        self._see(dict.keys(self))
+        return dict.__reversed__(self)
 
     def items(self) -> Any:
         """Read all keys."""
-        self.read.update(super().keys())
-        return super().items()
+        self._see(dict.keys(self))
+        return dict.items(self)
 
     def values(self) -> Any:
         """Read all keys."""
-        self.read.update(super().keys())
-        return super().values()
+        self._see(dict.keys(self))
+        return dict.values(self)
 
     def copy(self) -> dict[str, Any]:
         """Read all keys into a plain dictionary."""
@@ -105,6 +105,20 @@ class Watched(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (tuple(self.items()),)
+
+    def _see(self, keys: Iterable[str]) -> None:
+        try:
+            self.read.update(keys)
+        except AttributeError:
+            self.read = set(keys)
+
+    def like(self, items: Mapping[str, Any]) -> Watched:
+        """Return another object; reading it reads the keys of this one."""
+        found = Watched(items)
+        self._see(())
+        found.read, found.names = self.read, getattr(self, "names", _NO_NAMES)
+        found.decoded = self.decoded = getattr(self, "decoded", {})
+        return found
 
 
 Watched.__name__ = dict.__name__  # messages that name the type of a value speak of the row
@@ -152,7 +166,7 @@ def renamed(entry: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
         return {**items, **taken}
     found = entry.like({**items, **taken})
     found.names = {new: old for old, new in names.items()}
-    entry.read.update(names)
+    read_keys(entry, names)
     return found
 
 
@@ -167,9 +181,8 @@ def decoded(entry: Mapping[str, Any], key: str, read: Callable[[str], Any]) -> A
     value = read(value) if value.strip() else None
     if isinstance(entry, Watched):
         value = watched(value)
-        if entry.decoded is None:
-            entry.decoded = {}
-        entry.decoded[entry.names.get(key, key)] = value
+        entry.decoded = getattr(entry, "decoded", {})
+        entry.decoded[getattr(entry, "names", _NO_NAMES).get(key, key)] = value
     return value
 
 
@@ -182,7 +195,8 @@ def split_parts(row: Any, parts: Sequence[Any]) -> list[Any]:
     if not isinstance(row, Watched):
         return list(parts)
     copied = [part for part in parts if isinstance(part, dict) and not isinstance(part, Watched)]
-    row.read.difference_update(*copied)
+    if hasattr(row, "read"):
+        row.read.difference_update(*copied)
     return [
         row.like(part) if type(part) is dict else part  # a part that is the row stays it
         for part in parts
@@ -204,7 +218,10 @@ def read_tool(entry: Any) -> None:
 def read_keys(entry: Any, keys: Iterable[str]) -> None:
     """Count keys of an object as read that it may have, if it is watched."""
     if isinstance(entry, Watched):
-        entry.read.update(keys)
+        try:
+            entry.read.update(keys)
+        except AttributeError:
+            entry.read = set(keys)
 
 
 def unread_keys(row: Any) -> Counter[str]:
@@ -224,7 +241,7 @@ def _visit(value: Any, path: str, found: Counter[str]) -> None:
             if type(inner) is Watched or type(inner) is list:
                 _visit(inner, f"{path}[]", found)
         return
-    read, decoded = value.read, value.decoded or {}
+    read, decoded = getattr(value, "read", ()), getattr(value, "decoded", _NO_NAMES)
     unread = []
     for key, inner in dict.items(value):
         if key not in read:
@@ -265,12 +282,19 @@ def kept(value: Any) -> Any:
     """
     kind = type(value)
     if kind is Watched:
-        return {key: kept(inner) for key, inner in value.items()}
+        return {
+            key: kept(inner) if type(inner) in _CONTAINERS else inner
+            for key, inner in value.items()
+        }
     if kind is dict:
         inside = {key: inner for key, inner in value.items() if type(inner) in _CONTAINERS}
+        if not inside:
+            return value
         found = {key: kept(inner) for key, inner in inside.items()}
         return value if _same(found.values(), inside.values()) else {**value, **found}
-    if kind in (list, tuple):
+    if kind is list or kind is tuple:
+        if not any(type(inner) in _CONTAINERS for inner in value):
+            return value
         listed = [kept(inner) if type(inner) in _CONTAINERS else inner for inner in value]
         return value if _same(listed, value) else kind(listed)
     return value
@@ -294,22 +318,23 @@ def settled(trajectory: Trajectory) -> Trajectory:
 
 
 def _tool(tool: ToolSpec) -> ToolSpec:
-    found = tool
-    if any(_has_containers(parameter.schema) for parameter in tool.parameters):
-        found = _with_kept(tool, parameters=_each(tool.parameters, _parameter))
-    if tool.declared is None:
-        return found
-    entry, before = tool.declared.entry, _tool(tool.declared.tool)
-    if type(entry) is Watched:
-        # What a tool is given with is written whole by some templates only, so the rest is not
-        # read by keeping it.
-        read_tool(entry)
-        entry = plain(entry)
-    elif found is tool and before is tool.declared.tool:
-        return tool
-    return dataclasses.replace(
-        found, declared=dataclasses.replace(tool.declared, entry=entry, tool=before)
-    )
+    parameters, declared = tool.parameters, tool.declared
+    if any(_has_containers(parameter.schema) for parameter in parameters):
+        parameters = _each(parameters, _parameter)
+    if declared is not None:
+        entry, before = declared.entry, declared.tool
+        if before.parameters is tool.parameters and parameters is not tool.parameters:
+            before = dataclasses.replace(before, parameters=parameters)
+        elif before.parameters is not tool.parameters:
+            before = _tool(before)
+        if type(entry) is Watched:
+            # What a tool is declared with some templates write whole and others do not: keeping it
+            # reads only what is known.
+            read_tool(entry)
+            entry = plain(entry)
+        if entry is not declared.entry or before is not declared.tool:
+            declared = dataclasses.replace(declared, entry=entry, tool=before)
+    return _with_kept(tool, parameters=parameters, declared=declared)
 
 
 def _has_containers(schema: Mapping[str, Any]) -> bool:
@@ -322,7 +347,10 @@ def _has_containers(schema: Mapping[str, Any]) -> bool:
 
 
 def _parameter(parameter: Parameter) -> Parameter:
-    return _with_kept(parameter, schema=kept(parameter.schema))
+    schema = kept(parameter.schema)
+    if schema is parameter.schema:
+        return parameter
+    return dataclasses.replace(parameter, schema=schema)
 
 
 def _message(message: Message) -> Message:

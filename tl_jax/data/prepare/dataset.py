@@ -177,6 +177,9 @@ def prepare(
                     _thin(draft / PROMPTS, statistics.prompts["train"], data.max_prompts, seed)
                     statistics.prompts["train"] = data.max_prompts
                 report = {"text_form": renderer.described(), **statistics.report()}
+                for source in sources:
+                    if source.read_as:
+                        report["sources"][source.name]["read_as"] = source.read_as
                 write_json(draft / REPORT, report)
                 write_fingerprint(draft, fingerprint)
             shutil.rmtree(work.path, ignore_errors=True)

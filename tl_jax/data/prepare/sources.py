@@ -35,6 +35,12 @@ class WeightedSource:
     identity: str = ""
     weight: float = 1.0
 
+    @property
+    def read_as(self) -> str:
+        """What the rows were taken for and why, in words; empty where they are no file's."""
+        rows = self.rows
+        return f"{rows.format} ({rows.reason})" if isinstance(rows, importers.Source) else ""
+
     def raw(self) -> Iterator[importers.RawRow]:
         """Yield the rows as they stand, each with its number in the file, for ``converted``."""
         if isinstance(self.rows, importers.Source | EmbeddedWorld):
