@@ -282,6 +282,15 @@ def test_different_tools_in_several_places_are_refused():
         openai.trajectory(row, source="s", line=0)
 
 
+def test_conversations_may_have_roles_and_calls():
+    turns = [user(), called(("c", "get_weather", {"city": "Oslo"})), result("3")]
+    assert sharegpt.recognise({"conversations": turns}) == "conversations of role/content"
+    found = sharegpt.trajectory({"conversations": turns, "tools": [WEATHER]}, source="s", line=0)
+    assert found.messages[1].calls == (OSLO,)
+    del turns[1]["content"]
+    assert sharegpt.recognise({"conversations": turns})
+
+
 def test_a_system_text_is_not_repeated():
     system = {"role": "system", "content": "Be short."}
     found = imported(system, user(), system="Be short.", instructions="Be kind.").messages

@@ -170,3 +170,12 @@ def covers(key, path):
         if shown == key:
             return True
     return False
+
+
+def test_what_was_written_by_this_package_is_read_whole(import_cases, tmp_path):
+    for name in ("schemas", "table_padding", "thought_keys", "untrained_turn_flags_openai"):
+        rows = list(read(import_cases / f"{name}.jsonl"))
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(to_json(row)) + "\n" for row in rows))
+        again = list(read(path))
+        assert again == rows and not any(row.unread for row in again)

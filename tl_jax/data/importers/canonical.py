@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.importers.schemas import repair_counts
+from tl_jax.data.importers.unread import read_tool
 from tl_jax.data.trajectory import Trajectory, from_json
 
 NAME = "canonical"
@@ -27,6 +28,8 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         not of this package.
     """
     found = from_json(row)
+    for tool in row["tools"]:
+        read_tool(tool)
     repair_counts(found.tags)
     if found.source:
         return found

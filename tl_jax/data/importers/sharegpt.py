@@ -1,4 +1,4 @@
-"""Import ShareGPT rows: ``conversations`` of from/value, and ``tools``.
+"""Import ShareGPT rows: ``conversations`` of from/value or role/content, and ``tools``.
 
 Speakers are human/user, gpt/assistant, function_call (JSON of one call or of a list),
 observation/tool and system; ``tools`` is a list or JSON text. Calls that a text holds in Hermes or
@@ -29,9 +29,14 @@ def recognise(row: Any) -> str:
     turns = row.get("conversations") if isinstance(row, Mapping) else None
     if not isinstance(turns, list) or not turns:
         return ""
-    if not all(isinstance(turn, Mapping) and {"from", "value"} <= turn.keys() for turn in turns):
+    if not all(isinstance(turn, Mapping) for turn in turns):
         return ""
-    return f"conversations of from/value{' and tools' if 'tools' in row else ''}"
+    for names in (_NAMES, _NAMES.values()):
+        # A turn of calls may have no content of its own.
+        needed = tuple(names)[: 1 if any("tool_calls" in turn for turn in turns) else 2]
+        if all(set(needed) <= turn.keys() for turn in turns):
+            return f"conversations of {'/'.join(names)}{' and tools' if 'tools' in row else ''}"
+    return ""
 
 
 def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
