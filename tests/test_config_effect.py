@@ -34,9 +34,11 @@ from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare import dataset
 from tl_jax.data.prepare.files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
 from tl_jax.data.prepare.pool import Pool
+from tl_jax.data.render.chatml_tools import CHATML_TOOLS, NEEDED_TOKENS
 from tl_jax.data.render.paper_template import render_sample
-from tl_jax.data.tokenize.tokenizer import train_byte_bpe
-from tl_jax.data.trajectory import to_json
+from tl_jax.data.render.renderer import open_renderer
+from tl_jax.data.tokenize.tokenizer import from_fast, load_tokenizer, train_byte_bpe
+from tl_jax.data.trajectory import Message, to_json
 from tl_jax.errors import ConfigError, DataError
 from tl_jax.evaluate import run as evaluate
 from tl_jax.models import critic, functional, nf4
@@ -319,6 +321,24 @@ def processes_used(scene, config):
     run_dir = scene.folder / f"by {config.data.workers}"
     prepare.prepare(Run(dataclasses.replace(config, run_dir=str(run_dir))))
     return seen
+
+
+THINKING_TEMPLATE = CHATML_TOOLS.replace(
+    '{{- "<|im_start|>" + message.role + "\\n" + (message.content or "") }}',
+    '{{- "<|im_start|>" + message.role + "\\n" }}'
+    '{%- if message.reasoning_content %}{{ "<think>" + message.reasoning_content + "</think>" }}'
+    '{%- endif %}{{- message.content or "" }}',
+)
+
+
+def chat_text(scene, config):
+    """A dialogue in a chat template that has a variable and a place for thoughts."""
+    tokenizer = load_tokenizer(scene.folder / "tokenizer")
+    tokenizer.fast.add_tokens([*NEEDED_TOKENS], special_tokens=True)
+    tokenizer.fast.chat_template = "{{- lead }}" + THINKING_TEMPLATE
+    turns = (Message("user", "hi"), Message("assistant", "ho", thoughts="hm"))
+    opened = open_renderer(config.data, from_fast(tokenizer.fast))
+    return opened.encode((), turns).rendered.text
 
 
 def batches(scene, config):
@@ -644,6 +664,8 @@ EFFECTS = {
     "data.importer": Effect(prepared, "<importer.py>", FROM_FILE),
     "data.tools_path": Effect(prepared, "<chat_tools.json>", FROM_CHATS),
     "data.template": Effect(prepared, "script"),
+    "data.template_settings": Effect(chat_text, ('lead="Be brief."',)),
+    "data.train_thoughts": Effect(chat_text, True),
     "data.samples": Effect(prepared, "per_trajectory"),
     "data.max_length": Effect(prepared, 400),
     "data.batch_size": Effect(batches, 3),

@@ -16,7 +16,7 @@ from tl_jax.convert import to_hf
 from tl_jax.data.examples.jsonl import read_prompts
 from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES, FINGERPRINT, PROMPTS
-from tl_jax.data.render import renderer
+from tl_jax.data.render import probe
 from tl_jax.data.render.probe import open_template
 from tl_jax.data.tokenize.tokenizer import load_tokenizer, train_byte_bpe
 from tl_jax.data.trajectory import Message
@@ -123,7 +123,7 @@ def test_data_are_prepared_anew_when_the_template_changes(folder, prepared, monk
     assert prepare.prepare(run) == report
     template = open_template("chatml_tools", run.tokenizer)
     changed = dataclasses.replace(template, source=template.source.replace("You can", "You may"))
-    monkeypatch.setattr(renderer, "open_template", lambda name, tokenizer: changed)
+    monkeypatch.setattr(probe, "open_template", lambda *_, **__: changed)
     prepare.prepare(run)
     assert (run.data_dir / FINGERPRINT).read_text() != before
     text = next(read_prompts(run.data_dir / PROMPTS)).text

@@ -33,7 +33,7 @@ def write(path, model, tokens, kinds, *, scores=None, merges=None, **fields):
         writer.add_token_merges(merges)
     for key, value in fields.items():
         add = {bool: writer.add_bool, int: writer.add_uint32, str: writer.add_string}
-        add[type(value)](f"tokenizer.ggml.{key}", value)
+        add[type(value)](key if "." in key else f"tokenizer.ggml.{key}", value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -119,6 +119,11 @@ def test_llama_3_splits_numbers_by_three_and_takes_whole_words_as_they_are(tmp_p
     kinds = [*[NORMAL] * (len(tokens) - 2), CONTROL, CONTROL]
     merges = ["1 2", "12 3", "123 4", "Ġ t", "' S", ". Ċ"]
     ends = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1}
+    ends |= {
+        "tokenizer.chat_template": "{{ messages }}",
+        "tokenizer.chat_template.tool_use": "{{ tools }}",
+        "tokenizer.chat_template.../x": "{{ outside }}",
+    }
     path = write(tmp_path / "m.gguf", "gpt2", tokens, kinds, merges=merges, pre=pre, **ends)
     tokenizer = built(path)
 
@@ -126,6 +131,9 @@ def test_llama_3_splits_numbers_by_three_and_takes_whole_words_as_they_are(tmp_p
         return [tokenizer.backend.id_to_token(i) for i in tokenizer.encode(text)[0]]
 
     llama_3 = pre != "smollm"
+    assert tokenizer.fast.get_chat_template() == "{{ messages }}"
+    assert tokenizer.fast.get_chat_template(tools=[{}]) == "{{ tools }}"
+    assert len(list(tmp_path.rglob("*.jinja"))) == 2
     assert tokenizer.bos_id == (ends["bos_token_id"] if llama_3 else None)
     assert pieces("12345") == (["123", "4", "5"] if llama_3 else list("12345"))
     assert pieces("call") == (["call"] if llama_3 else list("call"))

@@ -387,6 +387,7 @@ def test_an_export_has_the_templates_by_name_and_a_class_that_reads_tokenizer_js
     folder = checkpoint / "additional_chat_templates"
     folder.mkdir()
     (folder / "tool_use.jinja").write_text("{{ tools }}")
+    (folder / "rag.jinja").write_text("{{ documents }}")
     (folder / "code.py").write_text("")
     for given, written in (
         ("GPT2Tokenizer", "PreTrainedTokenizerFast"),
@@ -394,14 +395,17 @@ def test_an_export_has_the_templates_by_name_and_a_class_that_reads_tokenizer_js
         (None, "PreTrainedTokenizerFast"),
     ):
         config.write_text(json.dumps({"eos_token": "x", "tokenizer_class": given}))
-        for template in (None, "{{ trained }}"):
+        for template, kept in (
+            (None, ["rag.jinja", "tool_use.jinja"]),
+            # the template for tools would be taken in place of the trained one
+            ("{{ trained }}", ["rag.jinja"]),
+            ("", []),
+        ):
             out = tmp_path / "out"
             to_hf.save(params, out, source=checkpoint, chat_template=template, overwrite=True)
             found = json.loads((out / "tokenizer_config.json").read_text())
             assert found == {"eos_token": "x", "tokenizer_class": written}
-            names = [file.name for file in (out / folder.name).glob("*")]
-            # a template that takes the place of the model's takes that of all of them
-            assert names == (["tool_use.jinja"] if template is None else [])
+            assert sorted(file.name for file in (out / folder.name).glob("*")) == kept
 
 
 def test_tensors_that_follow_from_the_config_are_ignored(params, checkpoint):

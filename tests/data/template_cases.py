@@ -54,6 +54,60 @@ NEWLINE = CHATML.replace(
 )
 assert NEWLINE != CHATML
 
+# As THINKING, but the last turn keeps its thought, under the name that engines give it.
+HYBRID = THINKING.replace(
+    "{% if loop.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}",
+    "{% if loop.last %}{{ '<think>\\n' + (m.reasoning_content or '') + '\\n</think>\\n\\n' }}"
+    "{% endif %}",
+)
+# Thinking only: the prompt opens a thought, and a turn is written without it.
+OPENING = CHATML.replace(
+    "{{ '<|im_start|>assistant\\n' }}", "{{ '<|im_start|>assistant\\n<think>\\n' }}"
+)
+# Only the next turn ends a turn.
+UNENDED = """\
+{%- for m in messages %}
+  {%- if loop.first and tools %}{{ '<|system|>' + tools | tojson }}{% endif %}
+  {%- if m.role == 'tool' %}{{ '<|observation|>' + m.content }}
+  {%- else %}{{ '<|' + m.role + '|>' + m.content }}{% endif %}
+  {%- for c in m.tool_calls or [] %}
+    {{- '<tool_call>{"name": "' + c.function.name + '", "arguments": ' }}
+    {{- c.function.arguments | tojson + '}</tool_call>' }}
+  {%- endfor %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}
+"""
+# The system text stands with the last question, but only until that is answered.
+LATE_SYSTEM = """\
+{{- bos_token }}
+{%- set lead = messages[0].content if messages[0].role == 'system' else '' %}
+{%- for m in messages %}
+  {%- if m.role == 'user' %}
+    {%- if tools and (loop.first or (lead and loop.index == 2)) %}
+      {{- '[AVAILABLE_TOOLS] ' + tools | tojson + '[/AVAILABLE_TOOLS]' }}
+    {%- endif %}
+    {{- '[INST] ' + (lead + ' ' if lead and loop.last else '') + m.content + '[/INST]' }}
+  {%- elif m.tool_calls %}
+    {{- '[TOOL_CALLS] [' }}
+    {%- for c in m.tool_calls %}
+      {{- (c.function | tojson)[:-1] + ', "id": "' + c.id + '"}' + ('' if loop.last else ', ') }}
+    {%- endfor %}
+    {{- ']' + eos_token }}
+  {%- elif m.role == 'assistant' %}
+    {{- ' ' + m.content + eos_token }}
+  {%- elif m.role == 'tool' %}
+    {{- '[TOOL_RESULTS] {"content": ' + m.content | tojson + ', "call_id": "' }}
+    {{- m.tool_call_id + '"}[/TOOL_RESULTS]' }}
+  {%- endif %}
+{%- endfor %}
+"""
+# The name of a call is a part of its id only.
+NAMED_IDS = CHATML.replace(
+    '{{- \'<tool_call>\\n{"name": "\' + c.function.name + \'", "arguments": \' }}',
+    "{{- '<|tool_calls_section_begin|><|tool_call_begin|>' + c.id }}"
+    "{{- '<|tool_call_argument_begin|>' }}",
+).replace("'}\\n</tool_call>' }}", "'<|tool_call_end|><|tool_calls_section_end|>' }}")
+
 # Headers, today's date, the tools inside the first question, one bare JSON call a turn.
 HEADERS = """\
 {%- set day = strftime_now('%d %b %Y') %}
@@ -127,6 +181,14 @@ FAMILIES = {
     "chatml": (CHATML, _CHATML_TOKENS, "<|im_end|>", None),
     "thinking": (THINKING, _CHATML_TOKENS, "<|im_end|>", None),
     "newline": (NEWLINE, _CHATML_TOKENS, "<|im_end|>", None),
+    "hybrid": (HYBRID, _CHATML_TOKENS, "<|im_end|>", None),
+    "opening": (OPENING, _CHATML_TOKENS, "<|im_end|>", None),
+    "unended": (
+        UNENDED,
+        ("<|end|>", *(f"<|{role}|>" for role in ("system", "user", "assistant", "observation"))),
+        "<|end|>",
+        None,
+    ),
     "headers": (
         HEADERS,
         ("<|bos|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
@@ -145,6 +207,7 @@ FAMILIES = {
         "<s>",
     ),
 }
+FAMILIES["late_system"] = (LATE_SYSTEM, *FAMILIES["brackets"][1:])
 TAGS = ("<tool_call>", "</tool_call>", "<think>", "</think>")
 TEXTS = [
     "search the weather in Paris\n\n",

@@ -17,6 +17,8 @@ from tl_jax.calls.syntax import CallSyntaxError, check_room
 
 ID = "{id}"
 BLANKS = r"[ \t\r\n]*+"
+NOT_INSIDE = r"(?<![\w.\-$@])"
+"""Not inside a name; a colon may end the prompt before it."""
 
 _ID = re.compile(r"[\w.\-]++")
 _PARTS = re.compile(r"\{id\}|(?:(?!\{id\})\S)+")

@@ -16,7 +16,7 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.call_text import NAME_PATTERN, CallSpan, CallText, check_name
 from tl_jax.calls.json_style import find_arguments, write_arguments
 from tl_jax.calls.json_values import scan_object, skip
-from tl_jax.calls.marks import BLANKS, Frame, pattern, read_framed, step, written
+from tl_jax.calls.marks import BLANKS, NOT_INSIDE, Frame, pattern, read_framed, step, written
 from tl_jax.calls.syntax import CallSyntaxError
 
 
@@ -82,7 +82,7 @@ def _around(form: NamedForm) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return the patterns of what stands before the arguments, and after them."""
     # A name that nothing stands before is not looked for inside a longer one.
     before = pattern(form.before)
-    before = f"{before}{BLANKS}" if before else rf"(?<!{form.names.rstrip('+')})"
+    before = f"{before}{BLANKS}" if before else NOT_INSIDE
     name = f"(?P<name>{form.names})"
     return (
         re.compile(f"{before}{name}{BLANKS}{pattern(form.middle)}{BLANKS}"),

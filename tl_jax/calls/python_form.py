@@ -16,7 +16,7 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.call_text import CallSpan, CallText, check_name, check_value, json_text
 from tl_jax.calls.compare import values_equal
 from tl_jax.calls.json_values import skip
-from tl_jax.calls.marks import Frame, step
+from tl_jax.calls.marks import NOT_INSIDE, Frame, step
 from tl_jax.calls.python_style import scan_call, scan_calls
 from tl_jax.calls.syntax import CallSyntaxError
 
@@ -109,4 +109,4 @@ SCRIPT = PythonForm(equals="=", literal=json_text)
 
 @functools.lru_cache(maxsize=1024)
 def _head(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w.\-$@/:]){re.escape(name)}[ \t]*+\(")
+    return re.compile(rf"{NOT_INSIDE}{re.escape(name)}[ \t]*+\(")

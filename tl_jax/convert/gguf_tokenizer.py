@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ _SPLITS = {
     "llama3": [_LLAMA_3],
     "llama-v3": [_LLAMA_3],
 }
+_TEMPLATE = "tokenizer.chat_template"
 _BLANK = "▁"
 
 _UNKNOWN, _BYTE = gguf.TokenType.UNKNOWN, gguf.TokenType.BYTE
@@ -174,7 +176,7 @@ def token_id(reader: gguf.GGUFReader, which: str) -> int | None:
 
 
 def save(directory: Path, core: Tokenizer, reader: gguf.GGUFReader, max_length: int) -> None:
-    """Write ``tokenizer.json``, ``tokenizer_config.json`` and the chat template, if any.
+    """Write ``tokenizer.json``, ``tokenizer_config.json`` and the chat templates, if any.
 
     Args:
       directory: An existing directory.
@@ -193,10 +195,21 @@ def save(directory: Path, core: Tokenizer, reader: gguf.GGUFReader, max_length: 
         "model_max_length": max_length,
     }
     hf_directory.write_json(directory / "tokenizer_config.json", settings)
-    template = reader.get_field("tokenizer.chat_template")
-    if template is not None:
-        text = template.contents()
-        (directory / "chat_template.jinja").write_text(text, encoding="utf-8", newline="")
+    for key, field in reader.fields.items():
+        file = _template_file(directory, key)
+        if file is not None:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(field.contents(), encoding="utf-8", newline="")
+
+
+def _template_file(directory: Path, key: str) -> Path | None:
+    """Return where the chat template of a key goes; None if the key is that of something else."""
+    name = key.removeprefix(_TEMPLATE)
+    if key == _TEMPLATE:
+        return directory / "chat_template.jinja"
+    if key == name or not re.fullmatch(r"\.\w[\w-]*", name):
+        return None
+    return directory / hf_directory.NAMED_TEMPLATES / f"{name[1:]}.jinja"
 
 
 def _value(reader: gguf.GGUFReader, key: str, default: Any = None) -> Any:

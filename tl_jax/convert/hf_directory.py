@@ -248,7 +248,7 @@ def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | Non
       source: Directory to copy from.
       target: Directory to copy to.
       chat_template: Takes the place of the chat template of ``source``, wherever that stands;
-        empty leaves it out, None keeps it.
+        empty leaves it out, with all that have a name, None keeps it.
     """
     for name in _TOKENIZER_FILES:
         file = Path(source) / name
@@ -257,10 +257,10 @@ def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | Non
     tekken = Path(source) / _TEKKEN
     if tekken.is_file() and not (Path(source) / _TOKENIZER_FILES[0]).is_file():
         shutil.copyfile(tekken, target / _TEKKEN)
-    named = Path(source) / NAMED_TEMPLATES
-    if chat_template is None and named.is_dir():
-        (target / NAMED_TEMPLATES).mkdir(exist_ok=True)
-        for file in named.glob("*.jinja"):
+    for file in (Path(source) / NAMED_TEMPLATES).glob("*.jinja"):
+        # That for tools would be taken in place of the trained one; others need one beside them.
+        if chat_template is None or (chat_template and file.stem != "tool_use"):
+            (target / NAMED_TEMPLATES).mkdir(exist_ok=True)
             shutil.copyfile(file, target / NAMED_TEMPLATES / file.name)
     settings_file = target / "tokenizer_config.json"
     try:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from tl_jax.convert import hub, peft, to_hf
 from tl_jax.data.render.probe import own_source
+from tl_jax.data.tokenize import pretrained
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
 from tl_jax.publish.model_card import Exported, model_card
@@ -124,16 +125,26 @@ def export(run: Run, request: Request, console: Console) -> Path:
             overwrite=request.force,
             on_tensor=on_tensor,
         )
+    _probe_tokenizer(target, console)
     return target
+
+
+def _probe_tokenizer(target: Path, console: Console) -> None:
+    """Say if transformers gives other ids with an export than the model was trained on."""
+    written = processes.is_first() and (target / pretrained.FILE).is_file()
+    if written and not pretrained.served_alike(str(target)):
+        console.print(
+            f"AutoTokenizer takes a class of its own for this type of model, which reads "
+            f"{target / pretrained.FILE} otherwise than the model was trained on it; load it with "
+            "PreTrainedTokenizerFast.from_pretrained"
+        )
 
 
 def _chat_template(run: Run) -> str | None:
     """Return the template that an export is to have; None for that of the initial model."""
     chat = run.renderer.chat
-    if run.newest_phase() == "before":
-        return None
     if chat is None:
-        return ""
+        return None if run.newest_phase() == "before" else ""
     return None if chat.source == own_source(run.tokenizer) else chat.source
 
 

@@ -72,7 +72,7 @@ def _result(text: str) -> Message:
 _OSLO = ToolCall("get_weather", {"city": "Oslo", "days": 2})
 _ROME = ToolCall("get_weather", {"city": "Rome", "unit": "celsius"})
 _ASK = _user("What is the weather in Oslo?")
-_COLD, _WARM = _result('{"degrees": 3}'), _result("21 degrees")
+_COLD, _WARM = _result("3 degrees"), _result("21 degrees")
 _IS_COLD = _say("It is 3 degrees in Oslo.")
 
 
@@ -116,6 +116,7 @@ _DIALOGUES: dict[str, tuple[Message, ...]] = {
     ),
     "true, false, null": _typed(flexible=True, options={"class": None, "bikes": [False]}),
     "numbers": _typed(price=12.5, stops=["7", "true"], options={"class": -3}),
+    "a result in JSON": (_ASK, _call(_OSLO), _result('{"degrees": [3]}'), _IS_COLD),
     "a list of types": _noted("Milk", title=None),
     "quotes and lines": _noted('He said "it\'s 5 o\'clock"\\\n\nthen left.'),
     "beyond ASCII": _noted("Prüfung: 東京 – 20 €"),

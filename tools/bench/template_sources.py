@@ -6,6 +6,7 @@ one in every model's description, TRL ships those it trains with, and mistral-co
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import pathlib
 import re
@@ -57,7 +58,8 @@ def fetch(folder: pathlib.Path) -> None:
     python = folder / "venv" / "bin" / "python"
     if not python.exists():
         venv.create(folder / "venv", with_pip=True)
-        run = [str(python), "-m", "pip", "install", "-q", "unearth", "sentencepiece"]
+        run = [str(python), "-m", "pip", "install", "-q", "unearth", "sentencepiece", "protobuf"]
+        run.append(f"transformers=={importlib.metadata.version('transformers')}")
         subprocess.run([*run, f"mistral-common=={PACKAGES['mistral-common']}"], check=True)
     (folder / "packages").mkdir(exist_ok=True)
     for name, version in PACKAGES.items():
@@ -116,12 +118,17 @@ def _texts(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
     for file in sorted((unpacked / "xinference").rglob("*.json")):
         for name, text in _described(json.loads(file.read_text("utf-8")), file.stem):
             yield f"xinference/{name}", text
-    generated = subprocess.run(
+    for version, text in mistral_templates(folder).items():
+        yield f"mistral-common/{version}", text
+
+
+def mistral_templates(folder: pathlib.Path) -> dict[str, str]:
+    """Return the templates that mistral-common writes, by version and kind of tokenizer."""
+    done = subprocess.run(
         [str(folder / "venv" / "bin" / "python"), "-c", _MISTRAL],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    for version, text in json.loads(generated.stdout).items():
-        yield f"mistral-common/{version}", text
+    return json.loads(done.stdout)
 
 
 def _described(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ import re
 import tempfile
 from typing import Any
 
+import template_oracles
 import template_sources
 import tokenizers
 from template_dialogues import CASES, Case
@@ -57,14 +58,23 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         template_sources.fetch(folder)
         found = template_sources.templates(folder)
+        oracles = (
+            {}
+            if arguments.only
+            else {
+                "token ids against mistral-common": template_oracles.mistral(folder),
+                "masks against TRL": template_oracles.trl(folder, stand_in),
+            }
+        )
     rows = [
         {"template": places[0], "copies": len(places), **tried(text)}
         for text, places in found.items()
         if arguments.only in places[0]
     ]
-    report = {"packages": template_sources.PACKAGES, "counts": counts(rows), "templates": rows}
+    report = {"packages": template_sources.PACKAGES, "counts": counts(rows), **oracles}
+    report["templates"] = rows
     arguments.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    print(json.dumps(report["counts"], indent=1))
+    print(json.dumps({k: v for k, v in report.items() if k != "templates"}, indent=1))
     for row in rows:
         if row.get("refused") or row["wrong"]:
             print(row["template"], row.get("style"), row.get("refused") or row["wrong"], sep=" | ")

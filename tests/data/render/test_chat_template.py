@@ -75,7 +75,8 @@ def test_prompt_and_reply_are_the_sample(name, marks_start):
         assert end == len(sample.ids) and sample.ids[-1] in stops
         # no other token of the reply would end the sampling before
         assert not set(sample.ids[start : end - 1]) & set(stops)
-        shown = tokenizer.decode(sample.ids[start : end - 1], keep_control=True).strip()
+        shown = tokenizer.decode(sample.ids[start : end - 1], keep_control=True)
+        shown = shown.rpartition("</think>")[2].strip()
         if TURNS[index].calls:
             assert renderer_of(tokenizer, template_of(name)).parse(shown) == TURNS[index].calls
         else:

@@ -4,12 +4,12 @@ import pytest
 import template_cases as cases
 from template_cases import FAMILIES, make_tokenizer, renderer_of
 
-from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
 from tl_jax.data.render import probe
 from tl_jax.data.render.chat_template import render_chat
-from tl_jax.data.render.probe import FALLBACK, open_template
+from tl_jax.data.render.probe import FALLBACK, choose, open_template
 from tl_jax.data.tokenize.tokenizer import train_byte_bpe
-from tl_jax.data.trajectory import Message
+from tl_jax.data.trajectory import Message, Trajectory
 from tl_jax.errors import DataError
 
 
@@ -156,3 +156,125 @@ def test_a_template_is_tried_once_and_known_by_its_text(monkeypatch):
     assert first.fingerprint != open_template("chat", make_tokenizer("thinking")).fingerprint
     monkeypatch.setattr(probe, "tried", None)
     assert open_template("chat", tokenizer) is first
+
+
+RECURSIVE = cases.CHATML.replace(
+    "{%- for m in messages %}",
+    "{%- macro kind(t) %}{{ t if t is string else kind(t) }}{% endmacro %}"
+    "{%- for t in tools or [] %}{% for p in t.function.parameters.properties.values() %}"
+    "{{- kind(p.type) }}{% endfor %}{% endfor %}"
+    "{%- for m in messages %}",
+    1,
+)
+
+
+def test_whatever_a_template_does_is_a_reason_and_no_end():
+    renderer = renderer_of(make_tokenizer("chatml", template=RECURSIVE), "chat")
+    assert set(renderer.chat.lacks) == {"types"}
+    schema = {"properties": {"a": {"type": ["string", "null"]}}}
+    typed = tool_from_schema({"name": "find", "parameters": schema})
+    turns = (Message("user", "x?"), Message("assistant", "y"))
+    with pytest.raises(ValueError, match="refuses the dialogue .RecursionError"):
+        renderer.encode((typed,), turns)
+    assert renderer.encode((), turns).ids
+
+
+def test_what_a_template_does_not_take_is_a_property_of_it():
+    lacks = {
+        "parallel_calls": cases.HEADERS,
+        "system": cases.CHATML.replace("lead = messages[0].content", "lead = ''"),
+        "later_system": cases.CHATML.replace(
+            "m.role == 'user' or not loop.first", "m.role == 'user' or loop.first"
+        ),
+        "several_results": cases.CHATML.replace(
+            "{%- elif m.role == 'tool' %}",
+            "{%- elif m.role == 'tool' and loop.previtem.role == 'tool' %}"
+            "{%- elif m.role == 'tool' %}",
+        ),
+        "quotes": cases.CHATML.replace(
+            "c.function.arguments | tojson",
+            "c.function.arguments | tojson | replace('\\\\\"', '')",
+        ),
+    }
+    calls = (ToolCall("find", {"what": "a"}), ToolCall("find", {"what": "b"}))
+    user, system, words = Message("user", "x?"), Message("system", "s"), Message("assistant", "y")
+    turns = {
+        "parallel_calls": (user, Message("assistant", "", calls)),
+        "system": (system, user, words),
+        "later_system": (user, words, system, user, words),
+        "several_results": (
+            user,
+            Message("assistant", "", calls),
+            *(Message("tool", "1"), Message("tool", "2"), words),
+        ),
+        "quotes": (user, Message("assistant", "", (ToolCall("find", {"what": '"a"'}),))),
+    }
+    for part, source in lacks.items():
+        family = "headers" if part == "parallel_calls" else "chatml"
+        renderer = renderer_of(make_tokenizer(family, template=source), "chat", "per_trajectory")
+        assert part in renderer.chat.lacks, part
+        assert renderer.chat.lacks.keys() <= {part, "parallel_calls", "values"}
+        tools = (ToolSpec("find"),)
+        with pytest.raises(ValueError, match="has no place for|not in the text|are read as"):
+            renderer.encode(tools, turns[part])
+        first = next(i for i, turn in enumerate(turns[part]) if turn.role == "assistant")
+        if part in ("later_system", "several_results"):  # the turn before it is trained
+            row = Trajectory("t", tools, turns[part])
+            assert sorted(renderer.encode_trajectory(row).borders) == [first]
+
+
+def test_the_attempt_that_came_furthest_says_why():
+    picky = cases.OTHER_CALLS.replace(
+        "{%- for m in messages %}",
+        "{%- if enable_thinking is defined and not enable_thinking %}"
+        "{{ raise_exception('must think') }}{% endif %}{%- for m in messages %}",
+        1,
+    )
+    with pytest.raises(DataError, match="none of the forms"):
+        open_template("chat", make_tokenizer("chatml", template=picky))
+
+
+def test_only_what_will_work_is_advised():
+    source = cases.HEADERS.replace("{%- if loop.first and tools %}", "{%- if false %}")
+    with pytest.raises(DataError, match="drops the tools; choose data.template='released' or"):
+        open_template("chat", make_tokenizer("headers", template=source))
+
+
+def test_a_file_is_a_template_like_any(tmp_path):
+    file = tmp_path / "mine.jinja"
+    file.write_text(cases.CHATML)
+    tokenizer = make_tokenizer("chatml", template=cases.WITHOUT_TOOLS)
+    assert open_template(str(file), tokenizer).source == cases.CHATML
+    with pytest.raises(DataError, match="other.jinja' cannot be used: the file cannot be read"):
+        open_template(str(tmp_path / "other.jinja"), tokenizer)
+
+
+def test_auto_takes_the_first_form_that_can_be_used(tmp_path):
+    own = choose("auto", make_tokenizer("headers"))
+    assert (own.name, own.chat.call_style) == ("chat", "llama_json")
+    assert own.reason == (
+        "the model's own chat template, which has no place for several calls in one turn"
+    )
+    fallback = choose("auto", make_tokenizer("chatml", template=cases.WITHOUT_TOOLS))
+    assert fallback.name == FALLBACK and "drops the tools" in fallback.reason
+    plain = train_byte_bpe(["some text"] * 3, 300, tmp_path)
+    paper = choose("auto", plain)
+    assert (paper.name, paper.chat) == ("released", None) and "no chat template" in paper.reason
+    assert renderer_of(plain, "auto").described() == (
+        "text form released with python calls: the form of the paper, as the model has no chat "
+        "template"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "setting", "message"),
+    [
+        ("chat", "no_such=1", "reads no variable no_such"),
+        ("chat", "enable_thinking", "is not name=value with a JSON value"),
+        ("chat", "enable_thinking=no", "is not name=value with a JSON value"),
+        ("released", "enable_thinking=false", "text form released .as set. has none"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(template, setting, message):
+    with pytest.raises(DataError, match=message):
+        choose(template, make_tokenizer("thinking"), (setting,))

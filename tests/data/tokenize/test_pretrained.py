@@ -10,6 +10,7 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers
 
 from tl_jax.convert import hf_directory
+from tl_jax.data.tokenize.pretrained import served_alike
 from tl_jax.data.tokenize.tokenizer import load_tokenizer, train_byte_bpe
 
 CLASSES = ("GPT2Tokenizer", "LlamaTokenizer", "LlamaTokenizerFast", "Qwen2Tokenizer", None)
@@ -44,9 +45,12 @@ def test_the_class_changes_no_id_here_or_in_transformers(tmp_path):
         shutil.copy(source / "config.json", export)
         served = transformers.AutoTokenizer.from_pretrained(export)
         assert served(TEXT, add_special_tokens=False)["input_ids"] == ids
-        assert served.eos_token_id == loaded.eos_id
+        assert served.eos_token_id == loaded.eos_id and served_alike(str(export))
         prints.add(load_tokenizer(export).fingerprint)
     assert len(prints) == 1
+    # a type of model for which the library names the class, not the directory
+    (export / "config.json").write_text('{"model_type": "qwen2"}')
+    assert not served_alike(str(export))
 
 
 def test_other_steps_make_another_fingerprint(tmp_path, monkeypatch):

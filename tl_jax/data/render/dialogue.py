@@ -227,7 +227,9 @@ class Dialogue:
         thoughts = self._template.thoughts(self._messages[index])
         thoughts = self._template.reply_control.mark(thoughts, self.mark)
         lines = opening.endswith("\n")
-        return f"{thoughts}\n{closing}\n\n" if lines else f"{thoughts}{closing}"
+        if not lines:
+            return f"{thoughts}{closing}"
+        return f"{thoughts}\n{closing}\n\n" if thoughts else f"{closing}\n\n"
 
     def _ended(self, index: int, rest: str) -> str:
         """Return a reply with the token that ends it, where the template writes none."""

@@ -75,10 +75,11 @@ def choose(
       train_thoughts: As ``data.train_thoughts``.
 
     Raises:
-      DataError: As in ``open_template``; ``auto`` always finds one.
+      DataError: As in ``open_template``; ``auto`` always finds one. Or there are settings, and no
+        template that could read them.
     """
     if name in paper_template.STYLES:
-        return TextForm(name, None, "as set")
+        return _paper(name, settings, "as set")
     if name != AUTO:
         chat = open_template(name, tokenizer, settings, train_thoughts=train_thoughts)
         return TextForm(name, chat, f"as set{_without(chat)}")
@@ -92,7 +93,16 @@ def choose(
     if not _lacking(tokenizer):
         chat = open_template(FALLBACK, tokenizer, settings, train_thoughts=train_thoughts)
         return TextForm(FALLBACK, chat, f"ChatML with tools, as {problem}")
-    return TextForm(PAPER, None, f"the form of the paper, as {problem}")
+    return _paper(PAPER, settings, f"the form of the paper, as {problem}")
+
+
+def _paper(name: str, settings: tuple[str, ...], reason: str) -> TextForm:
+    if settings:
+        raise DataError(
+            f"data.template_settings are variables of a chat template, and the text form {name} "
+            f"({reason}) has none; leave them out, or choose another data.template"
+        )
+    return TextForm(name, None, reason)
 
 
 def _without(chat: ChatTemplate) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
+from tl_jax.calls.call import ToolSpec
 from tl_jax.calls.parse import STYLES, parse_calls, reply_call_text
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.chat_template import render_chat
@@ -23,59 +23,28 @@ from tl_jax.data.render.chat_turns import (
     THOUGHT_KEYS,
 )
 from tl_jax.data.render.control_tokens import ControlTokens
-from tl_jax.data.render.dialogue import ChatTemplate, Dialogue
+from tl_jax.data.render.dialogue import THOUGHT_TAGS, ChatTemplate, Dialogue
+from tl_jax.data.render.trial_dialogues import (
+    AGAIN,
+    ANSWER,
+    ANSWERED,
+    ASKING,
+    CALL,
+    CALLING,
+    LISTED,
+    OTHER_CALL,
+    OTHER_RESULT,
+    PARALLEL,
+    QUERY,
+    QUOTING_CALL,
+    RESULT,
+    SYSTEM,
+    THOUGHT,
+    TOOL,
+    TOOLS,
+    TYPED_CALL,
+)
 from tl_jax.data.trajectory import Message
-
-_TOOL = tool_from_schema(
-    {
-        "name": "probe_tool_qx",
-        "description": "Explains qxdescription.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "probe_text_qx": {"type": "string", "description": "The qxtext."},
-                "probe_count_qx": {"type": "integer", "description": "The qxcount."},
-            },
-            "required": ["probe_text_qx", "probe_count_qx"],
-        },
-    }
-)
-_TYPED = tool_from_schema(
-    {
-        "name": "probe_typed_qx",
-        "description": "Takes qxmany.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "probe_flag_qx": {"type": "boolean", "description": "The qxflag."},
-                "probe_none_qx": {"type": ["string", "null"], "description": "The qxnone."},
-                "probe_list_qx": {
-                    "type": "array",
-                    "items": {"type": "object", "properties": {"qxkey": {"type": "number"}}},
-                    "description": "The qxlist.",
-                },
-            },
-        },
-    }
-)
-_TOOLS = (_TOOL, _TYPED)
-_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxvalue", "probe_count_qx": 70417})
-_QUOTING_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "it's 'ä\" \\\n", "probe_count_qx": 3})
-_OTHER_CALL = ToolCall("probe_tool_qx", {"probe_text_qx": "qxother", "probe_count_qx": 3})
-_TYPED_CALL = ToolCall(
-    "probe_typed_qx",
-    {
-        "probe_flag_qx": True,
-        "probe_none_qx": None,
-        "probe_list_qx": [{"qxkey": 1.5}, {"qxkey": "qxtext", "qxdeep": [False, []]}],
-    },
-)
-_QUERY, _RESULT, _ANSWER, _THOUGHT = "qxquery", "qxresult", "qxanswer", "qxthought"
-_SYSTEM, _AGAIN, _OTHER_RESULT = "qxsystem", "qxagain", "qxsecond"
-_ASKING = (Message("user", _QUERY),)
-_CALLING = (*_ASKING, Message("assistant", "", (_CALL,)), Message("tool", _RESULT))
-_ANSWERED = Message("assistant", _ANSWER)
-_PARALLEL = (*_ASKING, Message("assistant", "", (_CALL, _OTHER_CALL)))
 
 _END = 24
 """Characters at the end of a call by which it is known."""
@@ -127,31 +96,31 @@ class _Trial:
 
     def passed(self) -> ChatTemplate:
         template = self._template
-        calling = Dialogue(template, (_TOOL,), (*_CALLING, _ANSWERED))
+        calling = Dialogue(template, (TOOL,), (*CALLING, ANSWERED))
         start = calling.write(1, prompt=True)
-        _expect(start, [_QUERY], "drops the user's turn")
+        _expect(start, [QUERY], "drops the user's turn")
         self.steps += 1
-        _expect(start, [_TOOL.name, *(p.name for p in _TOOL.parameters)], "drops the tools")
-        _expect(start, [_TOOL.description.split()[-1]], "drops the descriptions of the tools")
+        _expect(start, [TOOL.name, *(p.name for p in TOOL.parameters)], "drops the tools")
+        _expect(start, [TOOL.description.split()[-1]], "drops the descriptions of the tools")
         self.steps += 1
-        answering = Dialogue(template, (_TOOL,), (*_ASKING, _ANSWERED, *_ASKING))
+        answering = Dialogue(template, (TOOL,), (*ASKING, ANSWERED, *ASKING))
         _, answer = answering.write_reply(1)
-        _expect(answer, [_ANSWER], "drops the reply")
+        _expect(answer, [ANSWER], "drops the reply")
         self.steps += 1
         _, call = calling.write_reply(1)
-        values = [_CALL.name, *_CALL.arguments, "qxvalue", "70417"]
+        values = [CALL.name, *CALL.arguments, "qxvalue", "70417"]
         _expect(call, values, "drops the calls of a reply")
         self.steps += 1
         result = calling.write(3, prompt=True)
-        _expect(result, [_RESULT], "drops the results of tools")
+        _expect(result, [RESULT], "drops the results of tools")
         self.steps += 1
         found = self._with_ends(answer, answering, call, calling)
         self.steps += 1
-        after = render_chat(found, (_TOOL,), (*_CALLING, _ANSWERED))
+        after = render_chat(found, (TOOL,), (*CALLING, ANSWERED))
         reply = after.replies[-1]
-        if after.text[reply.start : reply.stop].strip() != _ANSWER:
-            reply_text = Dialogue(found, (_TOOL,), (*_CALLING, _ANSWERED)).write_reply(3)[1]
-            _expect(reply_text, [_ANSWER], "drops the answer to a result")
+        if after.text[reply.start : reply.stop].strip() != ANSWER:
+            reply_text = Dialogue(found, (TOOL,), (*CALLING, ANSWERED)).write_reply(3)[1]
+            _expect(reply_text, [ANSWER], "drops the answer to a result")
         self.steps += 1
         return found
 
@@ -180,7 +149,7 @@ class _Trial:
 
     def _ends_of_words(self, answer: str, answering: Dialogue) -> Iterator[tuple[str, str]]:
         """Yield what may end a reply in words: the token, and what to write for it."""
-        control, rest = self._template.control, answer.partition(_ANSWER)[2]
+        control, rest = self._template.control, answer.partition(ANSWER)[2]
         if control.pattern.match(rest.lstrip()):
             # What serves the model stops at the end of sequence first of all.
             tokens = dict.fromkeys(control.pattern.findall(rest))
@@ -188,7 +157,7 @@ class _Trial:
             yield from ((token, "") for token in sorted(tokens, key=lambda token: token != eos))
             return
         start = answering.write(1, prompt=True)
-        if following := _end_by_next(answering.write(3), _ANSWER, start, control):
+        if following := _end_by_next(answering.write(3), ANSWER, start, control):
             yield following
 
     def _ends_of_calls(
@@ -227,7 +196,7 @@ def _end_by_next(
         at = text.rfind(reply)
     rest = text[at + len(reply) :] if at >= 0 else ""
     token = control.pattern.match(rest.lstrip())
-    opening = [found[0] for found in control.pattern.finditer(start[start.rfind(_QUERY) :])]
+    opening = [found[0] for found in control.pattern.finditer(start[start.rfind(QUERY) :])]
     if token is None or token[0] in opening:
         return None
     blank = rest[: len(rest) - len(rest.lstrip())]
@@ -244,8 +213,8 @@ def _style(body: str) -> str:
     for read in (lambda text, _: text, reply_call_text):
         for style in STYLES:
             try:
-                if parse_calls(read(body, style), style) == (_CALL,):
-                    find_calls(body, 0, len(body), (_CALL,), style)
+                if parse_calls(read(body, style), style) == (CALL,):
+                    find_calls(body, 0, len(body), (CALL,), style)
                     return style
             except ValueError:
                 continue
@@ -261,14 +230,14 @@ def _with_plain_ids(template: ChatTemplate) -> ChatTemplate:
     """
     if template.form.call_id != CALL_ID:
         return template
-    call = Message("assistant", "", (_OTHER_CALL,))
-    turns = (*_CALLING, call, Message("tool", _OTHER_RESULT))
+    call = Message("assistant", "", (OTHER_CALL,))
+    turns = (*CALLING, call, Message("tool", OTHER_RESULT))
     form = dataclasses.replace(template.form, call_id=CALL_ID_IN_TURN)
     candidate = dataclasses.replace(template, form=form)
     first, second = (CALL_ID.format(count=count) for count in (0, 1))
     try:
         whole, plain = (
-            Dialogue(one, (_TOOL,), turns).write(len(turns), prompt=True)
+            Dialogue(one, (TOOL,), turns).write(len(turns), prompt=True)
             for one in (template, candidate)
         )
     except ValueError:
@@ -279,13 +248,13 @@ def _with_plain_ids(template: ChatTemplate) -> ChatTemplate:
 
 def _writes_preambles(template: ChatTemplate) -> bool:
     """Return whether a turn with words before its call is read back as its call."""
-    turns = (*_ASKING, Message("assistant", _THOUGHT, (_CALL,)))
+    turns = (*ASKING, Message("assistant", THOUGHT, (CALL,)))
     try:
-        _, reply = Dialogue(template, (_TOOL,), turns).write_reply(1)
+        _, reply = Dialogue(template, (TOOL,), turns).write_reply(1)
         body = template.stop_pattern.split(reply, maxsplit=1)[0]
         calls = reply_call_text(body, template.call_style)
         preamble = body[: len(body) - len(calls)]
-        return _THOUGHT in preamble and parse_calls(calls, template.call_style) == (_CALL,)
+        return THOUGHT in preamble and parse_calls(calls, template.call_style) == (CALL,)
     except ValueError:
         return False
 
@@ -294,14 +263,14 @@ def _writes_greetings(template: ChatTemplate) -> bool:
     """Return whether an assistant turn may come first, and is not taken for the user's."""
 
     def write(role: str) -> str:
-        turns = (Message(role, _ANSWER), *_CALLING[:2])
-        return Dialogue(template, (_TOOL,), turns).write_reply(2)[0]
+        turns = (Message(role, ANSWER), *CALLING[:2])
+        return Dialogue(template, (TOOL,), turns).write_reply(2)[0]
 
     try:
         text = write("assistant")
     except ValueError:
         return False
-    if not all(word in text for word in (_ANSWER, _QUERY, _TOOL.name)):
+    if not all(word in text for word in (ANSWER, QUERY, TOOL.name)):
         return False
     try:
         return text != write("user")
@@ -324,16 +293,17 @@ def _with_thoughts(template: ChatTemplate) -> ChatTemplate:
 
 def _keeps_thoughts(template: ChatTemplate) -> bool:
     """Return whether a thought is written before calls and words, apart from either."""
-    calling = (*_ASKING, Message("assistant", "", (_CALL,), thoughts=_THOUGHT))
-    answering = (*_ASKING, Message("assistant", _ANSWER, thoughts=_THOUGHT))
+    calling = (*ASKING, Message("assistant", "", (CALL,), thoughts=THOUGHT))
+    answering = (*ASKING, Message("assistant", ANSWER, thoughts=THOUGHT))
     try:
         for turns in (calling, answering):
-            rendered = render_chat(template, (_TOOL,), turns)
+            rendered = render_chat(template, (TOOL,), turns)
             reply = rendered.replies[-1]
             text = rendered.text[reply.start : reply.stop]
-            at = text.find(_THOUGHT)
-            end = reply.calls[0].call[0] - reply.start if reply.calls else text.find(_ANSWER)
-            if not 0 <= at < end or not text[at + len(_THOUGHT) : end].strip():
+            at = text.find(THOUGHT)
+            end = reply.calls[0].call[0] - reply.start if reply.calls else text.find(ANSWER)
+            closed = any(closing in text[: max(at, 0)] for _, closing in THOUGHT_TAGS)
+            if not 0 <= at < end or closed or not text[at + len(THOUGHT) : end].strip():
                 return False
     except ValueError:
         return False
@@ -342,24 +312,22 @@ def _keeps_thoughts(template: ChatTemplate) -> bool:
 
 def _lacks(template: ChatTemplate) -> dict[str, str]:
     """Return what the template has no place for, and why, by a key of ``chat_template.LACKS``."""
-    system, again = Message("system", _SYSTEM), Message("user", _AGAIN)
-    answered = (*_ASKING, _ANSWERED)
-    results = (Message("tool", _RESULT), Message("tool", _OTHER_RESULT))
+    system, again = Message("system", SYSTEM), Message("user", AGAIN)
+    answered = (*ASKING, ANSWERED)
+    results = (Message("tool", RESULT), Message("tool", OTHER_RESULT))
     trials: dict[str, Callable[[], None]] = {
-        "system": lambda: _shows(template, (system, *_ASKING), [_SYSTEM, _QUERY]),
-        "later_system": lambda: _shows(template, (*answered, system, again), [_SYSTEM, _AGAIN]),
-        "second_question": lambda: _answers(template, (*answered, again, _CALLING[1]), _AGAIN),
-        "parallel_calls": lambda: _answers(template, _PARALLEL, _QUERY),
-        "several_results": lambda: _shows(
-            template, (*_PARALLEL, *results), [_RESULT, _OTHER_RESULT]
-        ),
+        "system": lambda: _shows(template, (system, *ASKING), [SYSTEM, QUERY]),
+        "later_system": lambda: _shows(template, (*answered, system, again), [SYSTEM, AGAIN]),
+        "second_question": lambda: _answers(template, (*answered, again, CALLING[1]), AGAIN),
+        "parallel_calls": lambda: _answers(template, PARALLEL, QUERY),
+        "several_results": lambda: _shows(template, (*PARALLEL, *results), [RESULT, OTHER_RESULT]),
         "quotes": lambda: _answers(
-            template, (*_ASKING, Message("assistant", "", (_QUOTING_CALL,))), _QUERY
+            template, (*ASKING, Message("assistant", "", (QUOTING_CALL,))), QUERY
         ),
         "values": lambda: _answers(
-            template, (*_ASKING, Message("assistant", "", (_TYPED_CALL,))), _QUERY
+            template, (*ASKING, Message("assistant", "", (TYPED_CALL,))), QUERY
         ),
-        "types": lambda: _shows(template, _ASKING, ["probe_none_qx"], (_TYPED,)),
+        "types": lambda: _shows(template, ASKING, ["probe_either_qx"], (LISTED,)),
     }
     found = {}
     for part, trial in trials.items():
@@ -376,7 +344,7 @@ def _shows(
     template: ChatTemplate,
     turns: Sequence[Message],
     words: list[str],
-    tools: Sequence[ToolSpec] = (_TOOL,),
+    tools: Sequence[ToolSpec] = (TOOL,),
 ) -> None:
     text = Dialogue(template, tools, turns).write(len(turns), prompt=True)
     _expect(text, words, "leaves it out")
@@ -389,4 +357,4 @@ def _answers(template: ChatTemplate, turns: Sequence[Message], word: str) -> Non
 
 def _tools_of(turns: Sequence[Message]) -> tuple[ToolSpec, ...]:
     named = {call.name for turn in turns for call in turn.calls}
-    return tuple(tool for tool in _TOOLS if tool.name in named)
+    return tuple(tool for tool in TOOLS if tool.name in named)

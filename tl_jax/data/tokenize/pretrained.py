@@ -14,6 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 FILE = "tokenizer.json"
+# Numbers, blanks, line feeds, quotes, accents in both forms, scripts, code: where classes differ.
+_PROBE = (
+    "tel 12 345  678\n\n  9: \"3.14\", don't DON'T\tnaïve cafe\u0301\r\n日本語 🦙\n"
+    'find_all(what="a-b", n=1000)\n{"x": [1, 2.5, null]}   end '
+)
 _TEKKEN = "tekken.json"
 # Mistral's file has the control tokens, and says nowhere which is which.
 _TEKKEN_NAMES = {
@@ -43,6 +48,21 @@ def load_fast(path: str) -> Any:
     if fast.eos_token is None:
         _name(fast, _names_of_class(path))
     return fast
+
+
+def served_alike(path: str) -> bool:
+    """Whether ``AutoTokenizer`` gives the ids of a directory's ``tokenizer.json``.
+
+    For some model types the library takes a class of its own, whatever the directory names.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    readers = _automatic, PreTrainedTokenizerFast.from_pretrained
+    try:
+        ids = [read(path)(_PROBE, add_special_tokens=False)["input_ids"] for read in readers]
+    except (OSError, ValueError, KeyError):
+        return False
+    return ids[0] == ids[1]
 
 
 def steps(serialized: str) -> str:
