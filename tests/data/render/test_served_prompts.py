@@ -216,3 +216,14 @@ def test_a_template_that_was_not_the_models_takes_its_place_and_none_stays_witho
     assert renderer.template == "chatml_tools" and written == renderer.chat.source
     assert exported(tokenizer, "released")[1] == ""
     assert exported(tokenizer, "released", "before")[1] is None
+
+
+@pytest.mark.parametrize("thoughts", [False, True])
+def test_words_that_a_template_takes_for_a_thought_are_not_lost_unseen(thoughts):
+    source = cases.HYBRID.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
+    data = DataConfig(template="chat", train_thoughts=thoughts)
+    renderer = open_renderer(data, make_tokenizer("chatml", template=source))
+    turns = (TURNS[0], Message("assistant", "I write </think> here."))
+    with pytest.raises(ValueError, match="does not write the words of a turn as they are"):
+        renderer.encode(TOOLS, turns)
+    assert renderer.encode(TOOLS, (TURNS[0], Message("assistant", "I write it here."))).ids

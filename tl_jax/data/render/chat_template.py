@@ -167,14 +167,17 @@ def _calls_of(
     """Return where the calls are in a reply.
 
     Raises:
-      ValueError: They are not there, or would not be read back.
+      ValueError: The reply lacks a part of the turn, or its calls would not be read back.
     """
+    words = template.preamble(message) if message.calls else message.content
+    after = 0
+    for what, text in (("thoughts", template.thoughts(message)), ("words", words)):
+        at = body.find(text.strip(), after)
+        if at < 0:
+            raise ValueError(f"the chat template does not write the {what} of a turn as they are")
+        after = at + len(text.strip())
     if not message.calls:
         return ()
-    after = 0
-    for text in (template.thoughts(message).strip(), template.preamble(message).strip()):
-        at = body.find(text, after)
-        after = at + len(text) if at >= 0 else after  # some templates rewrite thoughts
     spans = find_calls(body, after, len(body), message.calls, template.call_style)
     try:
         read = parse_calls(reply_call_text(body, template.call_style), template.call_style, tools)

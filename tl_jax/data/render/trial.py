@@ -116,12 +116,6 @@ class _Trial:
         self.steps += 1
         found = self._with_ends(answer, answering, call, calling)
         self.steps += 1
-        after = render_chat(found, (TOOL,), (*CALLING, ANSWERED))
-        reply = after.replies[-1]
-        if after.text[reply.start : reply.stop].strip() != ANSWER:
-            reply_text = Dialogue(found, (TOOL,), (*CALLING, ANSWERED)).write_reply(3)[1]
-            _expect(reply_text, [ANSWER], "drops the answer to a result")
-        self.steps += 1
         return found
 
     def _with_ends(
@@ -136,12 +130,18 @@ class _Trial:
                 except ValueError as error:
                     problem = problem or error
                     continue
-                return dataclasses.replace(
+                found = dataclasses.replace(
                     self._template,
                     stops=tuple(dict.fromkeys((stop, call_stop))),
                     endings=(ending, call_ending),
                     call_style=style,
                 )
+                try:
+                    _check_answer(found)
+                except ValueError as error:
+                    problem = error
+                    continue
+                return found
         raise problem or ValueError(
             "the template writes no control token after a reply, so nothing would teach the model "
             "to stop"
@@ -175,6 +175,13 @@ class _Trial:
         following = _end_by_next(calling.write(3), bare, start, control)
         if following is not None:
             yield *following, bare
+
+
+def _check_answer(template: ChatTemplate) -> None:
+    """Refuse a template that does not write the answer to a result, with its end after it."""
+    rendered = render_chat(template, (TOOL,), (*CALLING, ANSWERED))
+    reply = rendered.replies[-1]
+    _expect(rendered.text[reply.start : reply.stop], [ANSWER], "drops the answer to a result")
 
 
 def _end_by_next(
