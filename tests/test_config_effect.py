@@ -31,7 +31,9 @@ from tl_jax.convert import peft, to_hf
 from tl_jax.data import synthetic
 from tl_jax.data.examples.jsonl import read_prompts
 from tl_jax.data.examples.shards import open_shards
+from tl_jax.data.prepare import dataset
 from tl_jax.data.prepare.files import EXAMPLES, PROMPTS, REPAIRS, VALIDATION, VALIDATION_PROMPTS
+from tl_jax.data.prepare.pool import Pool
 from tl_jax.data.render.chatml_tools import CHATML_TOOLS, NEEDED_TOKENS
 from tl_jax.data.render.paper_template import render_sample
 from tl_jax.data.render.renderer import open_renderer
@@ -305,6 +307,20 @@ def prepared(scene, config):
     names = (PROMPTS, VALIDATION_PROMPTS, REPAIRS)
     sides = (list(open_shards(workspace.data_dir / name)) for name in (EXAMPLES, VALIDATION))
     return [*sides, *((workspace.data_dir / name).read_bytes() for name in names)]
+
+
+def processes_used(scene, config):
+    """How many processes prepare the data at most."""
+    seen = []
+
+    def recorded(job, here, workers):
+        seen.append(workers)
+        return Pool(job, here, 1)
+
+    scene.patch.setattr(dataset, "Pool", recorded)
+    run_dir = scene.folder / f"by {config.data.workers}"
+    prepare.prepare(Run(dataclasses.replace(config, run_dir=str(run_dir))))
+    return seen
 
 
 THINKING_TEMPLATE = CHATML_TOOLS.replace(
@@ -671,6 +687,7 @@ EFFECTS = {
     "data.contamination_checks": Effect(prepared, ("tools",), CHECKED),
     "data.contamination_action": Effect(prepared, "report", CHECKED),
     "data.prefetch": Effect(prefetched, 5),
+    "data.workers": Effect(processes_used, 3),
     "mae.rules": Effect(prepared, "off"),
     "mae.extra_rules": Effect(prepared, ("all_right: unexpected keyword",)),
     "mae.category_actions": Effect(prepared, ("parameter_hallucination=keep",)),

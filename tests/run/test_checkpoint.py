@@ -1,6 +1,5 @@
 """Checkpoints come back whole, on any mesh, or are recognised as damaged."""
 
-import json
 import logging
 import shutil
 
@@ -243,8 +242,7 @@ def test_a_loader_of_another_file_is_refused_and_the_step_stays(tmp_path, exampl
     with checkpoint.Checkpoints(tmp_path / "c", 1, 2) as saver:
         saver.save(1, make_state(1), stream, {})
         saver.wait()
-        with examples.open("a") as file:
-            file.write(json.dumps({"id": "new", "ids": [1, 2], "weights": [0, 1]}) + "\n")
+        write_examples(examples, [Example("new", [1, 2], [0, 1.0], {})])
         with pytest.raises(checkpoint.LoaderMismatch, match="source was"):
             saver.restore(abstract(make_state()), loader(examples))
         assert saver.latest() == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -167,11 +168,10 @@ def _reader(path: str) -> Any:
 
 def _module() -> Any:
     try:
-        from array_record.python import array_record_module
+        return importlib.import_module("array_record.python.array_record_module")
     except ImportError as error:
         raise DataError(
             "examples are kept in ArrayRecord files, but the package array_record cannot be "
             f"imported ({error}); it has wheels for Linux on x86-64 and ARM and for macOS on ARM: "
             "pip install array_record there"
         ) from error
-    return array_record_module

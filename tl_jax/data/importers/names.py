@@ -6,6 +6,7 @@ JSON forms write any name. In a form that writes calls as Python only some can s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections import Counter
 
@@ -56,7 +57,12 @@ def with_writable_names(trajectory: Trajectory, repairs: Counter[str]) -> Trajec
 
 def _needs(name: str, others: object) -> bool:
     names = (name, *others) if isinstance(others, dict) else (name,)
-    return any(_NOT_IN_NAMES.search(one) or one != one.strip() for one in names)
+    return not all(map(_is_writable, names))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _is_writable(name: str) -> bool:
+    return name == writable_name(name)
 
 
 def _tool(tool: ToolSpec, repairs: Counter[str]) -> ToolSpec:

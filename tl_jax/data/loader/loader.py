@@ -24,21 +24,20 @@ from tl_jax.data.loader.packing import FITS, PACKED, make_row, sorted_fit
 from tl_jax.errors import DataError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _File:
     """What Grain wants to know of a file of records, so that it need not open all of them first."""
 
     filename: str
+    skip: int
+    take: int
     examples_in_shard: int
-    skip: int = 0
-
-    @property
-    def take(self) -> int:
-        return self.examples_in_shard
 
 
 def _records(shards: Shards) -> Any:
-    files = [_File(os.path.join(shards.path, s.name), s.records) for s in shards.shards]
+    paths = (os.path.join(shards.path, shard.name) for shard in shards.shards)
+    counts = (shard.records for shard in shards.shards)
+    files = [_File(path, 0, count, count) for path, count in zip(paths, counts, strict=True)]
     return grain.sources.ArrayRecordDataSource(files, reader_options={"max_parallelism": "0"})
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from tl_jax.errors import DataError
 
-FEW = 16
+FEW = 10
 """Tasks that this process does by itself: fewer than it takes others to be of use."""
 _PATIENCE_S = 0.5
 _GOODBYE_S = 10.0

@@ -66,7 +66,5 @@ class Offsets(Sequence[tuple[int, int]]):
             return np.array_equal(self._ranges, other._ranges)
         return list(self) == other
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         return f"Offsets({list(self)})"
