@@ -25,7 +25,7 @@ CALL = ToolCall("get_wind", {"city": "Oslo 'x'", "unit": "metric", "days": 1})
 def encoded(tokenizer, call, style):
     text = "Q:" + render_calls([FIRST, call], style)
     ids, offsets = tokenizer.encode_continuation(text[2:])
-    offsets = [(start + 2, end + 2) for start, end in offsets]
+    offsets = offsets.shifted(2)
     return text, ids, offsets, find_calls(text, 2, len(text), [FIRST, call], style)
 
 
@@ -63,7 +63,7 @@ def parted(tokenizer, style, call, changed, gold, ids, part):
     calls = [changed, CALL] if call is FIRST else [FIRST, changed]
     text = "Q:" + render_calls(calls, style)
     other_ids, offsets = tokenizer.encode_continuation(text[2:])
-    offsets = [(start + 2, end + 2) for start, end in offsets]
+    offsets = offsets.shifted(2)
     span = find_calls(text, 2, len(text), calls, style)[0 if call is FIRST else 1]
     over = tokens_over(offsets, span.name if part == "name" else span.arguments[part][1])
     tokens = ids[gold.start : gold.stop]
