@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Run the commands of README.md, block by block, in a scratch copy of the tracked files.
 #
-# What is replaced or left out is printed. MODEL becomes a small model from scratch, FILE a file of 60
-# generated trajectories, tools.json the tool that they use. Left out are the blocks marked `cloud`,
-# which need a project on Google Cloud, and tools/test.sh, which would run this again.
+# What is replaced or left out is printed. MODEL is a small model with random weights and a chat
+# template of its own, FILE a file of 60 generated trajectories, tools.json the tool that they use.
+# Left out are the blocks marked `cloud`, which need a project on Google Cloud, and tools/test.sh,
+# which would run this again.
 # QUICK=1 checks what README asks for with --dry_run and then trains for a few steps only.
 # VENV=DIR takes an environment that has the requirements and leaves out what installs.
 # The scratch copy is deleted in the end; runs of the copy go with it.
@@ -32,6 +33,8 @@ for number in {1..60}; do
     printf ' {"role": "assistant", "content": "The sky over city %s is clear."}],' "$number"
     printf ' "tools": [{"type": "function", "function": %s}]}\n' "$tool"
 done >trajectories.jsonl
+
+model="python tools/small_model.py --texts=trajectories.jsonl --target=MODEL"
 
 # What the blocks see: the commands of README with the names that they have there.
 cat >prelude.sh <<'PRELUDE'
@@ -105,7 +108,9 @@ awk -v venv="${VENV:-}" '
     }
     /^```/ { inside = 0 }
     inside && skip == "" { print }
-' README.md | sed 's/=MODEL\b/=scratch/; s/=FILE\b/=trajectories.jsonl/' >commands.sh
+' README.md | sed "s/=FILE\b/=trajectories.jsonl/
+    0,/=MODEL/{/=MODEL/i $model
+}" >commands.sh
 
 cat commands.sh
 bash -c '. ./prelude.sh; . ./commands.sh'
