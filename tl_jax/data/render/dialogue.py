@@ -24,7 +24,11 @@ from tl_jax.calls.parse import reply_call_text
 from tl_jax.calls.styles import STYLES
 from tl_jax.data.render import template_engine
 from tl_jax.data.render.chat_turns import TurnForm, as_turns
-from tl_jax.data.render.control_tokens import ControlTokens, unused_character
+from tl_jax.data.render.control_tokens import (
+    ControlTokens,
+    private_characters,
+    unused_character,
+)
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Message
 
@@ -121,6 +125,31 @@ class ChatTemplate:
         return message.thoughts if self.form.thoughts else ""
 
 
+class WrittenTools:
+    """Tools as a template sees them, with marks in the control tokens typed in them.
+
+    Attributes:
+      used: Private-use characters in them.
+
+    Args:
+      template: Who writes them.
+      tools: The tools.
+    """
+
+    def __init__(self, template: ChatTemplate, tools: Sequence[ToolSpec]):
+        self._control = template.control
+        self._entries = [tool_entry(tool) for tool in tools]
+        self._marked: dict[str, list[template_engine.Declared]] = {}
+        self.used = private_characters(self._entries)
+
+    def marked(self, mark: str) -> list[template_engine.Declared]:
+        """Return them with a mark."""
+        if mark not in self._marked:
+            entries = self._control.mark(self._entries, mark)
+            self._marked[mark] = [template_engine.Declared(entry) for entry in entries]
+        return self._marked[mark]
+
+
 class Dialogue:
     """A dialogue as the template sees it, with marks in the control tokens typed in it.
 
@@ -129,21 +158,23 @@ class Dialogue:
 
     Args:
       template: Who writes it.
-      tools: Tools of the prompt.
+      tools: Tools of the prompt; those of several dialogues are best made ready once.
       messages: The turns.
     """
 
     def __init__(
-        self, template: ChatTemplate, tools: Sequence[ToolSpec], messages: Sequence[Message]
+        self,
+        template: ChatTemplate,
+        tools: Sequence[ToolSpec] | WrittenTools,
+        messages: Sequence[Message],
     ):
         self._template = template
         self._messages = messages
         preambles = [template.preamble(message) if message.calls else "" for message in messages]
         chat = as_turns(messages, template.form, preambles)
-        schemas = [tool_entry(tool) for tool in tools]
-        self.mark = unused_character([chat, schemas])
-        marked = template.control.mark(schemas, self.mark)
-        self._tools = [template_engine.Declared(tool) for tool in marked] or None
+        written = tools if isinstance(tools, WrittenTools) else WrittenTools(template, tools)
+        self.mark = unused_character([chat], written.used)
+        self._tools = written.marked(self.mark) or None
         self._chat = [self._marked(turn) for turn in chat]
         greeted = bool(messages) and messages[0].role == "assistant"
         self._first = int(greeted and not template.writes_greetings)
