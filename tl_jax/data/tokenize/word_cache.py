@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import array
 import collections
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -107,13 +107,43 @@ class TextPieces:
             new = list(dict.fromkeys(pieces))
             size = sum(map(len, new))
         self._room -= size
-        texts = [before + piece for piece in new] if before else new
-        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
-        for piece, encoding in zip(new, encodings, strict=True):
-            tokens = zip(encoding.ids, encoding.offsets, strict=True)
-            numbers = [number for token, (a, b) in tokens for number in (token, a, b)]
-            known[piece] = array.array("i", numbers).tobytes()
+        self._add(new, before)
         return list(map(known.__getitem__, pieces))
+
+    def _add(self, pieces: list[str], before: str) -> None:
+        """Encode pieces that are not known yet: as one text, as that gives the same tokens."""
+        known = self._known[before]
+        # Only the last piece of a text may end with another character.
+        apart = pieces if not before else [p for p in pieces if not "!" <= p[-1] <= "~"]
+        for piece in apart:
+            encoding = self._backend.encode(before + piece, add_special_tokens=False)
+            known[piece] = _tokens_of(encoding).tobytes()
+        if not before or len(apart) == len(pieces):
+            return
+        together = [p for p in pieces if "!" <= p[-1] <= "~"] if apart else pieces
+        text = before + before.join(together)
+        tokens = _tokens_of(self._backend.encode(text, add_special_tokens=False))
+        sizes = np.fromiter(map(len, together), np.int32, len(together)) + np.int32(len(before))
+        ends = np.cumsum(sizes, dtype=np.int32)
+        last = tokens[:, 1].searchsorted(ends)
+        first = np.concatenate([[0], last[:-1]])
+        tokens[:, 1:] -= np.repeat(ends - sizes, last - first)[:, None]
+        written = tokens.tobytes()
+        borders = (last * _TOKEN_BYTES).tolist()
+        at = 0
+        for piece, border in zip(together, borders, strict=True):
+            known[piece] = written[at:border]
+            at = border
+
+
+def _tokens_of(encoding: tokenizers.Encoding) -> np.ndarray:
+    """Return the id, start and end of every token, ``[n, 3]``."""
+    ids = encoding.ids
+    tokens = np.empty((len(ids), 3), np.int32)
+    tokens[:, 0] = ids
+    places = itertools.chain.from_iterable(encoding.offsets)
+    tokens[:, 1:] = np.fromiter(places, np.int32, 2 * len(ids)).reshape(-1, 2)
+    return tokens
 
 
 def _pieces_are_independent(backend: tokenizers.Tokenizer) -> bool:
