@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import array
 import collections
-import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -76,16 +76,21 @@ class TextPieces:
         if not self._usable:
             encoding = self._backend.encode(text, add_special_tokens=False)
             return encoding.ids, Offsets.of(encoding.offsets)
-        first, *rest = _BLANK.split(text)
-        found = [*self._found([first], ""), *self._found(rest, " ")]
-        tokens = np.frombuffer(b"".join(found), np.int32).reshape(-1, 3)
-        counts = np.fromiter(map(len, found), np.int64, len(found)) // _TOKEN_BYTES
-        starts = np.zeros(len(found), np.int32)
+        pieces = _BLANK.split(text)
+        rest = pieces[1:]
+        found = [self._known[""].get(pieces[0]), *map(self._known[" "].get, rest)]
+        if None in found:
+            found = [*self._found(pieces[:1], ""), *self._found(rest, " ")]
+        known = cast(list[bytes], found)
+        count = len(known)
+        tokens = np.frombuffer(b"".join(known), np.int32).reshape(-1, 3)
+        counts = np.fromiter(map(len, known), np.int64, count) // _TOKEN_BYTES
+        starts = np.zeros(count, np.int32)
         if rest:
-            starts[1] = len(first)
-            sizes = np.fromiter(map(len, rest[:-1]), np.int32, len(rest) - 1)
-            starts[2:] = np.cumsum(sizes + np.int32(1)) + len(first)
-        return tokens[:, 0].tolist(), Offsets(tokens[:, 1:].T + np.repeat(starts, counts))
+            sizes = np.fromiter(map(len, pieces), np.int32, count)[:-1]
+            sizes[1:] += 1  # for the blank before each but the first
+            sizes.cumsum(out=starts[1:])
+        return tokens[:, 0].tolist(), Offsets(tokens[:, 1:].T + starts.repeat(counts))
 
     def _found(self, pieces: list[str], before: str) -> list[bytes]:
         """Return the id, start and end of every token of each piece, as int32 in bytes.
@@ -112,38 +117,34 @@ class TextPieces:
 
     def _add(self, pieces: list[str], before: str) -> None:
         """Encode pieces that are not known yet: as one text, as that gives the same tokens."""
-        known = self._known[before]
-        # Only the last piece of a text may end with another character.
-        apart = pieces if not before else [p for p in pieces if not "!" <= p[-1] <= "~"]
-        for piece in apart:
-            encoding = self._backend.encode(before + piece, add_special_tokens=False)
-            known[piece] = _tokens_of(encoding).tobytes()
-        if not before or len(apart) == len(pieces):
-            return
-        together = [p for p in pieces if "!" <= p[-1] <= "~"] if apart else pieces
-        text = before + before.join(together)
-        tokens = _tokens_of(self._backend.encode(text, add_special_tokens=False))
-        sizes = np.fromiter(map(len, together), np.int32, len(together)) + np.int32(len(before))
-        ends = np.cumsum(sizes, dtype=np.int32)
-        last = tokens[:, 1].searchsorted(ends)
-        first = np.concatenate([[0], last[:-1]])
-        tokens[:, 1:] -= np.repeat(ends - sizes, last - first)[:, None]
-        written = tokens.tobytes()
-        borders = (last * _TOKEN_BYTES).tolist()
-        at = 0
-        for piece, border in zip(together, borders, strict=True):
-            known[piece] = written[at:border]
-            at = border
+        together: list[str] = []
+        for piece in pieces:
+            # Only the last piece of a text may end with another character.
+            if before and "!" <= piece[-1] <= "~":
+                together.append(piece)
+            else:
+                self._add_all([piece], before)
+        if together:
+            self._add_all(together, before)
 
-
-def _tokens_of(encoding: tokenizers.Encoding) -> np.ndarray:
-    """Return the id, start and end of every token, ``[n, 3]``."""
-    ids = encoding.ids
-    tokens = np.empty((len(ids), 3), np.int32)
-    tokens[:, 0] = ids
-    places = itertools.chain.from_iterable(encoding.offsets)
-    tokens[:, 1:] = np.fromiter(places, np.int32, 2 * len(ids)).reshape(-1, 2)
-    return tokens
+    def _add_all(self, pieces: list[str], before: str) -> None:
+        known, size = self._known[before], len(before)
+        text = before + before.join(pieces)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        tokens = zip(encoding.ids, encoding.offsets, strict=True)
+        start, end = 0, size + len(pieces[0])
+        number = 0
+        numbers: list[int] = []
+        for token, (a, b) in tokens:
+            while a >= end and number < len(pieces) - 1:
+                known[pieces[number]] = array.array("i", numbers).tobytes()
+                numbers = []
+                number += 1
+                start, end = end, end + size + len(pieces[number])
+            numbers += (token, a - start, b - start)
+        known[pieces[number]] = array.array("i", numbers).tobytes()
+        for piece in pieces[number + 1 :]:  # whose characters have no tokens
+            known[piece] = b""
 
 
 def _pieces_are_independent(backend: tokenizers.Tokenizer) -> bool:
