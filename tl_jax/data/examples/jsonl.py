@@ -74,7 +74,7 @@ def _integers(ids: list[int], begun: list[int], text: str) -> str:
 
 def _written(ids: Sequence[int]) -> str:
     try:
-        return ",".join([_WRITTEN[i] for i in ids])
+        return ",".join(map(_WRITTEN.__getitem__, ids))
     except IndexError:
         _WRITTEN.extend(map(str, range(len(_WRITTEN), max(ids) + 1)))
         return _written(ids)

@@ -30,7 +30,7 @@ def pack_example(example: Example) -> bytes:
     weights = np.frombuffer(array.array("d", example.weights)).astype("<f8", copy=False)
     trained = np.flatnonzero(weights)
     zeros = int(trained[0]) if len(trained) else len(weights)
-    ids = np.fromiter(example.ids, "<u4", len(example.ids))
+    ids = np.frombuffer(array.array("I", example.ids), np.uintc).astype("<u4", copy=False)
     width = 2 if not len(ids) or ids.max() < _SMALL else 4
     name = example.id.encode("utf-8", "surrogatepass")
     tags = _json(dict(example.tags)).encode("utf-8", "surrogatepass")

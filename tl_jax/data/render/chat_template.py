@@ -22,7 +22,7 @@ from tl_jax.calls.parse import parse_calls, reply_call_text
 from tl_jax.calls.syntax import CallSyntaxError
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.control_tokens import without_marks
-from tl_jax.data.render.dialogue import THOUGHT_TAGS, ChatTemplate, Dialogue, WrittenTools
+from tl_jax.data.render.dialogue import THOUGHT_TAGS, ChatTemplate, Dialogue
 from tl_jax.data.render.paper_template import Rendered, ReplySpan
 from tl_jax.data.render.reply_cache import CachedReply, ReplyCache, digests_before
 from tl_jax.data.trajectory import Message
@@ -60,11 +60,9 @@ def render_chat(
       ValueError: The template refuses the dialogue, drops a call of its last turn, or leaves that
         turn without a token that ends it; or the last turn is no assistant turn.
     """
-    places = places or ReplyCache()
-    if places.tools is None:
-        places.tools = WrittenTools(template, tools)
-    dialogue = Dialogue(template, places.tools, messages)
+    dialogue = Dialogue(template, tools, messages)
     turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    places = places or ReplyCache()
     numbers = places.numbers(dialogue.mark, names or range(len(messages)))
     replies: dict[int, CachedReply] = {}
     problem, before = "", ""

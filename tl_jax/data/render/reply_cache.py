@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 from tl_jax.data.render.paper_template import CallSpan
 
@@ -38,12 +37,10 @@ class ReplyCache:
 
     Attributes:
       known: The reply by the number of the turns through it, or why it cannot be written.
-      tools: The tools as the template sees them, once they were written.
     """
 
     def __init__(self) -> None:
         self.known: dict[int, CachedReply | str] = {}
-        self.tools: Any = None
         self._numbers: dict[tuple[int | str, int], int] = {}
 
     def numbers(self, mark: str, turns: Iterable[int]) -> list[int]:
