@@ -14,13 +14,11 @@ _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _WRITTEN: list[str] = []
 """Every id met so far as text; looking it up is twice as fast as writing it."""
-_BLOCK = 128
-_BLOCKS: list[tuple[Sequence[int], str]] = []
-"""The ids written last, in blocks, and their texts; samples of one trajectory begin alike."""
 
 
 def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
     """Yield rows that ``prompt_from_json`` reads, as lines of compact JSON."""
+    last: tuple[list[int], str] = [], ""
     tools: tuple[ToolSpec, ...] | None = None
     written = ""
     for prompt in prompts:
@@ -28,8 +26,9 @@ def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
             tools, written = prompt.tools, _json([tool_to_json(tool) for tool in prompt.tools])
         golds = _json([_call(call) for call in prompt.golds])
         goal = golds if prompt.goal is prompt.golds else _json([_call(c) for c in prompt.goal])
+        last = prompt.ids, _integers(prompt.ids, *last)
         yield (
-            f'{{"id":{_json(prompt.id)},"ids":[{_integers(prompt.ids)}],'
+            f'{{"id":{_json(prompt.id)},"ids":[{last[1]}],'
             f'"text":{_json(prompt.text)},"tools":{written},"golds":{golds},'
             f'"tags":{_json(dict(prompt.tags))},"reply_tokens":{prompt.reply_tokens},'
             f'"goal":{goal}}}\n'
@@ -65,22 +64,17 @@ def _calls(rows: Iterable[dict[str, Any]]) -> tuple[ToolCall, ...]:
     return tuple(ToolCall(call["name"], call["arguments"]) for call in rows)
 
 
-def _integers(ids: Sequence[int]) -> str:
-    """Return ids as text; a block that was written last in the same place is not written again."""
-    texts = []
-    for number, at in enumerate(range(0, len(ids), _BLOCK)):
-        block = ids[at : at + _BLOCK]
-        if number == len(_BLOCKS):
-            _BLOCKS.append((block, _block(block)))
-        elif _BLOCKS[number][0] != block:
-            _BLOCKS[number] = block, _block(block)
-        texts.append(_BLOCKS[number][1])
-    return ",".join(texts)
+def _integers(ids: list[int], begun: list[int], text: str) -> str:
+    """Return ids as text, with the text of others where they go on from those: most prompts do."""
+    size = len(begun)
+    if not size or ids[:size] != begun:
+        return _written(ids)
+    return f"{text},{_written(ids[size:])}" if len(ids) > size else text
 
 
-def _block(ids: Sequence[int]) -> str:
+def _written(ids: Sequence[int]) -> str:
     try:
-        return ",".join([_WRITTEN[i] for i in ids])
+        return ",".join(map(_WRITTEN.__getitem__, ids))
     except IndexError:
         _WRITTEN.extend(map(str, range(len(_WRITTEN), max(ids) + 1)))
-        return _block(ids)
+        return _written(ids)

@@ -6,6 +6,7 @@ people the id of the example and its tags as JSON, which training does not look 
 
 from __future__ import annotations
 
+import array
 import json
 import struct
 
@@ -26,10 +27,10 @@ _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 def pack_example(example: Example) -> bytes:
     """Return an example as bytes; ``unpack_example`` gives it back."""
-    weights = np.asarray(example.weights, "<f8")
+    weights = np.frombuffer(array.array("d", example.weights)).astype("<f8", copy=False)
     trained = np.flatnonzero(weights)
     zeros = int(trained[0]) if len(trained) else len(weights)
-    ids = np.asarray(example.ids, "<u4")
+    ids = np.frombuffer(array.array("I", example.ids), np.uintc).astype("<u4", copy=False)
     width = 2 if not len(ids) or ids.max() < _SMALL else 4
     name = example.id.encode("utf-8", "surrogatepass")
     tags = _json(dict(example.tags)).encode("utf-8", "surrogatepass")

@@ -14,7 +14,6 @@ to each other, which many chat templates refuse.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 from tl_jax.data.examples.evidence import evidence
@@ -36,6 +35,8 @@ _FRAME = 6
 """Tokens that a template writes round a turn, about."""
 _JOINT = 4
 """Tokens that stand for the middle of a feedback, about, with what joins otherwise beside it."""
+_DOUBT = 16
+"""Tokens, with an eighth of its own, by which the size of what is left out may be wrong."""
 _TRIES = 3
 """Times that more of the feedback is written, where text is longer than its tokens tell."""
 _QUESTION_MARKS = ("?", "？", "؟")
@@ -129,19 +130,31 @@ def _shortened(
     def write(limits: Limits) -> Encoded:
         return _encoded(turns, trajectory, renderer, encoded, limits)
 
-    @functools.cache
+    written: dict[int, Encoded] = {}
+
     def without(count: int) -> Encoded:
-        return write(_limits(steps[:count]))
+        if count not in written:
+            written[count] = write(_limits(steps[:count]))
+        return written[count]
 
     def fits(count: int) -> bool:
+        if count + 1 in written and count not in written:
+            # With a step less it is so much longer that it need not be written, but for doubts.
+            saved = steps[count].saved
+            longer = len(written[count + 1].ids) + saved
+            if longer - _DOUBT - saved // 8 > max_length:
+                return False
         return len(without(count).ids) <= max_length
 
-    if not steps or not fits(len(steps)):
-        return (without(len(steps)) if steps else sample), _limits(steps)
+    if not steps:
+        return sample, {}
     excess, likely = len(sample.ids) - max_length, 0
     while excess > 0 and likely < len(steps):
         excess -= steps[likely].saved
         likely += 1
+    # Where the likely steps are enough, all of them are, and need not be written.
+    if not fits(likely) and not fits(len(steps)):
+        return without(len(steps)), _limits(steps)
     fewest = _first(fits, likely, len(steps))
     limits, shortened = _limits(steps[:fewest]), without(fewest)
     room = max_length - len(shortened.ids) - _JOINT

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 _PRIVATE_USE = range(0xE000, 0xF900)
@@ -50,13 +50,24 @@ class ControlTokens:
         A string that ends like the beginning of a control token ends with a mark, so that what
         the template writes next cannot complete it.
         """
-        if isinstance(value, str):
-            return self._mark(value, mark)
-        if isinstance(value, Mapping):
-            return {self._mark(k, mark): self.mark(item, mark) for k, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.mark(item, mark) for item in value]
-        return value
+        search = self._first_characters.search
+
+        def marked(value: Any) -> Any:
+            # A list of tools has thousands of strings, few of which have such a character.
+            if type(value) is str:
+                return self._mark(value, mark) if search(value) else value
+            if isinstance(value, Mapping):
+                return {
+                    self._mark(key, mark) if search(key) else key: (
+                        marked(item) if type(item) is not str or search(item) else item
+                    )
+                    for key, item in value.items()
+                }
+            if isinstance(value, (list, tuple)):
+                return [marked(item) for item in value]
+            return self._mark(value, mark) if isinstance(value, str) else value
+
+        return marked(value)
 
     @functools.cached_property
     def _first_characters(self) -> re.Pattern[str]:
@@ -92,33 +103,45 @@ def control_tokens(added: Mapping[str, bool], template: str) -> ControlTokens:
     )
 
 
-def unused_character(values: Iterable[Any]) -> str:
+def unused_character(values: Iterable[Any], used: Set[str] = frozenset()) -> str:
     """Return a private-use character that none of the JSON-like values has in its strings.
+
+    Args:
+      values: The values.
+      used: Private-use characters that other values have.
 
     Raises:
       ValueError: Every one of them is used.
     """
-    used: set[str] = set()
-    for value in values:
-        for text in _strings(value):
-            if not text.isascii():
-                used.update(_ANY_PRIVATE.findall(text))
+    used = used | private_characters(values)
     found = next((chr(code) for code in _PRIVATE_USE if chr(code) not in used), None)
     if found is None:
         raise ValueError("the text uses every private-use character; remove some")
     return found
 
 
-def _strings(value: Any) -> Iterator[str]:
+def private_characters(values: Iterable[Any]) -> frozenset[str]:
+    """Return the private-use characters that JSON-like values have in their strings."""
+    texts: list[str] = []
+    for value in values:
+        _add_strings(value, texts)
+    text = "".join(texts)
+    return frozenset() if text.isascii() else frozenset(_ANY_PRIVATE.findall(text))
+
+
+def _add_strings(value: Any, texts: list[str]) -> None:
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield key
-            yield from _strings(item)
+        texts.append(value)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _strings(item)
+            _add_strings(item, texts)
+    elif isinstance(value, Mapping):
+        texts.extend(value)
+        for item in value.values():
+            if type(item) is str:  # as most are
+                texts.append(item)
+            else:
+                _add_strings(item, texts)
 
 
 def without_marks(text: str, mark: str) -> tuple[str, tuple[int, ...]]:

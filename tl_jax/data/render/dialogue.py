@@ -10,6 +10,7 @@ is fixed in their text (``template_text``), so that the same dialogue always giv
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -24,7 +25,11 @@ from tl_jax.calls.parse import reply_call_text
 from tl_jax.calls.styles import STYLES
 from tl_jax.data.render import template_engine
 from tl_jax.data.render.chat_turns import TurnForm, as_turns
-from tl_jax.data.render.control_tokens import ControlTokens, unused_character
+from tl_jax.data.render.control_tokens import (
+    ControlTokens,
+    private_characters,
+    unused_character,
+)
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.data.trajectory import Message
 
@@ -34,6 +39,8 @@ _EMPTY = "|".join(rf"(?:{re.escape(a)})?\s*{re.escape(b)}" for a, b in THOUGHT_T
 _NO_THOUGHT = re.compile(rf"\A\s*(?:{_EMPTY})\s*")
 _MOST_AT_END = 120
 """Characters at the end of a prompt in which a thought is opened, or said to be none."""
+_REMEMBERED = 64
+"""Lists of tools that a template keeps as it sees them."""
 
 LACKS = {
     "system": "a system turn",
@@ -46,6 +53,31 @@ LACKS = {
     "types": "parameters of several types",
 }
 """What a template may have no place for, in words."""
+
+
+class WrittenTools:
+    """Tools as a template sees them, with marks in the control tokens typed in them.
+
+    Attributes:
+      used: Private-use characters in them.
+
+    Args:
+      control: Tokens that only the template may write.
+      tools: The tools.
+    """
+
+    def __init__(self, control: ControlTokens, tools: Sequence[ToolSpec]):
+        self._control = control
+        self._entries = [tool_entry(tool) for tool in tools]
+        self._marked: dict[str, list[template_engine.Declared]] = {}
+        self.used = private_characters(self._entries)
+
+    def marked(self, mark: str) -> list[template_engine.Declared]:
+        """Return them with a mark."""
+        if mark not in self._marked:
+            entries = self._control.mark(self._entries, mark)
+            self._marked[mark] = [template_engine.Declared(entry) for entry in entries]
+        return self._marked[mark]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,6 +142,22 @@ class ChatTemplate:
         """Matches the end of a reply."""
         return re.compile("|".join(map(re.escape, self.stops)) or "(?!)")
 
+    def written(self, tools: Sequence[ToolSpec]) -> WrittenTools:
+        """Return tools as the template sees them; many dialogues may have the same."""
+        if not isinstance(tools, tuple):  # another list may have changed since
+            return WrittenTools(self.control, tools)
+        _, found = self._written.get(id(tools), (tools, None))
+        if found is None:
+            found = WrittenTools(self.control, tools)
+            self._written[id(tools)] = tools, found
+            if len(self._written) > _REMEMBERED:
+                self._written.popitem(last=False)
+        return found
+
+    @functools.cached_property
+    def _written(self) -> collections.OrderedDict[int, tuple[Sequence[ToolSpec], WrittenTools]]:
+        return collections.OrderedDict()
+
     def preamble(self, message: Message) -> str:
         """Return what is written before the calls of a turn: nothing that looks like a call."""
         after_blank = f" {message.content}"
@@ -140,10 +188,9 @@ class Dialogue:
         self._messages = messages
         preambles = [template.preamble(message) if message.calls else "" for message in messages]
         chat = as_turns(messages, template.form, preambles)
-        schemas = [tool_entry(tool) for tool in tools]
-        self.mark = unused_character([chat, schemas])
-        marked = template.control.mark(schemas, self.mark)
-        self._tools = [template_engine.Declared(tool) for tool in marked] or None
+        written = template.written(tools)
+        self.mark = unused_character([chat], written.used)
+        self._tools = written.marked(self.mark) or None
         self._chat = [self._marked(turn) for turn in chat]
         greeted = bool(messages) and messages[0].role == "assistant"
         self._first = int(greeted and not template.writes_greetings)

@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 import jinja2.ext
 import jinja2.nodes
+import jinja2.runtime
 import jinja2.sandbox
 import jinja2.utils
 
@@ -81,6 +82,27 @@ def _declared(entry: Declared) -> str:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """The sandbox, which asks less about what can only be safe: keys of plain objects."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return what the sandbox returns."""
+        kind = type(obj)
+        if kind is dict or kind is Declared:
+            if attribute not in _OF_OBJECTS and attribute[:1] != "_":
+                try:
+                    return obj[attribute]
+                except KeyError:
+                    return self.undefined(obj=obj, name=attribute)
+        elif kind is jinja2.runtime.LoopContext and attribute in _OF_LOOPS:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+
+_OF_OBJECTS = frozenset(dir(dict))
+_OF_LOOPS = frozenset(("first", "last", "index", "index0", "length", "revindex", "revindex0"))
 
 
 class _Generation(jinja2.ext.Extension):
@@ -151,7 +173,7 @@ def _to_json(
 
 @functools.lru_cache(maxsize=64)
 def _compiled(source: str) -> jinja2.Template:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _to_json

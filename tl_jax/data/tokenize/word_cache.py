@@ -76,16 +76,21 @@ class TextPieces:
         if not self._usable:
             encoding = self._backend.encode(text, add_special_tokens=False)
             return encoding.ids, Offsets.of(encoding.offsets)
-        first, *rest = _BLANK.split(text)
-        found = [*self._found([first], ""), *self._found(rest, " ")]
-        tokens = np.frombuffer(b"".join(found), np.int32).reshape(-1, 3)
-        counts = np.fromiter(map(len, found), np.int64, len(found)) // _TOKEN_BYTES
-        starts = np.zeros(len(found), np.int32)
+        pieces = _BLANK.split(text)
+        rest = pieces[1:]
+        found = [self._known[""].get(pieces[0]), *map(self._known[" "].get, rest)]
+        if None in found:
+            found = [*self._found(pieces[:1], ""), *self._found(rest, " ")]
+        known = cast(list[bytes], found)
+        count = len(known)
+        tokens = np.frombuffer(b"".join(known), np.int32).reshape(-1, 3)
+        counts = np.fromiter(map(len, known), np.int64, count) // _TOKEN_BYTES
+        starts = np.zeros(count, np.int32)
         if rest:
-            starts[1] = len(first)
-            sizes = np.fromiter(map(len, rest[:-1]), np.int32, len(rest) - 1)
-            starts[2:] = np.cumsum(sizes + np.int32(1)) + len(first)
-        return tokens[:, 0].tolist(), Offsets(tokens[:, 1:].T + np.repeat(starts, counts))
+            sizes = np.fromiter(map(len, pieces), np.int32, count)[:-1]
+            sizes[1:] += 1  # for the blank before each but the first
+            sizes.cumsum(out=starts[1:])
+        return tokens[:, 0].tolist(), Offsets(tokens[:, 1:].T + starts.repeat(counts))
 
     def _found(self, pieces: list[str], before: str) -> list[bytes]:
         """Return the id, start and end of every token of each piece, as int32 in bytes.
@@ -107,13 +112,39 @@ class TextPieces:
             new = list(dict.fromkeys(pieces))
             size = sum(map(len, new))
         self._room -= size
-        texts = [before + piece for piece in new] if before else new
-        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
-        for piece, encoding in zip(new, encodings, strict=True):
-            tokens = zip(encoding.ids, encoding.offsets, strict=True)
-            numbers = [number for token, (a, b) in tokens for number in (token, a, b)]
-            known[piece] = array.array("i", numbers).tobytes()
+        self._add(new, before)
         return list(map(known.__getitem__, pieces))
+
+    def _add(self, pieces: list[str], before: str) -> None:
+        """Encode pieces that are not known yet: as one text, as that gives the same tokens."""
+        together: list[str] = []
+        for piece in pieces:
+            # Only the last piece of a text may end with another character.
+            if before and "!" <= piece[-1] <= "~":
+                together.append(piece)
+            else:
+                self._add_all([piece], before)
+        if together:
+            self._add_all(together, before)
+
+    def _add_all(self, pieces: list[str], before: str) -> None:
+        known, size = self._known[before], len(before)
+        text = before + before.join(pieces)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        tokens = zip(encoding.ids, encoding.offsets, strict=True)
+        start, end = 0, size + len(pieces[0])
+        number = 0
+        numbers: list[int] = []
+        for token, (a, b) in tokens:
+            while a >= end and number < len(pieces) - 1:
+                known[pieces[number]] = array.array("i", numbers).tobytes()
+                numbers = []
+                number += 1
+                start, end = end, end + size + len(pieces[number])
+            numbers += (token, a - start, b - start)
+        known[pieces[number]] = array.array("i", numbers).tobytes()
+        for piece in pieces[number + 1 :]:  # whose characters have no tokens
+            known[piece] = b""
 
 
 def _pieces_are_independent(backend: tokenizers.Tokenizer) -> bool:
