@@ -10,6 +10,7 @@ import functools
 import json
 import re
 import shutil
+import tempfile
 import types
 from collections.abc import Callable
 from typing import Any
@@ -318,8 +319,8 @@ def processes_used(scene, config):
         return Pool(job, here, 1)
 
     scene.patch.setattr(dataset, "Pool", recorded)
-    run_dir = scene.folder / f"by {config.data.workers}"
-    prepare.prepare(Run(dataclasses.replace(config, run_dir=str(run_dir))))
+    run_dir = tempfile.mkdtemp(dir=scene.folder)
+    prepare.prepare(Run(dataclasses.replace(config, run_dir=run_dir)))
     return seen
 
 

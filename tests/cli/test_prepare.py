@@ -154,9 +154,15 @@ def test_missing_evaluation_sets_are_refused_before_a_model_is_made(tmp_path, co
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_processes_leave_the_files_to_the_first(tmp_path, console, monkeypatch):
+def test_other_processes_prepare_their_part_and_leave_the_rest_to_the_first(
+    tmp_path, console, monkeypatch
+):
+    shared = []
+    monkeypatch.setattr(prepare, "prepare", lambda run: shared.append(run) or {})
     monkeypatch.setattr(prepare.processes, "is_first", lambda: False)
-    prepare.main(Run(RunConfig(run_dir=str(tmp_path / "run"))), console)
+    run = Run(RunConfig(run_dir=str(tmp_path / "run")))
+    prepare.main(run, console)
+    assert shared == [run]
     assert list(tmp_path.iterdir()) == [] and console.file.getvalue() == ""
 
 

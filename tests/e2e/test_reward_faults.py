@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import pytest
 from rich.console import Console
 
 from tl_jax.cli import train as train_stage
@@ -120,6 +121,7 @@ def share(samples, *categories):
     return sum(map(samples.count, categories)) / len(samples)
 
 
+@pytest.mark.slow
 def test_reward_training_halves_the_faults_that_a_model_was_taught(tmp_path):
     assert len(TAUGHT) == len(FAULTS) // 2
     rollouts = run(tmp_path, CONFIG)

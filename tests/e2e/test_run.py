@@ -19,6 +19,7 @@ from tl_jax.cli.options import COMMANDS
 from tl_jax.config import EvaluateConfig, MeshConfig, RunConfig
 from tl_jax.config.fields import from_dict
 from tl_jax.convert import from_hf, names
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.tokenize.tokenizer import load_tokenizer
 from tl_jax.evaluate import run as evaluate
 from tl_jax.models import functional, registry
@@ -138,8 +139,12 @@ def test_the_run_directory_tells_what_was_run(run_dir):
 def test_prepared_data_hold_what_their_report_counts(run_dir):
     report = json.loads((run_dir / "data" / "mae_report.json").read_text())
     assert report["rows"] == 60 and report["reasons"]
-    for name, count in (("examples", "examples"), ("prompts", "prompts")):
-        assert len(rows(run_dir / "data" / f"{name}.jsonl")) == report[count]["train"] > 0
+    written = {
+        "examples": open_shards(run_dir / "data" / "examples"),
+        "prompts": rows(run_dir / "data" / "prompts.jsonl"),
+    }
+    for name, found in written.items():
+        assert len(list(found)) == report[name]["train"] > 0
 
 
 def test_every_step_of_both_phases_is_measured(run_dir):

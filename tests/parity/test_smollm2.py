@@ -104,7 +104,7 @@ def test_the_converted_model_knows_its_language(tokenizer, ours):
 def test_greedy_generation_agrees_token_for_token(tokenizer, model, ours):
     params, config = ours
     prompts = [tokenizer(text).input_ids for text in ("Once upon a time", TEXTS[1])]
-    settings = SampleConfig(max_new_tokens=64, temperature=0.0, stop_ids=(2,))
+    settings = SampleConfig(max_new_tokens=32, temperature=0.0, stop_ids=(2,))
     sample = sampler.make_sampler(config, settings)
     keys = jax.random.split(jax.random.key(0), len(prompts))
     made = sampler.generate(sample, params, prompts, keys, batch_size=len(prompts))
@@ -113,7 +113,7 @@ def test_greedy_generation_agrees_token_for_token(tokenizer, model, ours):
     rows = torch.tensor([[2] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     with torch.no_grad():
-        texts = model.generate(rows, attention_mask=mask, max_new_tokens=64, do_sample=False)
+        texts = model.generate(rows, attention_mask=mask, max_new_tokens=32, do_sample=False)
     for generation, expected in zip(made, texts[:, width:].tolist(), strict=True):
         assert len(generation.ids) == 64
         assert generation.ids == expected

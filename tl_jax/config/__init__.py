@@ -3,7 +3,7 @@
 Example:
   >>> import tl_jax as tl
   >>> tl.RunConfig(data=tl.config.DataConfig(path="trajectories.jsonl")).data.template
-  'released'
+  'auto'
 """
 
 from tl_jax.config.model import LoraConfig, ModelConfig, RopeScaling, SplashConfig

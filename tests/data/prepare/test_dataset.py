@@ -207,9 +207,10 @@ def test_a_bad_entry_of_a_list_is_a_row_not_a_line(trajectory, tokenizer, tmp_pa
 
 
 def test_a_trajectory_without_text_form_is_quarantined(trajectory, tokenizer, tmp_path):
-    # Another tool has the name that Python calls would be written with.
-    tools = (dataclasses.replace(trajectory.tools[0], name="search user"), *trajectory.tools[1:])
-    rows = [*many(trajectory, 60), dataclasses.replace(trajectory, tools=tools)]
+    bad = trajectory.messages[1].calls[0]
+    turn = Message("assistant", "", (dataclasses.replace(bad, name="two words("),))
+    messages = (trajectory.messages[0], turn, *trajectory.messages[2:])
+    rows = [*many(trajectory, 60), dataclasses.replace(trajectory, messages=messages)]
     report = run(rows, tokenizer, tmp_path / "out")
     assert report["bad_rows"] == 1
     assert "cannot be written as text" in (tmp_path / "out" / "quarantine.jsonl").read_text()
