@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def shard_name(number: int) -> str:
 
 def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
     """Write records to a file, which appears when it is whole."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    # Processes on two hosts may have the same number.
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     writer = _module().ArrayRecordWriter(str(draft), _OPTIONS)
     count = 0
     for record in records:

@@ -101,13 +101,15 @@ def _part(entry: Any) -> Part:
     if not isinstance(entry, Mapping):
         return Part("other")
     kind = entry.get("type")
+    if not isinstance(kind, str | None):
+        return Part("other")
     if kind in _CALLS:
         return Part("call", call=entry.get("value", entry))
     if kind in thoughts.SEALED_PARTS:
         return Part("thought")
     if kind in thoughts.PARTS or entry.get("thought") is True:
         return Part("thought", thoughts.thought_text(entry))
-    if isinstance(kind, str) and (medium := _MEDIA.fullmatch(kind)):
+    if kind and (medium := _MEDIA.fullmatch(kind)):
         return Part("media", _placeholder(medium[1], entry))
     keys = ("text", "content", "value", str(kind)) if kind in _TEXTS else ()
     if kind is None and "text" in entry:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -97,7 +98,8 @@ def leave_quarantine(out: Path, lines: Iterable[bytes]) -> Path:
     if (out / FINGERPRINT).exists():
         path = out.with_name(f"{out.name}_{QUARANTINE}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    # Processes on two hosts may have the same number.
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     with open(draft, "wb") as stream:
         stream.writelines(lines)
     draft.replace(path)

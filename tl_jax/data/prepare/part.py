@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +91,8 @@ def write_part(path: Path, sections: Mapping[str, bytes | Sequence[bytes]], fact
         entries.append([name, count, len(body), zlib.crc32(body)])
         bodies.append(body)
     head = json.dumps({"sections": entries, "facts": facts}, separators=(",", ":")).encode()
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    # Processes on two hosts may have the same number.
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     with open(draft, "wb") as stream:
         stream.write(_MAGIC + _SIZE.pack(len(head)) + _SIZE.pack(zlib.crc32(head)) + head)
         stream.writelines(bodies)

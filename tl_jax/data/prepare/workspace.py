@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -152,7 +153,8 @@ def workspace(out: Path, fingerprint: Any, *, alone: bool) -> Iterator[Workspace
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file that appears when it is whole."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    # Processes on two hosts may have the same number.
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
