@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 PROGRAM = """
@@ -58,6 +59,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_the_first_process_writes_what_all_hold_together(model_dir, tmp_path):
     shared = {
         **os.environ,

@@ -55,6 +55,9 @@ CONFIG = RunConfig(
     checkpoint=CheckpointConfig(every_steps=10),
     mesh=MeshConfig(data=1, fsdp=2, tensor=1),
 )
+
+pytestmark = pytest.mark.slow  # several processes, a minute and more
+
 PROGRAM = f"""{cluster.BEGIN}
 from tl_jax.evaluate import run as evaluate
 from tl_jax.train import ppo
