@@ -1,0 +1,101 @@
+"""What a token sees in a row of prefix trees, and which blocks of keys a block of queries sees.
+
+Query ``q`` sees key ``k`` exactly if ``k <= q < visible_until[k]`` (places in the row) and, with a
+sliding window, ``positions[q] - positions[k] < window``. In rows of texts side by side
+``visible_until`` is the end of a text; padding has 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Facts(NamedTuple):
+    """What decides who sees whom, all int32.
+
+    Attributes:
+      q_positions_BT: Depth of each query on its path.
+      k_positions_BS: Depth of each key.
+      visible_until_BS: Place in the row at which the subtree of each key's node ends.
+      first: Place of the first query in the row; the others follow.
+      window: Positions that a query sees, its own included; None means all.
+    """
+
+    q_positions_BT: jax.Array
+    k_positions_BS: jax.Array
+    visible_until_BS: jax.Array
+    first: jax.Array
+    window: jax.Array | None
+
+
+class Lists(NamedTuple):
+    """Blocks that are seen, by row and block of the other side.
+
+    Attributes:
+      counts_BI: How many.
+      blocks_BIJ: Their numbers, ascending; behind them stand those that are not seen.
+    """
+
+    counts_BI: jax.Array
+    blocks_BIJ: jax.Array
+
+
+def seen(facts: Facts, block_q: int, block_k: int) -> jax.Array:
+    """Return whether some query of a block may see some key of a block, bool ``[B, I, J]``.
+
+    Without a window this is exact. The sizes divide the numbers of queries and keys.
+    """
+    B, T = facts.q_positions_BT.shape
+    S = facts.visible_until_BS.shape[1]
+    starts_I = facts.first + jnp.arange(0, T, block_q)
+    starts_J = jnp.arange(0, S, block_k)
+    until_BJ = jnp.max(facts.visible_until_BS.reshape(B, -1, block_k), axis=2)
+    found_BIJ = starts_J < starts_I[:, None] + block_q
+    found_BIJ &= until_BJ[:, None] > starts_I[:, None]
+    if facts.window is not None:
+        nearest_BI = jnp.min(facts.q_positions_BT.reshape(B, -1, block_q), axis=2)
+        last_BJ = jnp.max(facts.k_positions_BS.reshape(B, -1, block_k), axis=2)
+        found_BIJ &= nearest_BI[:, :, None] - last_BJ[:, None] < facts.window
+    return found_BIJ
+
+
+def lists(seen_BIJ: jax.Array) -> Lists:
+    """Return the blocks J that are seen by each block I."""
+    order_BIJ = jnp.argsort(~seen_BIJ, axis=-1, stable=True)
+    return Lists(jnp.sum(seen_BIJ, axis=-1, dtype=jnp.int32), order_BIJ.astype(jnp.int32))
+
+
+def padded(facts: Facts, block_q: int, block_k: int) -> Facts:
+    """Return the facts with queries and keys filled up to whole blocks; nothing sees the new keys.
+
+    The new queries stand behind the row's own; what they see is nobody's.
+    """
+    more_q = -facts.q_positions_BT.shape[1] % block_q
+    more_k = -facts.k_positions_BS.shape[1] % block_k
+    return facts._replace(
+        q_positions_BT=jnp.pad(facts.q_positions_BT, ((0, 0), (0, more_q)), mode="edge"),
+        k_positions_BS=jnp.pad(facts.k_positions_BS, ((0, 0), (0, more_k))),
+        visible_until_BS=jnp.pad(facts.visible_until_BS, ((0, 0), (0, more_k))),
+    )
+
+
+def mask(
+    facts_q: tuple[jax.Array, jax.Array],
+    facts_k: tuple[jax.Array, jax.Array, jax.Array],
+    window: jax.Array | None,
+) -> jax.Array:
+    """Return whether each query sees each key, by the rule; shapes broadcast.
+
+    Args:
+      facts_q: Places in the row and positions of queries.
+      facts_k: Places, positions and ends of visibility of keys.
+      window: As in ``Facts``.
+    """
+    (q_places, q_positions), (k_places, k_positions, visible_until) = facts_q, facts_k
+    seen_TS = (k_places <= q_places) & (q_places < visible_until)
+    if window is not None:
+        seen_TS &= q_positions - k_positions < window
+    return seen_TS
