@@ -99,3 +99,38 @@ def mask(
     if window is not None:
         seen_TS &= q_positions - k_positions < window
     return seen_TS
+
+
+class Pairs(NamedTuple):
+    """Pairs of blocks that see each other, one after another, for a grid of known length.
+
+    The pairs of a block I stand side by side; each has at least one, so that every block of a
+    result is written. Behind ``count`` stands nothing of meaning.
+
+    Attributes:
+      count: How many.
+      rows_P: Row of the batch.
+      own_P: Block I.
+      other_P: Block J, ascending.
+      edges_P: 1 at the first pair of a block I, 2 at the last, 3 at the only one, else 0.
+    """
+
+    count: jax.Array
+    rows_P: jax.Array
+    own_P: jax.Array
+    other_P: jax.Array
+    edges_P: jax.Array
+
+
+def pairs(seen_BIJ: jax.Array) -> Pairs:
+    """Return the pairs of blocks I and J that see each other, by row and block I."""
+    _, I, J = seen_BIJ.shape
+    alone_BI1 = ~jnp.any(seen_BIJ, axis=-1, keepdims=True)
+    flat_P = (seen_BIJ | (alone_BI1 & (jnp.arange(J) == 0))).reshape(-1)
+    order_P = jnp.argsort(~flat_P, stable=True).astype(jnp.int32)
+    count, block_P = jnp.sum(flat_P, dtype=jnp.int32), order_P // J
+    index_P = jnp.arange(order_P.size)
+    begins_P = (index_P == 0) | (block_P != jnp.roll(block_P, 1))
+    ends_P = (index_P == count - 1) | (block_P != jnp.roll(block_P, -1))
+    edges_P = begins_P.astype(jnp.int32) + 2 * ends_P.astype(jnp.int32)
+    return Pairs(count, block_P // I, block_P % I, order_P % J, edges_P)
