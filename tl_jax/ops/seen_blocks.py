@@ -83,20 +83,21 @@ def padded(facts: Facts, block_q: int, block_k: int) -> Facts:
 
 
 def mask(
-    facts_q: tuple[jax.Array, jax.Array],
-    facts_k: tuple[jax.Array, jax.Array, jax.Array],
+    facts_q: tuple[jax.Array, jax.Array | None],
+    facts_k: tuple[jax.Array, jax.Array | None, jax.Array],
     window: jax.Array | None,
 ) -> jax.Array:
     """Return whether each query sees each key, by the rule; shapes broadcast.
 
     Args:
-      facts_q: Places in the row and positions of queries.
+      facts_q: Places in the row and positions of queries; these may be None without a window.
       facts_k: Places, positions and ends of visibility of keys.
       window: As in ``Facts``.
     """
     (q_places, q_positions), (k_places, k_positions, visible_until) = facts_q, facts_k
     seen_TS = (k_places <= q_places) & (q_places < visible_until)
     if window is not None:
+        assert q_positions is not None and k_positions is not None
         seen_TS &= q_positions - k_positions < window
     return seen_TS
 
@@ -105,17 +106,17 @@ class Pairs(NamedTuple):
     """Pairs of blocks that see each other, one after another, for a grid of known length.
 
     The pairs of a block I stand side by side; each has at least one, so that every block of a
-    result is written. Behind ``count`` stands nothing of meaning.
+    result is written. Behind ``size`` stands nothing of meaning.
 
     Attributes:
-      count: How many.
+      size: How many.
       rows_P: Row of the batch.
       own_P: Block I.
       other_P: Block J, ascending.
       edges_P: 1 at the first pair of a block I, 2 at the last, 3 at the only one, else 0.
     """
 
-    count: jax.Array
+    size: jax.Array
     rows_P: jax.Array
     own_P: jax.Array
     other_P: jax.Array
@@ -124,13 +125,13 @@ class Pairs(NamedTuple):
 
 def pairs(seen_BIJ: jax.Array) -> Pairs:
     """Return the pairs of blocks I and J that see each other, by row and block I."""
-    _, I, J = seen_BIJ.shape
+    own, other = seen_BIJ.shape[1:]
     alone_BI1 = ~jnp.any(seen_BIJ, axis=-1, keepdims=True)
-    flat_P = (seen_BIJ | (alone_BI1 & (jnp.arange(J) == 0))).reshape(-1)
+    flat_P = (seen_BIJ | (alone_BI1 & (jnp.arange(other) == 0))).reshape(-1)
     order_P = jnp.argsort(~flat_P, stable=True).astype(jnp.int32)
-    count, block_P = jnp.sum(flat_P, dtype=jnp.int32), order_P // J
+    size, block_P = jnp.sum(flat_P, dtype=jnp.int32), order_P // other
     index_P = jnp.arange(order_P.size)
     begins_P = (index_P == 0) | (block_P != jnp.roll(block_P, 1))
-    ends_P = (index_P == count - 1) | (block_P != jnp.roll(block_P, -1))
+    ends_P = (index_P == size - 1) | (block_P != jnp.roll(block_P, -1))
     edges_P = begins_P.astype(jnp.int32) + 2 * ends_P.astype(jnp.int32)
-    return Pairs(count, block_P // I, block_P % I, order_P % J, edges_P)
+    return Pairs(size, block_P // own, block_P % own, order_P % other, edges_P)

@@ -80,7 +80,7 @@ def _of_queries(
         functools.partial(_queries_kernel, limited=facts.window is not None),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=5,
-            grid=(N, found.count),
+            grid=(N, found.size),
             in_specs=[queries, keys, keys, queries, norms, norms, specs],
             out_specs=queries,
             scratch_shapes=[pltpu.VMEM((block_q, H), jnp.float32)],
@@ -169,7 +169,7 @@ def _of_keys(
         functools.partial(_keys_kernel, limited=facts.window is not None),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=5,
-            grid=(K, found.count, group),
+            grid=(K, found.size, group),
             in_specs=[queries, keys, keys, queries, norms, norms, specs],
             out_specs=[keys, keys],
             scratch_shapes=[pltpu.VMEM((block_k, H), jnp.float32) for _ in range(2)],

@@ -64,7 +64,7 @@ def mask(
     scalars: Any,
     i: Any,
     j: Any,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     *,
     limited: bool,
     keys_first: bool = False,
@@ -90,11 +90,12 @@ def mask(
     visible_until = along(known.visible_until, 1 - axis)
     q_positions = k_positions = window = None
     if limited:
-        q_positions, k_positions = along(known.q_positions, axis), along(known.k_positions, 1 - axis)
+        q_positions, k_positions = (
+            along(known.q_positions, axis),
+            along(known.k_positions, 1 - axis),
+        )
         window = scalars[1]
-    return seen_blocks.mask(
-        (q_places, q_positions), (k_places, k_positions, visible_until), window
-    )
+    return seen_blocks.mask((q_places, q_positions), (k_places, k_positions, visible_until), window)
 
 
 def wide(x_TL: jax.Array, size: int) -> jax.Array:

@@ -55,7 +55,7 @@ def forward(
         functools.partial(_kernel, limited=facts.window is not None),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=5,
-            grid=(N, found.count),
+            grid=(N, found.size),
             in_specs=[heads(query), keys, keys, specs],
             out_specs=[heads(query), pl.BlockSpec((None, None, 1, block_q), norm)],
             scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in sums],

@@ -96,7 +96,10 @@ def _backward(
     name: str, sizes: tuple[int, int], interpret: bool, residuals: Any, grad_BNTH: jax.Array
 ) -> tuple[Any, ...]:
     del name
-    return *backward(*residuals, grad_BNTH, *sizes, interpret=interpret), None
+    q_BNTH, k_BKSH, v_BKSH, facts, out_BNTH, norm_BN1T = residuals
+    made = (out_BNTH, norm_BN1T, grad_BNTH)
+    grads = backward(q_BNTH, k_BKSH, v_BKSH, facts, *made, *sizes, interpret=interpret)
+    return *grads, None
 
 
 _attend = jax.custom_vjp(_attended, nondiff_argnums=(4, 5, 6))
