@@ -83,12 +83,8 @@ def test_devices_that_share_a_row_have_their_own_queries_and_see_all_keys(sizes,
     expected = value_and_grads(inputs(1, 512), row, kind="chunked", window=window)
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
     with jax.set_mesh(mesh):
-        found = {
-            kind: value_and_grads(inputs(1, 512), row, kind=kind, blocks=blocks, window=window)
-            for kind in ("chunked", "splash")
-        }
-    assert_close(found["chunked"], expected)
-    assert_close(found["splash"], expected)
+        found = value_and_grads(inputs(1, 512), row, kind="splash", blocks=blocks, window=window)
+    assert_close(found, expected)
 
 
 def test_devices_that_share_a_row_have_a_window_that_differs_from_layer_to_layer():
@@ -206,15 +202,15 @@ FACTS = {
 @pytest.mark.parametrize(
     ("platform", "change", "chosen"),
     [
-        ("tpu", {}, "splash"),
-        ("tpu", {"one_window": False}, "chunked"),
+        ("tpu", {}, "tree"),
+        ("tpu", {"one_window": False}, "tree"),
         ("gpu", {}, "cudnn"),
         ("gpu", {"dtype": jnp.dtype("float32")}, "chunked"),
         ("gpu", {"head_dim": 192}, "chunked"),
         ("gpu", {"length": 513}, "chunked"),
         ("gpu", {"parts": 2}, "chunked"),
-        ("tpu", {"parts": 2}, "splash"),
-        ("tpu", {"parts": 8}, "chunked"),
+        ("tpu", {"parts": 8}, "tree"),
+        ("gpu", {"length": 2**15}, "chunked"),
         ("cpu", {}, "chunked"),
         ("", {}, "chunked"),
     ],
@@ -247,7 +243,7 @@ def test_a_choice_is_logged_once(caplog):
             kernels.choose("auto", platform="tpu", **facts)
     assert [record.message for record in caplog.records] == [
         "attention 'auto' on cpu: chunked",
-        "attention 'auto' on tpu: splash",
+        "attention 'auto' on tpu: tree",
     ]
 
 
