@@ -239,21 +239,26 @@ def choose(
             f"attention 'cudnn' cannot train on rows of {length} tokens with {dtype} heads of "
             f"{head_dim}; set model.attention to 'auto', or model.dtype to 'bfloat16'"
         )
-    chosen = kind
+    chosen, why = kind, ""
     if kind == "auto":
         chosen = "chunked"
         if platform == "tpu":
-            # It also skips the other texts of a plain row, which splash reads to mask them.
+            # It skips the other texts of a plain row, too, which splash reads and masks.
             chosen = "tree"
         elif platform == "gpu" and one_window and fits_cudnn:
             chosen = "cudnn"
-    _log(kind, chosen, platform)
+            why = f", with a mask of {2 * length**2 / 2**20:.0f} MiB where a row has several texts"
+        elif platform == "gpu":
+            heads = f"{dtype} heads of {head_dim}"
+            why = f", as cuDNN does not take rows of {length} tokens with {heads} here"
+    _log(kind, chosen, platform, why)
     return chosen
 
 
 @functools.lru_cache(maxsize=64)
-def _log(kind: str, chosen: str, platform: str) -> None:
-    logger.info("attention %r on %s: %s", kind, platform or "devices without a mesh", chosen)
+def _log(kind: str, chosen: str, platform: str, why: str) -> None:
+    where = platform or "devices without a mesh"
+    logger.info("attention %r on %s: %s%s", kind, where, chosen, why)
 
 
 def _platform() -> str:
