@@ -118,13 +118,15 @@ def add(made: dict[str, Any], path: pathlib.Path, pattern: str) -> None:
 
 
 def longest_stretch(text: str) -> int:
-    """Return the most instructions between two branches of a program's schedule."""
+    """Return the most instructions that a program's schedule has without a branch or its target."""
     longest = here = 0
     for line in text.splitlines():
-        here += bool(re.match(r"\s*0x[0-9a-f]+ ", line))
+        found = re.match(r"\s*0x[0-9a-f]+\s+(\w\w)?:", line)
+        here = 0 if found and found[1] else here + bool(found)
+        longest = max(longest, here)
         if "sbr.rel" in line:
-            longest, here = max(longest, here), 0
-    return max(longest, here)
+            here = 0
+    return longest
 
 
 def row_facts(*, shared: bool) -> dict[str, float]:
