@@ -20,15 +20,17 @@ def tool():
 
 
 def test_the_instructions_of_a_step_are_the_longest_stretch_without_a_branch(tool):
-    lines = ["// 0x1 is no line", "0x1  : > { a }", "0x2  : > { b ;; sbr.rel (%p) target = $r }"]
-    lines += [
-        "0x3  : > { c }",
-        "0x4 PF: > { d }",
-        "0x5  : > { e }",
-        "0x6  : > { f }",
-        "0x7 LB: > {}",
-    ]
-    assert tool.longest_stretch("\n".join(lines)) == 2
+    text = """\
+// 0x1 is no line
+0x1  : > { a }
+0x2  : > { b ;; sbr.rel (%p) target = $r }
+0x3  : > { c }
+0x4 PF: > { d }
+0x5  : > { e }
+0x6  : > { f }
+0x7 LB: > {}
+"""
+    assert tool.longest_stretch(text) == 2
 
 
 @pytest.mark.parametrize("chip", TABLE.get("kernels", {}))
