@@ -51,7 +51,7 @@ def supervised_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Pro
     frozen = sharding.placed(frozen, mesh)
     step, optimizer = sft.make_step(config, model)
     state = step_lib.abstract_state(declared, optimizer, mesh)
-    rows, length = config.data.batch_size, config.data.max_length
+    rows, length = config.data.batch_size, config.data.row_tokens
     jitted = _jit_step(step, state, frozen, mesh)
     return Program(jitted, (state, _batch(rows, length, mesh), frozen), rows, length, (), mesh)
 

@@ -209,7 +209,7 @@ def measure_loader(run: Run) -> dict[str, Any]:
     """
     data = run.config.data
     settings: dict[str, Any] = {
-        "length": data.max_length,
+        "length": data.row_tokens,
         "seed": run.config.seed,
         "packing": data.packing,
         "packing_bins": data.packing_bins,

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.config import DataConfig, ModelConfig, RunConfig
 from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.loader.host_shards import HostRows
 from tl_jax.data.loader.loader import make_loader
@@ -44,7 +44,7 @@ def train(run: Run) -> None:
     if not run.steps_left(PHASE):
         return
     config, model = run.config, run.model
-    check_attention(model, config.data.max_length, run.mesh)
+    check_attention(model, config.data.row_tokens, run.mesh)
     with open_phase(run, PHASE) as (checkpoints, metrics):
         step, optimizer = make_step(config, model)
         abstract = step_lib.abstract_state(run.declared(), optimizer, run.mesh)
@@ -133,9 +133,19 @@ def open_loader(run: Run) -> HostRows:
     Raises:
       ConfigError: The rows cannot be spread evenly over devices or micro-batches.
     """
-    sharding.check_length(run.config.data.max_length, "config.data.max_length", run.mesh.shape)
+    check_row_length(run.config.data, run.mesh.shape)
     check_batch(run.config, run.mesh.shape)
     return _loader(run, EXAMPLES, repeat=True)
+
+
+def check_row_length(data: DataConfig, shape: Mapping[str, int]) -> None:
+    """Refuse rows whose tokens the mesh cannot share evenly.
+
+    Raises:
+      ConfigError: The message names the setting that decides their length.
+    """
+    name = "config.data.row_length" if data.row_length else "config.data.max_length"
+    sharding.check_length(data.row_tokens, name, shape)
 
 
 def check_batch(config: RunConfig, shape: Mapping[str, int]) -> None:
@@ -158,7 +168,7 @@ def _loader(run: Run, name: str, *, repeat: bool) -> HostRows:
     fit = data.packing_fit if repeat else "stream"
     return make_loader(
         run.data_dir / name,
-        length=data.max_length,
+        length=data.row_tokens,
         rows=data.batch_size,
         seed=run.config.seed,
         packing=data.packing,

@@ -1,0 +1,137 @@
+"""Merge samples that begin alike, so that a row holds every shared token once.
+
+A *tree* is a sequence of entries in depth-first order: what several samples begin with comes first,
+then what each goes on with. An entry pairs an input id with the target after it; the samples that
+run through it are its *samples*. Two samples share the entries whose input ids they share from the
+start on. Where they part, the last shared input has two targets: it is one entry as long as at most
+one of the targets is trained, and is repeated for every further target that is.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+
+from tl_jax.data.examples.order import common_prefix
+
+MOST_SAMPLES = 64
+"""Samples of a tree: a batch of few trees has a gradient of few kinds of samples."""
+
+
+def merge(ids: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Merge samples into a tree, in which each sample shares what it can with the one before.
+
+    Neighbours of a sorted order share all that there is to share; any other order gives a tree that
+    is right and longer.
+
+    Args:
+      ids: ``[n]`` int32 ids of every sample, two or more.
+      weights: ``[n]`` float32 loss weight of every id as a target, not negative.
+
+    Returns:
+      Of every entry, each ``[T]``: ``tokens`` and ``targets`` (int32), ``weights`` (float32, the
+      sum over samples), ``positions`` (int32, of the token in its samples), ``visible_until``
+      (int32, the entry of this tree at which what follows on the token ends), ``samples`` (int32,
+      how many run through it) and ``trained`` (int32, how many of them train the target).
+    """
+    sizes = [len(sample) - 1 for sample in ids]
+    # The first depth at which a sample differs from the one before in input or target.
+    parts = [0] + [
+        min(max(common_prefix(before, sample) - 1, 0), len(sample) - 1)
+        for before, sample in zip(ids, ids[1:], strict=False)
+    ]
+    ends = np.cumsum([size - part for size, part in zip(sizes, parts, strict=True)])
+    firsts = [0, *ends[:-1].tolist()]
+
+    weight = np.zeros(ends[-1], np.float32)
+    trained = np.zeros(ends[-1], np.int32)
+    samples = np.zeros(ends[-1], np.int32)
+    path = np.zeros(max(sizes), np.intp)  # the entry of the present sample at every depth
+    siblings: list[tuple[int, int]] = []  # (sample, entry with its input and another target)
+    for i, (size, part, first) in enumerate(zip(sizes, parts, firsts, strict=True)):
+        if i and part < min(size, sizes[i - 1]) and ids[i][part] == ids[i - 1][part]:
+            siblings.append((i, int(path[part])))
+        path[part:size] = np.arange(first, ends[i])
+        counted = np.flatnonzero(weights[i][1:])
+        weight[path[counted]] += weights[i][1:][counted]
+        trained[path[counted]] += 1
+        samples[path[:size]] += 1
+
+    tokens = np.concatenate([x[p:-1] for x, p in zip(ids, parts, strict=True)])
+    targets = np.concatenate([x[p + 1 :] for x, p in zip(ids, parts, strict=True)])
+    kept = np.ones(len(tokens), bool)
+    stands_in: dict[int, int] = {}
+    shared = list(parts)  # how many entries of the sample before are also of this one
+    for i, sibling in siblings:
+        own, other = firsts[i], stands_in.get(sibling, sibling)
+        if weight[own] and weight[other]:
+            continue
+        if weight[own]:
+            targets[other], weight[other], trained[other] = targets[own], weight[own], trained[own]
+        samples[other] += samples[own]
+        kept[own], stands_in[own] = False, other
+        shared[i] += 1
+
+    places = np.concatenate([[0], np.cumsum(kept)])
+    until = np.zeros(len(tokens), np.int32)
+    visible = np.zeros(max(sizes), np.int32)  # where the subtree at every depth of a path ends
+    following = 0
+    for i in reversed(range(len(ids))):
+        visible[following : sizes[i]] = places[ends[i]]
+        until[firsts[i] : ends[i]] = visible[parts[i] : sizes[i]]
+        following = shared[i]
+    positions = [np.arange(p, n, dtype=np.int32) for p, n in zip(parts, sizes, strict=True)]
+    found = {
+        "tokens": tokens,
+        "targets": targets,
+        "weights": weight,
+        "positions": np.concatenate(positions),
+        "visible_until": until,
+        "samples": samples,
+        "trained": trained,
+    }
+    return {name: values[kept] for name, values in found.items()}
+
+
+def cut(
+    lengths: np.ndarray, shared: np.ndarray, capacity: int, most_samples: int = MOST_SAMPLES
+) -> np.ndarray:
+    """Cut samples in sorted order into trees that fit a row, where they have least in common.
+
+    Args:
+      lengths: ``[N]`` ids of every sample; none has more targets than ``capacity``.
+      shared: ``[N]`` ids that it has in common with the sample before from the first one on.
+      capacity: Entries of a row.
+      most_samples: Samples of a tree.
+
+    Returns:
+      ``[trees + 1]``, the first sample of every tree, and N.
+    """
+    entries = np.asarray(lengths, np.int64) - 1
+    repeated = np.minimum(np.maximum(np.asarray(shared, np.int64) - 1, 0), entries)
+    before = np.concatenate([[0], np.cumsum(entries - repeated)]).tolist()
+    again = repeated.tolist()  # what a tree that begins here computes once more
+    count = len(again)
+    least = [0] * (count + 1)  # computed once more by the best trees of the first k samples
+    begin = [0] * (count + 1)  # of the last of these trees
+    # First samples of a tree that may end here: of the better ones the last, the best one first.
+    open_: collections.deque[int] = collections.deque()
+    for end in range(1, count + 1):
+        cost = least[end - 1] + again[end - 1]
+        # A smaller tree of the same cost mixes better.
+        while open_ and least[open_[-1]] + again[open_[-1]] >= cost:
+            open_.pop()
+        open_.append(end - 1)
+        while (
+            end - open_[0] > most_samples
+            or again[open_[0]] + before[end] - before[open_[0]] > capacity
+        ):
+            open_.popleft()
+        begin[end] = open_[0]
+        least[end] = least[open_[0]] + again[open_[0]]
+    starts = [count]
+    while starts[-1]:
+        starts.append(begin[starts[-1]])
+    return np.asarray(starts[::-1], np.int64)
