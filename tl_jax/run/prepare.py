@@ -214,6 +214,7 @@ def measure_loader(run: Run) -> dict[str, Any]:
         "packing": data.packing,
         "packing_bins": data.packing_bins,
         "packing_fit": data.packing_fit,
+        "shared_prefixes": data.shared_prefixes,
     }
     path = run.data_dir / LOADER_REPORT
     report = read_json(path)

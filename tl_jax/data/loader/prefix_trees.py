@@ -19,6 +19,9 @@ from tl_jax.data.examples.order import common_prefix
 MOST_SAMPLES = 64
 """Samples of a tree: a batch of few trees has a gradient of few kinds of samples."""
 
+_WORTH = 16
+"""A beginning of less than this part of a sample is not worth being shared."""
+
 
 def merge(ids: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Merge samples into a tree, in which each sample shares what it can with the one before.
@@ -112,16 +115,19 @@ def cut(
     entries = np.asarray(lengths, np.int64) - 1
     repeated = np.minimum(np.maximum(np.asarray(shared, np.int64) - 1, 0), entries)
     before = np.concatenate([[0], np.cumsum(entries - repeated)]).tolist()
+    # Little in common costs nothing to cut, as other neighbours mix better. Otherwise a tree more
+    # is also a place more in a row that nothing fits.
+    costs = np.where(repeated * _WORTH > entries, repeated + capacity // _WORTH, 0).tolist()
     again = repeated.tolist()  # what a tree that begins here computes once more
     count = len(again)
-    least = [0] * (count + 1)  # computed once more by the best trees of the first k samples
+    least = [0] * (count + 1)  # cost of the best trees of the first k samples
     begin = [0] * (count + 1)  # of the last of these trees
     # First samples of a tree that may end here: of the better ones the last, the best one first.
     open_: collections.deque[int] = collections.deque()
     for end in range(1, count + 1):
-        cost = least[end - 1] + again[end - 1]
-        # A smaller tree of the same cost mixes better.
-        while open_ and least[open_[-1]] + again[open_[-1]] >= cost:
+        cost = least[end - 1] + costs[end - 1]
+        # Of the same cost the smaller tree.
+        while open_ and least[open_[-1]] + costs[open_[-1]] >= cost:
             open_.pop()
         open_.append(end - 1)
         while (
@@ -130,7 +136,7 @@ def cut(
         ):
             open_.popleft()
         begin[end] = open_[0]
-        least[end] = least[open_[0]] + again[open_[0]]
+        least[end] = least[open_[0]] + costs[open_[0]]
     starts = [count]
     while starts[-1]:
         starts.append(begin[starts[-1]])
