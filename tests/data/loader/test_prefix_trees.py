@@ -121,8 +121,9 @@ def test_trees_fit_rows_and_hold_every_sample_once(samples, capacity, most):
 
 @pytest.mark.parametrize(
     "capacity, starts",
-    [(41, [0, 4, 6]), (30, [0, 2, 4, 6]), (19, [0, 1, 2, 3, 4, 5, 6]), (999, [0, 4, 6])],
+    [(41, [0, 4, 6, 7]), (30, [0, 2, 4, 6, 7]), (19, list(range(8))), (999, [0, 6, 7])],
 )
 def test_rows_are_cut_where_samples_have_least_in_common(capacity, starts):
-    lengths, shared = np.full(6, 20), np.array([0, 15, 8, 15, 0, 15])
+    # The last one has nothing in common with others and stays alone.
+    lengths, shared = np.full(7, 20), np.array([0, 15, 8, 15, 0, 15, 0])
     assert cut(lengths, shared, capacity).tolist() == starts

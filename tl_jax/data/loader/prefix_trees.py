@@ -21,6 +21,8 @@ MOST_SAMPLES = 64
 
 _WORTH = 16
 """A beginning of less than this part of a sample is not worth being shared."""
+_REST = 4
+"""The part of a row that a tree less is worth, beside what is computed once more for it."""
 
 
 def merge(ids: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -115,9 +117,12 @@ def cut(
     entries = np.asarray(lengths, np.int64) - 1
     repeated = np.minimum(np.maximum(np.asarray(shared, np.int64) - 1, 0), entries)
     before = np.concatenate([[0], np.cumsum(entries - repeated)]).tolist()
-    # Little in common costs nothing to cut, as other neighbours mix better. Otherwise a tree more
-    # is also a place more in a row that nothing fits.
-    costs = np.where(repeated * _WORTH > entries, repeated + capacity // _WORTH, 0).tolist()
+    # A sample that has little in common with both neighbours is cut off for nothing: it mixes better
+    # alone. Otherwise one tree more is also one more that leaves a rest of a row.
+    little = np.append(repeated * _WORTH <= entries, True)
+    alone = little[:-1] & little[1:]
+    free = alone | (little[:-1] & np.append(True, alone[:-1]))
+    costs = np.where(free, 0, repeated + capacity // _REST).tolist()
     again = repeated.tolist()  # what a tree that begins here computes once more
     count = len(again)
     least = [0] * (count + 1)  # cost of the best trees of the first k samples
