@@ -108,7 +108,7 @@ def test_every_epoch_trains_each_target_once_in_another_order(made):
     once, often = in_samples(made[1])[1], predictions(rows)[1]
     epochs = {often[what] / count for what, count in once.items()}
     # The windows of the packer do not end with an epoch; none begins before the last is through.
-    assert epochs == {min(epochs), min(epochs) + 1} and min(epochs) >= 3
+    assert epochs <= {min(epochs), min(epochs) + 1} and min(epochs) >= 3
     first, second = (
         {row["tokens"].tobytes() for row in rows[a:b]} for a, b in itertools.pairwise(ends[:3])
     )
