@@ -117,8 +117,8 @@ def cut(
     entries = np.asarray(lengths, np.int64) - 1
     repeated = np.minimum(np.maximum(np.asarray(shared, np.int64) - 1, 0), entries)
     before = np.concatenate([[0], np.cumsum(entries - repeated)]).tolist()
-    # A sample that has little in common with both neighbours is cut off for nothing: it mixes better
-    # alone. Otherwise one tree more is also one more that leaves a rest of a row.
+    # A sample that has little in common with both neighbours is cut off for nothing, as it mixes
+    # better alone. Otherwise one tree more is also one more that leaves a rest of a row.
     little = np.append(repeated * _WORTH <= entries, True)
     alone = little[:-1] & little[1:]
     free = alone | (little[:-1] & np.append(True, alone[:-1]))
