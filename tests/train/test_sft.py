@@ -6,6 +6,7 @@ import pytest
 
 from tl_jax.config import DataConfig, MeshConfig, ModelConfig, RunConfig
 from tl_jax.data.examples.build import Example
+from tl_jax.data.examples.order import write_order
 from tl_jax.data.examples.shards import write_examples
 from tl_jax.data.prepare.files import EXAMPLES, VALIDATION
 from tl_jax.errors import ConfigError
@@ -30,6 +31,7 @@ def run_dir(tmp_path):
     rows = [Example(str(n), list(range(n, 2 * n)), [1.0] * n, {}) for n in range(2, 40)]
     for name in (EXAMPLES, VALIDATION):
         write_examples(tmp_path / "data" / name, rows)
+    write_order(tmp_path / "data" / EXAMPLES)
     return tmp_path
 
 
