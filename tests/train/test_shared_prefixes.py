@@ -35,7 +35,6 @@ MODEL = ModelConfig(
     sliding_windows=(5, 0),
     rope_scaling=RopeScaling("yarn", factor=4.0, original_max_position=16, attention_factor=1.1),
 )
-CONFIG = OptimConfig(learning_rate=1e-2, warmup_steps=0, schedule="constant", eps=1e-3)
 
 
 def groups():
@@ -100,31 +99,47 @@ def assert_equal_to_rounding(found, expected):
 
 
 NAMES = ("loss", "ce_loss", "weight_sum", "trained_tokens", "tokens", "grad_norm")
+CONFIG = OptimConfig(learning_rate=1e-2, warmup_steps=0, schedule="constant", eps=1e-3)
 
 
-def one_step(params, batch, *, sizes=None, accumulation=1, ce_chunk=0):
-    """The parameters after a step, the gradient that its optimizer remembers, and the metrics."""
+@functools.cache
+def program(sizes, accumulation, ce_chunk):
+    """A compiled step and what places parameters and batch for it."""
     optimizer = optim.make_optimizer(CONFIG, 10)
     loss = step_lib.LossConfig(ce_chunk=ce_chunk)
     step = step_lib.make_train_step(MODEL, loss, optimizer, accumulation=accumulation)
-    state = step_lib.init_state(jax.tree.map(jnp.copy, params), optimizer)
-    if sizes is None:
-        state, metrics = jax.jit(step)(state, batch)
-    else:
-        mesh = mesh_lib.make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
-        layout = step_lib.state_shardings(state, functional.abstract_params(MODEL), mesh)
-        rows = jax.tree.map(lambda _: sharding.batch_sharding(mesh), batch)
-        with jax.set_mesh(mesh):
-            jitted = step_lib.jit_train_step(step, layout, rows, {})
-            placed = jax.device_put(state, layout), jax.device_put(batch, rows)
-            state, metrics = jitted(*placed, {})
+    mesh = mesh_lib.make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
+    rows = sharding.batch_sharding(mesh)
+    declared = functional.abstract_params(MODEL)
+    layout = jax.tree.map(
+        lambda leaf: leaf.sharding, step_lib.abstract_state(declared, optimizer, mesh)
+    )
+
+    def place(params, batch):
+        state = step_lib.init_state(jax.tree.map(jnp.copy, params), optimizer)
+        return jax.device_put(state, layout), jax.device_put(batch, rows), {}
+
+    return mesh, step_lib.jit_train_step(step, layout, rows, {}), place
+
+
+def one_step(params, batch, sizes, accumulation=1, ce_chunk=0):
+    """The parameters after a step, what its optimizer keeps of the gradient, and the metrics."""
+    mesh, step, place = program(sizes, accumulation, ce_chunk)
+    with jax.set_mesh(mesh):
+        state, metrics = step(*place(params, batch))
     moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
     return state.params, moments, {name: getattr(metrics, name) for name in NAMES}
 
 
 @pytest.fixture(scope="module")
 def expected(params):
-    return one_step(params, apart())
+    batch = apart()
+    real, trained = batch.visible_until > 0, batch.weights > 0
+    # As trees are, so that one program computes both.
+    counted = batch.replace(samples=real.astype(jnp.int32), trained=trained.astype(jnp.int32))
+    found = one_step(params, counted, (1, 1, 1), ce_chunk=12)
+    assert found[2]["tokens"] == real.sum() and found[2]["trained_tokens"] == trained.sum()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -158,8 +173,7 @@ def test_gradients_of_adapters_are_those_of_the_samples(params):
 
         return jax.value_and_grad(loss)(trained)
 
-    # As plain rows are, so that one program computes both.
-    trees = dataclasses.replace(shared(), samples=None, trained=None)
+    trees = shared().replace(samples=None, trained=None)
     assert_equal_to_rounding(gradient(trained, trees), gradient(trained, apart()))
 
 
