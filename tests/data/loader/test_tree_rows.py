@@ -27,6 +27,9 @@ def made(tmp_path_factory):
             ids = [*manual, *rng.integers(1, 90, rng.integers(1, 12)).tolist()]
             weights = rng.choice([0.0, 0.0, 1.0, 2.5], len(ids)).tolist()
             rows.append(Example(f"e{len(rows)}", ids, [0.0, *weights[1:]], {}))
+    for size in rng.integers(4, 20, 15).tolist():
+        ids = rng.integers(1, 90, size).tolist()
+        rows.append(Example(f"e{len(rows)}", ids, [0.0] + [1.0] * (size - 1), {}))
     rows = [rows[number] for number in rng.permutation(len(rows))]
     folder = tmp_path_factory.mktemp("trees") / "x"
     write_examples(folder, rows)
