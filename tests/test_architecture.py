@@ -145,6 +145,8 @@ CHAINS = {
         ("prepare.statistics", "prepare.dataset"),
         ("loader.packing", "loader.loader"),
         ("loader.host_shards", "loader.loader"),
+        ("loader.prefix_trees", "loader.samples", "loader.loader"),
+        ("examples.record", "examples.shards", "examples.order"),
     ],
     "rewards": [
         ("taxonomy", "reference", "rules"),

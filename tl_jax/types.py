@@ -56,6 +56,9 @@ class Batch(Generic[Leaf], flax.struct.PyTreeNode):
       visible_until: ``[B, T]`` int32 index in the row behind the last entry that may see this one;
         0 is padding.
       rollout: Reward-training fields, or None in supervised batches.
+      samples: ``[B, T]`` int32, how many samples of the data an entry stands for; None where it is
+        one everywhere.
+      trained: ``[B, T]`` int32, how many of these train its target; None with ``samples``.
     """
 
     tokens: Leaf
@@ -64,6 +67,8 @@ class Batch(Generic[Leaf], flax.struct.PyTreeNode):
     positions: Leaf
     visible_until: Leaf
     rollout: Rollout[Leaf] | None = None
+    samples: Leaf | None = None
+    trained: Leaf | None = None
 
 
 class TrainState(Generic[Leaf], flax.struct.PyTreeNode):
@@ -87,7 +92,10 @@ class TrainState(Generic[Leaf], flax.struct.PyTreeNode):
 
 
 class StepMetrics(Generic[Leaf], flax.struct.PyTreeNode):
-    """Float32 scalars of one step, over the global batch."""
+    """Float32 scalars of one step, over the global batch.
+
+    ``tokens`` and ``trained_tokens`` count those of the samples, also where samples share them.
+    """
 
     loss: Leaf
     ce_loss: Leaf

@@ -18,10 +18,11 @@ from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.data.prepare.files import FINGERPRINT
 from tl_jax.evaluate import run as evaluate
 from tl_jax.models import critic, functional, lora, registry, remat
-from tl_jax.parallel import sharding, tpu
+from tl_jax.parallel import tpu
 from tl_jax.parallel.mesh import resolve_sizes
 from tl_jax.run import checkpoint, prepare
 from tl_jax.run.directory import PHASES, Run
+from tl_jax.train import sft
 
 GIB = 1024**3
 
@@ -39,7 +40,7 @@ def show(run: Run, command: str, console: Console) -> None:
         table.add_row(name, state)
     table.add_row("model", escape(config.model.path))
     table.add_row("data", escape(f"{config.data.path} ({config.data.format})"))
-    table.add_row("rows", f"{config.data.batch_size} x {config.data.max_length} tokens a step")
+    table.add_row("rows", f"{config.data.batch_size} x {config.data.row_tokens} tokens a step")
     table.add_row(
         "supervised", f"{config.train.steps} steps, {config.train.accumulation} micro-batches"
     )
@@ -53,7 +54,7 @@ def show(run: Run, command: str, console: Console) -> None:
         table.add_row("tools", f"of {path}, up to {turns} replies a sample")
     shape = planned_mesh(run)
     if command in ("train", "run"):
-        sharding.check_length(config.data.max_length, "config.data.max_length", shape)
+        sft.check_row_length(config.data, shape)
     table.add_row("mesh", " x ".join(f"{name} {size}" for name, size in shape.items()))
     model = prepare.known_model(run)
     registry.check_lengths(config, model)
@@ -142,7 +143,7 @@ def memory(run: Run, model: ModelConfig) -> dict[str, str]:
         state = state_bytes / (holders * shape["tensor"])
         return f"{state / GIB:.2f} GiB", f"{activations / GIB:.2f} GiB"
 
-    rows, length = config.data.batch_size, config.data.max_length
+    rows, length = config.data.batch_size, config.data.row_tokens
     state, activations = per_device(
         _state_bytes(trained, config.optim.moments) + _held_bytes(frozen),
         rows * length / config.train.accumulation,

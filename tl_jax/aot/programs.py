@@ -51,9 +51,10 @@ def supervised_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Pro
     frozen = sharding.placed(frozen, mesh)
     step, optimizer = sft.make_step(config, model)
     state = step_lib.abstract_state(declared, optimizer, mesh)
-    rows, length = config.data.batch_size, config.data.max_length
+    rows, length = config.data.batch_size, config.data.row_tokens
+    batch = _batch(rows, length, mesh, of_trees=sft.shares_prefixes(config, model, mesh))
     jitted = _jit_step(step, state, frozen, mesh)
-    return Program(jitted, (state, _batch(rows, length, mesh), frozen), rows, length, (), mesh)
+    return Program(jitted, (state, batch, frozen), rows, length, (), mesh)
 
 
 def update_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
@@ -147,14 +148,15 @@ def _shape(
 
 
 def _batch(
-    rows: int, length: int, mesh: Mesh, *, with_rollout: bool = False
+    rows: int, length: int, mesh: Mesh, *, with_rollout: bool = False, of_trees: bool = False
 ) -> Batch[jax.ShapeDtypeStruct]:
     whole, real = (
         _shape((rows, length), dtype, ("batch", "length"), mesh)
         for dtype in (jnp.int32, jnp.float32)
     )
     extra = Rollout(real, real, real, real, real, real) if with_rollout else None
-    return Batch(whole, whole, real, whole, whole, extra)
+    counts = (whole, whole) if of_trees else ()
+    return Batch(whole, whole, real, whole, whole, extra, *counts)
 
 
 def _prompt_length(config: RunConfig) -> int:

@@ -95,6 +95,12 @@ def _show_loader(report: dict[str, Any], console: Console) -> None:
         f"{100 * report['trained_token_share']:.1f} % of the tokens are trained",
         highlight=False,
     )
+    if report["computed_tokens"] < report["tokens"]:
+        console.print(
+            f"samples that begin alike share tokens: {report['computed_tokens']:,} are computed "
+            f"for {report['tokens']:,}",
+            highlight=False,
+        )
 
 
 def _commonest(counts: dict[str, int]) -> str:

@@ -113,6 +113,11 @@ class DataConfig:
     Samples over ``max_length`` lose the middle of feedback, those of a turn old turns, too; a reply
     whose results would be cut away whole is not trained.
 
+    Rows have ``row_length`` tokens (0: ``max_length``). With ``shared_prefixes`` the supervised
+    phase computes what several samples begin with once a row, with ``packing``, and the loss stays
+    that of the samples; the longer the rows, the more is shared. A row then holds more samples, so
+    that an epoch has fewer steps (``loader_report.json``). Validation keeps the samples apart.
+
     ``packing_fit="sorted"`` packs training examples tighter: it sorts those that ``packing_bins``
     rows hold by length; ``"stream"`` takes them as they come. The examples are dealt to
     ``streams``, and a host reads only those whose rows it trains on: where one host cannot pack
@@ -144,7 +149,9 @@ class DataConfig:
     train_thoughts: bool = False
     samples: str = choice("per_turn", "per_trajectory", default="per_trajectory")
     max_length: int = number(1024, least=2)
+    row_length: int = not_negative(0)
     batch_size: int = positive(8)
+    shared_prefixes: bool = True
     packing: bool = True
     packing_bins: int = positive(64)
     packing_fit: str = choice("stream", "sorted", default="stream")
@@ -166,6 +173,11 @@ class DataConfig:
     contamination_action: str = choice("remove", "report", default="remove")
     prefetch: int = not_negative(2)
     workers: int = not_negative(0)
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a row."""
+        return self.row_length or self.max_length
 
 
 @dataclasses.dataclass(frozen=True)

@@ -209,11 +209,12 @@ def measure_loader(run: Run) -> dict[str, Any]:
     """
     data = run.config.data
     settings: dict[str, Any] = {
-        "length": data.max_length,
+        "length": data.row_tokens,
         "seed": run.config.seed,
         "packing": data.packing,
         "packing_bins": data.packing_bins,
         "packing_fit": data.packing_fit,
+        "shared_prefixes": data.shared_prefixes,
     }
     path = run.data_dir / LOADER_REPORT
     report = read_json(path)

@@ -31,7 +31,7 @@ from tl_jax.train import ppo_step
 from tl_jax.train import step as step_lib
 from tl_jax.train.loop import Loop, open_phase
 from tl_jax.train.prompt_pools import chosen, prompt_pools, usable_prompts
-from tl_jax.train.sft import check_attention, start_state
+from tl_jax.train.sft import check_attention, check_row_length, start_state
 from tl_jax.types import StepMetrics
 
 PHASE = "reward"
@@ -203,7 +203,7 @@ def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
     """
     ppo = config.ppo
     if ppo.ce_coef:
-        sharding.check_length(config.data.max_length, "config.data.max_length", mesh_shape)
+        check_row_length(config.data, mesh_shape)
     rows, rest = divmod(ppo.prompts_per_step * ppo.samples_per_prompt, ppo.minibatches)
     names = "config.ppo.prompts_per_step x samples_per_prompt / minibatches"
     if rest:
@@ -298,7 +298,7 @@ def gold_loader(run: Run) -> Any:
     data = run.config.data
     return make_loader(
         run.data_dir / EXAMPLES,
-        length=data.max_length,
+        length=data.row_tokens,
         rows=data.batch_size,
         seed=run.config.seed + 1,
         packing=data.packing,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.config import DataConfig, ModelConfig, RunConfig
 from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.loader.host_shards import HostRows
 from tl_jax.data.loader.loader import make_loader
@@ -30,6 +31,10 @@ from tl_jax.train.loop import Loop, open_phase
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 PHASE = "supervised"
+_PLAIN_ROWS = ("splash",)
+"""Kernels of attention that do not compute rows of trees."""
+
+logger = logging.getLogger(__name__)
 
 
 def train(run: Run) -> None:
@@ -44,7 +49,12 @@ def train(run: Run) -> None:
     if not run.steps_left(PHASE):
         return
     config, model = run.config, run.model
-    check_attention(model, config.data.max_length, run.mesh)
+    share = shares_prefixes(config, model, run.mesh)
+    if config.data.shared_prefixes and config.data.packing and not share:
+        logger.warning(
+            "config.data.shared_prefixes: samples that begin alike are computed apart, as the "
+            "attention of these devices takes rows of plain texts only"
+        )
     with open_phase(run, PHASE) as (checkpoints, metrics):
         step, optimizer = make_step(config, model)
         abstract = step_lib.abstract_state(run.declared(), optimizer, run.mesh)
@@ -79,14 +89,14 @@ def train(run: Run) -> None:
         loader.close()
 
 
-def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> None:
-    """Refuse a kernel of attention that cannot train on rows of ``length`` tokens.
+def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> str:
+    """Return the attention that computes rows of ``length`` tokens.
 
     Raises:
-      ConfigError: It was asked for by name.
+      ConfigError: One was asked for by name that cannot train on them.
     """
     try:
-        kernels.choose(
+        return kernels.choose(
             model.attention,
             platform=mesh.devices.flat[0].platform,
             dtype=jnp.dtype(model.dtype),
@@ -98,6 +108,17 @@ def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> None:
         )
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
+
+
+def shares_prefixes(config: RunConfig, model: ModelConfig, mesh: Mesh) -> bool:
+    """Return whether rows are trees of samples that begin alike.
+
+    Raises:
+      ConfigError: As for ``check_attention``.
+    """
+    data = config.data
+    attention = check_attention(model, data.row_tokens, mesh)
+    return data.shared_prefixes and data.packing and attention not in _PLAIN_ROWS
 
 
 def make_step(config: RunConfig, model: ModelConfig) -> tuple[Any, optax.GradientTransformation]:
@@ -133,9 +154,19 @@ def open_loader(run: Run) -> HostRows:
     Raises:
       ConfigError: The rows cannot be spread evenly over devices or micro-batches.
     """
-    sharding.check_length(run.config.data.max_length, "config.data.max_length", run.mesh.shape)
+    check_row_length(run.config.data, run.mesh.shape)
     check_batch(run.config, run.mesh.shape)
     return _loader(run, EXAMPLES, repeat=True)
+
+
+def check_row_length(data: DataConfig, shape: Mapping[str, int]) -> None:
+    """Refuse rows whose tokens the mesh cannot share evenly.
+
+    Raises:
+      ConfigError: The message names the setting that decides their length.
+    """
+    name = "config.data.row_length" if data.row_length else "config.data.max_length"
+    sharding.check_length(data.row_tokens, name, shape)
 
 
 def check_batch(config: RunConfig, shape: Mapping[str, int]) -> None:
@@ -154,16 +185,18 @@ def check_batch(config: RunConfig, shape: Mapping[str, int]) -> None:
 
 def _loader(run: Run, name: str, *, repeat: bool) -> HostRows:
     data = run.config.data
+    shared = repeat and shares_prefixes(run.config, run.model, run.mesh)
     # The first rows of a sorted window are its longest examples: no sample of the held-out ones.
     fit = data.packing_fit if repeat else "stream"
     return make_loader(
         run.data_dir / name,
-        length=data.max_length,
+        length=data.row_tokens,
         rows=data.batch_size,
         seed=run.config.seed,
         packing=data.packing,
         packing_bins=data.packing_bins,
         packing_fit=fit,
+        shared_prefixes=shared,
         shuffle=repeat,
         repeat=repeat,
         streams=data.streams if repeat else 1,

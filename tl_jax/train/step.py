@@ -211,8 +211,9 @@ def make_train_step(
     adapters there are none.
 
     Each loss term is summed over tokens and divided once by its sum of weights over the global
-    batch, so the result does not depend on padding, packing, the mesh or ``accumulation``. A
-    step whose loss or gradient is not finite leaves parameters and optimizer state unchanged.
+    batch, so the result does not depend on padding, packing, shared beginnings, the mesh or
+    ``accumulation``. A step whose loss or gradient is not finite leaves parameters and optimizer
+    state unchanged.
 
     Args:
       model: The architecture.
@@ -349,7 +350,8 @@ def _metrics(
 ) -> StepMetrics:
     zero: jax.Array = jnp.float32(0)
     weight, sampled = (jnp.maximum(total_, 1e-8) for total_ in totals)
-    trained = batch.weights > 0
+    tokens = batch.visible_until > 0 if batch.samples is None else batch.samples
+    trained = batch.weights > 0 if batch.trained is None else batch.trained
     if batch.rollout is not None:
         trained |= batch.rollout.mask > 0
     return StepMetrics(
@@ -359,7 +361,7 @@ def _metrics(
         value_loss=sums.get("value", zero) / sampled,
         weight_sum=totals[0],
         trained_tokens=jnp.sum(trained).astype(jnp.float32),
-        tokens=jnp.sum(batch.visible_until > 0).astype(jnp.float32),
+        tokens=jnp.sum(tokens).astype(jnp.float32),
         grad_norm=grad_norm,
         learning_rate=jnp.asarray(rate, jnp.float32),
         skipped=skipped.astype(jnp.float32),

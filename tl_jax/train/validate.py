@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jax.sharding import Mesh
 
-from tl_jax.config import ModelConfig, OptimConfig, RunConfig
+from tl_jax.config import DataConfig, ModelConfig, OptimConfig, RunConfig
 from tl_jax.convert import hub
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.sources import check_sources
@@ -18,7 +18,6 @@ from tl_jax.data.render.probe import AUTO
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
-from tl_jax.parallel import sharding
 from tl_jax.rl.custom_reward import open_reward
 from tl_jax.run import lock
 from tl_jax.run.changes import check_changes, record
@@ -74,6 +73,7 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     _check_model_source(config)
     policy_of(config.mae)
     lora.check(config)
+    _check_row_length(config.data)
     _check_schedules(config)
     ppo.check_objective(config.ppo, config.environment.path)
     check_reward(config)
@@ -84,7 +84,7 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     if mesh is not None:
         check_rows(config, mesh.shape)
         if model is not None:
-            sft.check_attention(model, config.data.max_length, mesh)
+            sft.check_attention(model, config.data.row_tokens, mesh)
 
 
 def check_inputs(config: RunConfig) -> None:
@@ -108,7 +108,7 @@ def check_rows(config: RunConfig, shape: Mapping[str, int]) -> None:
       ConfigError: The message names the settings that decide about the rows.
     """
     if config.train.steps:
-        sharding.check_length(config.data.max_length, "config.data.max_length", shape)
+        sft.check_row_length(config.data, shape)
         sft.check_batch(config, shape)
     if config.ppo.steps:
         ppo.check_rows(config, shape)
@@ -136,6 +136,15 @@ def _check_model_source(config: RunConfig) -> None:
             )
     if source.adapter and not Path(source.adapter).is_dir():
         raise ConfigError(f"config.model.adapter: no directory {source.adapter}")
+
+
+def _check_row_length(data: DataConfig) -> None:
+    if data.row_tokens < data.max_length:
+        raise ConfigError(
+            f"config.data.row_length {data.row_length} is less than config.data.max_length "
+            f"{data.max_length}, so that a row would not hold the longest sample; raise it, or set "
+            "it to 0 for rows of max_length tokens"
+        )
 
 
 def _check_schedules(config: RunConfig) -> None:

@@ -6,13 +6,16 @@ the sha256 of each. A file that was cut off reads as an empty one, so its size i
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import dataclasses
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,23 +73,35 @@ class Shards:
         Raises:
           IndexError: There is none.
         """
-        if index >= 0:
-            for shard in self.shards:
-                if index < shard.records:
-                    name = os.path.join(self.path, shard.name)
-                    reader = _reader(name)
-                    record = reader.read([index])[0]
-                    reader.close()
-                    return unpack_example(record, name)
-                index -= shard.records
-        raise IndexError(index)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        with open_records(self) as record:
+            return unpack_example(*record(index))
 
     def __iter__(self) -> Iterator[Example]:
-        for shard in self.shards:
-            name = os.path.join(self.path, shard.name)
-            reader = _reader(name)
-            for number in range(shard.records):
-                yield unpack_example(reader.read([number])[0], name)
+        with open_records(self) as record:
+            for number in range(len(self)):
+                yield unpack_example(*record(number))
+
+
+@contextlib.contextmanager
+def open_records(shards: Shards) -> Iterator[Callable[[int], tuple[bytes, str]]]:
+    """Give what returns the record of an example by its number, and the file that it is in."""
+    names = [os.path.join(shards.path, shard.name) for shard in shards.shards]
+    ends = list(itertools.accumulate(shard.records for shard in shards.shards))
+    readers: dict[int, Any] = {}
+
+    def record(number: int) -> tuple[bytes, str]:
+        at = bisect.bisect_right(ends, number)
+        if at not in readers:
+            readers[at] = _reader(names[at])
+        found = readers[at].read([number - ends[at] + shards.shards[at].records])
+        return found[0], names[at]
+
+    try:
+        yield record
+    finally:
+        for reader in readers.values():
             reader.close()
 
 

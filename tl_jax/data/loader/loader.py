@@ -2,12 +2,12 @@
 
 Examples are read at random from the ArrayRecord files of a directory (``examples.shards``);
 ``weights[i]`` is the loss weight of ``ids[i]`` as a target. Row entry ``t`` pairs the input
-``ids[t]`` with the target ``ids[t + 1]`` and its weight.
+``ids[t]`` with the target ``ids[t + 1]`` and its weight. Where prefixes are shared, what is
+shuffled, dealt out and packed are trees of examples that begin alike (``prefix_trees``).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import os
@@ -17,28 +17,11 @@ from typing import Any
 import grain
 import numpy as np
 
-from tl_jax.data.examples.record import name_of, unpack_arrays
-from tl_jax.data.examples.shards import Shards, open_shards
+from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.loader.host_shards import HostRows, Row
-from tl_jax.data.loader.packing import FITS, PACKED, make_row, sorted_fit
+from tl_jax.data.loader.packing import FITS, PACKED, PACKED_TREE, from_packer, make_row, sorted_fit
+from tl_jax.data.loader.samples import Samples, Trees
 from tl_jax.errors import DataError
-
-
-@dataclasses.dataclass
-class _File:
-    """What Grain wants to know of a file of records, so that it need not open all of them first."""
-
-    filename: str
-    skip: int
-    take: int
-    examples_in_shard: int
-
-
-def _records(shards: Shards) -> Any:
-    paths = (os.path.join(shards.path, shard.name) for shard in shards.shards)
-    counts = (shard.records for shard in shards.shards)
-    files = [_File(path, 0, count, count) for path, count in zip(paths, counts, strict=True)]
-    return grain.sources.ArrayRecordDataSource(files, reader_options={"max_parallelism": "0"})
 
 
 def make_loader(
@@ -50,6 +33,7 @@ def make_loader(
     packing: bool,
     packing_bins: int,
     packing_fit: str = "stream",
+    shared_prefixes: bool = False,
     shuffle: bool = True,
     repeat: bool = True,
     streams: int = 1,
@@ -71,6 +55,8 @@ def make_loader(
       packing_bins: Rows that are filled side by side; more bins pack tighter.
       packing_fit: ``"stream"`` fills them in the order of the examples, ``"sorted"`` reads as many
         examples as they hold and puts in the longest first, which packs tighter.
+      shared_prefixes: With ``packing``, merge examples that begin alike into trees, which take the
+        place of examples in all that follows.
       shuffle: Permute the examples.
       repeat: Endless training stream instead of one pass.
       streams: Streams that the examples are dealt to in turn, each with its part of the rows (1
@@ -80,9 +66,9 @@ def make_loader(
 
     Returns:
       Iterator of ``{"tokens", "targets", "positions", "visible_until"}`` (int32) and ``"weights"``
-      (float32), each ``[len(own), length]``, as ``types.Batch`` has them. ``get_state`` and
-      ``set_state`` resume exactly, also in the middle of a packing window; ``set_state`` refuses
-      the state of another file or other settings.
+      (float32), of trees ``"samples"`` and ``"trained"`` (int32), too; each ``[len(own), length]``,
+      as ``types.Batch`` has them. ``get_state`` and ``set_state`` resume exactly, also in the
+      middle of a packing window; ``set_state`` refuses the state of another file or other settings.
 
     Raises:
       DataError: ``path`` does not exist, is not whole or has no examples, or ``streams`` do not
@@ -102,6 +88,8 @@ def make_loader(
             f"{path} holds no examples; check the counts in the prepare report (were all samples "
             "dropped, or is max_length too small?) and run `tl-jax prepare` again"
         )
+    trees = packing and shared_prefixes
+    source: Any = (Trees if trees else Samples)(shards, length)
     signature = {
         "source": shards.fingerprint,
         "length": length,
@@ -109,12 +97,11 @@ def make_loader(
         "seed": seed,
         "packing_bins": packing_bins if packing else 0,
         "packing_fit": packing_fit if packing else "",
+        "shared_prefixes": len(source) if trees else 0,  # another release may cut other trees
         "shuffle": shuffle,
         "repeat": repeat,
         "streams": streams,
     }
-
-    source = _records(shards)
 
     def open_stream(number: int) -> grain.DatasetIterator:
         examples = grain.MapDataset.source(source).seed(seed)
@@ -122,7 +109,6 @@ def make_loader(
             examples = examples.shuffle()
         if repeat:
             examples = examples.repeat(None)[number::streams]
-        examples = examples.map(functools.partial(_arrays, length=length, path=shards.path))
         # Read where they are packed: a record is copied faster than handed between threads.
         stream = examples.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         if packing and packing_fit == "sorted":
@@ -130,11 +116,11 @@ def make_loader(
         elif packing:
             stream = grain.experimental.BestFitPackIterDataset(
                 stream,
-                length_struct={key: length for key in PACKED},
+                length_struct={key: length for key in (PACKED_TREE if trees else PACKED)},
                 num_packing_bins=packing_bins,
                 seed=seed,
                 shuffle_bins=shuffle,
-            ).map(_packed_row)
+            ).map(from_packer)
         else:
             stream = stream.map(lambda example: make_row([example], length))
         if repeat:
@@ -159,6 +145,7 @@ def measure(
     packing: bool,
     packing_bins: int,
     packing_fit: str = "stream",
+    shared_prefixes: bool = False,
     most_rows: int = 4096,
 ) -> dict[str, Any]:
     """Return how full the rows of one epoch are; arguments as in ``make_loader``.
@@ -169,8 +156,9 @@ def measure(
       most_rows: Stop after this many rows; ``complete`` is then False.
 
     Returns:
-      ``rows``, ``complete`` (the rows are the whole epoch), ``tokens``, ``fill`` (share of the
-      places that hold a token), ``trained_tokens`` and ``trained_token_share`` (of the tokens).
+      ``rows``, ``complete`` (the rows are the whole epoch), ``tokens`` (of the examples),
+      ``computed_tokens`` (less, where examples share them), ``fill`` (share of the places that hold
+      a token), ``trained_tokens`` and ``trained_token_share`` (both of the examples' tokens).
     """
     loader = make_loader(
         path,
@@ -180,21 +168,25 @@ def measure(
         packing=packing,
         packing_bins=packing_bins,
         packing_fit=packing_fit,
+        shared_prefixes=shared_prefixes,
         repeat=False,
         prefetch=0,
     )
-    rows = tokens = trained = 0
+    rows = tokens = computed = trained = 0
     for batch in itertools.islice(loader, most_rows):
         rows += 1
-        tokens += int((batch["visible_until"] > 0).sum())
-        trained += int((batch["weights"] > 0).sum())
+        real = batch["visible_until"] > 0
+        computed += int(real.sum())
+        tokens += int(batch.get("samples", real).sum())
+        trained += int(batch.get("trained", batch["weights"] > 0).sum())
     complete = rows < most_rows or next(loader, None) is None
     loader.close()
     return {
         "rows": rows,
         "complete": complete,
         "tokens": tokens,
-        "fill": round(tokens / (rows * length), 4),
+        "computed_tokens": computed,
+        "fill": round(computed / (rows * length), 4),
         "trained_tokens": trained,
         "trained_token_share": round(trained / tokens, 4),
     }
@@ -286,30 +278,3 @@ class _GuardedIterator(grain.DatasetIterator):
                 + ". Restore the old setting, or start in a new run directory."
             )
         self._parent.set_state(state["position"])
-
-
-def _arrays(record: bytes, *, length: int, path: str) -> Row:
-    ids, weights = unpack_arrays(record, path)
-    if len(ids) < 2:
-        raise DataError(f"{path}: example {name_of(record)!r} needs two or more ids")
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise DataError(
-            f"{path}: example {name_of(record)!r} has a weight that is negative or not finite"
-        )
-    if len(ids) - 1 > length:
-        raise DataError(
-            f"{path}: example {name_of(record)!r} has {len(ids) - 1} targets but a row holds "
-            f"{length}; raise data.max_length or prepare with the smaller one"
-        )
-    return {"tokens": ids[:-1], "targets": ids[1:], "weights": weights[1:]}
-
-
-def _packed_row(packed: Row) -> Row:
-    # The packer numbers every feature; all features of ours have the same lengths.
-    row = {key: packed[key] for key in PACKED}
-    row["positions"] = packed["tokens_positions"].astype(np.int32, copy=False)
-    segments = packed["tokens_segment_ids"]
-    sizes = np.bincount(segments[segments > 0])[1:]
-    ends = np.repeat(np.cumsum(sizes, dtype=np.int32), sizes)
-    row["visible_until"] = np.pad(ends, (0, len(segments) - len(ends)))
-    return row

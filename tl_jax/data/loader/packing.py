@@ -1,4 +1,4 @@
-"""Pack examples into rows of a fixed length."""
+"""Pack samples, or trees of them, into rows of a fixed length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 
 FITS = ("stream", "sorted")
 PACKED = ("tokens", "targets", "weights")
-"""What an example holds for every target."""
+"""What a sample holds for every target."""
+PACKED_TREE = (*PACKED, "positions", "visible_until", "samples", "trained")
+"""What a tree holds for every entry."""
 
 
 def sorted_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -39,20 +41,43 @@ def sorted_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def make_row(examples: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
-    """Lay examples one behind the other into a row.
+    """Lay samples or trees one behind the other into a row.
 
     Args:
-      examples: ``{"tokens", "targets", "weights"}``, each ``[n]``; the sum of n is at most
+      examples: Each ``PACKED`` or ``PACKED_TREE`` by name, ``[n]``; the sum of n is at most
         ``length``.
       length: Tokens of the row.
 
     Returns:
-      The same features ``[length]``, padded with 0, with ``positions`` (from 0 in every example)
-      and ``visible_until`` (the index behind the example's last token, 0 is padding).
+      The same features ``[length]``, padded with 0, with the ``positions`` and ``visible_until`` of
+      ``types.Batch``.
     """
     sizes = [len(example["tokens"]) for example in examples]
-    features = {name: [example[name] for example in examples] for name in PACKED}
-    features["positions"] = [np.arange(size, dtype=np.int32) for size in sizes]
-    features["visible_until"] = [np.repeat(np.cumsum(sizes, dtype=np.int32), sizes)]
     spare = length - sum(sizes)
-    return {name: np.pad(np.concatenate(parts), (0, spare)) for name, parts in features.items()}
+    row = {
+        name: np.pad(np.concatenate([example[name] for example in examples]), (0, spare))
+        for name in examples[0]
+    }
+    return _placed(row, sizes)
+
+
+def from_packer(packed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the row that Grain's packer has made of samples or trees, as ``make_row`` has it."""
+    # It numbers the parts of every feature; all features of ours have the same parts.
+    segments = packed["tokens_segment_ids"]
+    names = PACKED_TREE if "samples" in packed else PACKED
+    row = {name: packed[name] for name in names}
+    return _placed(row, np.bincount(segments[segments > 0])[1:])
+
+
+def _placed(row: dict[str, np.ndarray], sizes: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    """Complete a row of parts of some sizes with what depends on where each of them begins."""
+    length = len(row["tokens"])
+    ends = np.cumsum(sizes, dtype=np.int32)
+    spare = length - int(ends[-1])
+    starts = np.pad(np.repeat(ends - np.asarray(sizes, np.int32), sizes), (0, spare))
+    if "visible_until" in row:  # a tree counts from its own first entry
+        return {**row, "visible_until": row["visible_until"] + starts}
+    until = np.pad(np.repeat(ends, sizes), (0, spare))
+    positions = np.where(until > 0, np.arange(length, dtype=np.int32) - starts, 0)
+    return {**row, "positions": positions, "visible_until": until}

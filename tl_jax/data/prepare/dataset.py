@@ -15,10 +15,12 @@ from typing import Any
 
 from tl_jax.config import DataConfig, KeyTokenConfig, MaeConfig
 from tl_jax.config.fields import to_dict
+from tl_jax.data.examples.order import write_order
 from tl_jax.data.examples.shards import check_available, write_index
 from tl_jax.data.prepare.chunks import Chunk, chunks
 from tl_jax.data.prepare.contamination import check_files
 from tl_jax.data.prepare.files import (
+    EXAMPLES,
     LINES,
     PROMPTS,
     QUARANTINE,
@@ -43,7 +45,7 @@ from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.errors import DataError
 
-_FORMAT_VERSION = 12
+_FORMAT_VERSION = 13
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (
@@ -102,7 +104,8 @@ def prepare(
     """Write the token files of a data set, unless they are there already and whole.
 
     Directories of examples in ArrayRecord files (``examples.shards``): ``examples`` and
-    ``validation``. Files: ``prompts.jsonl``, ``validation_prompts.jsonl``, ``quarantine.jsonl``
+    ``validation``, the first with its order (``examples.order``). Files:
+    ``prompts.jsonl``, ``validation_prompts.jsonl``, ``quarantine.jsonl``
     (file, line, reason, row), ``removed.jsonl`` (duplicates and overlaps with evaluation sets),
     ``repair_pairs.jsonl`` (wrong calls with the right ones after them, as preference pairs),
     ``mae_report.json`` and ``fingerprint.json``. They appear together or not at all. A ``line`` in
@@ -267,6 +270,7 @@ def _put_together(
             work.shard(name, number).rename(folder / shard.name)
             found.append(shard)
         write_index(folder, found)
+    write_order(draft / EXAMPLES)
     for name in LINES:
         with open(draft / name, "wb") as stream:
             for part in parts:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tl_jax.data.examples.order import ORDER
 from tl_jax.data.examples.shards import open_shards
 from tl_jax.errors import DataError
 
@@ -127,6 +128,7 @@ def _sizes(out: Path) -> dict[str, dict[str, int]]:
     for name in SHARDED:
         shards = open_shards(out / name).shards
         found |= {f"{name}/{shard.name}": shard.size for shard in shards}
+    found[f"{EXAMPLES}/{ORDER}"] = (out / EXAMPLES / ORDER).stat().st_size
     return {"bytes": found}
 
 
