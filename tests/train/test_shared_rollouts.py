@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig, OptimConfig, PpoConfig
-from tl_jax.models import critic, lora
+from tl_jax.models import critic
 from tl_jax.parallel import mesh as mesh_lib
 from tl_jax.parallel import sharding
 from tl_jax.rl import advantages
@@ -19,8 +19,16 @@ from tl_jax.rl.rows import SharedRows, share
 from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
 
+# With adapters, and everything is trained.
 MODEL = ModelConfig(
-    vocab_size=48, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8, mlp_dim=16
+    vocab_size=48,
+    embed_dim=16,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    mlp_dim=16,
+    lora=LoraConfig(rank=2, alpha=4.0),
 )
 GROUP, LENGTH, GOLD = 4, 40, 2
 OPTIM = OptimConfig(learning_rate=1e-2, warmup_steps=0, schedule="constant", eps=1e-3)
@@ -87,12 +95,8 @@ def shared(batch, shape):
 
 @pytest.fixture(scope="module")
 def params():
-    return random_params(MODEL)
-
-
-def random_params(model, *, separate=False):
     """Parameters of which none is zero."""
-    declared = critic.abstract_params(model, separate=separate)
+    declared = critic.abstract_params(MODEL, separate=False)
     rng = np.random.default_rng(2)
     return jax.tree.map(
         lambda info: jnp.asarray(rng.normal(size=info.shape) * 0.3, jnp.float32),
@@ -101,29 +105,25 @@ def random_params(model, *, separate=False):
     )
 
 
-@functools.cache
-def program(accumulation, adapters):
-    model = dataclasses.replace(MODEL, lora=adapters)
-    optimizer = optim.make_optimizer(OPTIM, 10, value_learning_rate=1e-2, critic_learning_rate=1e-3)
-    step = step_lib.make_train_step(model, LOSS, optimizer, accumulation=accumulation)
-    return step, jax.jit(step), optimizer
+OPTIMIZER = optim.make_optimizer(OPTIM, 10, value_learning_rate=1e-2)
+STEP = jax.jit(step_lib.make_train_step(MODEL, LOSS, OPTIMIZER))
 
 
-def one_update(params, batch, *, frozen=None, sizes=None, accumulation=1, adapters=None):
+def on_eight_devices(state, batch):
+    """The step with two micro-batches on a mesh."""
+    mesh = mesh_lib.make_mesh(MeshConfig(8, 1, 1), jax.devices()[:8])
+    layout = step_lib.state_shardings(state, critic.abstract_params(MODEL, separate=False), mesh)
+    rows = sharding.batch_sharding(mesh)
+    step = step_lib.make_train_step(MODEL, LOSS, OPTIMIZER, accumulation=2)
+    with jax.set_mesh(mesh):
+        compiled = step_lib.jit_train_step(step, layout, rows, {})
+        return compiled(jax.device_put(state, layout), jax.device_put(batch, rows), {})
+
+
+def one_update(params, batch, step=STEP):
     """Parameters and optimizer after an update, and its metrics."""
-    step, jitted, optimizer = program(accumulation, adapters or LoraConfig())
-    state = step_lib.init_state(jax.tree.map(jnp.copy, params), optimizer, kl_coef=0.3)
-    if sizes is None:
-        state, metrics = jitted(state, batch, frozen or {})
-    else:
-        mesh = mesh_lib.make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
-        declared = critic.abstract_params(MODEL, separate=False)
-        layout = step_lib.state_shardings(state, declared, mesh)
-        rows = sharding.batch_sharding(mesh)
-        with jax.set_mesh(mesh):
-            compiled = step_lib.jit_train_step(step, layout, rows, {})
-            placed = jax.device_put(state, layout), jax.device_put(batch, rows)
-            state, metrics = compiled(*placed, {})
+    copied = jax.tree.map(jnp.copy, params)
+    state, metrics = step(step_lib.init_state(copied, OPTIMIZER, kl_coef=0.3), batch)
     # Its first moments are the gradients.
     moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
     return jax.device_get((state.params, moments, dataclasses.asdict(metrics)))
@@ -156,15 +156,5 @@ def test_an_update_on_shared_rows_is_that_on_samples_apart(params, method, aggre
 def test_an_update_does_not_depend_on_meshes_and_accumulation(params):
     batch = rollout("gae", "sequence_mean")
     rows = shared(batch, SharedRows(128, shards=16))
-    found = one_update(params, rows, sizes=(8, 1, 1), accumulation=2)
+    found = one_update(params, rows, on_eight_devices)
     assert_equal_to_rounding(found, one_update(params, joined(batch)))
-
-
-def test_adapters_and_a_critic_of_its_own_learn_the_same():
-    adapters = LoraConfig(rank=2, alpha=4.0)
-    model = dataclasses.replace(MODEL, lora=adapters)
-    trained, frozen = lora.split(random_params(model, separate=True), adapters)
-    assert critic.TRUNK in trained and frozen
-    batch = rollout("gae")
-    update = functools.partial(one_update, trained, frozen=frozen, adapters=adapters)
-    assert_equal_to_rounding(update(shared(batch, CUT)), update(joined(batch)))
