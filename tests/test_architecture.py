@@ -74,7 +74,10 @@ CHAINS = {
         ("rope", "attention", "kernels"),
         ("splash", "kernels"),
         ("cudnn", "kernels"),
-        ("spread", "kernels"),
+        ("attention", "spread", "kernels"),
+        ("seen_blocks", "block_attention", "kernels"),
+        ("seen_blocks", "tree_blocks", "tree_forward", "tree_kernel", "kernels"),
+        ("tree_blocks", "tree_backward", "tree_kernel"),
     ],
     "calls": [
         (

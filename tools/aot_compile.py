@@ -43,12 +43,13 @@ from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from tl_jax.aot import compile, plan, roofline
+from tl_jax.aot import compile, roofline
 from tl_jax.config import RunConfig
 from tl_jax.config.fields import from_dict
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import tpu
 from tl_jax.run.directory import Run
+from tl_jax.run.prepare import known_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -111,7 +112,7 @@ def main(argv: list[str]) -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     try:
         config = read_config()
-        pod = compile.open_pod(config, plan.planned_model(Run(config)), read_options(config))
+        pod = compile.open_pod(config, known_model(Run(config)), read_options(config))
         figures = {**compile.describe(pod), "programs": []}
         console = Console(width=None if sys.stdout.isatty() else 160)
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem

@@ -1,4 +1,4 @@
-"""Attention against a loop over queries and keys, in one piece and in chunks."""
+"""Attention against a loop over queries and keys, in one piece and in blocks."""
 
 import functools
 
@@ -9,6 +9,8 @@ import pytest
 from plain_rows import visible_until
 
 from tl_jax.ops.attention import Row, Slots, row_attention, slot_attention
+from tl_jax.ops.block_attention import block_attention
+from tl_jax.ops.seen_blocks import Facts
 
 B, N, K, T, H = 2, 4, 2, 7, 6
 
@@ -64,10 +66,19 @@ def of_paths(window=100):
     return sees
 
 
-@functools.partial(jax.jit, static_argnames=("chunk", "window"))
-def packed(q, k, v, *, chunk, row=PLAIN, window=0, traced_window=None):
+@functools.partial(jax.jit, static_argnames=("block", "window"))
+def packed(q, k, v, *, block, row=PLAIN, window=0, traced_window=None):
+    """All at once, or by blocks."""
     window = window if traced_window is None else traced_window
-    return row_attention(q, k, v, row, row, window=window, chunk=chunk)
+    if not block:
+        return row_attention(q, k, v, row, row, window=window)
+    return by_block(q, k, v, row.positions, row, 0, window, block)
+
+
+def by_block(q, k, v, q_positions, row, first, window, block):
+    limit = jnp.int32(window) if isinstance(window, jax.Array) or window else None
+    facts = Facts(*map(jnp.asarray, (q_positions, *row, first)), limit)
+    return block_attention(q, k, v, facts, saved_name="attention", block=block)
 
 
 def real(out, row=PLAIN):
@@ -75,17 +86,17 @@ def real(out, row=PLAIN):
     return np.where(row.visible_until[:, None, :, None] > 0, out, 0)
 
 
-@pytest.mark.parametrize("chunk", [0, 1, 3, 7, 100])
-def test_packed_rows_equal_the_loop_by_hand(chunk):
+@pytest.mark.parametrize("block", [0, 1, 3, 7, 100])
+def test_packed_rows_equal_the_loop_by_hand(block):
     expected = by_hand(*inputs(), of_texts())
-    np.testing.assert_allclose(real(packed(*inputs(), chunk=chunk)), expected, atol=1e-5)
+    np.testing.assert_allclose(real(packed(*inputs(), block=block)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [0, 1, 2, 3])
-@pytest.mark.parametrize("chunk", [0, 3])
-def test_a_token_of_a_tree_sees_its_path_and_no_other_branch(window, chunk):
+@pytest.mark.parametrize("block", [0, 3])
+def test_a_token_of_a_tree_sees_its_path_and_no_other_branch(window, block):
     expected = by_hand(*inputs(), of_paths(window or 100))
-    found = packed(*inputs(), row=TREES, chunk=chunk, window=window)
+    found = packed(*inputs(), row=TREES, block=block, window=window)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -93,24 +104,26 @@ def test_a_part_of_the_queries_gives_that_part_of_the_output():
     q, k, v = inputs()
     for row in (PLAIN, TREES):
         part = Row(row.positions[:, 3:], row.visible_until[:, 3:])
-        found = row_attention(q[:, :, 3:], k, v, part, row, first=3, window=2, chunk=3)
-        expected = packed(q, k, v, row=row, window=2, chunk=3)[:, :, 3:]
-        seen = row.visible_until[:, None, 3:, None] > 0
-        np.testing.assert_allclose(np.where(seen, found - expected, 0), 0, atol=1e-6)
+        whole = packed(q, k, v, row=row, window=2, block=0)[:, :, 3:]
+        for found in (
+            row_attention(q[:, :, 3:], k, v, part, row, first=3, window=2),
+            by_block(q[:, :, 3:], k, v, part.positions, row, 3, 2, 3),
+        ):
+            np.testing.assert_allclose(real(found - whole, part), 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("window", [1, 3, 7])
-@pytest.mark.parametrize("chunk", [0, 2])
-def test_a_window_hides_all_but_the_last_positions(window, chunk):
+@pytest.mark.parametrize("block", [0, 2])
+def test_a_window_hides_all_but_the_last_positions(window, block):
     expected = by_hand(*inputs(), of_texts(window))
-    found = packed(*inputs(), chunk=chunk, window=window)
+    found = packed(*inputs(), block=block, window=window)
     np.testing.assert_allclose(real(found), expected, atol=1e-5)
 
 
 def test_a_traced_window_is_that_window():
     for window in (2, 2**31 - 1):
         expected = by_hand(*inputs(), of_texts(window))
-        found = packed(*inputs(), chunk=3, traced_window=np.int32(window))
+        found = packed(*inputs(), block=3, traced_window=np.int32(window))
         np.testing.assert_allclose(real(found), expected, atol=1e-5)
 
 
@@ -131,18 +144,18 @@ def test_keys_of_a_cache_are_seen_by_position_and_validity_in_any_slot(window):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_gradients_do_not_depend_on_the_chunk():
+def test_gradients_do_not_depend_on_the_blocks():
     direction = np.random.default_rng(1).normal(size=(B, N, T, H)).astype(np.float32)
 
     for row in (PLAIN, TREES):
 
-        def grads(chunk, row=row):
+        def grads(block, row=row):
             kept = real(direction, row)
-            return jax.grad(lambda x: (packed(*x, row=row, chunk=chunk) * kept).sum())(inputs())
+            return jax.grad(lambda x: (packed(*x, row=row, block=block) * kept).sum())(inputs())
 
-        for whole, chunked in zip(grads(0), grads(3), strict=True):
+        for whole, by_blocks in zip(grads(0), grads(3), strict=True):
             assert np.abs(whole).max() > 0.1
-            np.testing.assert_allclose(whole, chunked, atol=1e-5)
+            np.testing.assert_allclose(whole, by_blocks, atol=1e-5)
 
 
 def test_a_query_that_sees_no_key_gives_no_nan_and_touches_no_other():
@@ -162,8 +175,8 @@ def test_a_query_that_sees_no_key_gives_no_nan_and_touches_no_other():
 
 def test_scores_and_softmax_are_float32_whatever_the_heads_are():
     q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in inputs())
-    out = packed(q, k, v, chunk=0)
+    out = packed(q, k, v, block=0)
     assert out.dtype == jnp.bfloat16
-    jaxpr = jax.make_jaxpr(functools.partial(packed, chunk=0))(q, k, v)
+    jaxpr = jax.make_jaxpr(functools.partial(packed, block=0))(q, k, v)
     exps = [line for line in str(jaxpr).splitlines() if " exp " in line]
     assert exps and all(":f32[" in line for line in exps)

@@ -55,14 +55,14 @@ def assert_close(found, expected):
     ],
 )
 def test_splash_is_the_attention_of_xla_forward_and_backward(blocks, window):
-    expected = value_and_grads(inputs(), kind="chunked", window=window)
+    expected = value_and_grads(inputs(), kind="dense", window=window)
     assert_close(value_and_grads(inputs(), kind="splash", blocks=blocks, window=window), expected)
 
 
 def test_every_device_computes_its_own_rows_and_heads():
     """One head of keys is held by both devices along tensor, and its gradient is their sum."""
     splash = functools.partial(value_and_grads, kind="splash", blocks=SplashConfig(256, 256, True))
-    expected = value_and_grads(inputs(1), kind="chunked")
+    expected = value_and_grads(inputs(1), kind="dense")
     with jax.set_mesh(make_mesh(MeshConfig(1, 2, 2), jax.devices()[:4])):
         assert_close(splash(inputs(1)), expected)
         program = str(jax.make_jaxpr(splash)(inputs(2)))
@@ -80,15 +80,11 @@ def test_devices_that_share_a_row_have_their_own_queries_and_see_all_keys(sizes,
         np.array([np.concatenate([np.arange(n) for n in ns]) for ns in lengths], np.int32),
         visible_until([np.repeat((1, 2, 0), ns) for ns in lengths]),
     )
-    expected = value_and_grads(inputs(1, 512), row, kind="chunked", window=window)
+    expected = value_and_grads(inputs(1, 512), row, kind="dense", window=window)
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
     with jax.set_mesh(mesh):
-        found = {
-            kind: value_and_grads(inputs(1, 512), row, kind=kind, blocks=blocks, window=window)
-            for kind in ("chunked", "splash")
-        }
-    assert_close(found["chunked"], expected)
-    assert_close(found["splash"], expected)
+        found = value_and_grads(inputs(1, 512), row, kind="splash", blocks=blocks, window=window)
+    assert_close(found, expected)
 
 
 def test_devices_that_share_a_row_have_a_window_that_differs_from_layer_to_layer():
@@ -103,7 +99,7 @@ def test_devices_that_share_a_row_have_a_window_that_differs_from_layer_to_layer
         found = attend(np.array([50, 2**31 - 1], np.int32))
     for out, window in zip(found, (50, 0), strict=True):
         out = np.where(ROW.visible_until[:, None, :, None] > 0, out, 0)
-        assert_close(out, value_and_grads(qkv, kind="chunked", window=window)[0])
+        assert_close(out, value_and_grads(qkv, kind="dense", window=window)[0])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +126,7 @@ def test_the_mask_given_to_cudnn_hides_what_is_not_on_the_path_or_before_the_win
     for row, window in ((ROW, 0), (ROW, 50), (trees, 0), (trees, 50)):
         found = cudnn_attention(*inputs(), row, window=window, implementation="xla")
         found = np.where(row.visible_until[:, None, :, None] > 0, found, 0)
-        expected, _ = value_and_grads(inputs(), row, kind="chunked", window=window)
+        expected, _ = value_and_grads(inputs(), row, kind="dense", window=window)
         assert_close(found, expected)
 
 
@@ -206,15 +202,15 @@ FACTS = {
 @pytest.mark.parametrize(
     ("platform", "change", "chosen"),
     [
-        ("tpu", {}, "splash"),
-        ("tpu", {"one_window": False}, "chunked"),
+        ("tpu", {}, "tree"),
+        ("tpu", {"one_window": False}, "tree"),
         ("gpu", {}, "cudnn"),
         ("gpu", {"dtype": jnp.dtype("float32")}, "chunked"),
         ("gpu", {"head_dim": 192}, "chunked"),
         ("gpu", {"length": 513}, "chunked"),
         ("gpu", {"parts": 2}, "chunked"),
-        ("tpu", {"parts": 2}, "splash"),
-        ("tpu", {"parts": 8}, "chunked"),
+        ("tpu", {"parts": 8}, "tree"),
+        ("gpu", {"length": 2**15}, "chunked"),
         ("cpu", {}, "chunked"),
         ("", {}, "chunked"),
     ],
@@ -245,9 +241,14 @@ def test_a_choice_is_logged_once(caplog):
         for _ in range(2):
             kernels.choose("auto", platform="cpu", **facts)
             kernels.choose("auto", platform="tpu", **facts)
+            for length in (4096, 32768):
+                kernels.choose("auto", platform="gpu", **(FACTS | {"length": length}))
     assert [record.message for record in caplog.records] == [
         "attention 'auto' on cpu: chunked",
-        "attention 'auto' on tpu: splash",
+        "attention 'auto' on tpu: tree",
+        "attention 'auto' on gpu: cudnn, with a mask of 32 MiB where a row has several texts",
+        "attention 'auto' on gpu: chunked, as cuDNN does not take rows of 32768 tokens with "
+        "bfloat16 heads of 64 here",
     ]
 
 

@@ -97,6 +97,8 @@ class ModelConfig:
         default="minimal",
     )
     unroll: int = positive(1)
-    attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
+    attention: str = choice(
+        *("auto", "chunked", "dense", "tree", "splash", "cudnn"), default="auto"
+    )
     splash: SplashConfig = SplashConfig()
     lora: LoraConfig = LoraConfig()

@@ -22,8 +22,9 @@ class ModelSourceConfig:
     time). ``adapter`` is a directory of PEFT's with LoRA adapters of that model to start from
     (empty: new ones, if any).
 
-    ``attention`` of packed rows: ``"chunked"`` or ``"dense"`` is XLA's, ``"splash"`` a kernel for
-    TPUs, ``"cudnn"`` one for NVIDIA GPUs (bfloat16 only), ``"auto"`` what fits the devices.
+    ``attention`` of rows: ``"chunked"`` (by blocks that see each other) or ``"dense"`` is XLA's,
+    ``"tree"`` a kernel for TPUs, ``"splash"`` JAX's for plain rows there, ``"cudnn"`` one for
+    NVIDIA GPUs (bfloat16 only), ``"auto"`` what fits the devices.
     ``param_dtype`` is the type that parameters are held in; those of type bfloat16 that are trained
     are rounded up or down by chance, so that small updates are not lost.
     ``remat`` says what of a layer the backward pass does not compute again: everything
@@ -44,7 +45,9 @@ class ModelSourceConfig:
         default="minimal",
     )
     unroll: int = positive(1)
-    attention: str = choice("auto", "chunked", "dense", "splash", "cudnn", default="auto")
+    attention: str = choice(
+        *("auto", "chunked", "dense", "tree", "splash", "cudnn"), default="auto"
+    )
     splash: SplashConfig = SplashConfig()
     scratch_vocab_size: int = positive(2048)
     scratch_embed_dim: int = positive(128)

@@ -1,4 +1,4 @@
-"""Grouped-query attention over rows of prefix trees and over slots of a cache, by query chunks.
+"""Grouped-query attention over rows of prefix trees at once, and over slots of a cache by chunks.
 
 A row is a forest in depth-first order: plain packed texts, or texts that share their beginnings.
 Each token says with one number, ``visible_until``, where the subtree that hangs on it ends.
@@ -14,14 +14,15 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 QUERY_CHUNK = 256
-"""Queries per chunk: scores stay ``[B, N, 256, S]`` and chunks skip keys behind their end."""
+"""Queries of a cache per chunk: scores stay ``[B, N, 256, S]``."""
 
 SAVED = "attention"
 """Name under which rematerialisation finds the output of attention and its softmax norms."""
 
 Leaf = TypeVar("Leaf")
 
-Span = tuple[tuple[int, int], tuple[int, int]]
+Spans = tuple[tuple[int, int], ...]
+"""First query of each chunk, and the first behind it."""
 
 _MASKED = -1e30  # finite, so that rows without a visible key give no NaN
 
@@ -64,7 +65,6 @@ def row_attention(
     *,
     first: jax.Array | int = 0,
     window: int | jax.Array = 0,
-    chunk: int = QUERY_CHUNK,
 ) -> jax.Array:
     """Let query ``q`` of a row see key ``k`` of it where ``k <= q < visible_until[k]``.
 
@@ -76,22 +76,17 @@ def row_attention(
       keys: Of the keys.
       first: Index in the row of the first query.
       window: Positions a query sees, its own included; 0 means all. A traced number must not be 0.
-      chunk: Queries per chunk; 0 means all at once.
 
     Returns:
       ``[B, N, T, H]`` in the dtype of the queries; softmax in float32.
     """
     T, S = q_BNTH.shape[2], k_BKSH.shape[2]
-    spans = _spans(T, S, chunk or T, causal=T == S)
-    biases = []
-    for (start, end), (_, last) in spans:
-        q_1T1 = first + jnp.arange(start, end)[None, :, None]
-        visible_BTS = (jnp.arange(last) <= q_1T1) & (q_1T1 < keys.visible_until[:, None, :last])
-        if _limited(window):
-            distance_BTS = queries.positions[:, start:end, None] - keys.positions[:, None, :last]
-            visible_BTS &= distance_BTS < window
-        biases.append(jnp.where(visible_BTS, 0.0, _MASKED))
-    return _grouped(q_BNTH, k_BKSH, v_BKSH, biases, spans)
+    q_1T1 = first + jnp.arange(T)[None, :, None]
+    visible_BTS = (jnp.arange(S) <= q_1T1) & (q_1T1 < keys.visible_until[:, None])
+    if is_limited(window):
+        visible_BTS &= queries.positions[:, :, None] - keys.positions[:, None] < window
+    bias_BTS = jnp.where(visible_BTS, 0.0, _MASKED)
+    return _grouped(q_BNTH, k_BKSH, v_BKSH, [bias_BTS], ((0, T),))
 
 
 def slot_attention(
@@ -111,33 +106,29 @@ def slot_attention(
       v_BKSH: Values by slot.
       slots: Where queries and keys stand.
       window: As for ``row_attention``.
-      chunk: As for ``row_attention``.
+      chunk: Queries per chunk; 0 means all at once.
 
     Returns:
       ``[B, N, T, H]`` in the dtype of the queries; softmax in float32.
     """
-    T, S = q_BNTH.shape[2], k_BKSH.shape[2]
-    spans = _spans(T, S, chunk or T, causal=False)
+    T = q_BNTH.shape[2]
+    chunk = chunk or T
+    spans = tuple((start, min(start + chunk, T)) for start in range(0, T, chunk))
     biases = []
-    for (start, end), _ in spans:
+    for start, end in spans:
         distance_BTS = slots.q_positions_BT[:, start:end, None] - slots.k_positions_BS[:, None]
         visible_BTS = (distance_BTS >= 0) & (
             slots.q_valid_BT[:, start:end, None] == slots.k_valid_BS[:, None]
         )
-        if _limited(window):
+        if is_limited(window):
             visible_BTS &= distance_BTS < window
         biases.append(jnp.where(visible_BTS, 0.0, _MASKED))
     return _grouped(q_BNTH, k_BKSH, v_BKSH, biases, spans)
 
 
-def _limited(window: int | jax.Array) -> bool:
+def is_limited(window: int | jax.Array) -> bool:
+    """Whether a window hides anything: a traced one does, and 0 means none."""
     return not isinstance(window, int) or window > 0
-
-
-def _spans(T: int, S: int, chunk: int, *, causal: bool) -> tuple[Span, ...]:
-    """Return the queries of each chunk and the keys that some of them may see."""
-    ends = [(start, min(start + chunk, T)) for start in range(0, T, chunk)]
-    return tuple(((start, end), (0, end if causal else S)) for start, end in ends)
 
 
 def _grouped(
@@ -145,7 +136,7 @@ def _grouped(
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
     biases: list[jax.Array],
-    spans: tuple[Span, ...],
+    spans: Spans,
 ) -> jax.Array:
     B, N, T, H = q_BNTH.shape
     K = k_BKSH.shape[1]
@@ -158,7 +149,7 @@ def _attended(
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
     biases: list[jax.Array],
-    spans: tuple[Span, ...],
+    spans: Spans,
 ) -> jax.Array:
     return _forward(q_BKGTH, k_BKSH, v_BKSH, biases, spans)[0]
 
@@ -167,15 +158,15 @@ def _forward(
     q_BKGTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, biases: Any, spans: Any
 ) -> tuple[jax.Array, Any]:
     outputs, norms = [], []
-    for bias_BTS, ((start, end), (first, last)) in zip(biases, spans, strict=True):
-        scores_BKGTS = _scores(q_BKGTH[:, :, :, start:end], k_BKSH[:, :, first:last], bias_BTS)
+    for bias_BTS, (start, end) in zip(biases, spans, strict=True):
+        scores_BKGTS = _scores(q_BKGTH[:, :, :, start:end], k_BKSH, bias_BTS)
         most_BKGT = jnp.max(scores_BKGTS, axis=-1, keepdims=True)
         weights_BKGTS = jnp.exp(scores_BKGTS - most_BKGT)
         total_BKGT = jnp.sum(weights_BKGTS, axis=-1, keepdims=True)
         sums_BKGTH = jnp.einsum(
             "bkgts,bksh->bkgth",
             weights_BKGTS.astype(v_BKSH.dtype),
-            v_BKSH[:, :, first:last],
+            v_BKSH,
             preferred_element_type=jnp.float32,
         )
         outputs.append((sums_BKGTH / total_BKGT).astype(v_BKSH.dtype))
@@ -200,18 +191,15 @@ def _backward(spans: Any, residuals: Any, grad_BKGTH: jax.Array) -> tuple[Any, .
     dq, dk_BKHS = [], jnp.zeros(k_BKSH.swapaxes(2, 3).shape, jnp.float32)
     dv_BKHS = dk_BKHS
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    for bias_BTS, ((start, end), (first, last)) in zip(biases, spans, strict=True):
+    for bias_BTS, (start, end) in zip(biases, spans, strict=True):
         q, grad = q_BKGTH[:, :, :, start:end], grad_BKGTH[:, :, :, start:end]
-        k, v = k_BKSH[:, :, first:last], v_BKSH[:, :, first:last]
-        probs_BKGTS = jnp.exp(_scores(q, k, bias_BTS) - norm_BKGT[:, :, :, start:end])
-        dprobs_BKGTS = product("bkgth,bksh->bkgts", grad, v)
+        probs_BKGTS = jnp.exp(_scores(q, k_BKSH, bias_BTS) - norm_BKGT[:, :, :, start:end])
+        dprobs_BKGTS = product("bkgth,bksh->bkgts", grad, v_BKSH)
         dscores_BKGTS = probs_BKGTS * (dprobs_BKGTS - shared_BKGT[:, :, :, start:end])
         dscores_BKGTS = dscores_BKGTS.astype(q.dtype)
-        dq.append(product("bkgts,bksh->bkgth", dscores_BKGTS, k))
-        dk_BKHS = dk_BKHS.at[..., first:last].add(product("bkgth,bkgts->bkhs", q, dscores_BKGTS))
-        dv_BKHS = dv_BKHS.at[..., first:last].add(
-            product("bkgth,bkgts->bkhs", grad, probs_BKGTS.astype(v.dtype))
-        )
+        dq.append(product("bkgts,bksh->bkgth", dscores_BKGTS, k_BKSH))
+        dk_BKHS += product("bkgth,bkgts->bkhs", q, dscores_BKGTS)
+        dv_BKHS += product("bkgth,bkgts->bkhs", grad, probs_BKGTS.astype(v_BKSH.dtype))
     dq_BKGTH = jnp.concatenate(dq, axis=3).astype(q_BKGTH.dtype)
     dk_BKSH, dv_BKSH = (x.swapaxes(2, 3).astype(k_BKSH.dtype) for x in (dk_BKHS, dv_BKHS))
     return dq_BKGTH, dk_BKSH, dv_BKSH, None

@@ -18,6 +18,7 @@ find the norms by a name of ours.
 
 _DTYPES = ("bfloat16", "float16")
 _MAX_HEAD_DIM = 128  # 256 from Hopper on
+_MAX_MASK = 2**30  # bytes of a row
 _MASKED = -1e30  # finite, so that no row of scores is without a number
 
 
@@ -28,6 +29,7 @@ def fits(dtype: jnp.dtype, head_dim: int, length: int) -> bool:
         and head_dim % 8 == 0
         and head_dim <= _MAX_HEAD_DIM
         and length % 2 == 0  # with a mask
+        and 2 * length**2 <= _MAX_MASK
     )
 
 

@@ -9,8 +9,19 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax.ops import cudnn, splash
-from tl_jax.ops.attention import QUERY_CHUNK, SAVED, Row, Slots, row_attention, slot_attention
+from tl_jax.ops.attention import (
+    QUERY_CHUNK,
+    SAVED,
+    Row,
+    Slots,
+    is_limited,
+    row_attention,
+    slot_attention,
+)
+from tl_jax.ops.block_attention import BLOCK, block_attention
+from tl_jax.ops.seen_blocks import Facts
 from tl_jax.ops.spread import spread
+from tl_jax.ops.tree_kernel import tree_attention
 from tl_jax.parallel.sharding import cut
 
 logger = logging.getLogger(__name__)
@@ -36,10 +47,12 @@ def attend(
       k_BKSH: Keys; N is a multiple of K.
       v_BKSH: Values.
       where: ``Row`` of tokens that are queries and keys, or ``Slots`` of a cache.
-      kind: ``"chunked"`` or ``"dense"`` (XLA), ``"splash"`` (a TPU, or step by step elsewhere),
-        ``"cudnn"`` (an NVIDIA GPU), or ``"auto"``: what fits the devices of the mesh in context.
-      blocks: Sizes for ``"splash"``.
-      window: Positions a query sees, its own included; 0 means all. Kernels need a plain number.
+      kind: ``"chunked"`` or ``"dense"`` (XLA), ``"tree"`` or ``"splash"`` (a TPU, or step by step
+        elsewhere), ``"cudnn"`` (an NVIDIA GPU), or ``"auto"``: what fits the devices of the mesh in
+        context. ``"splash"`` computes plain rows only (``takes_trees``).
+      blocks: Sizes for ``"tree"`` and ``"splash"``.
+      window: Positions a query sees, its own included; 0 means all. ``"splash"`` and ``"cudnn"``
+        need a plain number.
 
     Raises:
       ValueError: A kernel was asked for by name and cannot do this, or rows, heads or tokens
@@ -64,15 +77,21 @@ def attend(
     elif chosen == "cudnn":
         assert isinstance(window, int), "one_window"
         kernel = functools.partial(_cudnn, window=window)
+    elif chosen == "tree":
+        kernel = functools.partial(_tree, window=window, blocks=blocks)
+    elif chosen == "chunked" and q_BNTH.shape[2] > BLOCK * cut("length"):
+        kernel = functools.partial(_blocks, window=window)
     else:
-        chunk = QUERY_CHUNK if chosen == "chunked" else 0
-        kernel = functools.partial(_xla, window=window, chunk=chunk)
+        kernel = functools.partial(_dense, window=window)
     # The compiler itself spreads rows and heads of what it knows.
-    if jax.sharding.get_abstract_mesh().size <= 1 or (
-        chosen not in ("splash", "cudnn") and cut("length") == 1
-    ):
+    if jax.sharding.get_abstract_mesh().size <= 1 or (kernel.func is _dense and cut("length") == 1):
         return kernel(q_BNTH, k_BKSH, v_BKSH, where, where, 0)
     return spread(kernel, q_BNTH, k_BKSH, v_BKSH, where)
+
+
+def takes_trees(kind: str) -> bool:
+    """Whether an attention that the configuration names computes rows of prefix trees."""
+    return kind != "splash"
 
 
 def _splash(
@@ -112,7 +131,7 @@ def _cudnn(
     return cudnn.cudnn_attention(q_BNTH, k_BKSH, v_BKSH, queries, window=window)
 
 
-def _xla(
+def _tree(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
@@ -121,12 +140,53 @@ def _xla(
     part: jax.Array | int,
     *,
     window: int | jax.Array,
-    chunk: int,
+    blocks: splash.Blocks,
 ) -> jax.Array:
-    # The last part of a row sees all keys, and the others wait for it.
+    return tree_attention(
+        *(q_BNTH, k_BKSH, v_BKSH, _facts(queries, keys, part, window)),
+        blocks=blocks,
+        saved_name=SAVED,
+        interpret=_platform() != "tpu",
+    )
+
+
+def _blocks(
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    queries: Row[jax.Array],
+    keys: Row[jax.Array],
+    part: jax.Array | int,
+    *,
+    window: int | jax.Array,
+) -> jax.Array:
+    facts = _facts(queries, keys, part, window)
+    return block_attention(q_BNTH, k_BKSH, v_BKSH, facts, saved_name=SAVED)
+
+
+def _dense(
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    queries: Row[jax.Array],
+    keys: Row[jax.Array],
+    part: jax.Array | int,
+    *,
+    window: int | jax.Array,
+) -> jax.Array:
     first = part * q_BNTH.shape[2]
-    return row_attention(
-        *(q_BNTH, k_BKSH, v_BKSH, queries, keys), first=first, window=window, chunk=chunk
+    return row_attention(q_BNTH, k_BKSH, v_BKSH, queries, keys, first=first, window=window)
+
+
+def _facts(
+    queries: Row[jax.Array], keys: Row[jax.Array], part: jax.Array | int, window: int | jax.Array
+) -> Facts:
+    return Facts(
+        queries.positions,
+        keys.positions,
+        keys.visible_until,
+        jnp.asarray(part * queries.positions.shape[1], jnp.int32),
+        jnp.asarray(window, jnp.int32) if is_limited(window) else None,
     )
 
 
@@ -150,7 +210,7 @@ def choose(
       head_dim: Size of a head.
       length: Tokens of a row.
       one_window: The layers share one window, or have none.
-      blocks: Sizes for ``"splash"``.
+      blocks: Sizes for ``"tree"`` and ``"splash"``.
       parts: Devices that share a row.
 
     Raises:
@@ -179,20 +239,26 @@ def choose(
             f"attention 'cudnn' cannot train on rows of {length} tokens with {dtype} heads of "
             f"{head_dim}; set model.attention to 'auto', or model.dtype to 'bfloat16'"
         )
-    chosen = kind
+    chosen, why = kind, ""
     if kind == "auto":
         chosen = "chunked"
-        if platform == "tpu" and one_window and fits_splash:
-            chosen = "splash"
+        if platform == "tpu":
+            # It skips the other texts of a plain row, too, which splash reads and masks.
+            chosen = "tree"
         elif platform == "gpu" and one_window and fits_cudnn:
             chosen = "cudnn"
-    _log(kind, chosen, platform)
+            why = f", with a mask of {2 * length**2 / 2**20:.0f} MiB where a row has several texts"
+        elif platform == "gpu":
+            heads = f"{dtype} heads of {head_dim}"
+            why = f", as cuDNN does not take rows of {length} tokens with {heads} here"
+    _log(kind, chosen, platform, why)
     return chosen
 
 
 @functools.lru_cache(maxsize=64)
-def _log(kind: str, chosen: str, platform: str) -> None:
-    logger.info("attention %r on %s: %s", kind, platform or "devices without a mesh", chosen)
+def _log(kind: str, chosen: str, platform: str, why: str) -> None:
+    where = platform or "devices without a mesh"
+    logger.info("attention %r on %s: %s%s", kind, where, chosen, why)
 
 
 def _platform() -> str:

@@ -1,0 +1,210 @@
+"""Attention of rows of prefix trees by XLA: a block of queries reads the blocks of keys it sees.
+
+The loop over blocks has bounds that are known with the batch only, so that what is hidden costs
+nothing; the gradient is our own for that reason, too.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from tl_jax.ops import seen_blocks
+from tl_jax.ops.seen_blocks import Facts
+
+BLOCK = 128
+"""Queries and keys of a block."""
+
+_MASKED = -1e30
+_LEAST = -5e29  # of a maximum: a query that sees no key has weights exp(_MASKED - _LEAST) = 0
+_TINY = 1e-30  # its sum of weights, so that its output is 0
+
+
+def block_attention(
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    facts: Facts,
+    *,
+    saved_name: str,
+    block: int = BLOCK,
+) -> jax.Array:
+    """Attend by the rule of ``seen_blocks``, on one device.
+
+    Args:
+      q_BNTH: Queries, heads before time, of all tokens or of a part of them in order.
+      k_BKSH: Keys of all tokens; N is a multiple of K.
+      v_BKSH: Values.
+      facts: Who sees whom.
+      saved_name: Name under which rematerialisation finds the output and its softmax norms.
+      block: Tokens of a block.
+
+    Returns:
+      ``[B, N, T, H]`` in the dtype of the queries; softmax in float32. A query that sees no key
+      gets 0.
+    """
+    B, N, T, H = q_BNTH.shape
+    K, S = k_BKSH.shape[1:3]
+    q_BNTH = q_BNTH * (H**-0.5)
+    q, k, v = (
+        jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % block), (0, 0)))
+        for x in (q_BNTH, k_BKSH, v_BKSH)
+    )
+    facts = seen_blocks.padded(facts, block, block)
+    out_BKGTH = _attend(q.reshape(B, K, N // K, -1, H), k, v, facts, saved_name, block)
+    return out_BKGTH.reshape(B, N, -1, H)[:, :, :T]
+
+
+def _attended(
+    q_BKGTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, facts: Facts, name: str, block: int
+) -> jax.Array:
+    return _forward(q_BKGTH, k_BKSH, v_BKSH, facts, name, block)[0]
+
+
+def _forward(
+    q_BKGTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, facts: Facts, name: str, block: int
+) -> tuple[jax.Array, Any]:
+    """Return the output, with a softmax whose maximum grows from block to block.
+
+    Source: Milakov and Gimelshein, Online normalizer calculation for softmax (2018).
+    """
+    K, G, _, H = q_BKGTH.shape[1:]
+    found = seen_blocks.lists(seen_blocks.seen(facts, block, block))
+
+    def queries(row: Any, i: Any, made: Any) -> Any:
+        out_BKGTH, norm_BKGT = made
+        q_KTH = _at(q_BKGTH, row, i, block)
+        masks = functools.partial(_mask, facts, row, i, block=block)
+
+        def keys(place: Any, sums: Any) -> Any:
+            most, total, sum_KGTH = sums
+            j = found.blocks_BIJ[row, i, place]
+            k_KSH, v_KSH = _at(k_BKSH, row, j, block), _at(v_BKSH, row, j, block)
+            scores = _product("kth,ksh->kts", q_KTH, k_KSH).reshape(K, G, block, block)
+            scores = jnp.where(masks(j), scores, _MASKED)
+            higher = jnp.maximum(most, jnp.max(scores, axis=-1, keepdims=True))
+            weights, shrunk = jnp.exp(scores - higher), jnp.exp(most - higher)
+            total = total * shrunk + jnp.sum(weights, axis=-1, keepdims=True)
+            weights = weights.reshape(K, G * block, block).astype(v_KSH.dtype)
+            new = _product("kts,ksh->kth", weights, v_KSH).reshape(sum_KGTH.shape)
+            return higher, total, sum_KGTH * shrunk + new
+
+        column = jnp.zeros((K, G, block, 1), jnp.float32)
+        start = column + _LEAST, column, jnp.zeros((K, G, block, H), jnp.float32)
+        most, total, sum_KGTH = jax.lax.fori_loop(0, found.counts_BI[row, i], keys, start)
+        total = jnp.maximum(total, _TINY)
+        return (
+            _put(out_BKGTH, sum_KGTH / total, row, i, block),
+            _put(norm_BKGT, most + jnp.log(total), row, i, block),
+        )
+
+    empty = jnp.zeros_like(q_BKGTH), jnp.zeros((*q_BKGTH.shape[:-1], 1), jnp.float32)
+    out_BKGTH, norm_BKGT = _over_blocks(found, queries, empty)
+    # Rematerialisation that keeps these two has no second attention to compute.
+    out_BKGTH = checkpoint_name(out_BKGTH, name)
+    norm_BKGT = checkpoint_name(norm_BKGT, name)
+    return out_BKGTH, (q_BKGTH, k_BKSH, v_BKSH, facts, out_BKGTH, norm_BKGT)
+
+
+def _backward(name: str, block: int, residuals: Any, grad_BKGTH: jax.Array) -> tuple[Any, ...]:
+    """Return the gradients; the probabilities are computed again from their norm.
+
+    Source: Dao et al., FlashAttention (2022), appendix B.2.
+    """
+    del name
+    q_BKGTH, k_BKSH, v_BKSH, facts, out_BKGTH, norm_BKGT = residuals
+    K, G, _, H = q_BKGTH.shape[1:]
+    found = seen_blocks.lists(seen_blocks.seen(facts, block, block))
+    # What the softmax takes from every score of a query: sum over keys of P * dP.
+    shared_BKGT = jnp.sum(
+        grad_BKGTH.astype(jnp.float32) * out_BKGTH.astype(jnp.float32), axis=-1, keepdims=True
+    )
+
+    def queries(row: Any, i: Any, made: Any) -> Any:
+        dq_BKGTH, *dkv = made
+        q_KTH, grad_KTH, norm_KT, shared_KT = (
+            _at(x, row, i, block) for x in (q_BKGTH, grad_BKGTH, norm_BKGT, shared_BKGT)
+        )
+        # The CPU's fast product wants the sum over queries along the last axis of the left side;
+        # turned here and not for each block of keys.
+        q_KHT, grad_KHT = q_KTH.swapaxes(1, 2), grad_KTH.swapaxes(1, 2)
+        masks = functools.partial(_mask, facts, row, i, block=block)
+
+        def keys(place: Any, sums: Any) -> Any:
+            dq_KTH, dk_BKHS, dv_BKHS = sums
+            j = found.blocks_BIJ[row, i, place]
+            k_KSH, v_KSH = _at(k_BKSH, row, j, block), _at(v_BKSH, row, j, block)
+            scores = _product("kth,ksh->kts", q_KTH, k_KSH).reshape(K, G, block, block)
+            scores = jnp.where(masks(j), scores, _MASKED).reshape(K, G * block, block)
+            probs = jnp.exp(scores - norm_KT)
+            dscores = probs * (_product("kth,ksh->kts", grad_KTH, v_KSH) - shared_KT)
+            dscores = dscores.astype(k_KSH.dtype)
+            dq_KTH = dq_KTH + _product("kts,ksh->kth", dscores, k_KSH)
+            dk_KHS = _product("kht,kts->khs", q_KHT, dscores)
+            dv_KHS = _product("kht,kts->khs", grad_KHT, probs.astype(v_KSH.dtype))
+            return dq_KTH, _add(dk_BKHS, dk_KHS, row, j), _add(dv_BKHS, dv_KHS, row, j)
+
+        start = jnp.zeros((K, G * block, H), jnp.float32), *dkv
+        dq_KTH, *dkv = jax.lax.fori_loop(0, found.counts_BI[row, i], keys, start)
+        return _put(dq_BKGTH, dq_KTH.reshape(K, G, block, H), row, i, block), *dkv
+
+    empty = jnp.zeros(k_BKSH.swapaxes(2, 3).shape, jnp.float32)
+    made = _over_blocks(found, queries, (jnp.zeros_like(q_BKGTH), empty, empty))
+    dk_BKSH, dv_BKSH = (x.swapaxes(2, 3).astype(k_BKSH.dtype) for x in made[1:])
+    return made[0], dk_BKSH, dv_BKSH, None
+
+
+_attend = jax.custom_vjp(_attended, nondiff_argnums=(4, 5))
+_attend.defvjp(_forward, _backward)
+
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _over_blocks(found: seen_blocks.Lists, queries: Any, made: Any) -> Any:
+    """Call ``queries(row, block, made)`` for every block of queries of every row, in turn."""
+    rows, count = found.counts_BI.shape
+
+    def one(n: Any, made: Any) -> Any:
+        return queries(n // count, n % count, made)
+
+    return jax.lax.fori_loop(0, rows * count, one, made)
+
+
+def _at(x: jax.Array, row: Any, i: Any, block: int) -> jax.Array:
+    """Return a block of a row, ``[B, K, (G,) T, H] -> [K, (G *) block, H]``."""
+    one = jax.lax.dynamic_index_in_dim(x, row, 0, keepdims=False)
+    part = jax.lax.dynamic_slice_in_dim(one, i * block, block, axis=-2)
+    return part.reshape(x.shape[1], -1, x.shape[-1])
+
+
+def _put(x: jax.Array, part: jax.Array, row: Any, i: Any, block: int) -> jax.Array:
+    return jax.lax.dynamic_update_slice(x, part.astype(x.dtype)[None], (row, 0, 0, i * block, 0))
+
+
+def _add(x_BKHS: jax.Array, part_KHS: jax.Array, row: Any, j: Any) -> jax.Array:
+    place = (row, 0, 0, j * part_KHS.shape[-1])
+    sum_BKHS = jax.lax.dynamic_slice(x_BKHS, place, (1, *part_KHS.shape)) + part_KHS
+    return jax.lax.dynamic_update_slice(x_BKHS, sum_BKHS, place)
+
+
+def _mask(facts: Facts, row: Any, i: Any, j: Any, *, block: int) -> jax.Array:
+    """Return whether the queries of block ``i`` see the keys of block ``j``."""
+
+    def part(x: jax.Array, start: Any) -> jax.Array:
+        return jax.lax.dynamic_slice(x, (row, start), (1, block))[0]
+
+    index = jnp.arange(block, dtype=jnp.int32)
+    q_places, k_places = facts.first + i * block + index, j * block + index
+    return seen_blocks.mask(
+        (q_places[:, None], part(facts.q_positions_BT, i * block)[:, None]),
+        (
+            k_places,
+            part(facts.k_positions_BS, j * block),
+            part(facts.visible_until_BS, j * block),
+        ),
+        facts.window,
+    )
