@@ -31,8 +31,6 @@ from tl_jax.train.loop import Loop, open_phase
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 PHASE = "supervised"
-_PLAIN_ROWS = ("splash",)
-"""Kernels of attention that do not compute rows of trees."""
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +114,7 @@ def takes_trees(model: ModelConfig, length: int, mesh: Mesh) -> bool:
     Raises:
       ConfigError: As for ``check_attention``.
     """
-    return check_attention(model, length, mesh) not in _PLAIN_ROWS
+    return kernels.takes_trees(check_attention(model, length, mesh))
 
 
 def shares_prefixes(config: RunConfig, model: ModelConfig, mesh: Mesh) -> bool:
