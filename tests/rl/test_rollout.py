@@ -22,6 +22,7 @@ from tl_jax.rl import logprobs
 from tl_jax.rl import rollout as rl
 from tl_jax.rl.episode import Feedback
 from tl_jax.rl.prompts import select_prompts
+from tl_jax.rl.rows import SharedRows
 from tl_jax.sampling import sampler
 from tl_jax.sampling.next_token import SampleConfig
 from tl_jax.sampling.sampler import Generation
@@ -104,6 +105,7 @@ def collect(params, logprob_step, sample):
         batch_prompts=2,
         tools=None,
         function=None,
+        rows=None,
     ):
         plan = rl.RolloutPlan(
             ppo=dataclasses.replace(ppo, prompts_per_step=batch_prompts),
@@ -115,6 +117,7 @@ def collect(params, logprob_step, sample):
             prompt_length=32,
             tools=tools,
             function=function,
+            rows=rows,
         )
         return rl.rollout(plan, params, ref_params, prompts, step=step, kl_coef=ppo.kl_coef)
 
@@ -210,6 +213,17 @@ def test_the_ratio_is_one_at_the_first_step(params, result):
     _, stats = jax.jit(jax.grad(loss, has_aux=True))(params)
     assert stats["max_abs_log_ratio"] < 1e-5
     assert stats["clipped"] == 0
+
+
+def test_dialogues_in_shared_rows_are_scored_as_in_rows_of_their_own(collect, dialogues):
+    shared = collect(rows=SharedRows(64), tools=Talking())
+    for ours, theirs in zip(
+        jax.tree.leaves(shared.batch), jax.tree.leaves(dialogues.batch), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert shared.metrics == pytest.approx(dialogues.metrics, rel=1e-5, abs=1e-5)
+    for ours, theirs in zip(shared.records, dialogues.records, strict=True):
+        assert ours | {"advantage": 0} == theirs | {"advantage": 0}
 
 
 def test_sampler_and_training_forward_agree(result):

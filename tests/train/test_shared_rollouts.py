@@ -39,7 +39,7 @@ LOSS = step_lib.LossConfig(
     value_coef=0.5,
     kl_estimator="k3",
     temperature=0.8,
-    ce_chunk=16,
+    ce_chunk=0,
     ppo=PpoConfig(entropy_coef=0.1, dual_clip=3.0, value_stop_gradient=False),
 )
 
