@@ -33,6 +33,15 @@ def test_every_setting_changes_the_returns(change):
     assert np.abs(estimate(**change).returns - estimate().returns).max() > 1e-3
 
 
+def test_a_sequence_mean_weighs_every_sample_alike_and_changes_nothing_else():
+    tokens, sequences = estimate(), estimate(aggregation="sequence_mean")
+    np.testing.assert_allclose(np.sum(sequences.weights, axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(np.unique(tokens.weights), [0, 1])
+    np.testing.assert_array_equal(sequences.returns, tokens.returns)
+    found = [float(advantages.explained_variance(each)) for each in (tokens, sequences)]
+    assert found[0] == found[1]
+
+
 def test_settings_do_not_recompile():
     estimate()
     compiled = advantages.estimate._cache_size()

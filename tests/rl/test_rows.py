@@ -162,7 +162,7 @@ def test_scores_are_those_of_samples_in_rows_of_their_own(params, score, length)
 
 def test_no_sample_sees_another(params):
     """What a sample says moves the scores of its own targets only."""
-    _, mask, rows, places = laid_out(SharedRows(256))
+    batch, mask, rows, places = laid_out(SharedRows(256))
     kernel = functional.head_kernel(params, MODEL)
     weights = (np.random.default_rng(1).normal(size=rows.tokens.shape)).astype(np.float32)
 
@@ -180,9 +180,8 @@ def test_no_sample_sees_another(params):
             continue
         own = np.zeros(rows.tokens.shape, np.float32)
         own[row, start : start + end - first] = mask[sample, first:end]
-        moved = np.abs(gradient(embedded, own.ravel())).sum(axis=1).reshape(own.shape) > 0
-        path = np.zeros_like(moved)
-        last = start + end - first - 1
-        places_seen = (np.arange(own.shape[1]) <= last) & (rows.visible_until[row] > last)
-        path[row] = places_seen
-        np.testing.assert_array_equal(moved, path)
+        row_T = np.abs(gradient(embedded, own.ravel())).sum(axis=1).reshape(own.shape)
+        assert set(np.flatnonzero(row_T.any(axis=1))) == {row}
+        read = np.flatnonzero(row_T[row])
+        np.testing.assert_array_equal(rows.tokens[row, read], batch.tokens[sample, :end])
+        np.testing.assert_array_equal(rows.positions[row, read], np.arange(end))
