@@ -41,6 +41,10 @@ def changed(**sections):
         ({"optim": {"learning_rate": float("nan")}}, "config.optim.learning_rate must be finite"),
         ({"seed": -1}, "config.seed must be from 0"),
         (
+            {"data": {"row_length": 512, "max_length": 1024}},
+            "config.data.row_length 512 is less than config.data.max_length 1024",
+        ),
+        (
             {"model": {"path": "nowhere/at/all"}},
             "config.model.path: nowhere/at/all is no directory",
         ),

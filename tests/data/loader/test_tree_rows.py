@@ -27,6 +27,9 @@ def made(tmp_path_factory):
             ids = [*manual, *rng.integers(1, 90, rng.integers(1, 12)).tolist()]
             weights = rng.choice([0.0, 0.0, 1.0, 2.5], len(ids)).tolist()
             rows.append(Example(f"e{len(rows)}", ids, [0.0, *weights[1:]], {}))
+    for size in rng.integers(4, 20, 15).tolist():
+        ids = rng.integers(1, 90, size).tolist()
+        rows.append(Example(f"e{len(rows)}", ids, [0.0] + [1.0] * (size - 1), {}))
     rows = [rows[number] for number in rng.permutation(len(rows))]
     folder = tmp_path_factory.mktemp("trees") / "x"
     write_examples(folder, rows)
@@ -107,8 +110,9 @@ def test_every_epoch_trains_each_target_once_in_another_order(made):
     stream.close()
     once, often = in_samples(made[1])[1], predictions(rows)[1]
     epochs = {often[what] / count for what, count in once.items()}
-    # The windows of the packer do not end with an epoch; none begins before the last is through.
-    assert epochs <= {min(epochs), min(epochs) + 1} and min(epochs) >= 3
+    # The last window of the packer is cut off and may hold the end of an epoch and the next one's
+    # beginning.
+    assert epochs <= {3, 4, 5}
     first, second = (
         [row["tokens"].tobytes() for row in rows[a:b]] for a, b in itertools.pairwise(ends[:3])
     )
@@ -145,7 +149,7 @@ def test_state_resumes_exactly_in_the_middle_of_trees(made, fit):
     resumed.set_state(state)
     assert_same(take(resumed, 9), expected)
     plain = loader(made, shared_prefixes=False, **settings)
-    with pytest.raises(ValueError, match="shared_prefixes was True and is False"):
+    with pytest.raises(ValueError, match=r"shared_prefixes was \d+ and is 0"):
         plain.set_state(state)
     plain.close()
 

@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from tl_jax.data.examples.build import Example
+from tl_jax.data.examples.order import ORDER, write_order
 from tl_jax.data.examples.shards import INDEX, shard_name, write_examples
 from tl_jax.data.prepare.files import (
+    EXAMPLES,
     FINGERPRINT,
     LINES,
     REPORT,
@@ -76,6 +78,7 @@ def made(tmp_path):
         (tmp_path / name).write_text('{"row": 1}\n{"row": 2}\n')
     for name in SHARDED:
         write_examples(tmp_path / name, [Example("a", [1, 2], [0, 1.0], {})])
+    write_order(tmp_path / EXAMPLES)
     (tmp_path / REPORT).write_text('{"rows": 2}')
     write_fingerprint(tmp_path, {"a": 1})
     return tmp_path
@@ -87,6 +90,7 @@ def test_files_of_the_same_inputs_are_up_to_date(made):
 
 
 PIECES = [f"{name}/{file}" for name in SHARDED for file in (INDEX, shard_name(0))]
+PIECES.append(f"{EXAMPLES}/{ORDER}")
 
 
 @pytest.mark.parametrize("name", [REPORT, FINGERPRINT, *LINES, *PIECES])

@@ -97,7 +97,7 @@ def make_loader(
         "seed": seed,
         "packing_bins": packing_bins if packing else 0,
         "packing_fit": packing_fit if packing else "",
-        "shared_prefixes": trees,
+        "shared_prefixes": len(source) if trees else 0,  # another release may cut other trees
         "shuffle": shuffle,
         "repeat": repeat,
         "streams": streams,

@@ -21,8 +21,6 @@ MOST_SAMPLES = 64
 
 _WORTH = 16
 """A beginning of less than this part of a sample is not worth being shared."""
-_REST = 4
-"""The part of a row that a tree less is worth, beside what is computed once more for it."""
 
 
 def merge(ids: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -103,7 +101,11 @@ def merge(ids: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> dict[str,
 def cut(
     lengths: np.ndarray, shared: np.ndarray, capacity: int, most_samples: int = MOST_SAMPLES
 ) -> np.ndarray:
-    """Cut samples in sorted order into trees that fit a row, where they have least in common.
+    """Cut samples in sorted order into trees that take the fewest places of rows.
+
+    A tree of more than half a row is counted as a whole row, as hardly anything fits behind it; a
+    smaller one takes its entries. A sample that has little in common with both neighbours stays
+    alone, as it mixes better.
 
     Args:
       lengths: ``[N]`` ids of every sample; none has more targets than ``capacity``.
@@ -116,33 +118,36 @@ def cut(
     """
     entries = np.asarray(lengths, np.int64) - 1
     repeated = np.minimum(np.maximum(np.asarray(shared, np.int64) - 1, 0), entries)
-    before = np.concatenate([[0], np.cumsum(entries - repeated)]).tolist()
-    # A sample that has little in common with both neighbours is cut off for nothing, as it mixes
-    # better alone. Otherwise one tree more is also one more that leaves a rest of a row.
     little = np.append(repeated * _WORTH <= entries, True)
     alone = little[:-1] & little[1:]
     free = alone | (little[:-1] & np.append(True, alone[:-1]))
-    costs = np.where(free, 0, repeated + capacity // _REST).tolist()
-    again = repeated.tolist()  # what a tree that begins here computes once more
-    count = len(again)
-    least = [0] * (count + 1)  # cost of the best trees of the first k samples
+    sums = np.concatenate([[0], np.cumsum(entries - repeated)])
+    # A tree of the samples from j on and before k has at most ends[k] - starts[j] entries.
+    ends, starts = sums.tolist(), (sums[:-1] - repeated).tolist()
+    counted = (sums[:-1] - np.where(free, 0, repeated)).tolist()
+    count = len(starts)
+    least = [0] * (count + 1)  # places of the best trees of the first k samples
     begin = [0] * (count + 1)  # of the last of these trees
-    # First samples of a tree that may end here: of the better ones the last, the best one first.
-    open_: collections.deque[int] = collections.deque()
+    # Where the last tree may begin: of the better ones the last, the best one first.
+    small: collections.deque[int] = collections.deque()
+    large: collections.deque[int] = collections.deque()
     for end in range(1, count + 1):
-        cost = least[end - 1] + costs[end - 1]
-        # Of the same cost the smaller tree.
-        while open_ and least[open_[-1]] + costs[open_[-1]] >= cost:
-            open_.pop()
-        open_.append(end - 1)
-        while (
-            end - open_[0] > most_samples
-            or again[open_[0]] + before[end] - before[open_[0]] > capacity
-        ):
-            open_.popleft()
-        begin[end] = open_[0]
-        least[end] = least[open_[0]] + costs[open_[0]]
-    starts = [count]
-    while starts[-1]:
-        starts.append(begin[starts[-1]])
-    return np.asarray(starts[::-1], np.int64)
+        last = end - 1
+        while small and least[small[-1]] - counted[small[-1]] >= least[last] - counted[last]:
+            small.pop()
+        while large and least[large[-1]] >= least[last]:
+            large.pop()
+        for open_, room in ((small, capacity // 2), (large, capacity)):
+            open_.append(last)
+            while open_ and (end - open_[0] > most_samples or ends[end] - starts[open_[0]] > room):
+                open_.popleft()
+        begin[end] = large[0]
+        least[end] = least[large[0]] + capacity
+        if small:
+            places = least[small[0]] + ends[end] - counted[small[0]]
+            if places <= least[end]:
+                begin[end], least[end] = small[0], places
+    found = [count]
+    while found[-1]:
+        found.append(begin[found[-1]])
+    return np.asarray(found[::-1], np.int64)
