@@ -13,7 +13,9 @@ from tl_jax.config import MeshConfig, SplashConfig
 from tl_jax.ops import kernels
 from tl_jax.ops.attention import Row, Slots, row_attention
 from tl_jax.ops.cudnn import cudnn_attention
+from tl_jax.ops.seen_blocks import Facts
 from tl_jax.ops.splash import splash_attention
+from tl_jax.ops.tree_kernel import tree_attention
 from tl_jax.parallel.mesh import make_mesh
 
 B, N, K, T, H = 2, 4, 2, 200, 16  # two blocks of 128, the second partly filled
@@ -171,7 +173,7 @@ def test_the_mask_is_read_where_a_row_has_several_texts_only():
 
 
 @pytest.mark.parametrize(("fused", "kernels"), [(False, 3), (True, 2)])
-def test_the_kernel_compiles_to_tpu_code_forward_and_backward(fused, kernels):
+def test_splash_compiles_to_tpu_code_forward_and_backward(fused, kernels):
     heads = [jax.ShapeDtypeStruct(x.shape[:3] + (128,), jnp.bfloat16) for x in inputs()]
     segments = jax.ShapeDtypeStruct((B, T), jnp.int32)
 
@@ -188,6 +190,24 @@ def test_the_kernel_compiles_to_tpu_code_forward_and_backward(fused, kernels):
     traced = jax.jit(jax.grad(total, (0, 1, 2))).trace(*heads, segments)
     text = traced.lower(lowering_platforms=("tpu",)).as_text()
     assert text.count("tpu_custom_call") == kernels
+
+
+@pytest.mark.parametrize("window", [None, 50])
+def test_the_kernel_of_trees_compiles_to_tpu_code_forward_and_backward(window):
+    heads = [jax.ShapeDtypeStruct(x.shape[:3] + (64,), jnp.bfloat16) for x in inputs()]
+    row = [jax.ShapeDtypeStruct((B, T), jnp.int32)] * 2
+
+    def total(q, k, v, positions, until):
+        limit = None if window is None else jnp.int32(window)
+        facts = Facts(positions, positions, until, jnp.int32(0), limit)
+        out = tree_attention(
+            *(q, k, v, facts), blocks=BLOCKS, saved_name="attention", interpret=False
+        )
+        return out.astype(jnp.float32).sum()
+
+    traced = jax.jit(jax.grad(total, (0, 1, 2))).trace(*heads, *row)
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("tpu_custom_call") == 3
 
 
 FACTS = {

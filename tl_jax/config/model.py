@@ -49,11 +49,12 @@ class LoraConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SplashConfig:
-    """Blocks of the attention kernel for TPUs, in tokens: ``block_q`` queries, ``block_kv`` keys.
+    """Blocks of the attention kernels for TPUs, in tokens: ``block_q`` queries, ``block_kv`` keys.
 
-    Large blocks are faster, until a chip's vector memory is full. ``fused_backward`` computes the
-    gradients of queries and of keys in one kernel, for less work and more memory: queries get a
-    gradient per block of keys, summed afterwards.
+    Large blocks are faster, until a chip's vector memory is full; small ones skip more of what is
+    hidden. With ``"splash"``, ``fused_backward`` computes the gradients of queries and of keys in
+    one kernel, for less work and more memory: queries get a gradient per block of keys, summed
+    afterwards.
     """
 
     block_q: int = positive(512)
