@@ -172,6 +172,12 @@ def test_without_packing_every_sample_has_a_row_of_its_own(made):
     assert found["rows"] == len(made[1]) and found["computed_tokens"] == found["tokens"]
 
 
+def test_a_sample_longer_than_a_row_is_named(made):
+    longest = max(made[1], key=lambda row: len(row.ids))
+    with pytest.raises(DataError, match=f"has {len(longest.ids) - 1} targets but a row holds 9"):
+        loader(made, length=9)
+
+
 def test_a_directory_without_its_order_says_what_to_do(tmp_path):
     write_examples(tmp_path / "x", [Example("a", [1, 2], [0.0, 1.0], {})])
     with pytest.raises(DataError, match="tl-jax prepare.*data.shared_prefixes"):

@@ -86,12 +86,14 @@ class Trees:
       length: Tokens of a row.
 
     Raises:
-      DataError: The order is not there, or is of other files.
+      DataError: The order is not there, or is of other files; or a sample is longer than a row.
     """
 
     def __init__(self, shards: Shards, length: int):
         order = read_order(shards)
         self._samples = Samples(shards, length)
+        if order.lengths.max() - 1 > length:
+            self._samples.arrays(int(order.examples[order.lengths.argmax()]))
         self._numbers = order.examples
         self._starts = cut(order.lengths, order.shared, length)
 
