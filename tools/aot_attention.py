@@ -175,7 +175,11 @@ def step_times(figures: dict[str, Any], kernels: dict[str, Any], rows: dict[str,
     chip, devices = tpu.parse(figures["topology"])
     per_second = tpu.CHIPS[chip].clock * CORES.get(chip, 1)
     (step,) = (row for row in figures["programs"] if row["program"] == "supervised")
-    found: dict[str, Any] = {"rows": step["rows"], "peak_bytes": step["peak_bytes"]}
+    found: dict[str, Any] = {
+        "compiled_with": figures["attention"],
+        "rows": step["rows"],
+        "peak_bytes": step["peak_bytes"],
+    }
     for kind, kernel in (("plain", "splash"), ("plain", "tree"), ("shared", "tree")):
         instructions = sum(kernels[chip][kernel][part] for part in PARTS.values())
         heads = LAYERS * MODEL_HEADS * step["rows"] / devices

@@ -249,8 +249,9 @@ def choose(
             chosen = "cudnn"
             why = f", with a mask of {2 * length**2 / 2**20:.0f} MiB where a row has several texts"
         elif platform == "gpu":
-            heads = f"{dtype} heads of {head_dim}"
-            why = f", as cuDNN does not take rows of {length} tokens with {heads} here"
+            such = f"rows of {length} tokens with {dtype} heads of {head_dim}"
+            such = such if one_window else "windows that differ from layer to layer"
+            why = f", as cuDNN does not take {such} here"
     _log(kind, chosen, platform, why)
     return chosen
 
