@@ -25,7 +25,8 @@ class Rollout(Generic[Leaf], flax.struct.PyTreeNode):
     """What reward training adds to a batch; entry ``t`` speaks about ``targets[:, t]``.
 
     Attributes:
-      mask: ``[B, T]`` float32, 1 where ``targets`` is a sampled token (the stop token included).
+      weights: ``[B, T]`` float32, what the losses weigh ``targets`` by where it is a sampled token
+        (the stop token included); 0 elsewhere.
       old_logprobs: ``[B, T]`` float32 log-probabilities under the policy that sampled.
       advantages: ``[B, T]`` float32.
       returns: ``[B, T]`` float32 value targets.
@@ -33,7 +34,7 @@ class Rollout(Generic[Leaf], flax.struct.PyTreeNode):
       ref_logprobs: ``[B, T]`` float32 log-probabilities under the frozen reference.
     """
 
-    mask: Leaf
+    weights: Leaf
     old_logprobs: Leaf
     advantages: Leaf
     returns: Leaf

@@ -18,7 +18,7 @@ def estimate(**changes):
 
 def test_whitening_changes_advantages_and_leaves_returns():
     white, plain = estimate(), estimate(whiten=False)
-    mask = np.asarray(white.mask) > 0
+    mask = np.asarray(white.weights) > 0
     kept = np.asarray(white.advantages)[mask]
     np.testing.assert_allclose([kept.mean(), kept.var()], [0, 1], atol=1e-5)
     np.testing.assert_array_equal(white.returns, plain.returns)
@@ -33,6 +33,15 @@ def test_every_setting_changes_the_returns(change):
     assert np.abs(estimate(**change).returns - estimate().returns).max() > 1e-3
 
 
+def test_a_sequence_mean_weighs_every_sample_alike_and_changes_nothing_else():
+    tokens, sequences = estimate(), estimate(aggregation="sequence_mean")
+    np.testing.assert_allclose(np.sum(sequences.weights, axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(np.unique(tokens.weights), [0, 1])
+    np.testing.assert_array_equal(sequences.returns, tokens.returns)
+    found = [float(advantages.explained_variance(each)) for each in (tokens, sequences)]
+    assert found[0] == found[1]
+
+
 def test_settings_do_not_recompile():
     estimate()
     compiled = advantages.estimate._cache_size()
@@ -43,8 +52,8 @@ def test_settings_do_not_recompile():
 def test_explained_variance_is_one_for_a_perfect_critic_and_zero_for_a_constant_one():
     rollout = estimate()
     perfect = rollout.replace(old_values=rollout.returns)
-    constant = rollout.replace(old_values=3.0 * rollout.mask)
-    flat = rollout.replace(returns=rollout.mask)
+    constant = rollout.replace(old_values=3.0 * rollout.weights)
+    flat = rollout.replace(returns=rollout.weights)
     np.testing.assert_allclose(advantages.explained_variance(perfect), 1.0, atol=1e-6)
     np.testing.assert_allclose(advantages.explained_variance(constant), 0.0, atol=1e-5)
     assert advantages.explained_variance(flat) == 0.0

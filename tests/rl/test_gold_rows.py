@@ -53,4 +53,4 @@ def test_each_term_of_a_joint_batch_equals_the_term_of_its_part_alone():
 
 
 def alone_mask(batch):
-    return float(batch.rollout.mask.sum())
+    return float(batch.rollout.weights.sum())

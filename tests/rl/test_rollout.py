@@ -22,6 +22,7 @@ from tl_jax.rl import logprobs
 from tl_jax.rl import rollout as rl
 from tl_jax.rl.episode import Feedback
 from tl_jax.rl.prompts import select_prompts
+from tl_jax.rl.rows import SharedRows
 from tl_jax.sampling import sampler
 from tl_jax.sampling.next_token import SampleConfig
 from tl_jax.sampling.sampler import Generation
@@ -104,6 +105,7 @@ def collect(params, logprob_step, sample):
         batch_prompts=2,
         tools=None,
         function=None,
+        rows=None,
     ):
         plan = rl.RolloutPlan(
             ppo=dataclasses.replace(ppo, prompts_per_step=batch_prompts),
@@ -115,6 +117,7 @@ def collect(params, logprob_step, sample):
             prompt_length=32,
             tools=tools,
             function=function,
+            rows=rows,
         )
         return rl.rollout(plan, params, ref_params, prompts, step=step, kl_coef=ppo.kl_coef)
 
@@ -142,7 +145,7 @@ def test_a_truncated_row_trains_its_last_token_and_no_stop_token(result):
     batch = result.batch
     truncated = 0
     for row in range(6):
-        targets = batch.targets[row][np.asarray(batch.rollout.mask[row]) > 0]
+        targets = batch.targets[row][np.asarray(batch.rollout.weights[row]) > 0]
         ended = targets[-1] in (EOS, 9, 30, 40)
         assert ended or len(targets) == PPO.max_new_tokens
         assert not set(targets[:-1]) & {EOS, 9, 30, 40}
@@ -150,7 +153,7 @@ def test_a_truncated_row_trains_its_last_token_and_no_stop_token(result):
     assert 0 < truncated < 6
     assert result.metrics["truncated_share"] == pytest.approx(truncated / 6)
     np.testing.assert_allclose(
-        result.metrics["response_length"], np.sum(batch.rollout.mask) / 6, rtol=1e-6
+        result.metrics["response_length"], np.sum(batch.rollout.weights) / 6, rtol=1e-6
     )
 
 
@@ -158,7 +161,7 @@ def test_samples_cut_off_can_be_left_out_of_the_losses_but_not_of_the_log(collec
     left_out = collect(ppo=dataclasses.replace(PPO, truncated="mask"))
     ended = np.array(["not ended" not in str(record["details"]) for record in result.records])
     assert 0 < ended.sum() < 6
-    np.testing.assert_array_equal(left_out.batch.rollout.mask.any(axis=1), ended)
+    np.testing.assert_array_equal(left_out.batch.rollout.weights.any(axis=1), ended)
     assert [r["category"] for r in left_out.records] == [r["category"] for r in result.records]
     assert left_out.metrics["entropy"] == result.metrics["entropy"]
     assert [r["advantage"] == 0 for r in left_out.records] == list(~ended)
@@ -172,7 +175,7 @@ def test_a_comparison_within_the_group_gives_a_sample_one_advantage(collect, adv
     due = rewards - rewards.mean(axis=1, keepdims=True)  # the reference is the policy: no price
     due *= 1.5 if advantage == "rloo" else 1.0
     for row, value in enumerate(due.ravel()):
-        found = np.asarray(rollout.advantages[row])[np.asarray(rollout.mask[row]) > 0]
+        found = np.asarray(rollout.advantages[row])[np.asarray(rollout.weights[row]) > 0]
         np.testing.assert_allclose(found, value, atol=1e-5)
     assert compared.metrics["equal_groups_share"] == np.mean(np.ptp(rewards, axis=1) == 0)
 
@@ -199,17 +202,28 @@ def test_the_ratio_is_one_at_the_first_step(params, result):
             hidden,
             functional.head_kernel(params, MODEL),
             batch.targets,
-            old.mask,
+            old.weights,
             chunk=16,
             temperature=PPO.temperature,
         )
         return policy.clipped_policy_loss(
-            new, old.old_logprobs, old.advantages, old.mask, clip_low=0.2, clip_high=0.2
+            new, old.old_logprobs, old.advantages, old.weights, clip_low=0.2, clip_high=0.2
         )
 
     _, stats = jax.jit(jax.grad(loss, has_aux=True))(params)
     assert stats["max_abs_log_ratio"] < 1e-5
     assert stats["clipped"] == 0
+
+
+def test_dialogues_in_shared_rows_are_scored_as_in_rows_of_their_own(collect, dialogues):
+    shared = collect(rows=SharedRows(64), tools=Talking())
+    for ours, theirs in zip(
+        jax.tree.leaves(shared.batch), jax.tree.leaves(dialogues.batch), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert shared.metrics == pytest.approx(dialogues.metrics, rel=1e-5, abs=1e-5)
+    for ours, theirs in zip(shared.records, dialogues.records, strict=True):
+        assert ours | {"advantage": 0} == theirs | {"advantage": 0}
 
 
 def test_sampler_and_training_forward_agree(result):
@@ -251,7 +265,7 @@ def test_every_array_of_a_rollout_is_float32_and_zero_where_masked(result):
     for field in dataclasses.fields(result.batch.rollout):
         array = np.asarray(getattr(result.batch.rollout, field.name))
         assert array.dtype == np.float32, field.name
-        assert not array[np.asarray(result.batch.rollout.mask) == 0].any(), field.name
+        assert not array[np.asarray(result.batch.rollout.weights) == 0].any(), field.name
         assert np.isfinite(array).all(), field.name
 
 
@@ -285,10 +299,10 @@ def test_a_dialogue_begins_with_the_reply_that_would_be_sampled_alone(dialogues,
     assert dialogues.metrics["turns"] == np.mean(turns)
     for row, record in enumerate(dialogues.records):
         alone = np.asarray(result.batch.targets[row])[
-            np.asarray(result.batch.rollout.mask[row]) > 0
+            np.asarray(result.batch.rollout.weights[row]) > 0
         ]
         assert record["dialogue"][0] == alone.tolist()
-        mask = np.asarray(dialogues.batch.rollout.mask[row]) > 0
+        mask = np.asarray(dialogues.batch.rollout.weights[row]) > 0
         replies = sum(record["dialogue"], [])
         assert np.asarray(dialogues.batch.targets[row])[mask].tolist() == replies
         between = np.diff(np.flatnonzero(mask)) - 1
@@ -298,7 +312,7 @@ def test_a_dialogue_begins_with_the_reply_that_would_be_sampled_alone(dialogues,
 def test_sampler_and_training_forward_agree_in_later_turns(dialogues):
     assert 0 <= dialogues.metrics["sampler_logprob_gap"] < 1e-4
     assert dialogues.metrics["kl_k1"] == 0.0
-    assert dialogues.sampled_tokens == int(dialogues.batch.rollout.mask.sum())
+    assert dialogues.sampled_tokens == int(dialogues.batch.rollout.weights.sum())
 
 
 def score_one(ids, *, finished, mode="strict", golds=(GOLD,)):
@@ -410,7 +424,7 @@ def test_a_right_call_that_was_cut_off_is_right_by_the_published_reward_only(
 
 def test_the_logged_advantage_is_that_of_the_last_sampled_token(result):
     for row, record in enumerate(result.records):
-        last = np.flatnonzero(result.batch.rollout.mask[row])[-1]
+        last = np.flatnonzero(result.batch.rollout.weights[row])[-1]
         assert record["advantage"] == float(result.batch.rollout.advantages[row, last])
     assert len({record["advantage"] for record in result.records}) > 1
 

@@ -259,7 +259,7 @@ def test_only_replies_are_trained_and_the_reward_stands_on_the_last_token(
 ):
     rollout, batch = result.batch.rollout, result.batch
     for row, texts in enumerate(SCRIPTS):
-        trained = np.flatnonzero(rollout.mask[row])
+        trained = np.flatnonzero(rollout.weights[row])
         ids = sum((reply(tokenizer, text).ids for text in texts), [])
         np.testing.assert_array_equal(batch.targets[row][trained], ids)
         assert trained[0] == len(prompt.ids) - 1
@@ -296,11 +296,11 @@ def test_what_tools_say_is_no_target_of_any_loss(result, tokenizer):
     )
     step = jax.jit(step_lib.make_train_step(model, loss, optimizer))
     batch = jax.device_get(result.batch)
-    unsampled = batch.rollout.mask == 0
+    unsampled = batch.rollout.weights == 0
     spoilt = batch.replace(
         targets=np.where(unsampled, 5, batch.targets),
         rollout=jax.tree.map(lambda x: np.where(unsampled, np.nan, x), batch.rollout).replace(
-            mask=batch.rollout.mask
+            weights=batch.rollout.weights
         ),
     )
     assert (spoilt.targets != batch.targets).any()

@@ -10,13 +10,22 @@ import pytest
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.render import render_call
-from tl_jax.config import DataConfig, ModelConfig, OptimConfig, PpoConfig, RewardConfig, RunConfig
+from tl_jax.config import (
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimConfig,
+    PpoConfig,
+    RewardConfig,
+    RunConfig,
+)
 from tl_jax.data.examples.build import Prompt
 from tl_jax.data.examples.jsonl import prompt_lines
 from tl_jax.data.prepare.files import PROMPTS
 from tl_jax.errors import ConfigError
 from tl_jax.models import critic, functional
 from tl_jax.parallel import memory
+from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.prompts import choose_prompts
 from tl_jax.run.directory import Run
 from tl_jax.sampling.sampler import Generation
@@ -116,6 +125,21 @@ def test_rows_that_fit_are_accepted():
     ppo_lib.check_rows(RunConfig(ppo=ROWS), mesh)
     joint = dataclasses.replace(ROWS, ce_coef=0.5, minibatches=4)
     ppo_lib.check_rows(RunConfig(ppo=joint, data=DataConfig(batch_size=2)), mesh)
+
+
+def test_samples_share_rows_where_attention_takes_trees_and_nobody_turned_it_off():
+    mesh = make_mesh(MeshConfig(4, 1, 1, 2), jax.devices()[:8])
+    lengths = {"prompt_length": 64, "reply_length": 16}
+    config = RunConfig(ppo=ROWS)
+    rows = ppo_lib.shared_rows(config, MODEL, mesh, **lengths)
+    assert rows is not None and (rows.length, rows.shards, rows.samples) == (128, 4, 2)
+    joint = RunConfig(ppo=dataclasses.replace(ROWS, ce_coef=0.5), data=DataConfig(max_length=512))
+    found = ppo_lib.shared_rows(joint, MODEL, mesh, **lengths)
+    assert found is not None and found.length == 512, "gold rows would be padded, or these"
+    off = dataclasses.replace(config, data=DataConfig(shared_prefixes=False))
+    assert ppo_lib.shared_rows(off, MODEL, mesh, **lengths) is None
+    splash = dataclasses.replace(MODEL, attention="splash")
+    assert ppo_lib.shared_rows(config, splash, mesh, **lengths) is None
 
 
 def test_prompts_left_out_are_counted_by_reason(tmp_path, capsys):

@@ -75,8 +75,11 @@ def reward_batch(batch=None):
     batch = one_per_row() if batch is None else batch
     rng = np.random.default_rng(1)
     noise = [jnp.asarray(rng.normal(size=batch.tokens.shape), jnp.float32) for _ in range(5)]
-    mask = ((batch.visible_until > 0) & (batch.positions >= 2)).astype(jnp.float32)
-    return batch.replace(rollout=Rollout(mask, noise[0] * 0.1 - 4, *noise[1:4], noise[4] * 0.1 - 4))
+    mask = (batch.visible_until > 0) & (batch.positions >= 2)
+    weights = jnp.where(mask, 1 / (1 + batch.positions % 3), 0.0).astype(jnp.float32)
+    return batch.replace(
+        rollout=Rollout(weights, noise[0] * 0.1 - 4, *noise[1:4], noise[4] * 0.1 - 4)
+    )
 
 
 def loss_and_grads(params, batch, loss=SFT, model=MODEL):
@@ -153,7 +156,7 @@ JOINT = step_lib.LossConfig(
     value_coef=0.5,
     ce_chunk=0,
     kl_estimator="k2",
-    ppo=PpoConfig(entropy_coef=0.1, aggregation="sequence_mean"),
+    ppo=PpoConfig(entropy_coef=0.1),
 )
 KL_COEF = 0.3
 

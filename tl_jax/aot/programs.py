@@ -17,6 +17,7 @@ from tl_jax.parallel.mesh import make_sampling_mesh
 from tl_jax.rl import logprobs
 from tl_jax.sampling.decode import Programs, Rows, make_programs
 from tl_jax.sampling.next_token import SampleConfig, scoring_temperature
+from tl_jax.train import ppo as ppo_lib
 from tl_jax.train import ppo_step, sft
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch, Rollout
@@ -61,9 +62,9 @@ def update_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program
     """Return the step of the reward phase; a reference that waits on the device lies beside it."""
     state, frozen, reference = _reward_state(config, model, mesh)
     step = ppo_step.make_step(config, model, ppo_step.make_optimizer(config))
-    ppo = config.ppo
-    rows, length = _reward_rows(config) // ppo.minibatches, _reward_length(config)
-    batch = _batch(rows, length, mesh, with_rollout=True)
+    samples = _reward_rows(config) // config.ppo.minibatches
+    rows, length, shared = _rows_of(samples, config, model, mesh)
+    batch = _batch(rows, length, mesh, with_rollout=True, of_trees=shared)
     jitted = _jit_step(step, state, frozen, mesh)
     beside = _idle(config, reference)
     return Program(jitted, (state, batch, frozen), rows, length, beside, mesh)
@@ -80,9 +81,9 @@ def score_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
         temperature=scoring_temperature(config.ppo.temperature),
         chunk=config.train.ce_chunk,
     )
-    rows, length = _reward_rows(config), _reward_length(config)
+    rows, length, shared = _rows_of(_reward_rows(config), config, model, mesh)
     params = lora.joined(state.params, frozen)
-    batch = _batch(rows, length, mesh)
+    batch = _batch(rows, length, mesh, of_trees=shared)
     beside = (reference, *_idle(config, state.opt_state))
     return Program(step, (params, batch), rows, length, beside, mesh)
 
@@ -163,8 +164,18 @@ def _prompt_length(config: RunConfig) -> int:
     return -(-config.ppo.max_prompt_length // 64) * 64
 
 
-def _reward_length(config: RunConfig) -> int:
-    return _prompt_length(config) + config.ppo.max_new_tokens
+def _rows_of(
+    samples: int, config: RunConfig, model: ModelConfig, mesh: Mesh
+) -> tuple[int, int, bool]:
+    """Return how many rows samples of a rollout take, their tokens, and whether they share them."""
+    ppo = config.ppo
+    prompt = _prompt_length(config)
+    shared = ppo_lib.shared_rows(
+        config, model, mesh, prompt_length=prompt, reply_length=ppo.max_new_tokens
+    )
+    if shared is None:
+        return samples, prompt + ppo.max_new_tokens, False
+    return shared.most(samples, ppo.samples_per_prompt), shared.length, True
 
 
 def _reward_rows(config: RunConfig) -> int:

@@ -11,7 +11,9 @@ from tl_jax.ops import policy
 from tl_jax.types import Rollout
 
 
-@functools.partial(jax.jit, static_argnames=("whiten", "method", "group_size", "scale_groups"))
+@functools.partial(
+    jax.jit, static_argnames=("whiten", "method", "group_size", "scale_groups", "aggregation")
+)
 def estimate(
     scores_B: jax.Array,
     old_logprobs_BT: jax.Array,
@@ -27,6 +29,7 @@ def estimate(
     method: str = "gae",
     group_size: int = 1,
     scale_groups: bool = False,
+    aggregation: str = "token_mean",
 ) -> Rollout[jax.Array]:
     """Turn scores, log-probabilities and values into advantages and value targets.
 
@@ -49,6 +52,7 @@ def estimate(
         nor ``gamma`` and ``gae_lambda``.
       group_size: Samples per prompt, standing together (for the comparison).
       scale_groups: Divide by the standard deviation of the scores in each group.
+      aggregation: How the losses weigh the tokens of samples (``policy.loss_weights``).
 
     Returns:
       A ``Rollout`` of ``[B, T]`` float32 arrays, 0 at masked entries.
@@ -85,7 +89,7 @@ def estimate(
     elif whiten:
         advantages_BT = policy.whiten(advantages_BT, mask_BT)
     return Rollout(
-        mask=jnp.asarray(mask_BT, jnp.float32),
+        weights=policy.loss_weights(jnp.asarray(mask_BT, jnp.float32), aggregation),
         old_logprobs=jnp.where(mask_BT > 0, old_logprobs_BT, 0.0).astype(jnp.float32),
         advantages=advantages_BT,
         returns=returns_BT,
@@ -100,11 +104,12 @@ def explained_variance(rollout: Rollout[jax.Array]) -> jax.Array:
 
     1 is a perfect critic, 0 one that knows no more than the mean; returns that do not vary give 0.
     """
-    count = jnp.maximum(jnp.sum(rollout.mask), 1.0)
+    mask_BT = rollout.weights > 0
+    count = jnp.maximum(jnp.sum(mask_BT), 1.0)
 
     def variance(x_BT: jax.Array) -> jax.Array:
-        mean = jnp.sum(x_BT * rollout.mask) / count
-        return jnp.sum(jnp.square(x_BT - mean) * rollout.mask) / count
+        mean = jnp.sum(x_BT * mask_BT) / count
+        return jnp.sum(jnp.square(x_BT - mean) * mask_BT) / count
 
     total = variance(rollout.returns)
     unexplained = variance(rollout.returns - rollout.old_values)

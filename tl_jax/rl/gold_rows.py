@@ -26,6 +26,9 @@ def with_gold(rollout: Batch[np.ndarray], gold: Mapping[str, np.ndarray]) -> Bat
     rows, length = gold["tokens"].shape
     zeros = np.zeros((rows, length), np.float32)
     below = Batch(**gold, rollout=Rollout(*[zeros] * 6))
+    if rollout.samples is not None:
+        trained = gold["weights"] > 0
+        below = below.replace(samples=gold["visible_until"] > 0, trained=trained)
     total = max(length, rollout.tokens.shape[1])
 
     def stack(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

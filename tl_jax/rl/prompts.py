@@ -95,10 +95,17 @@ def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int, step: int) 
     return chosen
 
 
-def minibatches(rows: int, ppo: PpoConfig, seed: int, step: int) -> list[np.ndarray]:
-    """Return the rows of each update: every PPO epoch cuts all rows anew."""
+def minibatches(samples: int, ppo: PpoConfig, seed: int, step: int) -> list[np.ndarray]:
+    """Return the samples of each update, sorted: every PPO epoch cuts all of them anew.
+
+    Those of a prompt stay together, so that they are compared and their prompt is computed once;
+    only where updates are no whole number of prompts are they cut.
+    """
+    group = ppo.samples_per_prompt
     parts = []
     for epoch in range(ppo.epochs):
-        order = np.random.default_rng([seed, step, epoch]).permutation(rows)
-        parts.extend(np.split(order, ppo.minibatches))
+        rng = np.random.default_rng([seed, step, epoch])
+        order = rng.permutation(np.arange(samples).reshape(-1, group))
+        order = rng.permuted(order, axis=1).reshape(-1)
+        parts.extend(np.sort(part) for part in np.split(order, ppo.minibatches))
     return parts

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from tl_jax.rl.custom_reward import RewardFunction
 from tl_jax.rl.episode import play
 from tl_jax.rl.logprobs import LogprobStep
 from tl_jax.rl.rollout_metrics import sample_metrics, sampler_gap, token_metrics
+from tl_jax.rl.rows import SharedRows, share
 from tl_jax.rl.scoring import Record, score_samples
 from tl_jax.rl.tool_loop import ToolTurns
 from tl_jax.sampling.sampler import Generation, Sampler, generate
@@ -32,7 +33,7 @@ class RolloutResult(NamedTuple):
     """One rollout.
 
     Attributes:
-      batch: Rows in the order of ``records``, ``rollout`` filled, ``weights`` 0.
+      batch: One sample a row in the order of ``records``, ``rollout`` filled, ``weights`` 0.
       metrics: Plain floats: reward, share of each category, divergence, lengths, critic; with
         tools that run, ``turns`` per sample.
       records: JSON-ready, one per sample, for the sample log: those of ``scoring.score_samples``
@@ -61,6 +62,8 @@ class RolloutPlan:
         sampler, scoring and train step compile once.
       tools: Answer the calls of a reply, so that it is followed by another; None: one reply each.
       function: Rewards the replies in place of the rules.
+      rows: Rows in which samples that begin alike are scored and trained together; None: each
+        sample has a row of its own.
     """
 
     ppo: PpoConfig
@@ -72,6 +75,7 @@ class RolloutPlan:
     prompt_length: int
     tools: ToolTurns | None = None
     function: RewardFunction | None = None
+    rows: SharedRows | None = None
 
     @property
     def max_tokens(self) -> int:
@@ -170,11 +174,18 @@ def rollout(
     if ppo.truncated == "mask":
         finished_B = np.array([episode.last.finished for episode in episodes], np.float32)
         trained_BT = mask_BT * finished_B[:, None]
-    # On every process whole, so that whatever is computed of them is global.
-    asked = batch.replace(weights=mask_BT)
-    logprobs_BT, values_BT, entropy_BT = map(processes.gather, plan.logprob_step(params, asked))
+    asked, places = batch.replace(weights=mask_BT), None
+    if plan.rows is not None:
+        asked, places = share(asked, mask_BT, plan.rows)
+
+    def by_sample(of_rows: Any) -> np.ndarray:
+        # On every process whole, so that whatever is computed of them is global.
+        whole = processes.gather(of_rows)
+        return whole if places is None else places.by_sample(whole, mask_BT.shape[1])
+
+    logprobs_BT, values_BT, entropy_BT = map(by_sample, plan.logprob_step(params, asked))
     reference = memory.held_in(memory.DEVICE, ref_params)
-    ref_logprobs_BT = processes.gather(plan.logprob_step(reference, asked)[0])
+    ref_logprobs_BT = by_sample(plan.logprob_step(reference, asked)[0])
     filled = advantages.estimate(
         scores_B,
         logprobs_BT,
@@ -189,6 +200,7 @@ def rollout(
         method=ppo.advantage,
         group_size=ppo.samples_per_prompt,
         scale_groups=ppo.group_std,
+        aggregation=ppo.aggregation,
     )
     last_B = [len(p) + len(r) - 2 for p, r in zip(prompt_ids, replies, strict=True)]
     advantages_B = processes.gather(filled.advantages)[np.arange(len(records)), last_B]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from tl_jax.config import PpoConfig, RunConfig
+from tl_jax.config import ModelConfig, PpoConfig, RunConfig
 from tl_jax.data.loader.loader import make_loader
 from tl_jax.data.prepare.files import EXAMPLES
 from tl_jax.errors import ConfigError, ScoringMismatch
@@ -24,6 +27,7 @@ from tl_jax.rl.custom_reward import open_reward
 from tl_jax.rl.gold_rows import with_gold
 from tl_jax.rl.logprobs import make_logprob_step
 from tl_jax.rl.prompts import minibatches
+from tl_jax.rl.rows import SharedRows, plan_rows, share
 from tl_jax.rl.tools_check import open_tools
 from tl_jax.run.directory import Run, check_reward
 from tl_jax.sampling.next_token import scoring_temperature
@@ -31,7 +35,7 @@ from tl_jax.train import ppo_step
 from tl_jax.train import step as step_lib
 from tl_jax.train.loop import Loop, open_phase
 from tl_jax.train.prompt_pools import chosen, prompt_pools, usable_prompts
-from tl_jax.train.sft import check_attention, check_row_length, start_state
+from tl_jax.train.sft import check_attention, check_row_length, start_state, takes_trees
 from tl_jax.types import StepMetrics
 
 PHASE = "reward"
@@ -50,6 +54,8 @@ SHOWN = (
 """What the progress line shows."""
 
 _KL_STEP, _KL_REACH = 0.1, 0.2
+
+logger = logging.getLogger(__name__)
 
 
 def train(run: Run) -> None:
@@ -137,6 +143,9 @@ def train(run: Run) -> None:
                 updates: list[StepMetrics] = []
                 for members in minibatches(batch.tokens.shape[0], ppo, config.seed, step):
                     part = jax.tree.map(lambda x, m=members: x[m], batch)
+                    if plan.rows is not None:
+                        gold_rows = config.data.batch_size if beside is not None else 0
+                        part, _ = share(part, part.rollout.weights, plan.rows, beside=gold_rows)
                     if beside is not None:
                         part = with_gold(part, next(beside))
                     placed = jax.tree.map(lambda x: processes.place(np.asarray(x), rows), part)
@@ -192,7 +201,43 @@ def plan_rollouts(run: Run, longest_prompt: int) -> rollout_lib.RolloutPlan:
     name = "longest prompt, in multiples of 64, and all tokens of its replies"
     sharding.check_length(length, name, run.mesh.shape)
     check_attention(run.model, length, run.mesh)
-    return plan
+    rows = shared_rows(
+        config, run.model, run.mesh, prompt_length=plan.prompt_length, reply_length=plan.max_tokens
+    )
+    if rows is None and config.data.shared_prefixes:
+        logger.warning(
+            "config.data.shared_prefixes: every sample has a row of its own, as the attention of "
+            "these devices takes rows of plain texts only"
+        )
+    return dataclasses.replace(plan, rows=rows)
+
+
+def shared_rows(
+    config: RunConfig, model: ModelConfig, mesh: Mesh, *, prompt_length: int, reply_length: int
+) -> SharedRows | None:
+    """Return the rows that samples share; None where each has a row of its own.
+
+    Args:
+      config: Of the run.
+      model: The architecture.
+      mesh: The device mesh.
+      prompt_length: Tokens of the longest prompt.
+      reply_length: Most tokens after it.
+
+    """
+    rows = plan_rows(
+        config.ppo,
+        prompt_length=prompt_length,
+        reply_length=reply_length,
+        shards=sharding.parts(mesh, sharding.RULES["batch"]),
+        parts=mesh.shape["sequence"],
+        least=config.data.row_tokens if config.ppo.ce_coef else 0,
+    )
+    try:
+        shared = config.data.shared_prefixes and takes_trees(model, rows.length, mesh)
+    except ConfigError:  # a kernel chosen by name, for rows of another length
+        shared = False
+    return rows if shared else None
 
 
 def check_rows(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:

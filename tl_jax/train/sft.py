@@ -31,8 +31,6 @@ from tl_jax.train.loop import Loop, open_phase
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 PHASE = "supervised"
-_PLAIN_ROWS = ("splash",)
-"""Kernels of attention that do not compute rows of trees."""
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +108,15 @@ def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> str:
         raise ConfigError(f"config.model: {error}") from error
 
 
+def takes_trees(model: ModelConfig, length: int, mesh: Mesh) -> bool:
+    """Return whether the attention that computes rows of ``length`` tokens takes rows of trees.
+
+    Raises:
+      ConfigError: As for ``check_attention``.
+    """
+    return kernels.takes_trees(check_attention(model, length, mesh))
+
+
 def shares_prefixes(config: RunConfig, model: ModelConfig, mesh: Mesh) -> bool:
     """Return whether rows are trees of samples that begin alike.
 
@@ -117,8 +124,7 @@ def shares_prefixes(config: RunConfig, model: ModelConfig, mesh: Mesh) -> bool:
       ConfigError: As for ``check_attention``.
     """
     data = config.data
-    attention = check_attention(model, data.row_tokens, mesh)
-    return data.shared_prefixes and data.packing and attention not in _PLAIN_ROWS
+    return takes_trees(model, data.row_tokens, mesh) and data.shared_prefixes and data.packing
 
 
 def make_step(config: RunConfig, model: ModelConfig) -> tuple[Any, optax.GradientTransformation]:

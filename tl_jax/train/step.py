@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from tl_jax.config import ModelConfig, PpoConfig
 from tl_jax.models import critic, functional, lora
 from tl_jax.ops.cross_entropy import token_logprobs
-from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss, kl_loss, loss_weights
+from tl_jax.ops.policy import clipped_policy_loss, clipped_value_loss, kl_loss
 from tl_jax.parallel import sharding
 from tl_jax.train.optimizer import apply_updates
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
@@ -141,7 +141,7 @@ def loss_sums(
     if loss.ce_coef:
         counted[1.0] = batch.weights != 0
     if loss.reward_coef:
-        sampled_BT = _rollout(batch).mask != 0
+        sampled_BT = _rollout(batch).weights != 0
         counted[loss.temperature] = counted.get(loss.temperature, False) | sampled_BT
     scored = {}
     for temperature, counted_BT in counted.items():
@@ -160,31 +160,33 @@ def loss_sums(
     if loss.reward_coef:
         logprobs_BT, entropy_BT = scored[loss.temperature]
         rollout = _rollout(batch)
-        weights_BT = loss_weights(rollout.mask, loss.ppo.aggregation)
         sums["policy"], stats = clipped_policy_loss(
             logprobs_BT,
             rollout.old_logprobs,
             rollout.advantages,
-            weights_BT,
+            rollout.weights,
             clip_low=loss.ppo.clip_low,
             clip_high=loss.ppo.clip_high,
             dual_clip=loss.ppo.dual_clip,
         )
         sums |= stats
         if loss.ppo.entropy_coef:
-            sums["entropy"] = jnp.sum(entropy_BT * weights_BT)
+            sums["entropy"] = jnp.sum(entropy_BT * rollout.weights)
         if loss.kl_estimator:
             sums["kl_loss"] = kl_loss(
-                logprobs_BT, rollout.ref_logprobs, weights_BT, estimator=loss.kl_estimator
+                logprobs_BT, rollout.ref_logprobs, rollout.weights, estimator=loss.kl_estimator
             )
     if loss.value_coef:
         rollout = _rollout(batch)
-        weights_BT = loss_weights(rollout.mask, loss.ppo.aggregation)
         values_BT = critic.values(
             params, hidden_BTD, batch, model, stop_gradient=loss.ppo.value_stop_gradient
         )
         sums["value"] = clipped_value_loss(
-            values_BT, rollout.old_values, rollout.returns, weights_BT, clip=loss.ppo.clip_value
+            values_BT,
+            rollout.old_values,
+            rollout.returns,
+            rollout.weights,
+            clip=loss.ppo.clip_value,
         )
     return sums
 
@@ -194,7 +196,7 @@ def denominators(batch: Batch, loss: LossConfig) -> tuple[jax.Array, jax.Array]:
     weight = jnp.sum(batch.weights.astype(jnp.float32))
     if not loss.uses_rollout:
         return weight, jnp.float32(0)
-    return weight, jnp.sum(loss_weights(_rollout(batch).mask, loss.ppo.aggregation))
+    return weight, jnp.sum(_rollout(batch).weights)
 
 
 def make_train_step(
@@ -353,7 +355,7 @@ def _metrics(
     tokens = batch.visible_until > 0 if batch.samples is None else batch.samples
     trained = batch.weights > 0 if batch.trained is None else batch.trained
     if batch.rollout is not None:
-        trained |= batch.rollout.mask > 0
+        trained |= batch.rollout.weights > 0
     return StepMetrics(
         loss=total,
         ce_loss=sums.get("ce", zero) / weight,
