@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from tl_jax.config import ModelConfig
 from tl_jax.models import lora, nf4
 from tl_jax.ops import kernels
+from tl_jax.ops.cached_attention import cached_attention
 from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain, cut
@@ -177,7 +178,10 @@ class Attention(nnx.Module):
     ) -> jax.Array:
         """Attend (see ``ops.attention.attention`` for ``where``) and project back to embed."""
         how = {"kind": self.config.attention, "blocks": self.config.splash}
-        out_BNTH = kernels.attend(q_BNTH, k_BKSH, v_BKSH, **how, **where)
+        return self.project_back(kernels.attend(q_BNTH, k_BKSH, v_BKSH, **how, **where))
+
+    def project_back(self, out_BNTH: jax.Array) -> jax.Array:
+        """Return what the heads found as vectors of embed, ``[B, T, D]``."""
         out_BTNH = out_BNTH.swapaxes(1, 2)
         return self.o(out_BTNH.reshape(*out_BTNH.shape[:2], -1))
 
@@ -223,6 +227,22 @@ class Block(nnx.Module):
         **where: Any,
     ) -> jax.Array:
         """Add attention and feed-forward outputs to the residual stream."""
-        x_BTD = x_BTD + self.attn.attend(q_BNTH, k_BKSH, v_BKSH, **where)
+        return self._add(x_BTD, self.attn.attend(q_BNTH, k_BKSH, v_BKSH, **where))
+
+    def finish_with_cache(
+        self,
+        x_BTD: jax.Array,
+        q_BNTH: jax.Array,
+        keys_BKHS: jax.Array,
+        values_BKSH: jax.Array,
+        positions_BT: jax.Array,
+        window: int,
+    ) -> jax.Array:
+        """Do so with the keys and values of a cache, as ``cached_attention`` reads them."""
+        found = cached_attention(q_BNTH, keys_BKHS, values_BKSH, positions_BT, window=window)
+        return self._add(x_BTD, self.attn.project_back(found))
+
+    def _add(self, x_BTD: jax.Array, attended_BTD: jax.Array) -> jax.Array:
+        x_BTD = x_BTD + attended_BTD
         x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
         return constrain(x_BTD, "batch", "length", "act_embed")
