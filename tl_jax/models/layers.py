@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from tl_jax.config import ModelConfig
 from tl_jax.models import lora, nf4
 from tl_jax.ops import kernels
+from tl_jax.ops.attention import Row, Slots
 from tl_jax.ops.cached_attention import cached_attention
 from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
@@ -174,11 +175,23 @@ class Attention(nnx.Module):
         )
 
     def attend(
-        self, q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, **where: Any
+        self,
+        q_BNTH: jax.Array,
+        k_BKSH: jax.Array,
+        v_BKSH: jax.Array,
+        where: Row[jax.Array] | Slots,
+        *,
+        window: int | jax.Array,
     ) -> jax.Array:
-        """Attend (see ``ops.attention.attention`` for ``where``) and project back to embed."""
-        how = {"kind": self.config.attention, "blocks": self.config.splash}
-        return self.project_back(kernels.attend(q_BNTH, k_BKSH, v_BKSH, **how, **where))
+        """Attend (see ``ops.kernels.attend``) and project back to embed."""
+        config = self.config
+        out_BNTH = kernels.attend(
+            *(q_BNTH, k_BKSH, v_BKSH, where),
+            kind=config.attention,
+            blocks=config.splash,
+            window=window,
+        )
+        return self.project_back(out_BNTH)
 
     def project_back(self, out_BNTH: jax.Array) -> jax.Array:
         """Return what the heads found as vectors of embed, ``[B, T, D]``."""
@@ -224,10 +237,12 @@ class Block(nnx.Module):
         q_BNTH: jax.Array,
         k_BKSH: jax.Array,
         v_BKSH: jax.Array,
-        **where: Any,
+        where: Row[jax.Array] | Slots,
+        *,
+        window: int | jax.Array,
     ) -> jax.Array:
         """Add attention and feed-forward outputs to the residual stream."""
-        return self._add(x_BTD, self.attn.attend(q_BNTH, k_BKSH, v_BKSH, **where))
+        return self._add(x_BTD, self.attn.attend(q_BNTH, k_BKSH, v_BKSH, where, window=window))
 
     def finish_with_cache(
         self,
