@@ -209,11 +209,11 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
             plain = found_BC[:, :0]
             if not found_BC.shape[1]:
                 return step + 1, forward(rows, plain)
-            live_B = ~_ended(rows.samples)
-            proposing = jnp.sum(live_B & (found_BC[:, 0] != lookup.NOTHING))
-            pays = proposing * lookup.PAYS_FOR >= jnp.sum(live_B)
+            worth = lookup.pays(found_BC, ~_ended(rows.samples))
+            if worth is True:
+                return step + 1, forward(rows, found_BC)
             return step + 1, jax.lax.cond(
-                pays, lambda: forward(rows, found_BC), lambda: forward(rows, plain)
+                worth, lambda: forward(rows, found_BC), lambda: forward(rows, plain)
             )
 
         samples = rows.samples.replace(finished=rows.samples.finished | ended_B)

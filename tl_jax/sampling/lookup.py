@@ -13,16 +13,13 @@ LONGEST = 4
 SHORTEST = 2
 """Fewer equal tokens propose nothing."""
 
-PAYS_FOR = 2
-"""Rows that a proposing one makes up for: a wide forward takes about twice as long as a plain one,
-and what is proposed is right often enough for two tokens more."""
-
 NOTHING = -1
 """Stands where there is no proposal."""
 
 
-_CHECKED = {"cpu": 64}
-_CHECKED_ELSEWHERE = 256
+_FREE_TOKENS = {"cpu": 16}
+_FREE_TOKENS_ELSEWHERE = 256
+_ROWS_PER_PROPOSAL = 3
 
 
 def most_proposals(rows: int, limit: int) -> int:
@@ -31,8 +28,19 @@ def most_proposals(rows: int, limit: int) -> int:
     A forward of so many tokens on a device, over all its rows, takes little longer than one of a
     token per row, which waits for the weights.
     """
-    tokens = _CHECKED.get(jax.default_backend(), _CHECKED_ELSEWHERE)
+    tokens = _FREE_TOKENS.get(jax.default_backend(), _FREE_TOKENS_ELSEWHERE)
     return max(min(limit, tokens // max(rows // cut("batch"), 1) - 1), 0)
+
+
+def pays(proposals_BC: jax.Array, live_B: jax.Array) -> jax.Array | bool:
+    """Return whether a forward with the proposals is worth more than a plain one.
+
+    Where arithmetic is what a forward waits for, as on a CPU, enough of the rows must propose.
+    """
+    if jax.default_backend() not in _FREE_TOKENS:
+        return True
+    proposing_B = live_B & (proposals_BC[:, 0] != NOTHING)
+    return jnp.sum(proposing_B) * _ROWS_PER_PROPOSAL >= jnp.sum(live_B)
 
 
 def propose(text_BS: jax.Array, length_B: jax.Array, count: int) -> jax.Array:
