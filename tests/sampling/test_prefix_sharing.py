@@ -64,8 +64,9 @@ def test_shared_beginnings_are_read_once_and_change_no_token(batch_size):
         assert one.ids == other.ids
         np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-5)
     # The last token of a prompt is not read, but sampled from.
-    together = len(TOOLS) + len([2, 3, 1, 5, 6]) + len([9, 8])
-    assert together - 2 <= sum(read_tokens) <= together
+    # Of what was sampled, too, some may be what a later prompt begins with.
+    once = len([*TOOLS, *[1, 5], *[2], *[9, 8]])
+    assert sum(read_tokens) == once if batch_size == 7 else len(TOOLS) < sum(read_tokens) <= once
 
 
 def test_samples_of_one_prompt_read_it_once():
@@ -79,21 +80,18 @@ def test_samples_of_one_prompt_read_it_once():
 
 def test_the_next_turn_of_a_dialogue_reads_only_what_is_new():
     sample, read_tokens = watched(plain())
-    options = {"batch_size": 2, "length": 64}
-    kept, context, rows = Kept(), TOOLS, keys(2)
-    for new in ([1], [2, 3]):
-        context = [*context, *new]
-        before = sum(read_tokens)
-        one, other = sampler.generate(
-            sample, model_params(), [context, context[::-1]], rows, kept=kept, **options
-        )
-        read = sum(read_tokens) - before
-        again = sampler.generate(plain(), model_params(), [context], rows[:1], **options)[0]
-        assert one.ids == again.ids
-        context = [*context, *one.ids]
-    # Of the first context all that was sampled is held but its last token; of the other, which
-    # begins anew, nothing.
-    assert read == 1 + 2 - 1 + len(other.ids) + len(context) - len(one.ids) - 1 - len(other.ids)
+    options = {"batch_size": 2, "length": 64, "kept": Kept()}
+    context, rows = [*TOOLS, 1], keys(2)
+    [first, _] = sampler.generate(sample, model_params(), [context, [63, 62]], rows, **options)
+    context = [*context, *first.ids, 2, 3]
+    # The other prompt begins anew; whichever is read first, it leaves the dialogue its row.
+    other = context[::-1]
+    read_tokens.clear()
+    [made, _] = sampler.generate(sample, model_params(), [context, other], rows, **options)
+    assert sum(read_tokens) == len([first.ids[-1], 2]) + len(other) - 1
+    options["kept"] = None
+    [again] = sampler.generate(plain(), model_params(), [context], rows[:1], **options)
+    assert made.ids == again.ids
 
 
 def test_rows_of_another_size_begin_anew():
@@ -129,4 +127,4 @@ def test_pieces_waste_little(tokens):
     while left:
         width = piece_width(left)
         read, left = read + width, max(left - width, 0)
-    assert tokens <= read <= max(1.5 * tokens, 16) if tokens else read == 0
+    assert tokens <= read <= max(2 * tokens, 16 * bool(tokens))

@@ -273,7 +273,7 @@ def test_proposals_change_no_token(temperature):
     the end of the budget come inside of what was proposed."""
     model = dataclasses.replace(MODEL, num_layers=1, vocab_size=24)
     params = jax.tree.map(lambda x: 4.0 * x, functional.init(model, jax.random.key(3)))
-    found, forwards = {}, {}
+    found = {}
     for count in (0, 3):
         config = SampleConfig(18, temperature=temperature, stop_ids=(0, 11), lookup=count)
         sample = sampler.make_sampler(model, config)

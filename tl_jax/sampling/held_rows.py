@@ -34,14 +34,14 @@ class Reading(NamedTuple):
     """A prompt on its way into a row.
 
     Attributes:
-      index: Number of the prompt.
+      number: Of the prompt.
       ids: Its tokens.
       source: Row that holds its beginning.
       shared: Tokens of this beginning; the last token of the prompt is not one of them.
       place: Row that takes it.
     """
 
-    index: int
+    number: int
     ids: Sequence[int]
     source: int
     shared: int
@@ -49,7 +49,7 @@ class Reading(NamedTuple):
 
 
 def plan_reading(
-    index: int,
+    number: int,
     ids: Sequence[int],
     held: Sequence[Sequence[int]],
     rows: Sequence[int],
@@ -61,7 +61,7 @@ def plan_reading(
     holds least, so that what others may begin with is kept as long as can be.
 
     Args:
-      index: Number of the prompt.
+      number: Of the prompt.
       ids: Its tokens.
       held: What each row holds.
       rows: Rows that may be copied.
@@ -71,7 +71,20 @@ def plan_reading(
     source = max(rows, key=lambda row: (shared[row], row in free))
     goes_on = source in free and shared[source] == len(held[source])
     place = source if goes_on else min(free, key=lambda row: len(held[row]))
-    return Reading(index, ids, source, shared[source], place)
+    return Reading(number, ids, source, shared[source], place)
+
+
+def find_homes(prompts: Sequence[Sequence[int]], held: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Return, for each prompt that goes on where a row ends, this row; no row has two."""
+    left = {row: text for row, text in enumerate(held) if text}
+    homes: dict[int, int] = {}
+    for index, ids in enumerate(prompts):
+        for row, text in left.items():
+            if len(text) < len(ids) and shared_tokens(text, ids) == len(text):
+                homes[index] = row
+                del left[row]
+                break
+    return homes
 
 
 def shared_tokens(one: Sequence[int], other: Sequence[int]) -> int:

@@ -22,7 +22,14 @@ from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.parallel import processes, sharding
 from tl_jax.sampling import lookup
 from tl_jax.sampling.decode import Programs, Prompts, Rows, count_parts, make_programs
-from tl_jax.sampling.held_rows import Kept, Reading, piece_width, plan_reading, reading_order
+from tl_jax.sampling.held_rows import (
+    Kept,
+    Reading,
+    find_homes,
+    piece_width,
+    plan_reading,
+    reading_order,
+)
 from tl_jax.sampling.next_token import SampleConfig
 from tl_jax.types import Params
 
@@ -166,6 +173,7 @@ def generate(
         constraints,
         now,
         collections.deque(reading_order(prompts)),
+        find_homes(prompts, now.held),
     )
     if sampler.mesh is not None:
         params = sharding.moved(params, sampler.mesh)
@@ -210,6 +218,7 @@ class _Desk:
       kept: What the rows hold.
       waiting: Prompts that no row holds yet.
       slots: Slots of a row.
+      homes: Row of each prompt that goes on where a row of an earlier call ends.
       holders: Prompt of each row that holds one.
       states: State of the constraint of each such row.
       seen: Tokens of each such row that were looked at.
@@ -224,6 +233,7 @@ class _Desk:
     constraints: Sequence[Constraint]
     kept: Kept
     waiting: collections.deque[int]
+    homes: dict[int, int]
     holders: dict[int, int] = dataclasses.field(default_factory=dict)
     states: dict[int, Any] = dataclasses.field(default_factory=dict)
     seen: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -257,7 +267,11 @@ class _Desk:
         free = [row for row in rows if row not in self.holders]
         if not free or not self.waiting:
             return None
-        index = self.waiting.popleft()
+        # Nobody else may take a row that a prompt goes on in, so these come first.
+        at_home = (i for i in self.waiting if self.homes.get(i) in free)
+        others = (i for i in self.waiting if i not in self.homes)
+        index = next(at_home, next(others, self.waiting[0]))
+        self.waiting.remove(index)
         reading = plan_reading(index, self.prompts[index], self.kept.held, rows, free)
         place = reading.place
         self.holders[place], self.seen[place] = index, 0
@@ -278,7 +292,7 @@ class _Desk:
                 tokens=np.zeros((parts, width), np.int32),
                 **{name: np.zeros(parts, np.int32) for name in Prompts._fields[1:6]},
                 live=np.array(unread),
-                keys=self.row_keys[np.array([r.index if r else 0 for r in readings])],
+                keys=self.row_keys[np.array([r.number if r else 0 for r in readings])],
             )
             for part, reading in enumerate(readings):
                 if reading is None or not unread[part]:
