@@ -122,9 +122,12 @@ def test_a_prompt_stays_where_it_goes_on_and_else_takes_the_row_that_holds_least
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 16, 17, 33, 64, 129, 255, 700])
-def test_pieces_waste_little(tokens):
-    left, read = tokens, 0
-    while left:
-        width = piece_width(left)
-        read, left = read + width, max(left - width, 0)
-    assert tokens <= read <= max(2 * tokens, 16 * bool(tokens))
+def test_pieces_waste_little_and_fit(tokens):
+    for slots in (tokens + 16, 2 * tokens + 64):
+        left, at = tokens, 0
+        while left:
+            width = piece_width(left, slots - at)
+            assert at + width <= slots
+            left, read = max(left - width, 0), at + width
+            at += min(width, tokens - at)
+        assert not tokens or read <= max(2 * tokens, 16)

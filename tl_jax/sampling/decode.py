@@ -57,14 +57,14 @@ class Prompts(NamedTuple):
     Rows are numbered within their part; R is the number of parts.
 
     Attributes:
-      tokens: ``[R, W]`` int32, right-padded.
+      tokens: ``[R, W]`` int32, right-padded; with the padding they fit behind ``shared``.
       counts: ``[R]`` int32 tokens that are no padding; the last of a prompt is not read here, but
         put in ``last``.
       last: ``[R]`` int32, the token behind them.
       sources: ``[R]`` int32 rows that hold the beginning of the prompt.
       shared: ``[R]`` int32 tokens of the source's text that are this beginning.
       places: ``[R]`` int32 rows that take the prompt.
-      live: ``[R]`` bool; False where the part gets no prompt.
+      live: ``[R]`` bool; False where one of several parts gets no prompt.
       keys: ``[R]`` typed PRNG keys.
     """
 
@@ -145,8 +145,6 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
         cache, text_RS = jax.tree.map(taken(prompts.sources), (rows.cache, rows.text))
         cache = cache.replace(index=prompts.shared)
         if width:
-            # Padding may reach behind the last slot.
-            cache = _padded(cache, width)
             _, cache = functional.apply_with_cache(params, prompts.tokens, cache, model_config)
         cache = cache.replace(index=prompts.shared + prompts.counts)
         piece_RW = jnp.pad(prompts.tokens, ((0, 0), (0, 1)))
@@ -158,18 +156,17 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
         )(text_RS, prompts.shared, piece_RW)
         samples = jax.tree.map(lambda x: jnp.zeros((parts, *x.shape[1:]), x.dtype), rows.samples)
         new = Rows(samples, cache, text_RS, prompts.keys)
-        old = jax.tree.map(taken(prompts.places), rows)
+        if parts > 1:
+            kept = jax.tree.map(taken(prompts.places), rows)
+            new = jax.tree.map(lambda x, y: jnp.where(_along(prompts.live, x), x, y), new, kept)
 
-        def put(x: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
-            new = new[tuple(map(slice, old.shape))]
-            live = prompts.live.reshape(-1, *(1,) * (old.ndim - 1))
-            new = jnp.where(live, new, old)
+        def put(x: jax.Array, new: jax.Array) -> jax.Array:
             whole = jax.vmap(lambda part, at, row: part.at[at].set(row))(
                 apart(x), prompts.places, new
             )
             return whole.reshape(x.shape)
 
-        return jax.tree.map(put, rows, old, new)
+        return jax.tree.map(put, rows, new)
 
     def look_up(rows: Rows) -> jax.Array:
         count = lookup.most_proposals(len(rows.text), config.lookup)
@@ -284,12 +281,6 @@ def _accepted(
     )
 
 
-def _padded(cache: functional.Cache, more: int) -> functional.Cache:
-    """Return the cache with empty slots behind its own."""
-
-    def pad(x: jax.Array, axis: int) -> jax.Array:
-        return jnp.pad(x, [(0, more if number == axis else 0) for number in range(x.ndim)])
-
-    return cache.replace(
-        keys=tuple(pad(x, 3) for x in cache.keys), values=tuple(pad(x, 2) for x in cache.values)
-    )
+def _along(live_R: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the flags of the rows so that they spread over the other axes of ``x``."""
+    return live_R.reshape(-1, *(1,) * (x.ndim - 1))

@@ -111,13 +111,18 @@ def reading_order(prompts: Sequence[Sequence[int]]) -> list[int]:
     return [index for family in families for index in family]
 
 
-def piece_width(tokens: int) -> int:
+def piece_width(tokens: int, space: int) -> int:
     """Return how wide a piece of a prompt is read when so many tokens remain of it; 0 for none.
 
     The last piece is padded by at most a half of its width, or to the smallest one.
+
+    Args:
+      tokens: That remain.
+      space: Slots for them and for padding, at least the smallest width.
     """
     if not tokens:
         return 0
-    wider = next((width for width in WIDTHS if width >= tokens), WIDTHS[-1])
-    fitting = max((width for width in WIDTHS if width <= tokens), default=WIDTHS[0])
+    widths = [width for width in WIDTHS if width <= space]
+    wider = next((width for width in widths if width >= tokens), widths[-1])
+    fitting = max((width for width in widths if width <= tokens), default=widths[0])
     return wider if 2 * tokens > wider else fitting

@@ -23,6 +23,7 @@ from tl_jax.parallel import processes, sharding
 from tl_jax.sampling import lookup
 from tl_jax.sampling.decode import Programs, Prompts, Rows, count_parts, make_programs
 from tl_jax.sampling.held_rows import (
+    WIDTHS,
     Kept,
     Reading,
     find_homes,
@@ -156,8 +157,8 @@ def generate(
             raise ValueError(f"prompt {index} has {len(prompt)} tokens, more than {length}")
     config = sampler.config
     room = length or bucket_length(max(map(len, prompts), default=1))
-    # The last sampled token is never fed back, but proposals may stand behind it.
-    slots = room + config.max_new_tokens + config.lookup
+    # Behind a prompt stand its new tokens and what is proposed, before that padding.
+    slots = room + max(config.max_new_tokens + config.lookup, WIDTHS[0])
     # What the caller has is donated, so it is his again only when all went well.
     now = Kept() if kept is None else dataclasses.replace(kept)
     if now.rows is not None and now.rows.text.shape != (batch_size, slots):
@@ -287,7 +288,7 @@ class _Desk:
         left = [len(r.ids) - 1 - at if r else 0 for r, at in zip(readings, done, strict=True)]
         unread = [reading is not None for reading in readings]
         while any(unread):
-            width = piece_width(max(left))
+            width = piece_width(max(left), self.slots - max(done))
             piece = Prompts(
                 tokens=np.zeros((parts, width), np.int32),
                 **{name: np.zeros(parts, np.int32) for name in Prompts._fields[1:6]},
