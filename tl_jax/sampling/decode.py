@@ -194,7 +194,7 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
             logits_BTV = functional.logits(params, hidden_BTD, model_config)
             cache = cache.replace(index=rows.cache.index)
             allowed = None if allowed_BTV is None else allowed_BTV[:, : tokens_BT.shape[1]]
-            return _accepted(
+            return accept(
                 rows.replace(cache=cache), logits_BTV, proposals_BC, allowed, config, stop_ids
             )
 
@@ -230,7 +230,7 @@ def _ended(samples: Samples) -> jax.Array:
     return samples.finished | (samples.lengths >= samples.tokens.shape[1])
 
 
-def _accepted(
+def accept(
     rows: Rows,
     logits_BTV: jax.Array,
     proposals_BC: jax.Array,
