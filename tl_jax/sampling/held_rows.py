@@ -10,6 +10,9 @@ import numpy as np
 
 from tl_jax.sampling.decode import Rows
 
+Tokens = Sequence[int] | np.ndarray
+"""Token ids; as arrays of int32 they are compared fast."""
+
 WIDTHS = (16, 64, 256)
 """Tokens of a prompt that are read at once; a program is compiled for each that occurs."""
 
@@ -27,7 +30,7 @@ class Kept:
     """
 
     rows: Rows | None = None
-    held: list[list[int]] = dataclasses.field(default_factory=list)
+    held: list[Tokens] = dataclasses.field(default_factory=list)
 
 
 class Reading(NamedTuple):
@@ -42,7 +45,7 @@ class Reading(NamedTuple):
     """
 
     number: int
-    ids: Sequence[int]
+    ids: Tokens
     source: int
     shared: int
     place: int
@@ -50,8 +53,8 @@ class Reading(NamedTuple):
 
 def plan_reading(
     number: int,
-    ids: Sequence[int],
-    held: Sequence[Sequence[int]],
+    ids: Tokens,
+    held: Sequence[Tokens],
     rows: Sequence[int],
     free: Sequence[int],
 ) -> Reading:
@@ -74,9 +77,9 @@ def plan_reading(
     return Reading(number, ids, source, shared[source], place)
 
 
-def find_homes(prompts: Sequence[Sequence[int]], held: Sequence[Sequence[int]]) -> dict[int, int]:
+def find_homes(prompts: Sequence[Tokens], held: Sequence[Tokens]) -> dict[int, int]:
     """Return, for each prompt that goes on where a row ends, this row; no row has two."""
-    left = {row: text for row, text in enumerate(held) if text}
+    left = {row: text for row, text in enumerate(held) if len(text)}
     homes: dict[int, int] = {}
     for index, ids in enumerate(prompts):
         for row, text in left.items():
@@ -87,19 +90,20 @@ def find_homes(prompts: Sequence[Sequence[int]], held: Sequence[Sequence[int]]) 
     return homes
 
 
-def shared_tokens(one: Sequence[int], other: Sequence[int]) -> int:
+def shared_tokens(one: Tokens, other: Tokens) -> int:
     """Return how many tokens two texts begin with alike."""
     size = min(len(one), len(other))
     differs = np.flatnonzero(np.asarray(one[:size]) != np.asarray(other[:size]))
     return int(differs[0]) if len(differs) else size
 
 
-def reading_order(prompts: Sequence[Sequence[int]]) -> list[int]:
+def reading_order(prompts: Sequence[Tokens]) -> list[int]:
     """Return the numbers of the prompts: neighbours begin alike, and short ones come first.
 
     Equal prompts stay in their order.
     """
-    by_text = sorted(range(len(prompts)), key=lambda index: tuple(prompts[index]))
+    # With the highest byte first, bytes are in the order of the numbers.
+    by_text = sorted(range(len(prompts)), key=lambda i: np.asarray(prompts[i], ">i4").tobytes())
     families: list[list[int]] = []
     for index in by_text:
         ids = prompts[index]

@@ -165,16 +165,17 @@ def generate(
         now = Kept()
     if kept is not None:
         kept.rows, kept.held = None, []
+    texts = [np.asarray(prompt, np.int32) for prompt in prompts]
     desk = _Desk(
         sampler,
-        prompts,
+        texts,
         row_keys,
         batch_size,
         slots,
         constraints,
         now,
-        collections.deque(reading_order(prompts)),
-        find_homes(prompts, now.held),
+        collections.deque(reading_order(texts)),
+        find_homes(texts, now.held),
     )
     if sampler.mesh is not None:
         params = sharding.moved(params, sampler.mesh)
@@ -227,7 +228,7 @@ class _Desk:
     """
 
     sampler: Sampler
-    prompts: Sequence[Sequence[int]]
+    prompts: Sequence[np.ndarray]
     row_keys: jax.Array
     batch_size: int
     slots: int
@@ -255,7 +256,7 @@ class _Desk:
         if self.kept.rows is None:
             key = self.row_keys[0]
             self.kept.rows = self.sampler.programs.begin(self.batch_size, self.slots, key)
-            self.kept.held = [[] for _ in range(self.batch_size)]
+            self.kept.held = [np.array([], np.int32)] * self.batch_size
         if self.batch_size - len(self.holders) < self.group:
             return
         parts = count_parts(self.batch_size)
@@ -276,7 +277,7 @@ class _Desk:
         reading = plan_reading(index, self.prompts[index], self.kept.held, rows, free)
         place = reading.place
         self.holders[place], self.seen[place] = index, 0
-        self.kept.held[place] = list(reading.ids[:-1])
+        self.kept.held[place] = reading.ids[:-1]
         if self.constraints:
             self.states[place] = self.constraints[index].start
         return reading
@@ -333,7 +334,8 @@ class _Desk:
                 kept = ids[:size] if stop else ids
                 logprobs = samples.logprobs[place, : len(kept)].tolist()
                 self.done[index] = Generation(kept, logprobs, finished or bool(stop), stop)
-                self.kept.held[place] = [*self.prompts[index], *ids[:-1]]
+                new = np.array(ids[:-1], np.int32)
+                self.kept.held[place] = np.concatenate([self.prompts[index], new])
                 del self.holders[place]
             elif self.constraints:
                 for token in ids[self.seen[place] :]:
