@@ -133,11 +133,12 @@ def prepare(directory: pathlib.Path, options: argparse.Namespace) -> None:
     from tl_jax.evaluate.suites import rotbench
     from tl_jax.run.directory import Run
 
-    model = directory / "run" / "model"
-    gguf.convert(pathlib.Path(rl_sides.packaged_model()), directory / "model", "float32")
-    run = Run(config.RunConfig(run_dir=str(model.parent)))
-    model.parent.mkdir(exist_ok=True)
-    run.model_dir.symlink_to((directory / "model").resolve())
+    path = directory / "model"
+    gguf.convert(pathlib.Path(rl_sides.packaged_model()), path, "float32")
+    source = config.ModelSourceConfig(path=str(path))
+    run = Run(config.RunConfig(run_dir=str(directory / "run"), model=source))
+    run.model_dir.parent.mkdir(exist_ok=True)
+    run.model_dir.symlink_to(path)
     items = rotbench.read_items(options.data / "eval_rotbench" / "first_turn.jsonl.gz")
     begun = run.tokenizer.encode(BEGUN)[0]
     prompts = [
