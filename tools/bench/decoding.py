@@ -137,8 +137,6 @@ def prepare(directory: pathlib.Path, options: argparse.Namespace) -> None:
     gguf.convert(pathlib.Path(rl_sides.packaged_model()), path, "float32")
     source = config.ModelSourceConfig(path=str(path))
     run = Run(config.RunConfig(run_dir=str(directory / "run"), model=source))
-    run.model_dir.parent.mkdir(exist_ok=True)
-    run.model_dir.symlink_to(path)
     items = rotbench.read_items(options.data / "eval_rotbench" / "first_turn.jsonl.gz")
     begun = run.tokenizer.encode(BEGUN)[0]
     prompts = [
