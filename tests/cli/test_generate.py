@@ -6,11 +6,12 @@ import json
 import jax
 import pytest
 
-from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec, tool_from_schema
 from tl_jax.cli import generate
 from tl_jax.config import EvaluateConfig, MeshConfig, ModelSourceConfig, RunConfig
 from tl_jax.data.mae.schema_checks import problems_of
 from tl_jax.data.render.renderer import Renderer
+from tl_jax.data.trajectory import Message
 from tl_jax.errors import ConfigError
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.run import chat
@@ -57,7 +58,7 @@ def replying(workspace, monkeypatch, text, seen=None):
 
     texts = iter([text] * 9 if isinstance(text, str) else text)
 
-    def fake(sample, params, prompts, keys, *, batch_size, constraints):
+    def fake(sample, params, prompts, keys, **_):
         if seen is not None:
             seen.extend(prompts)
         ids, _ = workspace.tokenizer.encode_continuation(next(texts))
@@ -131,6 +132,33 @@ def test_in_a_chat_every_turn_sees_the_calls_and_outputs_before_it(
     turns = "User: to Rome\nAssistant: find_train(city = 'Rome') \nOutput: 9:00\nAssistant:"
     assert prompts[1].endswith(turns)
     assert prompts[2].endswith(f"{turns} It leaves at 9.\nUser: and back?\nAssistant:")
+
+
+def test_in_a_chat_a_turn_reads_only_what_is_new(workspace):
+    tools = (tool_from_schema(TRAINS),)
+    read = []
+    sampler = workspace.sampler(4, 0.0, 1.0)
+
+    def counted(params, rows, prompts):
+        read.append(int(prompts.counts.sum()))
+        return sampler.programs.read(params, rows, prompts)
+
+    programs = sampler.programs._replace(read=counted)
+    watched = dataclasses.replace(sampler, programs=programs)
+    workspace.__dict__["sampler"] = lambda *_, **__: watched
+    messages = [Message("user", "A train to Rome, please")]
+    with jax.set_mesh(workspace.mesh):
+        ask = chat.make_answer(workspace, tools)
+        first = ask(messages)
+        before = sum(read)
+        messages += [Message("assistant", first.text), Message("user", "And back?")]
+        again = ask(messages)
+        assert again == chat.make_answer(workspace, tools)(messages)
+    whole = len(workspace.renderer.prompt_ids(tools, messages))
+    # Of the second prompt what the first begins with is held; the third, in a chat of its own, is
+    # read whole.
+    new = sum(read) - before - (whole - 1)
+    assert 0 < new <= whole - 1 - before
 
 
 def test_several_calls_of_a_reply_are_shown_and_asked_for(workspace, console, tools, monkeypatch):

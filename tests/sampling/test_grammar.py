@@ -1,5 +1,7 @@
 """Whatever the model wants, a constrained call names an offered tool and declared parameters."""
 
+import dataclasses
+import functools
 import random
 
 import jax
@@ -15,7 +17,13 @@ from tl_jax.config import ModelConfig
 from tl_jax.data.tokenize.tokenizer import from_fast, train_byte_bpe
 from tl_jax.models import functional
 from tl_jax.sampling import sampler
-from tl_jax.sampling.grammar import STYLES, Vocabulary, make_constraint, read_vocabulary
+from tl_jax.sampling.grammar import (
+    STYLES,
+    CallConstraint,
+    Vocabulary,
+    make_constraint,
+    read_vocabulary,
+)
 from tl_jax.sampling.next_token import SampleConfig
 
 TOOLS = (
@@ -255,6 +263,79 @@ def test_a_random_model_names_nothing_else(tokenizer, vocabulary, constraint):
         sample, params, prompts[3:4], keys[3:4], batch_size=1, constraints=[constraint]
     )
     assert alone[0].ids == made[3].ids
+
+
+@pytest.fixture(scope="module")
+def samplers(tokenizer, vocabulary):
+    """A model, and samplers without and with proposals."""
+    model = ModelConfig(len(vocabulary.texts), 16, 1, 2, 1, 8, 32)
+    params = functional.init(model, jax.random.key(0))
+    return params, *(
+        sampler.make_sampler(model, SampleConfig(24, stop_ids=(tokenizer.eos_id,), lookup=count))
+        for count in (0, 3)
+    )
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_proposals_change_no_constrained_token_and_save_forwards(
+    constraints, vocabulary, samplers, style
+):
+    params, plain, proposing = samplers
+    opening = "" if style == "python" else written(CALLS[0], style).partition("{")[0] + "{"
+    prompts = [[5, 6, 7], [8], [9, 5, 6, 7]]
+    # Behind the mark of a call, where there is something to constrain.
+    begun = [Begun(constraints[style], cut_at_random(vocabulary, opening, 0))] * len(prompts)
+    options = {"batch_size": 2, "constraints": begun}
+    forwards, found = [], []
+    for sample in (plain, proposing):
+        calls = []
+        extend = functools.partial(counted, calls, sample.programs.extend)
+        watched = dataclasses.replace(sample, programs=sample.programs._replace(extend=extend))
+        keys = jax.random.split(jax.random.key(2), len(prompts))
+        made = sampler.generate(watched, params, prompts, keys, **options)
+        found.append([(one.ids, one.finished) for one in made])
+        forwards.append(len(calls))
+    assert found[0] == found[1]
+    assert forwards[1] < forwards[0]
+
+
+def written(calls, style):
+    return render_calls(calls, "released" if style == "python" else style)
+
+
+def counted(calls, function, *args):
+    calls.append(len(args))
+    return function(*args)
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """A constraint of a reply that has begun already."""
+
+    constraint: CallConstraint
+    ids: list[int]
+
+    @property
+    def start(self):
+        return functools.reduce(self.constraint.advance, self.ids, self.constraint.start)
+
+    def __getattr__(self, name):
+        return getattr(self.constraint, name)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_what_is_likely_is_allowed_and_what_is_sure_is_likely(constraints, vocabulary, style):
+    constraint, rng, proposed = constraints[style], random.Random(0), 0
+    for calls in CALLS:
+        state = constraint.start
+        for token in cut_at_random(vocabulary, written(calls, style), rng.random()):
+            allowed, likely = constraint.allowed(state), constraint.likely(state)
+            if likely is not None:
+                assert allowed is not None and allowed[likely]
+                proposed += 1
+            assert allowed is None or allowed.sum() > 1 or allowed[likely]
+            state = constraint.advance(state, token)
+    assert proposed
 
 
 def test_a_token_that_reaches_over_the_end_of_a_name_is_judged_to_its_end():

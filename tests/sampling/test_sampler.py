@@ -13,6 +13,7 @@ from tl_jax.models import functional
 from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
 from tl_jax.parallel.sharding import param_shardings
 from tl_jax.sampling import sampler
+from tl_jax.sampling.decode import Prompts
 from tl_jax.sampling.next_token import SampleConfig
 from tl_jax.types import Batch
 
@@ -40,15 +41,39 @@ def text_of(ids):
     return "".join(LETTERS[i] for i in ids)
 
 
-def sample_rows(sample, params, prompts, lengths, row_keys):
-    """Samples of one reading of prompts, without the host's loop."""
+def sample_rows(sample, params, prompts, row_keys, junk=0):
+    """Samples of prompts of at most 17 tokens, each in a row, without the host's loop."""
     programs, count = sample.programs, len(prompts)
-    new_tokens = sample.config.max_new_tokens
-    fast, places = programs.unstack(params), np.arange(count)
-    rows = programs.begin(count, prompts.shape[1] + new_tokens - 1, row_keys[0])
-    rows = programs.read(fast, rows, prompts, lengths, places, row_keys, None)
-    ended = np.zeros(count, bool)
-    return programs.extend(fast, rows, ended, None, np.int32(new_tokens), np.int32(count)).samples
+    fast = programs.unstack(params)
+    rows = programs.begin(count, 64, row_keys[0])
+    for place, ids in enumerate(prompts):
+        piece = np.full((1, 16), junk, np.int32)
+        piece[0, : len(ids) - 1] = ids[:-1]
+        numbers = [np.array([n], np.int32) for n in (len(ids) - 1, ids[-1], 0, 0, place)]
+        read = Prompts(piece, *numbers, np.array([True]), row_keys[place : place + 1])
+        rows = programs.read(fast, rows, read)
+    return extended(sample, params, rows)
+
+
+def same_rows(sample, params, prompt, row_keys):
+    """Rows that all hold one prompt."""
+    programs, count = sample.programs, len(row_keys)
+    rows = programs.begin(count, 16, row_keys[0])
+    cache = functional.init_cache(MODEL, 1, 16)
+    _, cache = functional.apply_with_cache(
+        programs.unstack(params), jnp.array([prompt[:-1]]), cache, MODEL
+    )
+    text = jnp.zeros((1, 16), jnp.int32).at[0, : len(prompt)].set(jnp.array(prompt))
+    samples = rows.samples.replace(finished=jnp.zeros(count, bool))
+    cache, text = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), (cache, text))
+    return rows.replace(samples=samples, cache=cache, text=text, keys=row_keys)
+
+
+def extended(sample, params, rows):
+    programs, count = sample.programs, len(rows.text)
+    ended, steps = np.zeros(count, bool), np.int32(sample.config.max_new_tokens)
+    fast = programs.unstack(params)
+    return programs.extend(fast, rows, ended, None, None, steps, np.int32(count)).samples
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +95,7 @@ def sampled(params):
 def whole_logits(params, ids):
     tokens = jnp.array([ids], jnp.int32)
     positions = jnp.arange(len(ids), dtype=jnp.int32)[None]
-    batch = Batch(tokens, tokens, jnp.zeros(tokens.shape), positions, jnp.ones_like(tokens))
+    batch = Batch(tokens, tokens, jnp.zeros(tokens.shape), positions, tokens * 0 + len(ids))
     return functional.apply(params, batch, MODEL)[0]
 
 
@@ -110,17 +135,12 @@ def test_samples_do_not_depend_on_the_batch_split(params, sampled, batch_size):
     assert [r.ids for r in mixed] == [sampled[i].ids for i in order]
 
 
-@pytest.mark.parametrize("junk", [0, 63])
-def test_padding_of_the_prompt_changes_nothing(params, junk):
+def test_padding_of_the_prompt_changes_nothing(params):
     sample = make(8)
-    prompt, lengths = np.array([[3, 9, 27], [5, 1, 0]], np.int32), np.array([3, 2], np.int32)
-    tight = sample_rows(sample, params, prompt, lengths, keys(2))
-    wide = np.full((2, 50), junk, np.int32)
-    wide[:, :3] = prompt
-    wide[1, 2] = junk
-    loose = sample_rows(sample, params, wide, lengths, keys(2))
+    tight = sample_rows(sample, params, [[3, 9, 27], [5, 1]], keys(2))
+    loose = sample_rows(sample, params, [[3, 9, 27], [5, 1]], keys(2), junk=63)
     np.testing.assert_array_equal(tight.tokens, loose.tokens)
-    np.testing.assert_allclose(tight.logprobs, loose.logprobs, atol=1e-5)
+    np.testing.assert_array_equal(tight.logprobs, loose.logprobs)
 
 
 ENDING = {"prompts": [[7, 8, 9]] * 16, "row_keys": keys(16, seed=3)}
@@ -158,15 +178,15 @@ def test_an_ended_row_takes_the_next_prompt_while_others_go_on(params, stopping)
     sample, _ = stopping
     beside = []
 
-    def read(params, rows, *prompts):
+    def read(params, rows, prompts):
         samples = jax.device_get(rows.samples)
         going_on = ~samples.finished & (samples.lengths < 8)
         beside.append(samples.lengths[going_on].tolist())
-        return sample.programs.read(params, rows, *prompts)
+        return sample.programs.read(params, rows, prompts)
 
     watched = dataclasses.replace(sample, programs=sample.programs._replace(read=read))
     sampler.generate(watched, params, **ENDING, batch_size=3)
-    assert len(beside) == 14 and beside[0] == []
+    assert len(beside) == 16 and beside[0] == []
     assert any(0 < length < 8 for lengths in beside for length in lengths)
 
 
@@ -206,8 +226,7 @@ def test_decoding_stops_when_all_rows_are_done(params):
     samples = sample_rows(
         make(8, stop_ids=tuple(range(64))),
         params,
-        np.array([[3, 9]], np.int32),
-        np.array([2], np.int32),
+        [[3, 9]],
         keys(1),
     )
     assert samples.lengths.tolist() == [1] and samples.finished.tolist() == [True]
@@ -220,13 +239,8 @@ def test_decoding_stops_when_all_rows_are_done(params):
 )
 def test_first_tokens_follow_the_distribution(params, temperature, top_k, top_p):
     rows = 4000
-    samples = sample_rows(
-        make(1, temperature=temperature, top_k=top_k, top_p=top_p),
-        params,
-        np.tile(np.array([[3, 9]], np.int32), (rows, 1)),
-        np.full(rows, 2, np.int32),
-        keys(rows),
-    )
+    sample = make(1, temperature=temperature, top_k=top_k, top_p=top_p)
+    samples = extended(sample, params, same_rows(sample, params, [3, 9], keys(rows)))
     probs = np.asarray(jax.nn.softmax(whole_logits(params, [3, 9])[-1] / temperature))
     order = np.argsort(-probs)[: top_k or None]
     share = np.cumsum(probs[order]) / probs[order].sum()
@@ -240,14 +254,41 @@ def test_first_tokens_follow_the_distribution(params, temperature, top_k, top_p)
     np.testing.assert_allclose(samples.logprobs[:, 0], np.log(probs[drawn]), atol=1e-4)
 
 
-def test_programs_are_compiled_per_bucket_and_not_per_prompt(params):
+def test_programs_are_compiled_per_width_of_a_piece_and_not_per_prompt(params):
     sample = sampler.make_sampler(MODEL, SampleConfig(2))
-    prompts = [[1] * length for length in (1, 8, 20, 32, 33, 40)]
+    prompts = [[length] * length for length in (1, 8, 20, 32, 33, 50)]
     sampler.generate(sample, params, prompts, keys(6), batch_size=2)
     sampler.generate(sample, params, prompts[::-1][:3], keys(3), batch_size=2)
-    assert sample.programs.extend._cache_size() == 2
-    # Two buckets, and two numbers of prompts that are read at once.
-    assert sample.programs.read._cache_size() == 4
+    assert sample.programs.extend._cache_size() == 1
+    # Pieces of 16 and 64, and a prompt of one token, of which there is nothing to read.
+    assert sample.programs.read._cache_size() == 3
+
+
+REPEATING = [[7, 8, 9, 10] * 3, [5, 6] * 4, [3] * 9, [1, 2, 3], [20, 21, 22, 20, 21]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3])
+def test_proposals_change_no_token_and_save_forwards(temperature):
+    """A model that repeats itself: rows accept different numbers of tokens."""
+    model = dataclasses.replace(MODEL, num_layers=1, vocab_size=24)
+    params = jax.tree.map(lambda x: 4.0 * x, functional.init(model, jax.random.key(3)))
+    found, forwards = [], []
+    for count in (0, 3):
+        config = SampleConfig(18, temperature=temperature, stop_ids=(0, 11), lookup=count)
+        sample = sampler.make_sampler(model, config)
+        calls = []
+
+        def extend(*args, programs=sample.programs, calls=calls):
+            calls.append(args)
+            return programs.extend(*args[:-2], np.int32(1), args[-1])
+
+        watched = dataclasses.replace(sample, programs=sample.programs._replace(extend=extend))
+        found.append(sampler.generate(watched, params, REPEATING, keys(5), batch_size=4))
+        forwards.append(len(calls))
+    for plain, proposed in zip(*found, strict=True):
+        assert plain.ids == proposed.ids and plain.finished == proposed.finished
+        np.testing.assert_allclose(plain.logprobs, proposed.logprobs, atol=1e-5)
+    assert forwards[1] < forwards[0]
 
 
 @pytest.mark.parametrize(("sizes", "tensor"), [((1, 2, 2), 2), ((1, 1, 2, 2), 0)])
@@ -283,6 +324,7 @@ def test_buckets_hold_the_text_and_waste_little(length):
         {"top_p": 0.0},
         {"top_p": 1.5},
         {"stop_strings": ("a", "")},
+        {"lookup": -1},
     ],
 )
 def test_impossible_settings_are_refused(setting):

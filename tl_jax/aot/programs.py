@@ -15,7 +15,8 @@ from tl_jax.models import critic, functional, lora
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_sampling_mesh
 from tl_jax.rl import logprobs
-from tl_jax.sampling.decode import Programs, Rows, make_programs
+from tl_jax.sampling.decode import Programs, Prompts, Rows, make_programs
+from tl_jax.sampling.held_rows import WIDTHS
 from tl_jax.sampling.next_token import SampleConfig, scoring_temperature
 from tl_jax.train import ppo as ppo_lib
 from tl_jax.train import ppo_step, sft
@@ -89,21 +90,19 @@ def score_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
 
 
 def prefill_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
-    """Return what reads the prompts of a rollout into the cache."""
+    """Return what reads a piece of one prompt per part of the rows into the cache."""
     programs, params, rows, beside, mesh = _sampling(config, model, mesh)
-    count, width = _reward_rows(config), _prompt_length(config)
+    parts, width = sharding.parts(mesh, sharding.RULES["batch"]), WIDTHS[-1]
     key = jax.eval_shape(lambda: jax.random.key(0)).dtype
     by_row = ("batch",)
-    arguments = (
-        params,
-        rows,
-        _shape((count, width), jnp.int32, ("batch", "length"), mesh),
-        _shape((count,), jnp.int32, by_row, mesh),
-        _shape((count,), jnp.int32, by_row, mesh),
-        _shape((count,), key, by_row, mesh),
-        None,
+    number = _shape((parts,), jnp.int32, by_row, mesh)
+    prompts = Prompts(
+        tokens=_shape((parts, width), jnp.int32, ("batch", None), mesh),
+        **dict.fromkeys(Prompts._fields[1:6], number),
+        live=_shape((parts,), jnp.bool_, by_row, mesh),
+        keys=_shape((parts,), key, by_row, mesh),
     )
-    return Program(programs.read, arguments, count, width, beside, mesh)
+    return Program(programs.read, (params, rows, prompts), parts, width, beside, mesh)
 
 
 def decode_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program:
@@ -112,7 +111,7 @@ def decode_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Program
     count = _reward_rows(config)
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding.replicated(mesh))
     ended = _shape((count,), jnp.bool_, ("batch",), mesh)
-    arguments = (params, rows, ended, None, number, number)
+    arguments = (params, rows, ended, None, None, number, number)
     return Program(programs.extend, arguments, count, 1, beside, mesh)
 
 
@@ -204,7 +203,7 @@ def _sampling(
 ) -> tuple[Programs, Any, Rows, tuple[Any, ...], Mesh]:
     """Return the programs, their parameters and rows, what lies beside, and where they run."""
     ppo = config.ppo
-    limits = SampleConfig(ppo.max_new_tokens, ppo.temperature, ppo.top_k, ppo.top_p)
+    limits = SampleConfig(ppo.max_new_tokens, ppo.temperature, ppo.top_k, ppo.top_p, lookup=0)
     programs = make_programs(model, limits)
     state, frozen, reference = _reward_state(config, model, mesh)
     params = lora.joined(state.params, frozen)
@@ -219,7 +218,7 @@ def _sampling(
         _unstacked_layout(params, model.num_layers),
     )
     count = _reward_rows(config)
-    slots = _prompt_length(config) + ppo.max_new_tokens - 1
+    slots = _prompt_length(config) + ppo.max_new_tokens
     key = jax.eval_shape(lambda: jax.random.key(0))
     empty = jax.eval_shape(lambda k: programs.begin(count, slots, k), key)
     rows = jax.tree.map(lambda x: _shape(x.shape, x.dtype, _row_axes(x), mesh), empty)
@@ -242,6 +241,6 @@ def _unstacked_layout(params: Any, count: int) -> Any:
 
 
 def _row_axes(x: Any) -> tuple[str | None, ...]:
-    if x.ndim == 4:  # keys and values: rows, key-value heads, slots, head dim
-        return "batch", "act_heads", "length", None
+    if x.ndim == 4:  # keys and values: rows, key-value heads, then slots and head dim in any order
+        return "batch", "act_heads", None, None
     return ("batch", *(None,) * (x.ndim - 1))

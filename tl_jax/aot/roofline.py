@@ -70,11 +70,11 @@ def work(
     tokens = program.rows * program.length
     attention = 2 * program.length * model.num_heads * model.head_dim * model.num_layers
     if name == programs.DECODE:
-        slots = program.arguments[1].cache.valid.shape[1]
+        slots = program.arguments[1].text.shape[1]
         attention = 4 * slots * model.num_heads * model.head_dim * model.num_layers
     trunk = tokens * (2 * layers + attention)
-    # Of a prompt only the last position is scored.
-    scored = program.rows if name in (programs.PREFILL, programs.DECODE) else tokens
+    # The last token of a prompt is scored by the first turn of decoding.
+    scored = {programs.PREFILL: 0, programs.DECODE: program.rows}.get(name, tokens)
     output = scored * 2 * head
     trunks = 2 if critic == "separate" and name in (programs.UPDATE, programs.SCORE) else 1
     forward = trunks * trunk + output

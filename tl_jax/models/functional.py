@@ -17,7 +17,7 @@ from tl_jax.models import remat, rotary, windows
 from tl_jax.models.decoder import Decoder
 from tl_jax.models.heads import ValueHead
 from tl_jax.models.layers import Block, Embedding, ParamInfo, RMSNorm
-from tl_jax.ops.attention import Row, Slots
+from tl_jax.ops.attention import Row
 from tl_jax.parallel.sharding import constrain
 from tl_jax.types import Params
 
@@ -31,20 +31,19 @@ class TokenRows(Protocol):
 
 
 class Cache(flax.struct.PyTreeNode):
-    """Keys and values of earlier tokens; every row has its own next slot.
+    """Keys and values of earlier tokens; the token at a position is in the slot of that number.
+
+    Slots from ``index`` on may hold anything: no token sees the slots of later positions, and the
+    token of a position writes its own before it is read.
 
     Attributes:
-      keys: One ``[B, K, S, H]`` array per layer.
-      values: The same for values.
-      positions: ``[B, S]`` int32 position of the token in each slot.
-      valid: ``[B, S]`` bool, whether a slot may be attended.
-      index: ``[B]`` int32, the next free slot of each row.
+      keys: One ``[B, K, H, S]`` array per layer.
+      values: One ``[B, K, S, H]`` array per layer.
+      index: ``[B]`` int32 tokens of each row, its next slot.
     """
 
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
-    positions: jax.Array
-    valid: jax.Array
     index: jax.Array
 
 
@@ -150,44 +149,39 @@ def init_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
 
     Rows lie on the mesh as those of a batch do, heads as those of attention.
     """
-    shape = (batch_size, config.num_kv_heads, length, config.head_dim)
-    axes = ("batch", "act_heads", "length", None)
-    empty = tuple(
-        constrain(jnp.zeros(shape, config.dtype), *axes) for _ in range(config.num_layers)
-    )
+    rows, heads = (batch_size, config.num_kv_heads), config.head_dim
+
+    def empty(*sizes: int, axes: tuple[str | None, ...]) -> tuple[jax.Array, ...]:
+        return tuple(
+            constrain(jnp.zeros((*rows, *sizes), config.dtype), "batch", "act_heads", *axes)
+            for _ in range(config.num_layers)
+        )
+
     return Cache(
-        keys=empty,
-        values=empty,
-        positions=constrain(jnp.zeros(shape[::2], jnp.int32), "batch", "length"),
-        valid=constrain(jnp.zeros(shape[::2], bool), "batch", "length"),
+        keys=empty(heads, length, axes=(None, "length")),
+        values=empty(length, heads, axes=("length", None)),
         index=constrain(jnp.zeros(batch_size, jnp.int32), "batch"),
     )
 
 
 def apply_with_cache(
-    params: Params,
-    tokens_BT: jax.Array,
-    positions_BT: jax.Array,
-    valid_BT: jax.Array,
-    cache: Cache,
-    config: ModelConfig,
+    params: Params, tokens_BT: jax.Array, cache: Cache, config: ModelConfig
 ) -> tuple[jax.Array, Cache]:
     """Append T tokens to every row of the cache and return their final hidden states.
+
+    Each row must have T slots from ``cache.index`` on. Tokens that are padding stand behind those
+    that are not; the caller sets ``index`` back to leave them, or others, out again.
 
     Args:
       params: Parameters whose layers are unstacked (``unstack_layers``).
       tokens_BT: New tokens; a row's take its slots ``cache.index`` to ``cache.index + T - 1``.
-      positions_BT: Position of each new token in its row's text.
-      valid_BT: Whether the token is real; others are never attended by real tokens.
       cache: Earlier tokens.
       config: The architecture.
 
     Returns:
       ``(hidden_BTD, cache)``.
     """
-    all_positions = _write(cache.positions, positions_BT, cache.index, axis=0)
-    all_valid = _write(cache.valid, valid_BT, cache.index, axis=0)
-    slots = Slots(positions_BT, valid_BT, all_positions, all_valid)
+    positions_BT = cache.index[:, None] + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)
     angles = rotary.angles(positions_BT, config)
     block_graph = _graph(Block, config)
     keys, vals = list(cache.keys), list(cache.values)
@@ -196,12 +190,13 @@ def apply_with_cache(
     for i, layer_params in enumerate(params["layers"]):
         block = nnx.merge(block_graph, layer_params)
         q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)
-        keys[i] = _write(keys[i], k_BKTH, cache.index, axis=1)
+        keys[i] = _write(keys[i], k_BKTH.swapaxes(2, 3), cache.index, axis=2)
         vals[i] = _write(vals[i], v_BKTH, cache.index, axis=1)
-        x_BTD = block.finish(x_BTD, q_BNTH, keys[i], vals[i], slots, window=layer_windows[i])
+        x_BTD = block.finish_with_cache(
+            x_BTD, q_BNTH, keys[i], vals[i], positions_BT, layer_windows[i]
+        )
     hidden_BTD = nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
-    index = cache.index + tokens_BT.shape[1]
-    return hidden_BTD, Cache(tuple(keys), tuple(vals), all_positions, all_valid, index)
+    return hidden_BTD, Cache(tuple(keys), tuple(vals), cache.index + tokens_BT.shape[1])
 
 
 def _write(slots: jax.Array, new: jax.Array, index_B: jax.Array, *, axis: int) -> jax.Array:

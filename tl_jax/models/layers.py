@@ -15,6 +15,7 @@ from tl_jax.config import ModelConfig
 from tl_jax.models import lora, nf4
 from tl_jax.ops import kernels
 from tl_jax.ops.attention import Row, Slots
+from tl_jax.ops.cached_attention import cached_attention
 from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain, cut
@@ -190,6 +191,10 @@ class Attention(nnx.Module):
             blocks=config.splash,
             window=window,
         )
+        return self.project_back(out_BNTH)
+
+    def project_back(self, out_BNTH: jax.Array) -> jax.Array:
+        """Return what the heads found as vectors of embed, ``[B, T, D]``."""
         out_BTNH = out_BNTH.swapaxes(1, 2)
         return self.o(out_BTNH.reshape(*out_BTNH.shape[:2], -1))
 
@@ -237,6 +242,22 @@ class Block(nnx.Module):
         window: int | jax.Array,
     ) -> jax.Array:
         """Add attention and feed-forward outputs to the residual stream."""
-        x_BTD = x_BTD + self.attn.attend(q_BNTH, k_BKSH, v_BKSH, where, window=window)
+        return self._add(x_BTD, self.attn.attend(q_BNTH, k_BKSH, v_BKSH, where, window=window))
+
+    def finish_with_cache(
+        self,
+        x_BTD: jax.Array,
+        q_BNTH: jax.Array,
+        keys_BKHS: jax.Array,
+        values_BKSH: jax.Array,
+        positions_BT: jax.Array,
+        window: int,
+    ) -> jax.Array:
+        """Do so with the keys and values of a cache, as ``cached_attention`` reads them."""
+        found = cached_attention(q_BNTH, keys_BKHS, values_BKSH, positions_BT, window=window)
+        return self._add(x_BTD, self.attn.project_back(found))
+
+    def _add(self, x_BTD: jax.Array, attended_BTD: jax.Array) -> jax.Array:
+        x_BTD = x_BTD + attended_BTD
         x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
         return constrain(x_BTD, "batch", "length", "act_embed")

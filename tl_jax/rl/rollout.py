@@ -25,6 +25,7 @@ from tl_jax.rl.rollout_metrics import sample_metrics, sampler_gap, token_metrics
 from tl_jax.rl.rows import SharedRows, share
 from tl_jax.rl.scoring import Record, score_samples
 from tl_jax.rl.tool_loop import ToolTurns
+from tl_jax.sampling.held_rows import Kept
 from tl_jax.sampling.sampler import Generation, Sampler, generate
 from tl_jax.types import Batch, Params
 
@@ -124,6 +125,8 @@ def rollout(
     prompt_ids = [prompt.ids for prompt in repeated]
     keys = sample_keys(plan.seed, step, [prompt.id for prompt in repeated], numbers)
     longest = plan.prompt_length + plan.max_tokens - ppo.max_new_tokens
+    # A dialogue's next turn goes on where its row ends.
+    kept = Kept()
 
     def sample_turn(turn: int, rows: list[int], contexts: list[list[int]]) -> list[Generation]:
         row_keys = keys if not turn else jax.vmap(jax.random.fold_in, (0, None))(keys, turn)
@@ -133,7 +136,8 @@ def rollout(
             contexts,
             row_keys[np.array(rows)],
             batch_size=ppo.prompts_per_step * ppo.samples_per_prompt,
-            length=longest if turn else plan.prompt_length,
+            length=longest,
+            kept=kept,
         )
 
     answering = contextlib.nullcontext() if tools is None else tools.responses(repeated)
@@ -146,6 +150,8 @@ def rollout(
             max_tokens=plan.max_tokens,
             max_reply=ppo.max_new_tokens,
         )
+    # Scoring needs the memory.
+    kept.rows = None
     scored = [(prompt, episode.last) for prompt, episode in zip(repeated, episodes, strict=True)]
     if tools is not None:
         scored = [

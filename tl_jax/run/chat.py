@@ -14,6 +14,7 @@ from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import ConfigError
 from tl_jax.run.directory import Run
+from tl_jax.sampling.held_rows import Kept
 from tl_jax.sampling.sampler import generate, reply_text
 
 
@@ -42,6 +43,8 @@ def make_answer(run: Run, tools: tuple[ToolSpec, ...]) -> Callable[[list[Message
     sampler = run.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
     constraints = [run.constraints()(tools)] if limits.constrained else []
     params = run.params(run.newest_phase())
+    # A turn reads what is new since the last one.
+    kept = Kept()
 
     def answer(messages: list[Message]) -> Reply:
         ids = run.renderer.prompt_ids(tools, messages)
@@ -51,7 +54,13 @@ def make_answer(run: Run, tools: tuple[ToolSpec, ...]) -> Callable[[list[Message
                 f"({limits.max_prompt_length}); raise it, or begin anew"
             )
         keys = jax.random.split(jax.random.key(config.seed), 1)
-        [made] = generate(sampler, params, [ids], keys, batch_size=1, constraints=constraints)
+        [made] = generate(
+            *(sampler, params, [ids], keys),
+            batch_size=1,
+            length=limits.max_prompt_length,
+            constraints=constraints,
+            kept=kept,
+        )
         # Without control tokens a damaged call could look like a right one.
         return read_reply(reply_text(made, run.tokenizer).strip(), run.renderer, tools)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -12,6 +13,8 @@ import numpy as np
 
 from tl_jax.config import ModelConfig
 from tl_jax.models import functional
+from tl_jax.parallel.sharding import cut
+from tl_jax.sampling import lookup
 from tl_jax.sampling.next_token import SampleConfig, choose
 from tl_jax.types import Params
 
@@ -33,18 +36,46 @@ class Samples(flax.struct.PyTreeNode):
 
 
 class Rows(flax.struct.PyTreeNode):
-    """What the device holds of the rows.
+    """What the device holds of the rows; S is the number of slots.
 
     Attributes:
       samples: What was sampled so far.
-      cache: Keys and values of each row's prompt and new tokens but the last; the token at a
-        position is in the slot of that number.
+      cache: Keys and values of each row's text but its last token.
+      text: ``[B, S]`` int32, each row's prompt and new tokens, ``cache.index + 1`` of them.
       keys: ``[B]`` typed PRNG keys of the prompts.
     """
 
     samples: Samples
     cache: functional.Cache
+    text: jax.Array
     keys: jax.Array
+
+
+class Prompts(NamedTuple):
+    """Pieces of prompts that are read at once, one for each part of the rows.
+
+    Rows are numbered within their part; R is the number of parts.
+
+    Attributes:
+      tokens: ``[R, W]`` int32, right-padded; with the padding they fit behind ``shared``.
+      counts: ``[R]`` int32 tokens that are no padding; the last of a prompt is not read here, but
+        put in ``last``.
+      last: ``[R]`` int32, the token behind them.
+      sources: ``[R]`` int32 rows that hold the beginning of the prompt.
+      shared: ``[R]`` int32 tokens of the source's text that are this beginning.
+      places: ``[R]`` int32 rows that take the prompt.
+      live: ``[R]`` bool; False where one of several parts gets no prompt.
+      keys: ``[R]`` typed PRNG keys.
+    """
+
+    tokens: Any
+    counts: Any
+    last: Any
+    sources: Any
+    shared: Any
+    places: Any
+    live: Any
+    keys: Any
 
 
 class Programs(NamedTuple):
@@ -53,22 +84,25 @@ class Programs(NamedTuple):
     Attributes:
       unstack: ``(params) -> params`` in the form that the others read.
       begin: ``(rows, slots, key) -> Rows`` that hold no prompt yet; numbers are static.
-      lengthen: ``(rows, slots) -> Rows`` with more slots.
-      read: ``(params, rows, prompt_RP, prompt_lengths_R, places_R, keys_R, allowed_RV) -> Rows``
-        with R prompts put into the rows ``places_R`` and their first tokens chosen. Prompts are
-        right-padded int32; only the first ``prompt_lengths_R`` (at least 1) tokens count. If R is
-        the number of rows, ``places_R`` is not read: prompt after prompt gets row after row, and
-        stays on the device that read it.
-      extend: ``(params, rows, ended_B, allowed_BV, steps, due) -> Rows`` with at most ``steps``
-        further tokens per row. Rows of ``ended_B`` end first; it returns when ``due`` rows have
-        ended.
+      read: ``(params, rows, prompts) -> Rows`` with pieces of prompts put into rows, behind what
+        other rows hold of their beginnings. Without tokens (W = 0) rows are copied.
+      extend: ``(params, rows, ended_B, allowed_BTV, proposals_BC, steps, due) -> Rows`` with new
+        tokens from at most ``steps`` forwards. Rows of ``ended_B`` end first; it returns when
+        ``due`` rows have ended. With ``allowed_BTV`` only these tokens may be chosen, at the first
+        new place and at each behind a proposal; without ``proposals_BC`` they are looked up.
+      look_up: ``(rows) -> proposals_BC``.
     """
 
     unstack: Callable[..., Params]
     begin: Callable[..., Rows]
-    lengthen: Callable[..., Rows]
     read: Callable[..., Rows]
     extend: Callable[..., Rows]
+    look_up: Callable[[Rows], jax.Array]
+
+
+def count_parts(rows: int) -> int:
+    """Return into how many parts the mesh in context cuts so many rows."""
+    return math.gcd(rows, cut("batch"))
 
 
 def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
@@ -85,61 +119,65 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
     stop_ids = np.array(config.stop_ids, np.int32)
 
     def begin(rows: int, slots: int, key: jax.Array) -> Rows:
-        samples = _empty(rows, new_tokens)
+        samples = Samples(
+            tokens=jnp.zeros((rows, new_tokens), jnp.int32),
+            lengths=jnp.zeros(rows, jnp.int32),
+            logprobs=jnp.zeros((rows, new_tokens), jnp.float32),
+            finished=jnp.ones(rows, bool),
+        )
         return Rows(
-            samples=samples.replace(finished=jnp.ones(rows, bool)),
+            samples=samples,
             cache=functional.init_cache(model_config, rows, slots),
+            text=jnp.zeros((rows, slots), jnp.int32),
             keys=jnp.broadcast_to(key, rows),
         )
 
-    def lengthen(rows: Rows, slots: int) -> Rows:
-        return rows.replace(cache=_padded(rows.cache, slots))
+    def read(params: Params, rows: Rows, prompts: Prompts) -> Rows:
+        width = prompts.tokens.shape[1]
+        parts = len(prompts.places)
 
-    def append(
-        params: Params,
-        samples: Samples,
-        keys_B: jax.Array,
-        hidden_BD: jax.Array,
-        allowed_BV: jax.Array | None,
-    ) -> Samples:
-        logits_BV = functional.logits(params, hidden_BD, model_config)
-        # What a row samples depends on its key and on how far it is, not on the other rows.
-        keys_B = jax.vmap(jax.random.fold_in)(keys_B, samples.lengths)
-        return _append(samples, *choose(logits_BV, keys_B, config, allowed_BV), stop_ids)
+        def apart(x: jax.Array) -> jax.Array:
+            return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
 
-    def read(
-        params: Params,
-        rows: Rows,
-        prompt_RP: jax.Array,
-        prompt_lengths_R: jax.Array,
-        places_R: jax.Array,
-        keys_R: jax.Array,
-        allowed_RV: jax.Array | None,
-    ) -> Rows:
-        count, width = prompt_RP.shape
-        position_RP = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), prompt_RP.shape)
-        hidden_RPD, cache = functional.apply_with_cache(
-            params,
-            prompt_RP,
-            position_RP,
-            position_RP < prompt_lengths_R[:, None],
-            functional.init_cache(model_config, count, width),
-            model_config,
+        def taken(numbers_R: Any) -> Callable[[jax.Array], jax.Array]:
+            return lambda x: jax.vmap(lambda part, at: part[at])(apart(x), numbers_R)
+
+        cache, text_RS = jax.tree.map(taken(prompts.sources), (rows.cache, rows.text))
+        cache = cache.replace(index=prompts.shared)
+        if width:
+            _, cache = functional.apply_with_cache(params, prompts.tokens, cache, model_config)
+        cache = cache.replace(index=prompts.shared + prompts.counts)
+        piece_RW = jnp.pad(prompts.tokens, ((0, 0), (0, 1)))
+        piece_RW = jax.vmap(lambda x, at, token: x.at[at].set(token))(
+            piece_RW, prompts.counts, prompts.last
         )
-        last_R11 = (prompt_lengths_R - 1)[:, None, None]
-        hidden_RD = jnp.take_along_axis(hidden_RPD, last_R11, axis=1)[:, 0]
-        samples = append(params, _empty(count, new_tokens), keys_R, hidden_RD, allowed_RV)
-        cache = _padded(cache.replace(index=prompt_lengths_R), rows.cache.valid.shape[1])
-        new = Rows(samples, cache, keys_R)
-        if count == rows.cache.valid.shape[0]:
-            return new
-        return jax.tree.map(lambda old, x: old.at[places_R].set(x), rows, new)
+        text_RS = jax.vmap(
+            lambda x, at, new: x.at[at + jnp.arange(width + 1)].set(new, mode="drop")
+        )(text_RS, prompts.shared, piece_RW)
+        samples = jax.tree.map(lambda x: jnp.zeros((parts, *x.shape[1:]), x.dtype), rows.samples)
+        new = Rows(samples, cache, text_RS, prompts.keys)
+        if parts > 1:
+            kept = jax.tree.map(taken(prompts.places), rows)
+            new = jax.tree.map(lambda x, y: jnp.where(_along(prompts.live, x), x, y), new, kept)
+
+        def put(x: jax.Array, new: jax.Array) -> jax.Array:
+            whole = jax.vmap(lambda part, at, row: part.at[at].set(row))(
+                apart(x), prompts.places, new
+            )
+            return whole.reshape(x.shape)
+
+        return jax.tree.map(put, rows, new)
+
+    def look_up(rows: Rows) -> jax.Array:
+        count = lookup.most_proposals(len(rows.text), config.lookup)
+        return lookup.propose(rows.text, rows.cache.index + 1, count)
 
     def extend(
         params: Params,
         rows: Rows,
         ended_B: jax.Array,
-        allowed_BV: jax.Array | None,
+        allowed_BTV: jax.Array | None,
+        proposals_BC: jax.Array | None,
         steps: jax.Array,
         due: jax.Array,
     ) -> Rows:
@@ -147,22 +185,33 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
             step, rows = carry
             return (step < steps) & (jnp.sum(_ended(rows.samples)) < due)
 
+        def forward(rows: Rows, proposals_BC: jax.Array) -> Rows:
+            last_B1 = jnp.take_along_axis(rows.text, rows.cache.index[:, None], axis=1)
+            tokens_BT = jnp.concatenate([last_B1, jnp.maximum(proposals_BC, 0)], axis=1)
+            hidden_BTD, cache = functional.apply_with_cache(
+                params, tokens_BT, rows.cache, model_config
+            )
+            logits_BTV = functional.logits(params, hidden_BTD, model_config)
+            cache = cache.replace(index=rows.cache.index)
+            allowed = None if allowed_BTV is None else allowed_BTV[:, : tokens_BT.shape[1]]
+            return accept(
+                rows.replace(cache=cache), logits_BTV, proposals_BC, allowed, config, stop_ids
+            )
+
         def decode(carry: tuple[jax.Array, Rows]) -> tuple[jax.Array, Rows]:
             step, rows = carry
-            samples, cache = rows.samples, rows.cache
-            last_B1 = jnp.maximum(samples.lengths - 1, 0)[:, None]
-            hidden_B1D, new = functional.apply_with_cache(
-                params,
-                jnp.take_along_axis(samples.tokens, last_B1, axis=1),
-                cache.index[:, None],
-                jnp.ones_like(last_B1, bool),
-                cache,
-                model_config,
+            if proposals_BC is not None:
+                return step + 1, forward(rows, proposals_BC)
+            found_BC = look_up(rows)
+            plain = found_BC[:, :0]
+            if not found_BC.shape[1]:
+                return step + 1, forward(rows, plain)
+            worth = lookup.pays(found_BC, ~_ended(rows.samples))
+            if worth is True:
+                return step + 1, forward(rows, found_BC)
+            return step + 1, jax.lax.cond(
+                worth, lambda: forward(rows, found_BC), lambda: forward(rows, plain)
             )
-            # A row that has ended writes into its next slot again and again.
-            index_B = jnp.where(_ended(samples), cache.index, new.index)
-            samples = append(params, samples, rows.keys, hidden_B1D[:, 0], allowed_BV)
-            return step + 1, Rows(samples, new.replace(index=index_B), rows.keys)
 
         samples = rows.samples.replace(finished=rows.samples.finished | ended_B)
         carry = (jnp.int32(0), rows.replace(samples=samples))
@@ -171,9 +220,9 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
     return Programs(
         unstack=jax.jit(functional.unstack_layers),
         begin=jax.jit(begin, static_argnums=(0, 1)),
-        lengthen=jax.jit(lengthen, static_argnums=1),
         read=jax.jit(read, donate_argnums=1),
         extend=jax.jit(extend, donate_argnums=1),
+        look_up=jax.jit(look_up),
     )
 
 
@@ -181,40 +230,57 @@ def _ended(samples: Samples) -> jax.Array:
     return samples.finished | (samples.lengths >= samples.tokens.shape[1])
 
 
-def _empty(rows: int, new_tokens: int) -> Samples:
-    return Samples(
-        tokens=jnp.zeros((rows, new_tokens), jnp.int32),
-        lengths=jnp.zeros(rows, jnp.int32),
-        logprobs=jnp.zeros((rows, new_tokens), jnp.float32),
-        finished=jnp.zeros(rows, bool),
+def accept(
+    rows: Rows,
+    logits_BTV: jax.Array,
+    proposals_BC: jax.Array,
+    allowed_BTV: jax.Array | None,
+    config: SampleConfig,
+    stop_ids: np.ndarray,
+) -> Rows:
+    """Choose a token at every place and append those that follow from what was chosen before.
+
+    A token counts if all proposals before it are what was chosen, so each is chosen as it would
+    be one at a time: by its own key, from the logits behind the same tokens.
+    """
+    samples, text_BS = rows.samples, rows.text
+    B, T, V = logits_BTV.shape
+    number_BT = samples.lengths[:, None] + jnp.arange(T)
+    # What a row samples depends on its key and on how far it is, not on the other rows.
+    keys_BT = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(rows.keys, number_BT)
+    flat = None if allowed_BTV is None else allowed_BTV.reshape(B * T, V)
+    token_BT, logprob_BT = (
+        x.reshape(B, T)
+        for x in choose(logits_BTV.reshape(B * T, V), keys_BT.reshape(B * T), config, flat)
+    )
+    stops_BT = jnp.isin(token_BT, stop_ids)
+    goes_on_BC = (token_BT[:, :-1] == proposals_BC) & ~stops_BT[:, :-1]
+    live_B1 = ~_ended(samples)[:, None]
+    counts_BT = jnp.concatenate([live_B1, live_B1 & goes_on_BC], axis=1)
+    counts_BT = jnp.cumprod(counts_BT, axis=1).astype(bool)
+    counts_BT &= number_BT < samples.tokens.shape[1]
+    count_B = jnp.sum(counts_BT, axis=1, dtype=jnp.int32)
+    row_B1 = jnp.arange(B)[:, None]
+
+    def written(x: jax.Array, at_BT: jax.Array, new_BT: jax.Array) -> jax.Array:
+        # Nothing is written for the others: their place is behind the end.
+        at = row_B1, jnp.where(counts_BT, at_BT, x.shape[1])
+        return x.at[at].set(new_BT, mode="drop")
+
+    after_BT = rows.cache.index[:, None] + 1 + jnp.arange(T)
+    new = Samples(
+        tokens=written(samples.tokens, number_BT, token_BT),
+        lengths=samples.lengths + count_B,
+        logprobs=written(samples.logprobs, number_BT, logprob_BT),
+        finished=samples.finished | jnp.any(counts_BT & stops_BT, axis=1),
+    )
+    return rows.replace(
+        samples=new,
+        cache=rows.cache.replace(index=rows.cache.index + count_B),
+        text=written(text_BS, after_BT, token_BT),
     )
 
 
-def _append(
-    samples: Samples, token_B: jax.Array, logprob_B: jax.Array, stop_ids: np.ndarray
-) -> Samples:
-    rows, new_tokens = samples.tokens.shape
-    live_B = ~_ended(samples)
-    # Nothing is written for the others: their place is behind the end.
-    at = jnp.arange(rows), jnp.where(live_B, samples.lengths, new_tokens)
-    return Samples(
-        tokens=samples.tokens.at[at].set(token_B, mode="drop"),
-        lengths=samples.lengths + live_B,
-        logprobs=samples.logprobs.at[at].set(logprob_B, mode="drop"),
-        finished=samples.finished | (live_B & jnp.isin(token_B, stop_ids)),
-    )
-
-
-def _padded(cache: functional.Cache, slots: int) -> functional.Cache:
-    """Return the cache with empty slots behind its own."""
-    more = slots - cache.valid.shape[1]
-
-    def pad(x: jax.Array, axis: int) -> jax.Array:
-        return jnp.pad(x, [(0, more if number == axis else 0) for number in range(x.ndim)])
-
-    return cache.replace(
-        keys=tuple(pad(x, 2) for x in cache.keys),
-        values=tuple(pad(x, 2) for x in cache.values),
-        positions=pad(cache.positions, 1),
-        valid=pad(cache.valid, 1),
-    )
+def _along(live_R: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the flags of the rows so that they spread over the other axes of ``x``."""
+    return live_R.reshape(-1, *(1,) * (x.ndim - 1))

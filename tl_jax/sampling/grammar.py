@@ -24,7 +24,7 @@ from tl_jax.calls.call import ToolSpec
 from tl_jax.calls.json_style import JsonForm
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.sampling.json_grammar import JsonNames, json_names
-from tl_jax.sampling.python_grammar import FREE, PythonNames, State, python_names
+from tl_jax.sampling.python_grammar import BLANK, FREE, PythonNames, State, python_names
 
 STYLES = tuple(name for name, style in styles.STYLES.items() if style.constrained)
 """Call styles that can be constrained."""
@@ -52,6 +52,10 @@ class Vocabulary:
     @functools.cached_property
     def alphabet(self) -> frozenset[bytes]:
         return frozenset(text for text in self.texts if len(text) <= 4)
+
+    @functools.cached_property
+    def numbers(self) -> dict[bytes, int]:
+        return {self.texts[i]: i for i in self.order}
 
     def holding(self, some: bytes) -> list[int]:
         """Return the tokens with any of some bytes in their text."""
@@ -132,6 +136,10 @@ class CallConstraint:
         """Return which tokens may come next, or None if all may."""
         return None if state == FREE else _allowed(self, state)
 
+    def likely(self, state: State) -> int | None:
+        """Return the longest token of the only text that may follow, but for blanks."""
+        return None if state == FREE else _likely(self, state)
+
 
 def make_constraint(
     vocabulary: Vocabulary,
@@ -185,6 +193,24 @@ def _allowed(constraint: CallConstraint, state: State) -> np.ndarray:
     allowed[list(constraint.stop_ids)] = grammar.may_end(state)
     allowed.flags.writeable = False
     return allowed
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _likely(constraint: CallConstraint, state: State) -> int | None:
+    vocabulary, grammar = constraint.vocabulary, constraint.grammar
+    text, best = b"", None
+    after: State | None = state
+    while after is not None and after != FREE and grammar.turns(after) is None:
+        if grammar.may_end(after):
+            break
+        known = {byte: grammar.step(after, byte) for byte in range(256) if byte not in BLANK}
+        possible = [byte for byte, found in known.items() if found is not None]
+        if len(possible) != 1:
+            break
+        text += bytes(possible)
+        best = vocabulary.numbers.get(text, best)
+        after = known[possible[0]]
+    return best
 
 
 def _spelling(

@@ -20,6 +20,8 @@ class SampleConfig:
         1 is all.
       stop_ids: A row ends with the first of these tokens.
       stop_strings: A row ends with the token that completes one of these texts.
+      lookup: Most tokens per row that are proposed from its text, where its last tokens stood
+        before, and checked in one forward; what is sampled stays the same. 0 is none.
     """
 
     max_new_tokens: int
@@ -28,6 +30,7 @@ class SampleConfig:
     top_p: float = 1.0
     stop_ids: tuple[int, ...] = ()
     stop_strings: tuple[str, ...] = ()
+    lookup: int = 7
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -38,6 +41,8 @@ class SampleConfig:
             raise ValueError(f"top_k must not be negative, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        if self.lookup < 0:
+            raise ValueError(f"lookup must not be negative, got {self.lookup}")
         if "" in self.stop_strings:
             raise ValueError("stop_strings must not hold an empty text")
 
