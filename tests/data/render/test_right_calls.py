@@ -8,7 +8,7 @@ from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.calls.parse import STYLES, CallSyntaxError, parse_turn, reply_call_text
 from tl_jax.calls.render import render_calls
 from tl_jax.data.trajectory import Message
-from tl_jax.evaluate.scores import score_calls
+from tl_jax.evaluate.scores import MISS, score_calls
 from tl_jax.rewards import rules, taxonomy
 
 TOOLS = (
@@ -51,9 +51,10 @@ def is_right(text, golds, style):
     }
     try:
         found = score_calls(parse_turn(text, style, TOOLS), [golds], tools=TOOLS)
-    except CallSyntaxError as error:
-        return rewards, str(error)
-    return rewards == {rules.RIGHT} and found.ts and found.pi and found.cf
+    except CallSyntaxError:
+        found = MISS
+    assert (rewards == {rules.RIGHT}) == found.cf, (rewards, found)
+    return found.cf
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -63,7 +64,7 @@ def test_the_gold_of_every_call_style_is_right(style):
             text = render_calls(golds, style)
         except ValueError:
             continue  # some write one call a turn only
-        assert is_right(reply_call_text(text, style), golds, style) is True, text
+        assert is_right(reply_call_text(text, style), golds, style), text
 
 
 @pytest.mark.parametrize("style", LISTED)
@@ -83,15 +84,15 @@ def test_a_template_that_writes_a_list_of_one_is_scored_as_it_writes(style):
         start, end = sample.borders[1]
         reply = renderer.tokenizer.decode(sample.ids[start : end - 1], keep_control=True)
         assert reply.startswith(f"{opening}[") and reply.endswith(f"]{closing}")
-        assert is_right(renderer.call_text(reply), golds, renderer.call_style) is True
+        assert is_right(renderer.call_text(reply), golds, renderer.call_style)
         assert renderer.parse(reply, TOOLS) == golds
         if len(golds) == 1:
             assert renderer.parse_call(reply, TOOLS) == golds[0]
 
 
 def test_brackets_are_a_form_error_where_the_style_writes_lines():
-    assert is_right("[now()]", TURNS[1], "pythonic") is True
-    reward, problem = is_right("[now()]", TURNS[1], "python")
-    assert reward == {rules.PENALTIES[taxonomy.FORMAT_ERROR]} and "no call begins" in problem
+    assert is_right("[now()]", TURNS[1], "pythonic")
+    assert not is_right("[now()]", TURNS[1], "python")
     # The same text among several calls that are due: no reader is more lenient than another.
-    assert is_right("[now()]", TURNS[2], "python")[0] == reward
+    reward = rules.score("[now()]", rules.Parallel(TURNS[2]), TOOLS)
+    assert reward.category == taxonomy.FORMAT_ERROR
