@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tl_jax.evaluate.suites import embedded_world, own_data, rotbench
+from tl_jax.evaluate.suites import embedded_world, own_data, rotbench, toolalpaca
 from tl_jax.evaluate.suites.suite import (
     Item,
     Share,
@@ -16,6 +16,12 @@ from tl_jax.evaluate.suites.suite import (
 __all__ = ["SUITES", "Item", "Share", "Suite", "Verdict", "answers", "judge_calls", "write_answer"]
 
 SUITES: Mapping[str, Suite] = {
-    suite.name: suite for suite in (*embedded_world.SUITES, *rotbench.SUITES, *own_data.SUITES)
+    suite.name: suite
+    for suite in (
+        *embedded_world.SUITES,
+        *rotbench.SUITES,
+        *toolalpaca.SUITES,
+        *own_data.SUITES,
+    )
 }
 """Suites by name, in the order of tables."""
