@@ -42,10 +42,9 @@ NO_JSON, NO_TOOL, PLACEHOLDER = "gold is no JSON", "gold names no tool", "gold h
 WILDCARD = "None"
 """A value of a gold call that any other fits, see ``scores.Policy``."""
 
-_HOLE = re.compile(r'"?\$\{[^{}"]*\}?"?|"\{[^{}"]*\}"')
+_HOLE = re.compile(r'"?\$\{[^{}",]*\}?"?|"\{[^{}"]*\}"')
 _ANY = json.dumps(WILDCARD)
 _OPTIONAL = "[Optional]"
-_QUOTED_LIST = re.compile(r'"(\w+)": "\1": ')
 
 
 def read(path: str) -> Iterator[Item]:
