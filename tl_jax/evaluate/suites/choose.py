@@ -149,7 +149,8 @@ def _refusal(suite: Suite, path: str, error: Exception) -> str:
     if suite.name not in SUITES:
         return f"{suite.name}: {path} cannot be read ({told})"
     if not os.path.isfile(path):
-        return f"{suite.name}: no file {path} ({told})" if path else f"{suite.name}: {told}"
+        absent = path and not isinstance(error, TlJaxError)
+        return f"{suite.name}: no file {path}" if absent else f"{suite.name}: {told}"
     for other in SUITES.values():
         if other.name != suite.name and other.setting == "" and _reads(other, path):
             return f"{path} is no file of the suite {suite.name}, but one of {other.name}: {told}"
