@@ -42,6 +42,8 @@ from tl_jax.data.tokenize.tokenizer import from_fast, load_tokenizer, train_byte
 from tl_jax.data.trajectory import Message, to_json
 from tl_jax.errors import ConfigError, DataError
 from tl_jax.evaluate import run as evaluate
+from tl_jax.evaluate.suites import SUITES
+from tl_jax.evaluate.suites.choose import Chosen
 from tl_jax.models import critic, functional, nf4
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.tools_check import open_tools
@@ -49,11 +51,11 @@ from tl_jax.run import directory as workspace_lib
 from tl_jax.run import prepare
 from tl_jax.run.directory import Run
 from tl_jax.sampling.sampler import Generation
+from tl_jax.train import held_out, sft
 from tl_jax.train import loop as loop_lib
 from tl_jax.train import optimizer as optim
 from tl_jax.train import ppo as ppo_lib
 from tl_jax.train import prompt_pools as prompts_lib
-from tl_jax.train import sft
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch, Rollout, StepMetrics, TrainState
 
@@ -440,14 +442,12 @@ def captured_phase(scene, module, config, steps):
         def record(self, values, samples=()):
             seen["samples"].append(list(samples))
 
-        def every(self, steps):
-            seen["validate_every"] = steps
-            return True
-
-        @contextlib.contextmanager
-        def validation(self):
+        def measure(self, state, measures):
+            seen["validate_every"] = [steps for _, steps in measures]
             seen["validation"] = {}
-            yield seen["validation"]
+            if measures[0][0] is not None:
+                seen["validation"].update(measures[0][0](state))
+            return {}
 
         def save(self, state):
             pass
@@ -490,6 +490,19 @@ def supervised_phase(scene, config):
     sft.train(workspace)
     kinds = "losses", "accumulation", "rhythm", "validate_every", "validation", "eval_chunk"
     return [seen.get(kind) for kind in kinds], updates(seen["optimizer"], 6)
+
+
+def best_model(scene, config):
+    """Which of some measured states are kept, and after which of them the phase ends."""
+    kept: list[int] = []
+    keeping = types.SimpleNamespace(
+        save=lambda step, *_, **__: kept.append(step), wait=lambda: None
+    )
+    scene.patch.setattr(held_out, "Checkpoints", lambda *_, **__: contextlib.nullcontext(keeping))
+    best = held_out.Best(on_one_device(config), "supervised", 0)
+    measured = zip((2.0, 1.0, 1.5, 1.2), (5.0, 4.0, 7.0, 6.0), strict=True)
+    states = [{"validation_loss": loss, "held_out_cf": cf} for loss, cf in measured]
+    return [best.see(values, step, Any) for step, values in enumerate(states, 1)], kept
 
 
 def untaken_steps(scene, config):
@@ -591,9 +604,9 @@ def evaluation(scene, config):
     events: list[Any] = []
 
     def record(tasks, params, *, sample, batch_size, constrain, **_):
-        ids = [prompt.id for prompt in tasks.prompts]
-        events.append((tasks.name, ids, tasks.skipped, sample, batch_size, constrain is None))
-        return {}, []
+        ids = [item.id for item in tasks.items]
+        events.append((tasks.suite.name, ids, tasks.skipped, sample, batch_size, constrain is None))
+        return {}, {}, []
 
     scene.patch.setattr(evaluate, "evaluate", record)
     scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)
@@ -602,6 +615,15 @@ def evaluation(scene, config):
     shutil.rmtree(run.results_dir, ignore_errors=True)
     evaluate.evaluate_phase(run, "before")
     return events
+
+
+def held_out_turns(scene, config):
+    """Which turns of one's own data are scored."""
+    run = on_one_device(config)
+    path = str(run.data_dir / PROMPTS)
+    scene.patch.setattr(evaluate.own_data, "source", lambda _: path)
+    chosen = Chosen(SUITES["own"], path)
+    return [item.id for item in evaluate.read_tasks(run, chosen).items]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -786,6 +808,10 @@ EFFECTS = {
     "evaluate.constrained": Effect(evaluation, True),
     "evaluate.synthetic_trajectories": Effect(evaluation, 5),
     "evaluate.rotbench_path": Effect(evaluation, "<rotbench.jsonl>"),
+    "evaluate.held_out_tasks": Effect(held_out_turns, 1),
+    "evaluate.every": Effect(supervised_phase, 3),
+    "evaluate.best": Effect(best_model, "cf", (("evaluate.every", 1),)),
+    "evaluate.patience": Effect(best_model, 1, (("evaluate.best", "validation_loss"),)),
     "evaluate.suites": Effect(evaluation, ("synthetic/unseen",)),
 }
 

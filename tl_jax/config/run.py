@@ -224,11 +224,14 @@ class KeyTokenConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with linear warm-up and a cosine or constant schedule; ``moments`` is their type."""
+    """AdamW with linear warm-up and a cosine, linear or constant schedule.
+
+    ``moments`` is the type of its moments.
+    """
 
     learning_rate: float = not_negative(1e-3)
     warmup_steps: int = not_negative(10)
-    schedule: str = choice("cosine", "constant", default="cosine")
+    schedule: str = choice("cosine", "linear", "constant", default="cosine")
     final_fraction: float = share(0.1)
     b1: float = number(0.9, least=0, below=1)
     b2: float = number(0.95, least=0, below=1)
@@ -271,7 +274,14 @@ class EvaluateConfig:
     RoTBench's ``Data/First_Turn/clean.json`` or JSON lines of its items, each also with ``noise``
     and ``index`` (empty: not scored). ``suites`` chooses what is scored (empty: all of these that
     are set): names such as ``"synthetic/unseen"``, and Python files of yours that each define a
-    ``SUITE`` (``tl_jax.evaluate.suites.Suite``). ``max_tasks`` caps every set (0: no cap).
+    ``SUITE`` (``tl_jax.evaluate.suites.Suite``); ``"rotbench=FILE"`` names the data of a suite. If
+    empty, the held-out turns of the run's own data are scored, too. ``max_tasks`` caps every set
+    (0: no cap), ``held_out_tasks`` that of held-out turns (0: none are scored).
+
+    While a phase trains, held-out turns are scored after ``every`` so many steps and the last one
+    (0: never). ``best`` keeps the model with the best such score, or with the lowest validation
+    loss, and it is what is scored, exported and trained further (empty: the last model).
+    ``patience`` ends a phase once that was no better so many times in a row (0: never).
 
     A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
     ``constrained`` lets the model name offered tools and declared parameters only.
@@ -287,6 +297,10 @@ class EvaluateConfig:
     synthetic_trajectories: int = not_negative(80)
     rotbench_path: str = ""
     suites: tuple[str, ...] = ()
+    held_out_tasks: int = not_negative(200)
+    every: int = not_negative(0)
+    best: str = choice("", "validation_loss", "ts", "pi", "cf", default="")
+    patience: int = not_negative(0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.compare import declared_type, values_equal
+from tl_jax.rewards.matching import best_assignment
 
 METRICS = ("ts", "pi", "cf")
+FREE_TEXT_TOOLS = ("finish", "ask_to_user")
+"""Tools whose arguments need the right names only, as in RoTBench."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Policy:
       none_is_wildcard: Whether the gold string ``"None"`` accepts any value, as in RoTBench.
     """
 
-    free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
+    free_text_tools: tuple[str, ...] = FREE_TEXT_TOOLS
     count_empty_arguments: bool = True
     none_is_wildcard: bool = False
 
@@ -81,46 +83,49 @@ def score_call(
     return TurnScore(bool(named), bool(keyed), filled)
 
 
-def summarise(
-    scores: Sequence[TurnScore], *, seed: int = 0, resamples: int = 2000
-) -> dict[str, Any]:
-    """Return the share of right predictions per metric, with 95 % bootstrap intervals.
+def score_calls(
+    predictions: Sequence[ToolCall],
+    answers: Sequence[Sequence[ToolCall]],
+    *,
+    tools: Sequence[ToolSpec] = (),
+    policy: Policy | None = None,
+) -> TurnScore:
+    """Score the calls of one turn against accepted answers, each the calls of one turn.
+
+    Calls are paired with gold calls such that most is right; a level counts if every pair reaches
+    it. Calls too few or too many are wrong on all levels, as are no calls.
 
     Args:
-      scores: One score per item.
-      seed: Seed of the resampling.
-      resamples: Number of bootstrap samples.
-
-    Returns:
-      ``{"items": n, "ts": {"percent", "low", "high"}, "pi": ..., "cf": ...}``, all in percent;
-      percentages are NaN if there are no items.
+      predictions: The predicted calls.
+      answers: The accepted answers.
+      tools: As for ``score_call``.
+      policy: As for ``score_call``.
     """
-    summary: dict[str, Any] = {"items": len(scores)}
-    for metric in METRICS:
-        right = np.array([getattr(score, metric) for score in scores], dtype=np.float64)
-        low, high = bootstrap_interval(right, seed=seed, resamples=resamples)
-        mean = float(right.mean()) if len(right) else float("nan")
-        summary[metric] = {"percent": 100 * mean, "low": 100 * low, "high": 100 * high}
-    return summary
+    best = [
+        _score_turn(predictions, answer, tools, policy)
+        for answer in answers
+        if answer and len(answer) == len(predictions)
+    ]
+    return TurnScore(*(any(getattr(score, name) for score in best) for name in METRICS))
 
 
-def summarise_groups(
-    scores: Sequence[TurnScore], groups: Sequence[str], *, seed: int = 0, resamples: int = 2000
-) -> dict[str, dict[str, Any]]:
-    """Return ``summarise`` of each group, in order of first appearance.
+def _score_turn(
+    predictions: Sequence[ToolCall],
+    answer: Sequence[ToolCall],
+    tools: Sequence[ToolSpec],
+    policy: Policy | None,
+) -> TurnScore:
+    pairs = [
+        [score_call(call, (gold,), tools=tools, policy=policy) for gold in answer]
+        for call in predictions
+    ]
 
-    Args:
-      scores: One score per item.
-      groups: The group of each item, such as its domain.
-      seed: Seed of the resampling.
-      resamples: Number of bootstrap samples.
-    """
-    members: dict[str, list[TurnScore]] = {}
-    for score, group in zip(scores, groups, strict=True):
-        members.setdefault(group, []).append(score)
-    return {
-        group: summarise(found, seed=seed, resamples=resamples) for group, found in members.items()
-    }
+    def complete(metric: str) -> bool:
+        values = [[float(getattr(score, metric)) for score in row] for row in pairs]
+        columns = best_assignment(values)
+        return all(row[column] for row, column in zip(values, columns, strict=True))
+
+    return TurnScore(*map(complete, METRICS))
 
 
 def bootstrap_interval(

@@ -78,13 +78,27 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     ppo.check_objective(config.ppo, config.environment.path)
     check_reward(config)
     open_reward(config.reward)
-    chosen_suites(config.evaluate)
+    chosen_suites(config)
+    _check_best(config)
     if model is not None:
         registry.check_lengths(config, model)
     if mesh is not None:
         check_rows(config, mesh.shape)
         if model is not None:
             sft.check_attention(model, config.data.row_tokens, mesh)
+
+
+def _check_best(config: RunConfig) -> None:
+    limits = config.evaluate
+    if limits.best in ("ts", "pi", "cf") and not limits.every:
+        raise ConfigError(
+            f"config.evaluate.best={limits.best!r} is measured every config.evaluate.every steps, "
+            "which is 0; set that, or take best='validation_loss'"
+        )
+    if limits.patience and not limits.best:
+        raise ConfigError(
+            "config.evaluate.patience ends a phase by the score of config.evaluate.best; set that"
+        )
 
 
 def check_inputs(config: RunConfig) -> None:
@@ -160,11 +174,11 @@ def _check_schedules(config: RunConfig) -> None:
 
 
 def _check_warmup(optim: OptimConfig, section: str, steps: int, length: str, phase: str) -> None:
-    if optim.schedule == "cosine" and optim.warmup_steps >= steps:
+    if optim.schedule != "constant" and optim.warmup_steps >= steps:
         raise ConfigError(
             f"{section}.warmup_steps is {optim.warmup_steps}, but the {phase} phase has only "
-            f"{steps} steps ({length}), and its cosine schedule begins after the warm-up; set "
-            f"{section}.warmup_steps to {max(steps - 1, 0)} or less, or raise {length}"
+            f"{steps} steps ({length}), and its {optim.schedule} schedule begins after the "
+            f"warm-up; set {section}.warmup_steps to {max(steps - 1, 0)} or less, or raise {length}"
         )
     if not np.isfinite(optim.learning_rate):
         raise ConfigError(f"{section}.learning_rate must be finite, got {optim.learning_rate}")

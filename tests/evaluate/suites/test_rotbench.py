@@ -12,8 +12,10 @@ from tl_jax.calls.parse import parse_call
 from tl_jax.calls.render import PYTHON_STYLES, render_call
 from tl_jax.data.prepare.contamination import EvaluationSets
 from tl_jax.errors import DataError, RowError
-from tl_jax.evaluate.scores import MISS, TurnScore, summarise
-from tl_jax.evaluate.suites.rotbench import NOISES, read_items, score_item, score_react
+from tl_jax.evaluate.reading import reader
+from tl_jax.evaluate.scores import MISS, TurnScore
+from tl_jax.evaluate.suites.rotbench import NOISES, judge, read, read_items, score_item, version
+from tl_jax.evaluate.suites.rotbench_rules import own_score, released_score, score_react
 
 GOLDEN = os.environ.get("TL_JAX_GOLDEN")
 DATA = os.environ.get("TL_JAX_DATA")
@@ -83,8 +85,8 @@ def test_an_item_is_read_as_structure(item):
     )
     assert isinstance(unit, Parameter) and not unit.required
     assert [(m.role, m.content) for m in item.messages] == [("user", "Is it [warm]? Begin!")]
-    assert item.golds == (ToolCall("weather", {"city": "Rome", "unit": "None"}),)
-    assert item.tags == {"noise": "clean", "scenario": "TG"}
+    assert item.gold == ((ToolCall("weather", {"city": "Rome", "unit": "None"}),),)
+    assert item.tags == {"noise": "clean", "scenario": "TG", "group": "clean"}
 
 
 def test_a_misspelt_description_is_kept(item):
@@ -280,10 +282,12 @@ def test_the_gold_calls_are_right_but_for_the_empty_argument_flaw(noise, items, 
     assert len(found) == items
     assert len({item.id for item in found}) == items
     for counted, percent in ((True, 100.0), (False, flawed)):
-        scores = [score_item(item.golds[0], item, count_empty_arguments=counted) for item in found]
-        summary = summarise(scores, resamples=10)
         for metric in ("ts", "pi", "cf"):
-            assert round(summary[metric]["percent"], 2) == percent
+            right = [
+                getattr(score_item(item.gold[0][0], item, count_empty_arguments=counted), metric)
+                for item in found
+            ]
+            assert round(100 * sum(right) / len(right), 2) == percent
 
 
 @needs_data
@@ -295,7 +299,7 @@ def test_the_released_evaluator_and_the_items_agree_on_the_gold_texts():
             if source["noise"] == "clean":
                 item, golds = next(items), source["conversations"][-1]["value"]
                 text = score_react(golds[0], golds, [tool.name for tool in item.tools])
-                assert text == score_item(item.golds[0], item, count_empty_arguments=False)
+                assert text == score_item(item.gold[0][0], item, count_empty_arguments=False)
 
 
 @needs_data
@@ -303,7 +307,7 @@ def test_the_released_evaluator_and_the_items_agree_on_the_gold_texts():
 def test_gold_calls_survive_rendering_and_parsing(noise):
     written = refused = 0
     for item in read_items(FILE, noise=noise):
-        for gold in item.golds:
+        for (gold,) in item.gold:
             try:
                 texts = [render_call(gold, style) for style in PYTHON_STYLES]
             except ValueError:
@@ -312,3 +316,101 @@ def test_gold_calls_survive_rendering_and_parsing(noise):
             written += 1
             assert all(parse_call(text) == gold for text in texts)
     assert refused <= (noise == "heavy") and written > 100
+
+
+def third_turn():
+    """A dialogue of two calls, the second after the user spoke, and the answers to the third."""
+    system, query, _ = row()["conversations"]
+    return row(
+        turn="Third_Turn",
+        noise="heavy",
+        conversations=[
+            system,
+            query,
+            {"from": "assistant", "value": react("ask_to_user", question="Where?")},
+            {"from": "user", "value": "In Rome.\nBegin!"},
+            {"from": "assistant", "value": react("weather", city="Roma")},
+            {"from": "function", "value": "no such city"},
+            {"from": "assistant", "value": [react("weather", city="Rome", unit="None")]},
+        ],
+    )
+
+
+def test_a_third_turn_is_read_with_its_calls_and_results(tmp_path):
+    path = write(tmp_path / "a.jsonl", [row(), third_turn()])
+    first, third = read(str(path))
+    assert (first.tags["group"], third.tags["group"]) == ("clean", "third turn heavy")
+    assert third.id == "rotbench-third-heavy-007"
+    assert [m.role for m in third.messages] == ["user", "assistant", "user", "assistant", "tool"]
+    assert third.messages[3].calls == (ToolCall("weather", {"city": "Roma"}),)
+    assert (third.messages[2].content, third.messages[4].content) == ("In Rome.", "no such city")
+    single = {"from": "assistant", "value": react("weather", city="Rome", unit="None")}
+    alone = row(conversations=[*row()["conversations"][:2], single])
+    assert read(str(write(tmp_path / "b.jsonl", [alone]))) == [first]
+
+
+@pytest.mark.parametrize("turn", [{"from": "assistant", "value": "hm"}, {"from": "x", "value": ""}])
+def test_an_earlier_turn_that_is_no_call_is_named(turn, tmp_path):
+    changed = third_turn()
+    changed["conversations"][2] = turn
+    with pytest.raises(RowError, match=r"a\.jsonl:1: no RoTBench item .*earlier turn"):
+        read(str(write(tmp_path / "a.jsonl", [changed])))
+
+
+def test_a_folder_has_the_items_of_all_its_levels_and_turns(tmp_path):
+    (tmp_path / "First_Turn").mkdir()
+    for noise in ("slight", "clean"):
+        path = tmp_path / "First_Turn" / f"{noise}.json"
+        path.write_text(released([row()]), encoding="utf-8")
+    found = read(str(tmp_path))
+    assert [item.id for item in found] == ["rotbench-clean-000", "rotbench-slight-000"]
+    assert found == read(str(tmp_path / "First_Turn"))
+    assert len(version(str(tmp_path)).split()) == 2
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="no RoTBench items in it"):
+        read(str(tmp_path / "none"))
+
+
+NAMES = ["finish", "weather", "ask_to_user", "time", "done_x"]
+
+
+@pytest.mark.parametrize(
+    "golds,call,own,released",
+    [
+        # Noise has called another tool finish: its values count by our rule only.
+        ([("finish", {"city": "Rome"})], ("finish", {"city": "Oslo"}), "ts pi", "ts pi cf"),
+        ([("ask_to_user", {"a": "1"})], ("ask_to_user", {"a": "2"}), "ts pi", "ts pi cf"),
+        # Without arguments there is no answer.
+        ([("weather", {})], ("weather", {}), "ts pi cf", ""),
+        # What one answer leaves open is taken from the prediction before the next is compared.
+        (
+            [("weather", {"a": "None", "b": "1"}), ("weather", {"a": "2", "b": "2"})],
+            ("weather", {"a": "2", "b": "2"}),
+            "ts pi cf",
+            "ts pi",
+        ),
+        ([("weather", {"a": "1"})], ("weather", {"a": 1}), "ts pi", "ts pi"),
+        ([("weather", {"a": 1})], ("weather", {"a": True}), "ts pi", "ts pi cf"),
+        # The literal finish stands for the last tool in both.
+        ([("done_x", {"a": "1"})], ("finish", {"a": "2"}), "ts pi cf", "ts pi cf"),
+        ([("weather", {"a": "None"})], ("weather", {"a": "2"}), "ts pi cf", "ts pi cf"),
+        ([("time", {"a": "1"})], ("time", {"a": "2"}), "ts pi cf", "ts pi cf"),
+        ([("weather", {"a": "1"})], ("weather", {"b": "1"}), "ts", "ts"),
+        ([("weather", {"a": "1"})], ("time", {"a": "1"}), "", ""),
+    ],
+)
+def test_where_the_released_evaluator_differs_from_our_rule(golds, call, own, released):
+    expected, made = [ToolCall(*gold) for gold in golds], ToolCall(*call)
+    for rule, wanted in ((own_score, own), (released_score, released)):
+        found = rule(made, expected, NAMES)
+        assert " ".join(n for n in ("ts", "pi", "cf") if getattr(found, n)) == wanted
+
+
+def test_all_rules_stand_in_a_verdict(tmp_path):
+    answer = {"from": "assistant", "value": [react("time")]}
+    changed = row(conversations=[*row()["conversations"][:2], answer])
+    (item,) = read(str(write(tmp_path / "a.jsonl", [changed])))
+    verdict = judge(item, react("time"), reader("react", item.tools))
+    assert verdict.category == "all_right"
+    assert {name for name, right in verdict.scores.items() if right} == {"ts", "pi", "cf"}
+    assert len(verdict.scores) == 9
