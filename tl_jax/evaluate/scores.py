@@ -10,8 +10,11 @@ import numpy as np
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.compare import declared_type, values_equal
+from tl_jax.rewards.matching import best_assignment
 
 METRICS = ("ts", "pi", "cf")
+FREE_TEXT_TOOLS = ("finish", "ask_to_user")
+"""Tools whose arguments need the right names only, as in RoTBench."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Policy:
       none_is_wildcard: Whether the gold string ``"None"`` accepts any value, as in RoTBench.
     """
 
-    free_text_tools: tuple[str, ...] = ("finish", "ask_to_user")
+    free_text_tools: tuple[str, ...] = FREE_TEXT_TOOLS
     count_empty_arguments: bool = True
     none_is_wildcard: bool = False
 
@@ -79,6 +82,51 @@ def score_call(
     tool = next((tool for tool in tools if tool.name == prediction.name), None)
     filled = any(_values_match(prediction, gold, tool, policy) for gold in keyed)
     return TurnScore(bool(named), bool(keyed), filled)
+
+
+def score_calls(
+    predictions: Sequence[ToolCall],
+    answers: Sequence[Sequence[ToolCall]],
+    *,
+    tools: Sequence[ToolSpec] = (),
+    policy: Policy | None = None,
+) -> TurnScore:
+    """Score the calls of one turn against accepted answers, each the calls of one turn.
+
+    Calls are paired with gold calls such that most is right; a level counts if every pair reaches
+    it. Calls too few or too many are wrong on all levels, as are no calls.
+
+    Args:
+      predictions: The predicted calls.
+      answers: The accepted answers.
+      tools: As for ``score_call``.
+      policy: As for ``score_call``.
+    """
+    best = [
+        _score_turn(predictions, answer, tools, policy)
+        for answer in answers
+        if answer and len(answer) == len(predictions)
+    ]
+    return TurnScore(*(any(getattr(score, name) for score in best) for name in METRICS))
+
+
+def _score_turn(
+    predictions: Sequence[ToolCall],
+    answer: Sequence[ToolCall],
+    tools: Sequence[ToolSpec],
+    policy: Policy | None,
+) -> TurnScore:
+    pairs = [
+        [score_call(call, (gold,), tools=tools, policy=policy) for gold in answer]
+        for call in predictions
+    ]
+
+    def complete(metric: str) -> bool:
+        values = [[float(getattr(score, metric)) for score in row] for row in pairs]
+        columns = best_assignment(values)
+        return all(row[column] for row, column in zip(values, columns, strict=True))
+
+    return TurnScore(*map(complete, METRICS))
 
 
 def summarise(

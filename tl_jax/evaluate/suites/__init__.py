@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tl_jax.evaluate.suites import embedded_world, rotbench
-from tl_jax.evaluate.suites.suite import Suite, plain_score, prompt_of
+from tl_jax.evaluate.suites.run_suite import Suite, plain_score, prompt_of
 
 __all__ = ["SUITES", "Suite", "plain_score", "prompt_of"]
 

@@ -10,7 +10,7 @@ from tl_jax.config import EvaluateConfig
 from tl_jax.config.user_file import digest, load_file
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.suites import SUITES
-from tl_jax.evaluate.suites.suite import Suite
+from tl_jax.evaluate.suites.run_suite import Suite
 
 _SETTING = "config.evaluate.suites"
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")

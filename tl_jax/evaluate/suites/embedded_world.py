@@ -7,7 +7,7 @@ import functools
 from tl_jax.data import synthetic
 from tl_jax.data.examples.build import Prompt, build_prompts
 from tl_jax.data.mae.labels import label_turns
-from tl_jax.evaluate.suites.suite import Suite, plain_score
+from tl_jax.evaluate.suites.run_suite import Suite, plain_score
 from tl_jax.run.directory import Run
 
 

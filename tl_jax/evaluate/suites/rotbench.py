@@ -18,7 +18,7 @@ from tl_jax.data.importers.schemas import normalised_tool
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import ConfigError, DataError, RowError
 from tl_jax.evaluate.scores import MISS, Policy, TurnScore, score_call
-from tl_jax.evaluate.suites.suite import Suite, prompt_of
+from tl_jax.evaluate.suites.run_suite import Suite, prompt_of
 from tl_jax.run.directory import Run
 
 NOISES = ("clean", "slight", "medium", "heavy", "union")

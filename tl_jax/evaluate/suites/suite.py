@@ -1,62 +1,212 @@
-"""What an evaluation suite is: a name, prompts and a rule that scores a call."""
+"""What an evaluation suite is: a name, what reads its items, and the rule that judges a reply.
+
+A suite knows nothing of models: its items are dialogues and tools as data, which the renderer of
+any model writes, and a reply is a text, which the call style of any system reads.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.data.examples.build import Prompt
+from tl_jax.data.prepare.files import source_hash
 from tl_jax.data.trajectory import Message
-from tl_jax.evaluate.scores import Policy, TurnScore, score_call
-from tl_jax.evaluate.tasks import Scorer
-from tl_jax.run.directory import Run
+from tl_jax.evaluate.intervals import Share
+from tl_jax.evaluate.scores import FREE_TEXT_TOOLS, Policy, score_calls
+from tl_jax.rewards import rules, taxonomy
+
+Answers = tuple[tuple[ToolCall, ...], ...]
+"""Accepted answers: each the calls of one turn, in any order; an answer of no calls is words."""
+Scores = Mapping[str, "Share | float"]
+"""Shares by name; a number in percent where a score is made of several shares."""
 
 
-def plain_score(call: ToolCall | None, prompt: Prompt) -> TurnScore:
-    """Score a call against the gold calls of its prompt."""
-    return score_call(call, prompt.golds, tools=prompt.tools, policy=Policy())
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One question of a suite.
+
+    Attributes:
+      id: Its own within the suite, and the same in every version of it.
+      tools: Those that are offered, in prompt order.
+      messages: The dialogue up to the reply; a system turn stands first if the suite has one.
+      gold: What is right, in the suite's own structure; ``Answers`` for those that are judged by
+        ``judge_calls``.
+      tags: Labels such as ``level``, ``category`` or ``scenario``.
+      ids: The prompt as token ids, where it was prepared in the text form of a run; else empty.
+    """
+
+    id: str
+    tools: tuple[ToolSpec, ...]
+    messages: tuple[Message, ...]
+    gold: Any
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ids: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """A reply as its call style reads it.
+
+    Attributes:
+      calls: The calls in order; none where it is anything but calls (and a thought before them).
+      problem: Why no calls could be read; empty if there are some.
+      words: It is words without any call, whole or begun.
+    """
+
+    calls: tuple[ToolCall, ...] = ()
+    problem: str = ""
+    words: bool = False
+
+
+Reader = Callable[[str], Read]
+"""Reads a reply to an item: bound to its tools and to the call style of who wrote it."""
+Writer = Callable[[Sequence[ToolCall]], str]
+"""Writes the calls of one turn in that style; raises ValueError where they have no text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a suite says of one reply.
+
+    Attributes:
+      scores: What is right, by the name of the score; a score that does not ask for this item is
+        not there.
+      category: Kind of error, of ``rewards.taxonomy`` where the suite has none of its own.
+      detail: What the error is about, for people.
+    """
+
+    scores: Mapping[str, bool]
+    category: str = ""
+    detail: str = ""
+
+
+def file_version(path: str) -> str:
+    """Return the first 16 digits of the sha256 of a file."""
+    return source_hash(path)[:16]
+
+
+def judge_calls(
+    item: Item,
+    reply: str,
+    read: Reader,
+    *,
+    policy: Policy | None = None,
+    free_text_tools: Sequence[str] = FREE_TEXT_TOOLS,
+) -> Verdict:
+    """Judge a reply against ``Answers``: TS, PI and CF, and the error category of the reward.
+
+    Where an answer without calls is accepted, words without a call are right. An item for which
+    that is the only answer has the score ``no_call`` in place of the other three.
+
+    Args:
+      item: The item.
+      reply: Text of the reply.
+      read: Reads it.
+      policy: How calls are compared; ``Policy(free_text_tools)`` if None.
+      free_text_tools: Tools whose texts need not be equal, for the category.
+    """
+    found = read(reply)
+    answers: Answers = item.gold
+    policy = policy or Policy(tuple(free_text_tools))
+    score = score_calls(found.calls, answers, tools=item.tools, policy=policy)
+    silent = () in answers and found.words
+    if not any(answers):
+        scores = {"no_call": silent}
+    else:
+        right = dataclasses.asdict(score)
+        scores = {name: value or silent for name, value in right.items()}
+    if silent:
+        return Verdict(scores, taxonomy.ALL_RIGHT)
+    if not found.calls:
+        return Verdict(scores, taxonomy.FORMAT_ERROR, found.problem)
+    category, detail = category_of(found.calls, answers, item.tools, free_text_tools)
+    if score.cf:  # the texts of free-text tools are not compared
+        category, detail = taxonomy.ALL_RIGHT, ""
+    return Verdict(scores, category, detail)
+
+
+def category_of(
+    calls: Sequence[ToolCall],
+    answers: Answers,
+    tools: Sequence[ToolSpec],
+    free_text_tools: Sequence[str] = FREE_TEXT_TOOLS,
+) -> tuple[str, str]:
+    """Return the error category of calls against accepted answers, and what it is about."""
+    reward = rules.score(
+        rules.Parallel(tuple(calls)),
+        [rules.Parallel(answer) for answer in answers],
+        tools,
+        free_text_tools=free_text_tools,
+    )
+    return reward.category, "; ".join(reward.details)
+
+
+def write_answer(item: Item, write: Writer) -> str:
+    """Return the first accepted answer as a text."""
+    answer = item.gold[0]
+    return write(answer) if answer else "None of the tools is needed for that."
+
+
+def shares(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, Share | float]:
+    """Return the share of right ones of each score, over the items that have it."""
+    return share_of(verdicts)
+
+
+def share_of(verdicts: Iterable[Verdict]) -> dict[str, Share | float]:
+    """Return the share of right ones of each score, over the verdicts that have it."""
+    hits: dict[str, list[int]] = {}
+    for verdict in verdicts:
+        for name, right in verdict.scores.items():
+            hits.setdefault(name, []).append(int(right))
+    return {name: Share(sum(found), len(found)) for name, found in hits.items()}
+
+
+def by_tag(
+    tag: str,
+) -> Callable[[Sequence[Item], Sequence[Verdict]], dict[str, Share | float]]:
+    """Return a summary that has the shares of all items, and those of each value of a tag.
+
+    They are called ``ts`` and ``VALUE/ts``.
+    """
+
+    def summary(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, Share | float]:
+        found = share_of(verdicts)
+        groups: dict[str, list[Verdict]] = {}
+        for item, verdict in zip(items, verdicts, strict=True):
+            if tag in item.tags:
+                groups.setdefault(item.tags[tag], []).append(verdict)
+        for value, members in groups.items():
+            found |= {f"{value}/{name}": share for name, share in share_of(members).items()}
+        return found
+
+    return summary
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Prompts with gold calls and the rule that scores them.
+    """Items, and the rule that judges replies to them.
 
     Attributes:
-      name: As in tables, such as ``"synthetic/seen"``: words of letters, digits, ``.``, ``_`` and
-        ``-``, joined by ``/``.
-      prompts: Makes the prompts of a run, in the order of their scores; ``prompt_of`` helps.
-      score: The rule, ``(call or None, prompt) -> TurnScore``.
-      group: Names the group of a prompt, if groups are summarised apart.
-      other_rules: Further rules for the same replies, by the name of their summary.
-      setting: Field of ``config.evaluate`` that a suite of the package needs; empty: none.
-      version: Changes whenever the tasks do; that of a user's suite is the digest of its file.
+      name: As in tables, such as ``"rotbench"``: words of letters, digits, ``.``, ``_`` and ``-``,
+        joined by ``/``.
+      read: Makes the items of a data file, or, where a suite has no file, of an empty path.
+      judge: The rule, ``(item, text of the reply, reader) -> Verdict``.
+      oracle: Writes the gold answer of an item, ``(item, writer) -> text``: judged, it is right,
+        or the suite says why not.
+      summary: Makes scores of the verdicts, ``(items, verdicts) -> {name: Share or number}``; each
+        share gets an interval.
+      version: Identifies the data of a path.
+      style: The call style that the suite's own prompt asks for; empty: that of who is asked.
+      group: Names the group of an item, if groups are summarised apart in the results of a run.
     """
 
     name: str
-    prompts: Callable[[Run], Sequence[Prompt]]
-    score: Scorer = plain_score
-    group: Callable[[Prompt], str] | None = None
-    other_rules: Mapping[str, Scorer] = dataclasses.field(default_factory=dict)
-    setting: str = ""
-    version: str = ""
-
-
-def prompt_of(
-    run: Run,
-    name: str,
-    tools: Sequence[ToolSpec],
-    messages: Sequence[Message],
-    golds: Sequence[ToolCall],
-) -> Prompt:
-    """Return a prompt in the text form of the run.
-
-    Args:
-      run: Of the model that is asked.
-      name: Id of the prompt, its own within the suite.
-      tools: Offered tools.
-      messages: The dialogue up to the reply.
-      golds: The accepted calls, at least one.
-    """
-    ids = run.renderer.prompt_ids(tools, messages)
-    return Prompt(id=name, ids=ids, text="", tools=tuple(tools), golds=tuple(golds), tags={})
+    read: Callable[[str], Iterable[Item]]
+    judge: Callable[[Item, str, Reader], Verdict] = judge_calls
+    oracle: Callable[[Item, Writer], str] = write_answer
+    summary: Callable[[Sequence[Item], Sequence[Verdict]], Scores] = shares
+    version: Callable[[str], str] = file_version
+    style: str = ""
+    group: Callable[[Item], str] | None = None
