@@ -121,7 +121,9 @@ def _fault_of_value(value: Any, accepted: Sequence[Any], schema: Mapping[str, An
         return "wrong_type"
     if answered not in (None, declared):
         return "" if value in accepted else "wrong_value"
-    return "" if any(_equal(value, choice, declared, item) for choice in accepted) else "wrong_value"
+    return (
+        "" if any(_equal(value, choice, declared, item) for choice in accepted) else "wrong_value"
+    )
 
 
 def _items_fit(value: Sequence[Any], choice: Any, item: type) -> bool:
