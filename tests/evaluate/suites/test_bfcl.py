@@ -201,7 +201,6 @@ def test_the_data_are_known_by_their_digest_however_few_categories(write_lines, 
 
 
 @needs_data
-@pytest.mark.slow
 def test_all_golds_that_are_not_live_are_right_and_shuffled_ones_are_wrong(ask):
     asked = ask(SUITE, FILE)
     replies = asked.oracle()

@@ -99,11 +99,24 @@ def data_version(path: str, categories: Collection[str]) -> str:
 
 
 def json_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of JSON lines, each with its place in the file.
+    """Yield the objects of JSON lines that have an id, each with its place in the file.
 
     Raises:
       DataError: There is no such file, or it is damaged.
       RowError: A line that is no JSON object with a text as ``id``.
+    """
+    for place, row in json_objects(path):
+        if not isinstance(row.get("id"), str):
+            raise RowError(f"{place}: no object with a text as 'id'; it is no item of BFCL")
+        yield place, row
+
+
+def json_objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of JSON lines, each with its place in the file.
+
+    Raises:
+      DataError: There is no such file, or it is damaged.
+      RowError: A line that is no JSON object.
     """
     if not os.path.isfile(path):
         raise DataError(f"no file {path}")
@@ -117,8 +130,8 @@ def json_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             except (ValueError, RecursionError) as error:
                 why = getattr(error, "msg", error)
                 raise RowError(f"{place}: not JSON ({why}); a file has one item a line") from error
-            if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-                raise RowError(f"{place}: no object with a text as 'id'; it is no item of BFCL")
+            if not isinstance(row, dict):
+                raise RowError(f"{place}: no JSON object; a file has one item a line")
             yield place, row
 
 
