@@ -8,7 +8,15 @@ from tl_jax.calls import styles
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.calls.syntax import MAX_CALLS, MAX_LENGTH, REASONS, CallSyntaxError
 
-__all__ = ["REASONS", "STYLES", "CallSyntaxError", "parse_call", "parse_calls", "reply_call_text"]
+__all__ = [
+    "REASONS",
+    "STYLES",
+    "CallSyntaxError",
+    "parse_call",
+    "parse_calls",
+    "parse_turn",
+    "reply_call_text",
+]
 
 STYLES = tuple(styles.STYLES)
 """Call styles that ``parse_call`` and ``parse_calls`` read."""
@@ -65,6 +73,36 @@ def parse_calls(
       ['Rome', 'Oslo']
     """
     return _parse(text, style, MAX_CALLS, tools)
+
+
+def parse_turn(
+    text: str, style: str = "python", tools: Sequence[ToolSpec] = ()
+) -> tuple[ToolCall, ...]:
+    """Parse ``text`` as the calls of a turn: one as ``parse_call`` reads it, or several.
+
+    The trial of templates, rewards, evaluation and chats all read with this, so that what a
+    template writes is never punished: a list of one, ``[f(a=1)]``, is a call where the style writes
+    lists, and nowhere else.
+
+    Args:
+      text: As for ``parse_call``.
+      style: One of ``STYLES``.
+      tools: As for ``parse_call``.
+
+    Returns:
+      The calls in order, at least one.
+
+    Raises:
+      CallSyntaxError: The text is anything else; ``reason`` is a key of ``REASONS``.
+      ValueError: ``style`` is unknown.
+    """
+    try:
+        return (parse_call(text, style, tools),)
+    except CallSyntaxError:
+        calls = parse_calls(text, style, tools)
+        if len(calls) == 1:
+            raise
+        return calls
 
 
 def reply_call_text(text: str, style: str = "python") -> str:

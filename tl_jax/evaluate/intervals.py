@@ -36,7 +36,7 @@ def wilson(share: Share) -> tuple[float, float]:
 
     At shares near 0 or 1 a percentile bootstrap is far too narrow: of 0 in 105 it says 0 to 0.
 
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    Source: E. B. Wilson, Probable inference and statistical inference, 1927.
     """
     n = share.count
     if not n:

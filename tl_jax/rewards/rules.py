@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
-from tl_jax.calls.parse import CallSyntaxError, parse_call, parse_calls
+from tl_jax.calls.parse import CallSyntaxError, parse_call, parse_calls, parse_turn
 from tl_jax.calls.render import render_call
 from tl_jax.rewards import reference, strict, taxonomy
 from tl_jax.rewards.answers import (
@@ -252,7 +252,7 @@ def _read(
         call, continues = read_call_after(given_tool, prediction)
         return (call,), continues
     if most > 1:
-        return parse_calls(prediction, style, tools), True
+        return parse_turn(prediction, style, tools), True
     try:
         return (parse_call(prediction, style, tools),), True
     except CallSyntaxError as error:

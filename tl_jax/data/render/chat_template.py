@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from tl_jax.calls.call import ToolSpec
 from tl_jax.calls.call_text import CallSpan, moved
 from tl_jax.calls.compare import values_equal
-from tl_jax.calls.parse import parse_calls, reply_call_text
+from tl_jax.calls.parse import parse_turn, reply_call_text
 from tl_jax.calls.syntax import CallSyntaxError
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.control_tokens import without_marks
@@ -180,7 +180,7 @@ def _calls_of(
         return ()
     spans = find_calls(body, after, len(body), message.calls, template.call_style)
     try:
-        read = parse_calls(reply_call_text(body, template.call_style), template.call_style, tools)
+        read = parse_turn(reply_call_text(body, template.call_style), template.call_style, tools)
     except CallSyntaxError as error:
         raise ValueError(f"the calls that the chat template writes cannot be read ({error})") from (
             error

@@ -212,16 +212,14 @@ class Renderer:
           The calls in order; none if the reply is anything else.
         """
         try:
-            return parse.parse_calls(self.call_text(reply), self.call_style, tools)
+            return parse.parse_turn(self.call_text(reply), self.call_style, tools)
         except parse.CallSyntaxError:
             return ()
 
     def parse_call(self, reply: str, tools: Sequence[ToolSpec] = ()) -> ToolCall | None:
         """Return the one call of a reply, or None if it is anything else; see ``parse``."""
-        try:
-            return parse.parse_call(self.call_text(reply), self.call_style, tools)
-        except parse.CallSyntaxError:
-            return None
+        calls = self.parse(reply, tools)
+        return calls[0] if len(calls) == 1 else None
 
 
 def open_renderer(

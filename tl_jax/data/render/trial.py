@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.calls.parse import STYLES, parse_calls, reply_call_text
+from tl_jax.calls.parse import STYLES, parse_turn, reply_call_text
 from tl_jax.data.render.call_spans import find_calls
 from tl_jax.data.render.chat_template import render_chat
 from tl_jax.data.render.chat_turns import (
@@ -234,7 +234,7 @@ def _styles(body: str) -> Iterator[str]:
     for read in (lambda text, _: text, reply_call_text):
         for style in STYLES:
             try:
-                if parse_calls(read(body, style), style) == (CALL,):
+                if parse_turn(read(body, style), style) == (CALL,):
                     find_calls(body, 0, len(body), (CALL,), style)
                     yield style
             except ValueError:
@@ -284,7 +284,7 @@ def _writes_preambles(template: ChatTemplate) -> bool:
         body = template.stop_pattern.split(reply, maxsplit=1)[0]
         calls = reply_call_text(body, template.call_style)
         preamble = body[: len(body) - len(calls)]
-        return THOUGHT in preamble and parse_calls(calls, template.call_style) == (CALL,)
+        return THOUGHT in preamble and parse_turn(calls, template.call_style) == (CALL,)
     except ValueError:
         return False
 
