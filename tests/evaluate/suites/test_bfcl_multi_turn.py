@@ -146,6 +146,7 @@ def test_missing_functions_are_named(write_lines, tmp_path):
         SUITE.read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FILE.is_file(), reason="TL_JAX_DATA holds no eval_bfcl")
 def test_all_dialogues_of_the_data_are_read_and_all_golds_right(ask):
     asked = ask(SUITE, FILE)

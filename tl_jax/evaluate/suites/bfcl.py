@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
@@ -21,7 +21,7 @@ from tl_jax.errors import RowError
 from tl_jax.evaluate.intervals import Share
 from tl_jax.evaluate.suites.bfcl_checker import Answer, fault_of_calls
 from tl_jax.evaluate.suites.bfcl_files import BfclRow, data_version, read_rows
-from tl_jax.evaluate.suites.suite import Item, Read, Reader, Suite, Verdict, Writer, share_of
+from tl_jax.evaluate.suites.suite import Item, Read, Reader, Suite, Verdict, Writer
 from tl_jax.rewards.taxonomy import ALL_RIGHT, EXTRA_CALL, FORMAT_ERROR, MISSING_CALL
 
 NON_LIVE = ("simple_python", "multiple", "parallel", "parallel_multiple")
@@ -138,6 +138,15 @@ def summary(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, Sha
     return {**found, **means}
 
 
+def share_of(verdicts: Iterable[Verdict]) -> dict[str, Share | float]:
+    """Return the share of right ones of each score, over the verdicts that have it."""
+    found: dict[str, list[bool]] = {}
+    for verdict in verdicts:
+        for name, right in verdict.scores.items():
+            found.setdefault(name, []).append(right)
+    return {name: Share(sum(right), len(right)) for name, right in found.items()}
+
+
 def messages_of(turn: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
     """Return the messages of one turn of a question."""
     return tuple(Message(message["role"], message["content"]) for message in turn)
@@ -203,5 +212,4 @@ SUITE = Suite(
     oracle=write_gold,
     summary=summary,
     version=functools.partial(data_version, categories=CATEGORIES),
-    group=lambda item: item.tags["category"],
 )

@@ -144,20 +144,20 @@ def _equal(value: Any, choice: Any, declared: type, item: type | None) -> bool:
             return False
         if item is dict:
             return all(map(_dicts_equal, value, choice))
-        return [_folded(entry) for entry in value] == [_folded(entry) for entry in choice]
-    return _folded(value) == _folded(choice)
+        return [folded(entry) for entry in value] == [folded(entry) for entry in choice]
+    return folded(value) == folded(choice)
 
 
 def _dicts_equal(value: Any, choice: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(choice, dict):
         return False
     known = all(
-        key in choice and _folded(entry) in [_folded(option) for option in choice[key]]
+        key in choice and folded(entry) in [folded(option) for option in choice[key]]
         for key, entry in value.items()
     )
     return known and all(key in value or "" in options for key, options in choice.items())
 
 
-def _folded(value: Any) -> Any:
+def folded(value: Any) -> Any:
     """Return what a string is compared by; other values as they are."""
     return value.translate(_IGNORED).lower() if isinstance(value, str) else value

@@ -15,7 +15,7 @@ from tl_jax.errors import RowError
 from tl_jax.evaluate.suites.bfcl import messages_of, read_reply, tools_of
 from tl_jax.evaluate.suites.bfcl_files import BfclRow, data_version, read_rows
 from tl_jax.evaluate.suites.gold_calls import read_gold_call
-from tl_jax.evaluate.suites.suite import Item, Reader, Suite, Verdict, by_tag, judge_calls
+from tl_jax.evaluate.suites.suite import Item, Reader, Suite, Verdict, judge_calls
 
 CATEGORIES = ("exec_simple", "exec_multiple", "exec_parallel", "exec_parallel_multiple")
 
@@ -50,14 +50,12 @@ def _item(entry: BfclRow) -> Item:
             f"{entry.place}: no executable item of BFCL ({error!r}); expected a question of one "
             "turn, functions, and ground_truth of calls as texts"
         ) from error
-    return Item(row["id"], tools, messages_of(turn), (calls,), {"category": entry.category})
+    return Item(row["id"], tools, messages_of(turn), (calls,), {"group": entry.category})
 
 
 SUITE = Suite(
     name="bfcl/executable",
     read=read_items,
     judge=judge,
-    summary=by_tag("category"),
     version=functools.partial(data_version, categories=CATEGORIES),
-    group=lambda item: item.tags["category"],
 )

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tl_jax.data.importers.opened import opened_text
 from tl_jax.errors import DataError, RowError
+from tl_jax.evaluate.suites.json_lines import json_objects
 
 PACKAGE = "2026.3.23"
 """The version of bfcl-eval whose data are known by their digests."""
@@ -109,30 +109,6 @@ def json_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(row.get("id"), str):
             raise RowError(f"{place}: no object with a text as 'id'; it is no item of BFCL")
         yield place, row
-
-
-def json_objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of JSON lines, each with its place in the file.
-
-    Raises:
-      DataError: There is no such file, or it is damaged.
-      RowError: A line that is no JSON object.
-    """
-    if not os.path.isfile(path):
-        raise DataError(f"no file {path}")
-    with opened_text(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            place = f"{path}:{number}"
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                why = getattr(error, "msg", error)
-                raise RowError(f"{place}: not JSON ({why}); a file has one item a line") from error
-            if not isinstance(row, dict):
-                raise RowError(f"{place}: no JSON object; a file has one item a line")
-            yield place, row
 
 
 def _question_files(path: str, categories: Collection[str]) -> list[str]:

@@ -27,9 +27,10 @@ from tl_jax.errors import DataError, RowError
 from tl_jax.evaluate.intervals import Share
 from tl_jax.evaluate.scores import score_call
 from tl_jax.evaluate.suites.bfcl import messages_of, read_reply, tools_of
-from tl_jax.evaluate.suites.bfcl_files import BfclRow, data_version, json_objects, read_rows
+from tl_jax.evaluate.suites.bfcl_files import BfclRow, data_version, read_rows
 from tl_jax.evaluate.suites.gold_calls import read_gold_call
-from tl_jax.evaluate.suites.suite import Item, Reader, Suite, Verdict, by_tag, judge_calls
+from tl_jax.evaluate.suites.json_lines import json_objects
+from tl_jax.evaluate.suites.suite import Item, Reader, Suite, Verdict, judge_calls, shares
 
 CATEGORIES = (
     "multi_turn_base",
@@ -91,19 +92,20 @@ def summary(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, Sha
     """Return the shares of turns, and those of dialogues all of whose turns are right.
 
     Returns:
-      Those of ``by_tag``; ``CATEGORY/dialogues``; and ``dialogues``, the mean over categories, as
-      BFCL averages them. A turn is right with its calls in order, or with words where none is due.
+      Those of ``suite.shares``; ``CATEGORY/dialogues``; and ``dialogues``, the mean over
+      categories, as BFCL averages them. A turn is right with its calls in order, or with words
+      where none is due.
     """
     right: dict[tuple[str, str], bool] = {}
     for item, verdict in zip(items, verdicts, strict=True):
-        key = item.tags["category"], item.tags["dialogue"]
+        key = item.tags["group"], item.tags["dialogue"]
         scores = verdict.scores
         right[key] = right.get(key, True) and scores.get("in_order", scores.get("no_call", False))
     hits, counts = Counter(name for (name, _), good in right.items() if good), Counter()
     counts.update(name for name, _ in right)
     dialogues = {f"{name}/dialogues": Share(hits[name], counts[name]) for name in counts}
     mean = sum(share.percent for share in dialogues.values()) / max(len(dialogues), 1)
-    return {**by_tag("category")(items, verdicts), **dialogues, "dialogues": mean}
+    return {**shares(items, verdicts), **dialogues, "dialogues": mean}
 
 
 def version(path: str) -> str:
@@ -162,7 +164,7 @@ def _turns(entry: BfclRow, services: Mapping[str, tuple[ToolSpec, ...]]) -> Iter
                 tools=offered,
                 messages=history,
                 gold=(calls,),
-                tags={"category": entry.category, "dialogue": row["id"]},
+                tags={"group": entry.category, "dialogue": row["id"]},
             )
             history += _answered(calls)
     except CallSyntaxError as error:
@@ -188,5 +190,4 @@ SUITE = Suite(
     judge=judge,
     summary=summary,
     version=version,
-    group=lambda item: item.tags["category"],
 )
