@@ -187,9 +187,10 @@ CHAINS = {
         ("logprobs", "rollout"),
     ],
     "evaluate": [
-        ("scores", "tasks", "suites", "run"),
-        ("suites.suite", "suites.rotbench", "suites.choose"),
+        ("intervals", "scores", "suites", "reading", "results", "tasks", "run"),
+        ("suites.suite", "suites.rotbench_rules", "suites.rotbench", "suites.choose"),
         ("suites.suite", "suites.embedded_world", "suites.choose"),
+        ("suites.suite", "suites.own_data", "suites.choose"),
         ("scores", "compare_runs"),
     ],
     "publish": [("model_card", "export", "conversions")],

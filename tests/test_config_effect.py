@@ -591,9 +591,9 @@ def evaluation(scene, config):
     events: list[Any] = []
 
     def record(tasks, params, *, sample, batch_size, constrain, **_):
-        ids = [prompt.id for prompt in tasks.prompts]
-        events.append((tasks.name, ids, tasks.skipped, sample, batch_size, constrain is None))
-        return {}, []
+        ids = [item.id for item in tasks.items]
+        events.append((tasks.suite.name, ids, tasks.skipped, sample, batch_size, constrain is None))
+        return {}, {}, []
 
     scene.patch.setattr(evaluate, "evaluate", record)
     scene.patch.setattr(workspace_lib, "_sampler", lambda model, sample, *_: sample)

@@ -34,13 +34,13 @@ def trajectory(row, *, source, line):
 SUITE = """
 import tl_jax as tl
 from tl_jax.data.trajectory import Message
-from tl_jax.evaluate.suites import Suite, prompt_of
+from tl_jax.evaluate.suites import Item, Suite, answers
 
-def prompts(run):
+def read(path):
     tool, gold = tl.ToolSpec("weather"), tl.ToolCall("weather", {"city": "Rome"})
-    return [prompt_of(run, "one", [tool], [Message("user", "Is it warm in Rome?")], [gold])]
+    return [Item("one", (tool,), (Message("user", "Is it warm in Rome?"),), answers(gold))]
 
-SUITE = Suite("mine/weather", prompts)
+SUITE = Suite("mine/weather", read)
 """
 PROGRAM = """
 import dataclasses, json, pathlib

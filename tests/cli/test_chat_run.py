@@ -21,7 +21,8 @@ from tl_jax.data.render.probe import open_template
 from tl_jax.data.tokenize.tokenizer import load_tokenizer, train_byte_bpe
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import ConfigError, DataError
-from tl_jax.evaluate.suites import embedded_world
+from tl_jax.evaluate.suites import SUITES, embedded_world
+from tl_jax.evaluate.tasks import task_set
 from tl_jax.models import functional
 from tl_jax.publish.export import Request, export
 from tl_jax.run.directory import Run
@@ -83,9 +84,14 @@ def test_prompts_of_rollouts_and_evaluation_end_with_the_generation_prompt(prepa
     run, _ = prepared
     prompts = list(read_prompts(run.data_dir / PROMPTS))
     assert prompts
-    for prompt in [*prompts, *embedded_world.synthetic_prompts(run, "seen")]:
+    for prompt in prompts:
         assert prompt.text.endswith("<|im_start|>assistant\n")
         assert run.tokenizer.decode(prompt.ids, keep_control=True) == prompt.text
+    items = list(embedded_world.read("3", "seen"))
+    tasks = task_set(SUITES["synthetic/seen"], items, run.renderer, max_prompt_length=9999)
+    for ids in tasks.prompts:
+        text = run.tokenizer.decode(ids, keep_control=True)
+        assert text.endswith("<|im_start|>assistant\n")
 
 
 def test_stop_tokens_and_call_style_follow_the_template(folder, prepared):

@@ -67,13 +67,10 @@ def write_result(workspace, phase, step, **more):
 
 
 def test_questions_to_the_user_are_scored_beside_service_calls_and_final_answers(workspace):
-    prompts = embedded_world.synthetic_prompts(workspace, "seen")
-    kinds = {embedded_world.kind_of_call(prompt) for prompt in prompts}
-    assert kinds == {"service", "finish", "ask"}
-    for prompt in prompts:
-        assert (embedded_world.kind_of_call(prompt) == "ask") == (
-            prompt.golds[0].name == "ask_to_user"
-        )
+    items = list(embedded_world.read(embedded_world.source(workspace.config), "seen"))
+    assert {item.tags["group"] for item in items} == {"service", "finish", "ask"}
+    for item in items:
+        assert (item.tags["group"] == "ask") == (item.gold[0][0].name == "ask_to_user")
 
 
 def test_scores_hold_for_one_step_and_one_set_of_settings(workspace, saved):
@@ -158,7 +155,7 @@ def test_a_rotbench_file_that_cannot_be_scored_is_an_error_of_its_setting(
     limits = EvaluateConfig(synthetic_trajectories=0, rotbench_path=str(path))
     run_ = Run(dataclasses.replace(workspace.config, evaluate=limits))
     with pytest.raises(ConfigError, match=rf"config\.evaluate\.rotbench_path: .*{message}"):
-        list(scoring.task_sets(run_, choose.chosen_suites(limits)))
+        scoring.read_tasks(run_, *choose.chosen_suites(run_.config))
 
 
 def test_without_a_set_evaluation_is_an_error_and_a_run_goes_on_without_it(

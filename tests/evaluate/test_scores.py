@@ -12,8 +12,7 @@ from tl_jax.evaluate.scores import (
     TurnScore,
     bootstrap_interval,
     score_call,
-    summarise,
-    summarise_groups,
+    score_calls,
 )
 
 GOLD = ToolCall("f", {"a": "x", "n": 1})
@@ -89,34 +88,20 @@ def test_content_implies_parameters_implies_tool(prediction, golds, empty, wild)
     assert found.cf <= found.pi <= found.ts
 
 
-def test_a_summary_holds_percentages_and_intervals():
-    scores = [RIGHT] * 60 + [TurnScore(True, False, False)] * 30 + [MISS] * 10
-    summary = summarise(scores, seed=1)
-    assert summary["items"] == 100
-    assert [summary[m]["percent"] for m in ("ts", "pi", "cf")] == pytest.approx([90, 60, 60])
-    assert summary["ts"]["low"] < 90 < summary["ts"]["high"]
-    # The normal approximation of a share of 0.6 over 100 items is +-9.6 points.
-    assert summary["cf"]["low"] == pytest.approx(50.4, abs=2)
-    assert summary["cf"]["high"] == pytest.approx(69.6, abs=2)
+def test_several_calls_of_a_turn_are_paired_with_the_gold_calls():
+    other = ToolCall("f", {"a": "y", "n": 1})
+    turns = [(GOLD, other)]
+    assert score_calls((other, GOLD), turns) == RIGHT
+    assert score_calls((GOLD, GOLD), turns) == TurnScore(True, True, False)
+    assert score_calls((GOLD, ToolCall("f", {"a": "y"})), turns) == TurnScore(True, False, False)
+    assert score_calls((GOLD, ToolCall("g")), turns) == MISS
+    for calls in ((GOLD,), (GOLD, other, other), ()):
+        assert score_calls(calls, turns) == MISS
+    assert score_calls((GOLD,), [*turns, (GOLD,)]) == RIGHT
+    assert score_calls((), [()]) == MISS
 
 
-def test_a_summary_depends_on_its_seed_only():
-    scores = [RIGHT, MISS, RIGHT]
-    assert summarise(scores, seed=3) == summarise(scores, seed=3)
+def test_a_bootstrap_interval_depends_on_its_seed_only():
     values = np.linspace(0, 1, 50)
+    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
     assert bootstrap_interval(values, seed=3) != bootstrap_interval(values, seed=4)
-
-
-def test_a_summary_of_nothing_is_not_a_number():
-    summary = summarise([])
-    assert summary["items"] == 0
-    assert np.isnan([summary["ts"][key] for key in ("percent", "low", "high")]).all()
-
-
-def test_groups_are_summarised_apart():
-    groups = summarise_groups([RIGHT, MISS, RIGHT], ["b", "a", "b"])
-    assert list(groups) == ["b", "a"]
-    assert groups["b"] == summarise([RIGHT, RIGHT])
-    assert groups["a"]["ts"]["percent"] == 0
-    with pytest.raises(ValueError):
-        summarise_groups([RIGHT], [])

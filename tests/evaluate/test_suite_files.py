@@ -15,21 +15,20 @@ from tl_jax.run.directory import Run
 FILE = """
 from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
 from tl_jax.data.trajectory import Message
-from tl_jax.evaluate.scores import TurnScore
-from tl_jax.evaluate.suites import Suite, prompt_of
+from tl_jax.evaluate.suites import Item, Suite, Verdict, answers
 
 ADD = ToolSpec("add", "Add.", (Parameter("a", "integer"), Parameter("b", "integer")))
 
-def prompts(run):
+def read(path):
     for a in range(3):
-        asked = [Message("user", f"Add 1 to {a}.")]
-        yield prompt_of(run, f"sum-{a}", [ADD], asked, [ToolCall("add", {"a": a, "b": 1})])
+        asked = Message("user", f"Add 1 to {a}.")
+        yield Item(f"sum-{a}", (ADD,), (asked,), answers(ToolCall("add", {"a": a, "b": 1})))
 
-def score(call, prompt):
-    named = call is not None and call.name == "add"
-    return TurnScore(named, False, False)
+def judge(item, reply, read):
+    named = [call.name for call in read(reply).calls] == ["add"]
+    return Verdict({"ts": named, "pi": False, "cf": False})
 
-SUITE = Suite("mine/sums", prompts, score)
+SUITE = Suite("mine/sums", read, judge)
 """
 
 
@@ -62,8 +61,8 @@ def asked(monkeypatch):
     names = []
 
     def evaluate(tasks, params, **_):
-        names.append(tasks.name)
-        return {tasks.name: {"items": len(tasks.prompts)}}, [{"set": tasks.name}]
+        names.append(tasks.suite.name)
+        return {tasks.suite.name: {"items": len(tasks.items)}}, {}, [{"set": tasks.suite.name}]
 
     monkeypatch.setattr(scoring, "evaluate", evaluate)
     monkeypatch.setattr(Run, "params", lambda self, phase: None)
@@ -80,7 +79,7 @@ def test_the_model_is_asked_and_scored_by_the_file(run, file):
         "mine-sums.replies.jsonl",
     }
     replies = [json.loads(line) for line in (folder / "mine-sums.replies.jsonl").open()]
-    assert [reply["prompt_id"] for reply in replies] == ["sum-0", "sum-1"]
+    assert [reply["id"] for reply in replies] == ["sum-0", "sum-1"]
     assert replies[1]["gold"] == ["add(a = 1, b = 1)"]
 
 
@@ -117,7 +116,7 @@ def test_what_is_outdated_alone_is_scored_again(run, file, asked):
 
 def test_a_function_may_make_the_suite(run, file):
     file.write_text(FILE.replace("SUITE = Suite", "def suite(): return Suite"))
-    (found,) = choose.chosen_suites(scored_on(run, file).config.evaluate)
+    (found,) = choose.chosen_suites(scored_on(run, file).config)
     assert found.name == "mine/sums"
 
 
@@ -125,9 +124,13 @@ def test_the_table_names_every_suite_of_the_package(run):
     assert list(SUITES) == [
         *(f"synthetic/{split}" for split in ("seen", "reworded", "unseen")),
         "rotbench/clean",
+        "rotbench",
+        "own",
     ]
-    (found,) = choose.chosen_suites(scored_on(run, "synthetic/unseen").config.evaluate)
-    assert found is SUITES["synthetic/unseen"]
+    (found,) = choose.chosen_suites(scored_on(run, "synthetic/unseen").config)
+    assert found.suite is SUITES["synthetic/unseen"] and found.path == "1:0"
+    (found,) = choose.chosen_suites(scored_on(run, "rotbench=some.json").config)
+    assert (found.name, found.path) == ("rotbench", "some.json")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,7 @@ def test_the_table_names_every_suite_of_the_package(run):
     [
         ("", ("synthetic/unsen",), "unknown suite 'synthetic/unsen'; did you mean 'synthetic/unse"),
         ("", ("rotbench/clean",), "rotbench/clean needs config.evaluate.rotbench_path"),
+        ("", ("rotbench",), "rotbench needs a file of its items; write rotbench=FILE"),
         ("", ("nowhere.py",), "no file nowhere.py"),
         ("", ("<file>", "<file>"), "two suites are called mine-sums"),
         ("SUITE", ("<file>",), r"my_suite\.py must define SUITE, or a function suite\(\)"),
@@ -146,10 +150,18 @@ def test_a_suite_that_cannot_be_scored_is_refused(run, file, changed, suites, me
         file.write_text(FILE.replace(changed, {"SUITE": "SETS"}.get(changed, "../sums")))
     named = [suite.replace("<file>", str(file)) for suite in suites]
     with pytest.raises(ConfigError, match=rf"config\.evaluate\.suites: .*{message}"):
-        choose.chosen_suites(scored_on(run, *named).config.evaluate)
+        choose.chosen_suites(scored_on(run, *named).config)
 
 
-def test_a_suite_without_prompts_is_refused(run, file):
-    file.write_text(FILE.replace("range(3)", "range(0)"))
-    with pytest.raises(ConfigError, match="suite mine/sums has no prompts"):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("range(3)", "range(0)", "suite mine/sums has no items"),
+        ("sum-{a}", "sum", "two items of .* have the id 'sum'"),
+        ("range(3)", "no_such_name", r"cannot be read \(NameError: name 'no_such_name'"),
+    ],
+)
+def test_a_suite_whose_items_cannot_be_asked_is_refused(run, file, old, new, message):
+    file.write_text(FILE.replace(old, new))
+    with pytest.raises(ConfigError, match=rf"config\.evaluate\.suites: .*{message}"):
         scoring.evaluate_phase(scored_on(run, file), "before")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from tl_jax.errors import ConfigError
+from tl_jax.evaluate.intervals import t_reach
 from tl_jax.evaluate.scores import METRICS, bootstrap_interval
 from tl_jax.report.read import REPLIES, read_json
 from tl_jax.run.record import flatten
@@ -24,7 +23,7 @@ def paired_gains(before: Sequence[Reply], after: Sequence[Reply]) -> Gains:
     """Compare two models of a run task by task.
 
     Args:
-      before: Records of ``runner.evaluate``: ``set``, ``prompt_id``, ``ts``, ``pi``, ``cf`` and,
+      before: Records of ``runner.evaluate``: ``set``, ``id``, ``ts``, ``pi``, ``cf`` and,
         where the set has groups, ``group``.
       after: Those of the later model for the same tasks in the same order.
 
@@ -37,8 +36,8 @@ def paired_gains(before: Sequence[Reply], after: Sequence[Reply]) -> Gains:
     Raises:
       ValueError: The tasks differ.
     """
-    tasks = [(reply["set"], reply["prompt_id"]) for reply in before]
-    if tasks != [(reply["set"], reply["prompt_id"]) for reply in after]:
+    tasks = list(map(_task, before))
+    if tasks != list(map(_task, after)):
         raise ValueError("the two models were not scored on the same tasks")
     pairs: dict[str, list[tuple[Reply, Reply]]] = {}
     for pair in zip(before, after, strict=True):
@@ -53,6 +52,11 @@ def paired_gains(before: Sequence[Reply], after: Sequence[Reply]) -> Gains:
         if groups:
             found[name]["groups"] = {group: _compared(part) for group, part in groups.items()}
     return found
+
+
+def _task(reply: Reply) -> tuple[str, str]:
+    # Earlier versions called it otherwise.
+    return reply["set"], reply.get("id", reply.get("prompt_id"))
 
 
 def _compared(pairs: Sequence[tuple[Reply, Reply]]) -> dict[str, Any]:
@@ -99,13 +103,6 @@ def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     mean = {name: float(np.mean([v[name] for v in values])) for name in ("before", "after", "gain")}
     reach = t_reach([value["gain"] for value in values])
     return {**mean, "low": mean["gain"] - reach, "high": mean["gain"] + reach}
-
-
-def t_reach(values: Sequence[float]) -> float:
-    """Return half the width of the 95 % t interval of a mean of two or more values."""
-    count = len(values)
-    quantile = float(special.stdtrit(count - 1, 0.975))
-    return quantile * float(np.std(values, ddof=1)) / math.sqrt(count)
 
 
 def compare(runs: Sequence[str]) -> dict[str, Any]:

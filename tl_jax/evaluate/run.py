@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import jax
 
 from tl_jax.config.fields import to_dict
 from tl_jax.data.prepare.files import REPORT, source_hash
-from tl_jax.errors import ConfigError
-from tl_jax.evaluate.suites import SUITES, Suite
-from tl_jax.evaluate.suites.choose import chosen_suites, file_name
-from tl_jax.evaluate.tasks import TaskSet, evaluate
+from tl_jax.errors import ConfigError, DataError
+from tl_jax.evaluate.suites import SUITES
+from tl_jax.evaluate.suites.choose import Chosen, chosen_suites, file_name
+from tl_jax.evaluate.tasks import TaskSet, evaluate, task_set
 from tl_jax.parallel import processes
 from tl_jax.report.read import REPLIES, read_json
 from tl_jax.run.directory import PHASES, Run
@@ -27,11 +26,11 @@ def result_path(run: Run, phase: str, suite: str) -> Path:
     return run.results_dir / phase / f"{file_name(suite)}.json"
 
 
-def outdated(run: Run, phase: str) -> list[Suite]:
+def outdated(run: Run, phase: str) -> list[Chosen]:
     """Return the chosen suites on which the newest model of a phase has not been scored so yet."""
     return [
         suite
-        for suite in chosen_suites(run.config.evaluate)
+        for suite in chosen_suites(run.config)
         if not is_result_of(run, phase, read_json(result_path(run, phase, suite.name)), suite)
     ]
 
@@ -41,7 +40,7 @@ def is_current(run: Run, phase: str) -> bool:
     return not outdated(run, phase)
 
 
-def is_result_of(run: Run, phase: str, result: dict[str, Any], suite: Suite | None = None) -> bool:
+def is_result_of(run: Run, phase: str, result: dict[str, Any], suite: Chosen | None = None) -> bool:
     """Whether a result file is of the newest model of a phase and of the settings it names.
 
     Args:
@@ -60,7 +59,7 @@ def is_result_of(run: Run, phase: str, result: dict[str, Any], suite: Suite | No
 
 def has_sets(run: Run) -> bool:
     """Whether any evaluation suite is configured."""
-    return bool(chosen_suites(run.config.evaluate))
+    return bool(chosen_suites(run.config))
 
 
 def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
@@ -82,7 +81,7 @@ def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
     limits, phase = run.config.evaluate, phase or run.newest_phase()
     if phase not in PHASES:
         raise ConfigError(f"the phase must be one of {', '.join(PHASES)}, got {phase}")
-    suites = chosen_suites(limits)
+    suites = chosen_suites(run.config)
     if not suites:
         raise ConfigError(
             "nothing to evaluate; set config.evaluate.synthetic_trajectories, "
@@ -92,18 +91,17 @@ def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
     names = {suite.name for suite in outdated(run, phase)}
     # All processes must sample the same.
     scored = [suite for suite in suites if not processes.agree(suite.name not in names)]
-    tasks = list(task_sets(run, scored))
+    tasks = [read_tasks(run, suite) for suite in scored]
     found: dict[str, Any] = {}
     if scored:
         sample = run.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
         constrain = run.constraints() if limits.constrained else None
         with jax.set_mesh(run.mesh):
             params = run.params(phase)
-            for suite, task_set in zip(scored, tasks, strict=True):
-                total = len(task_set.prompts)
-                with ProgressPrinter(f"evaluate {phase} {suite.name}", total) as bar:
-                    summaries, replies = evaluate(
-                        task_set,
+            for suite, task in zip(scored, tasks, strict=True):
+                with ProgressPrinter(f"evaluate {phase} {suite.name}", len(task.items)) as bar:
+                    sets, scores, replies = evaluate(
+                        task,
                         params,
                         sample=sample,
                         renderer=run.renderer,
@@ -111,9 +109,9 @@ def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
                         constrain=constrain,
                         on_done=bar.update,
                     )
-                found[suite.name] = summaries
+                found[suite.name] = sets
                 if processes.is_first():
-                    _write(run, phase, suite, summaries, replies)
+                    _write(run, phase, suite, sets, scores, replies)
     processes.wait_for_all("evaluate")
     sets: dict[str, Any] = {}
     for suite in suites:
@@ -122,14 +120,19 @@ def evaluate_phase(run: Run, phase: str = "") -> dict[str, Any]:
     return {"name": phase, "sets": sets}
 
 
-def _kept(run: Run, phase: str, suite: Suite) -> dict[str, Any]:
+def _kept(run: Run, phase: str, suite: Chosen) -> dict[str, Any]:
     return read_json(result_path(run, phase, suite.name))["sets"]
 
 
 def _write(
-    run: Run, phase: str, suite: Suite, sets: dict[str, Any], replies: list[dict[str, Any]]
+    run: Run,
+    phase: str,
+    suite: Chosen,
+    sets: dict[str, Any],
+    scores: dict[str, Any],
+    replies: list[dict[str, Any]],
 ) -> None:
-    of_others = {other.setting for other in SUITES.values()} - {suite.setting}
+    of_others = {other.setting for other in SUITES.values()} - {suite.suite.setting}
     settings = to_dict(run.config.evaluate)
     result = {
         "name": phase,
@@ -138,9 +141,12 @@ def _write(
         "position": [*SUITES, suite.name].index(suite.name),
         "version": suite.version,
         "step": run.saved_step(phase),
+        "prompt": run.renderer.described(),
+        "seed": run.config.seed,
         "settings": {k: v for k, v in settings.items() if k != "suites" and k not in of_others},
         **overlap_checks(run),
         "sets": sets,
+        **scores,
     }
     path = result_path(run, phase, suite.name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,24 +163,20 @@ def overlap_checks(run: Run) -> dict[str, Any]:
     return {"checked_against": checked, "not_checked_against": [path] if missing else []}
 
 
-def task_sets(run: Run, suites: Iterable[Suite]) -> Iterator[TaskSet]:
-    """Yield the tasks of each suite that fit the limits of ``config.evaluate``, and those too long.
+def read_tasks(run: Run, suite: Chosen) -> TaskSet:
+    """Return the items of a suite that fit the limits of ``config.evaluate``, and those too long.
 
     Raises:
-      ConfigError: A suite has no prompts, or its file cannot be read.
+      ConfigError: A suite has no items, its data cannot be read, or the text form of the run has no
+        place for them.
     """
     limits = run.config.evaluate
-    for suite in suites:
-        prompts = list(suite.prompts(run))
-        if not prompts:
-            raise ConfigError(f"the evaluation suite {suite.name} has no prompts")
-        prompts = prompts[: limits.max_tasks or len(prompts)]
-        fits = [len(prompt.ids) <= limits.max_prompt_length for prompt in prompts]
-        yield TaskSet(
-            name=suite.name,
-            prompts=tuple(p for p, fit in zip(prompts, fits, strict=True) if fit),
-            score=suite.score,
-            skipped=tuple(p for p, fit in zip(prompts, fits, strict=True) if not fit),
-            group=suite.group,
-            other_rules=suite.other_rules,
+    try:
+        items = suite.items()
+        items = items[: limits.max_tasks or len(items)]
+        return task_set(
+            suite.suite, items, run.renderer, max_prompt_length=limits.max_prompt_length
         )
+    except (DataError, ValueError) as error:
+        name = suite.suite.setting or "suites"
+        raise ConfigError(f"config.evaluate.{name}: {error}") from error

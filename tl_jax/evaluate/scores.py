@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -127,48 +126,6 @@ def _score_turn(
         return all(row[column] for row, column in zip(values, columns, strict=True))
 
     return TurnScore(*map(complete, METRICS))
-
-
-def summarise(
-    scores: Sequence[TurnScore], *, seed: int = 0, resamples: int = 2000
-) -> dict[str, Any]:
-    """Return the share of right predictions per metric, with 95 % bootstrap intervals.
-
-    Args:
-      scores: One score per item.
-      seed: Seed of the resampling.
-      resamples: Number of bootstrap samples.
-
-    Returns:
-      ``{"items": n, "ts": {"percent", "low", "high"}, "pi": ..., "cf": ...}``, all in percent;
-      percentages are NaN if there are no items.
-    """
-    summary: dict[str, Any] = {"items": len(scores)}
-    for metric in METRICS:
-        right = np.array([getattr(score, metric) for score in scores], dtype=np.float64)
-        low, high = bootstrap_interval(right, seed=seed, resamples=resamples)
-        mean = float(right.mean()) if len(right) else float("nan")
-        summary[metric] = {"percent": 100 * mean, "low": 100 * low, "high": 100 * high}
-    return summary
-
-
-def summarise_groups(
-    scores: Sequence[TurnScore], groups: Sequence[str], *, seed: int = 0, resamples: int = 2000
-) -> dict[str, dict[str, Any]]:
-    """Return ``summarise`` of each group, in order of first appearance.
-
-    Args:
-      scores: One score per item.
-      groups: The group of each item, such as its domain.
-      seed: Seed of the resampling.
-      resamples: Number of bootstrap samples.
-    """
-    members: dict[str, list[TurnScore]] = {}
-    for score, group in zip(scores, groups, strict=True):
-        members.setdefault(group, []).append(score)
-    return {
-        group: summarise(found, seed=seed, resamples=resamples) for group, found in members.items()
-    }
 
 
 def bootstrap_interval(

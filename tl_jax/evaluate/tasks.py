@@ -1,115 +1,154 @@
-"""Generate greedily for a set of prompts and score the calls."""
+"""Generate greedily for the items of a suite and judge the replies."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.data.examples.build import Prompt
+from tl_jax.calls.call import ToolSpec
 from tl_jax.data.render.renderer import Renderer
-from tl_jax.evaluate.scores import TurnScore, summarise, summarise_groups
+from tl_jax.evaluate import results
+from tl_jax.evaluate.results import NOT_ENDED, TOO_LONG, Reply
+from tl_jax.evaluate.suites.suite import Item, Suite
 from tl_jax.sampling.sampler import Constraint, Sampler, generate, reply_text
 from tl_jax.types import Params
 
-Scorer = Callable[[ToolCall | None, Prompt], TurnScore]
+Constrain = Callable[[Sequence[ToolSpec]], Constraint]
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskSet:
-    """Prompts with gold calls and the rule that scores them.
+    """Items of a suite as one model is asked them.
 
     Attributes:
-      name: Of the set, such as ``"synthetic/seen"``.
-      prompts: What is generated from.
-      score: The rule.
-      skipped: Prompts that are too long to be generated from; they count as wrong.
-      group: Names the group of a prompt, if groups are summarised apart.
-      other_rules: Further rules for the same replies, by the name of their summary.
+      suite: What judges the replies.
+      items: What is generated from.
+      prompts: The token ids of each.
+      skipped: Items that are too long to be generated from; they count as wrong.
     """
 
-    name: str
-    prompts: tuple[Prompt, ...]
-    score: Scorer
-    skipped: tuple[Prompt, ...] = ()
-    group: Callable[[Prompt], str] | None = None
-    other_rules: Mapping[str, Scorer] = dataclasses.field(default_factory=dict)
+    suite: Suite
+    items: tuple[Item, ...]
+    prompts: tuple[Sequence[int], ...]
+    skipped: tuple[Item, ...] = ()
 
 
-def evaluate(
-    task_set: TaskSet,
+def task_set(
+    suite: Suite, items: Sequence[Item], renderer: Renderer, *, max_prompt_length: int
+) -> TaskSet:
+    """Write the prompts of items, but for those that were prepared, and part off the too long.
+
+    Raises:
+      ValueError: The text form has no place for a dialogue; the message names the item.
+    """
+    prompts = []
+    for item in items:
+        try:
+            prompts.append(item.ids or renderer.prompt_ids(item.tools, item.messages))
+        except ValueError as error:
+            raise ValueError(f"{suite.name}: item {item.id}: {error}") from error
+    fits = [len(ids) <= max_prompt_length for ids in prompts]
+    return TaskSet(
+        suite,
+        tuple(item for item, fit in zip(items, fits, strict=True) if fit),
+        tuple(ids for ids, fit in zip(prompts, fits, strict=True) if fit),
+        tuple(item for item, fit in zip(items, fits, strict=True) if not fit),
+    )
+
+
+def ask(
+    tasks: TaskSet,
     params: Params,
     *,
     sample: Sampler,
     renderer: Renderer,
     batch_size: int,
-    constrain: Callable[[Sequence[ToolSpec]], Constraint] | None = None,
+    constrain: Constrain | None = None,
     on_done: Callable[[int], None] = lambda done: None,
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Generate one reply per prompt and score it.
+) -> tuple[list[Reply], int]:
+    """Generate one reply per item.
 
     Args:
-      task_set: What to score.
+      tasks: What to ask.
       params: Model parameters.
       sample: Greedy sampler.
-      renderer: Of the model; reads the replies.
+      renderer: Of the model.
       batch_size: Rows of the sampler.
       constrain: Makes the constraint of a prompt from its tools; None lets the model write what it
         likes.
-      on_done: Told how many prompts are done, whenever some are.
+      on_done: Told how many items are done, whenever some are.
 
     Returns:
-      ``(summaries, records)``. Summaries by name, those of ``scores.summarise``; that of the set
-      also holds its groups, the share of replies that are calls, the generated tokens, the
-      seconds taken and the tokens per second. One JSON-ready record per prompt, first those that
-      are skipped, whose replies are empty.
+      The replies, control tokens included: one inside a reply makes it no call, but for those of
+      its style. And the number of tokens generated.
     """
-    began = time.monotonic()
-    # Each with its prompt; what is too long is never asked.
-    replies: list[tuple[str, ToolCall | None, Prompt]] = [("", None, p) for p in task_set.skipped]
     generations = generate(
         sample,
         params,
-        [prompt.ids for prompt in task_set.prompts],
-        jax.random.split(jax.random.key(0), len(task_set.prompts)),
+        tasks.prompts,
+        jax.random.split(jax.random.key(0), len(tasks.prompts)),
         batch_size=batch_size,
-        constraints=[constrain(prompt.tools) for prompt in task_set.prompts] if constrain else (),
+        constraints=[constrain(item.tools) for item in tasks.items] if constrain else (),
         on_done=on_done,
     )
-    for prompt, generation in zip(task_set.prompts, generations, strict=True):
-        # A control token inside a reply makes it no call, but for those of its style.
-        text = reply_text(generation, renderer.tokenizer)
-        call = renderer.parse_call(text, prompt.tools) if generation.finished else None
-        replies.append((text, call, prompt))
-    tokens = sum(len(generation.ids) for generation in generations)
-    seconds = time.monotonic() - began
-    scores = [task_set.score(call, prompt) for _, call, prompt in replies]
-    summary = summarise(scores)
-    if task_set.group is not None:
-        groups = [task_set.group(prompt) for _, _, prompt in replies]
-        summary["groups"] = summarise_groups(scores, groups)
-    parsed = sum(call is not None for _, call, _ in replies)
-    summary["parsed_percent"] = 100.0 * parsed / max(len(scores), 1)
-    summary["too_long"] = len(task_set.skipped)
-    summary |= {"tokens": tokens, "seconds": seconds, "tokens_per_s": tokens / seconds}
-    others = {
-        name: summarise([rule(call, prompt) for _, call, prompt in replies])
-        for name, rule in task_set.other_rules.items()
-    }
-    records = [
-        {
-            "set": task_set.name,
-            **({} if task_set.group is None else {"group": task_set.group(prompt)}),
-            "prompt_id": prompt.id,
-            "reply": text,
-            "gold": [renderer.render_calls((gold,)) for gold in prompt.golds],
-            "parsed": call is not None,
-            **dataclasses.asdict(score),
-        }
-        for (text, call, prompt), score in zip(replies, scores, strict=True)
+    replies = [
+        Reply(reply_text(made, renderer.tokenizer), "" if made.finished else NOT_ENDED)
+        for made in generations
     ]
-    return {task_set.name: summary, **others}, records
+    return replies, sum(len(made.ids) for made in generations)
+
+
+def evaluate(
+    tasks: TaskSet,
+    params: Params,
+    *,
+    sample: Sampler,
+    renderer: Renderer,
+    batch_size: int,
+    constrain: Constrain | None = None,
+    on_done: Callable[[int], None] = lambda done: None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
+    """Generate one reply per item and judge it; arguments as for ``ask``.
+
+    Returns:
+      ``(sets, scores, records)``: TS, PI and CF by set (``results.score_sets``), where that of the
+      suite also holds the share of replies that are calls, the generated tokens, the seconds taken
+      and the tokens per second; ``results.scored``; and one record per item, first those that are
+      skipped, whose replies are empty.
+    """
+    began = time.monotonic()
+    asked, tokens = ask(
+        tasks,
+        params,
+        sample=sample,
+        renderer=renderer,
+        batch_size=batch_size,
+        constrain=constrain,
+        on_done=on_done,
+    )
+    seconds = time.monotonic() - began
+    suite, style = tasks.suite, renderer.call_style
+    items = [*tasks.skipped, *tasks.items]
+    replies = [*(Reply("", TOO_LONG) for _ in tasks.skipped), *asked]
+    verdicts = [
+        results.judge(suite, item, reply, style) for item, reply in zip(items, replies, strict=True)
+    ]
+    records = [
+        results.record(suite, item, reply, verdict, style, renderer.render_calls)
+        for item, reply, verdict in zip(items, replies, verdicts, strict=True)
+    ]
+    sets = results.score_sets(suite, items, verdicts)
+    parsed = sum(line["parsed"] for line in records)
+    first = sets.setdefault(suite.name, {"items": len(items)})
+    first |= {
+        "parsed_percent": 100.0 * parsed / max(len(items), 1),
+        "too_long": len(tasks.skipped),
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokens_per_s": tokens / seconds,
+    }
+    return sets, results.scored(suite, items, replies, verdicts), records

@@ -78,7 +78,7 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     ppo.check_objective(config.ppo, config.environment.path)
     check_reward(config)
     open_reward(config.reward)
-    chosen_suites(config.evaluate)
+    chosen_suites(config)
     if model is not None:
         registry.check_lengths(config, model)
     if mesh is not None:

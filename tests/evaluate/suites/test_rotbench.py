@@ -12,8 +12,9 @@ from tl_jax.calls.parse import parse_call
 from tl_jax.calls.render import PYTHON_STYLES, render_call
 from tl_jax.data.prepare.contamination import EvaluationSets
 from tl_jax.errors import DataError, RowError
-from tl_jax.evaluate.scores import MISS, TurnScore, summarise
-from tl_jax.evaluate.suites.rotbench import NOISES, read_items, score_item, score_react
+from tl_jax.evaluate.scores import MISS, TurnScore
+from tl_jax.evaluate.suites.rotbench import NOISES, read_items, score_item
+from tl_jax.evaluate.suites.rotbench_rules import score_react
 
 GOLDEN = os.environ.get("TL_JAX_GOLDEN")
 DATA = os.environ.get("TL_JAX_DATA")
@@ -83,8 +84,8 @@ def test_an_item_is_read_as_structure(item):
     )
     assert isinstance(unit, Parameter) and not unit.required
     assert [(m.role, m.content) for m in item.messages] == [("user", "Is it [warm]? Begin!")]
-    assert item.golds == (ToolCall("weather", {"city": "Rome", "unit": "None"}),)
-    assert item.tags == {"noise": "clean", "scenario": "TG"}
+    assert item.gold == ((ToolCall("weather", {"city": "Rome", "unit": "None"}),),)
+    assert item.tags == {"noise": "clean", "scenario": "TG", "group": "clean"}
 
 
 def test_a_misspelt_description_is_kept(item):
@@ -280,10 +281,12 @@ def test_the_gold_calls_are_right_but_for_the_empty_argument_flaw(noise, items, 
     assert len(found) == items
     assert len({item.id for item in found}) == items
     for counted, percent in ((True, 100.0), (False, flawed)):
-        scores = [score_item(item.golds[0], item, count_empty_arguments=counted) for item in found]
-        summary = summarise(scores, resamples=10)
         for metric in ("ts", "pi", "cf"):
-            assert round(summary[metric]["percent"], 2) == percent
+            right = [
+                getattr(score_item(item.gold[0][0], item, count_empty_arguments=counted), metric)
+                for item in found
+            ]
+            assert round(100 * sum(right) / len(right), 2) == percent
 
 
 @needs_data
@@ -295,7 +298,7 @@ def test_the_released_evaluator_and_the_items_agree_on_the_gold_texts():
             if source["noise"] == "clean":
                 item, golds = next(items), source["conversations"][-1]["value"]
                 text = score_react(golds[0], golds, [tool.name for tool in item.tools])
-                assert text == score_item(item.golds[0], item, count_empty_arguments=False)
+                assert text == score_item(item.gold[0][0], item, count_empty_arguments=False)
 
 
 @needs_data
@@ -303,7 +306,7 @@ def test_the_released_evaluator_and_the_items_agree_on_the_gold_texts():
 def test_gold_calls_survive_rendering_and_parsing(noise):
     written = refused = 0
     for item in read_items(FILE, noise=noise):
-        for gold in item.golds:
+        for (gold,) in item.gold:
             try:
                 texts = [render_call(gold, style) for style in PYTHON_STYLES]
             except ValueError:

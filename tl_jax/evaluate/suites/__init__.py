@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 
-from tl_jax.evaluate.suites import embedded_world, rotbench
-from tl_jax.evaluate.suites.run_suite import Suite, plain_score, prompt_of
+from tl_jax.evaluate.suites import embedded_world, own_data, rotbench
+from tl_jax.evaluate.suites.suite import (
+    Item,
+    Share,
+    Suite,
+    Verdict,
+    answers,
+    judge_calls,
+    write_answer,
+)
 
-__all__ = ["SUITES", "Suite", "plain_score", "prompt_of"]
+__all__ = ["SUITES", "Item", "Share", "Suite", "Verdict", "answers", "judge_calls", "write_answer"]
 
 SUITES: Mapping[str, Suite] = {
-    suite.name: suite for suite in (*embedded_world.SUITES, *rotbench.SUITES)
+    suite.name: suite for suite in (*embedded_world.SUITES, *rotbench.SUITES, *own_data.SUITES)
 }
 """Suites by name, in the order of tables."""

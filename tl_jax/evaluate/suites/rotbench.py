@@ -1,149 +1,129 @@
-"""RoTBench, first turn: items in canonical form, prompts, and the released evaluator's scoring."""
+"""RoTBench: five noise levels, first and third turn, by our rule and by the released evaluator's.
+
+An item's scores are ``ts``, ``pi`` and ``cf`` by our rule; ``empty_wrong/ts`` and so on by the same
+with a flaw of the released evaluator, for which a call without arguments is no answer; and
+``released/ts`` and so on by all of the released evaluator's rules (``rotbench_rules``). With the
+flaw the gold answers themselves reach 92.38 % (95.24 % of the heavy ones).
+"""
 
 from __future__ import annotations
 
 import codecs
 import dataclasses
-import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
-from tl_jax.data.examples.build import Prompt
+from tl_jax.config import RunConfig
 from tl_jax.data.importers.opened import opened
 from tl_jax.data.importers.schemas import normalised_tool
 from tl_jax.data.trajectory import Message
-from tl_jax.errors import ConfigError, DataError, RowError
-from tl_jax.evaluate.scores import MISS, Policy, TurnScore, score_call
-from tl_jax.evaluate.suites.run_suite import Suite, prompt_of
-from tl_jax.run.directory import Run
+from tl_jax.errors import DataError, RowError
+from tl_jax.evaluate.scores import TurnScore
+from tl_jax.evaluate.suites.rotbench_rules import own_score, parse_react, released_score
+from tl_jax.evaluate.suites.suite import Item, Reader, Suite, Verdict, answers, judge_calls
+from tl_jax.rewards.taxonomy import ALL_RIGHT
 
 NOISES = ("clean", "slight", "medium", "heavy", "union")
 
 _END_OF_QUERY = "Begin!"
-_ACTION = "Action:"
-_INPUT = "Action Input:"
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """One query with its accepted calls.
-
-    Attributes:
-      id: Unique over all noise levels, such as ``"rotbench-clean-007"``.
-      tools: Offered tools in prompt order; the last two are ``ask_to_user`` and ``finish``, which
-        may have been renamed by the noise.
-      messages: The user's query.
-      golds: The accepted calls.
-      tags: ``noise`` and ``scenario``.
-    """
-
-    id: str
-    tools: tuple[ToolSpec, ...]
-    messages: tuple[Message, ...]
-    golds: tuple[ToolCall, ...]
-    tags: Mapping[str, str]
 
 
 def read_items(path: str | os.PathLike[str], *, noise: str = "clean") -> list[Item]:
-    """Read the items of one noise level from a first-turn file.
+    """Read the items of one noise level from a file of first or third turns; see ``read``.
+
+    Raises:
+      ValueError: ``noise`` is unknown.
+    """
+    if noise not in NOISES:
+        raise ValueError(f"unknown RoTBench noise {noise!r}; known: {', '.join(NOISES)}")
+    items, found = _read(str(path), noise)
+    if not items:
+        held = ", ".join(f"{count} of {name!r}" for name, count in found.items())
+        raise DataError(
+            f"{path}: no RoTBench items of noise {noise!r} (it holds {held or 'no items'}); take"
+            f" {noise}.json from RoTBench's Data/First_Turn"
+        )
+    return items
+
+
+def read(path: str) -> list[Item]:
+    """Read all items of a file; the noise and the turn of an item are its group.
 
     Args:
       path: Either of two forms, plain or gzip. A ``.json`` file is one list as RoTBench releases
         it, each item ``{id, conversations, scenario}``: its noise is the name of the file, such as
         ``clean.json``, its index the position. Any other file is JSON lines, each item also with
         ``noise`` and ``index``. The system message of an item holds the tools, the last message
-        the list of accepted answers.
-      noise: One of ``NOISES``.
+        the list of accepted answers. A third turn has earlier calls and their results.
 
     Raises:
       RowError: A row that is no item, or an item that occurs again; the message names file and row.
-      DataError: No items of this noise, or a ``.gz`` file that is damaged or cut off.
-      ValueError: ``noise`` is unknown.
+      DataError: No items, or a ``.gz`` file that is damaged or cut off.
     """
-    if noise not in NOISES:
-        raise ValueError(f"unknown RoTBench noise {noise!r}; known: {', '.join(NOISES)}")
+    items, _ = _read(path, "")
+    if not items:
+        raise DataError(f"{path}: no RoTBench items in it")
+    return items
+
+
+def _read(path: str, noise: str) -> tuple[list[Item], Counter[str]]:
+    """Return the items, of one noise level if any is named, and how many of each there are."""
     items: dict[str, Item] = {}
     noises: Counter[str] = Counter()
-    for place, row in _rows(str(path)):
+    for place, row in _rows(path):
         try:
             noises[row["noise"]] += 1
-            item = _item(row) if row["noise"] == noise else None
+            item = _item(row) if noise in ("", row["noise"]) else None
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             raise RowError(
                 f"{place}: no RoTBench item ({error!r}); expected noise, index, scenario and a"
-                " conversation of system, user and assistant"
+                " conversation that begins with system and user and ends with the list of accepted"
+                " answers"
             ) from error
         if item is None:
             continue
         if item.id in items:
             raise RowError(
-                f"{place}: noise {noise!r} has an item of index {row['index']} already; drop this"
-                " one or give it another index"
+                f"{place}: noise {row['noise']!r} has an item of index {row['index']} already; drop"
+                " this one or give it another index"
             )
         items[item.id] = item
-    if not items:
-        found = ", ".join(f"{count} of {name!r}" for name, count in noises.items())
-        raise DataError(
-            f"{path}: no RoTBench items of noise {noise!r} (it holds {found or 'no items'}); take"
-            f" {noise}.json from RoTBench's Data/First_Turn"
-        )
-    return list(items.values())
+    return list(items.values()), noises
 
 
-def rotbench_prompts(run: Run) -> list[Prompt]:
-    """Return one prompt per clean item of ``config.evaluate.rotbench_path``.
-
-    Raises:
-      ConfigError: There is no such file, or it cannot be read.
-    """
-    path = run.config.evaluate.rotbench_path
-    if not os.path.isfile(path):
-        raise ConfigError(f"config.evaluate.rotbench_path: no file {path}")
-    try:
-        items = read_items(path, noise="clean")
-    except (RowError, DataError) as error:
-        raise ConfigError(f"config.evaluate.rotbench_path: {error}") from error
-    return [prompt_of(run, item.id, item.tools, item.messages, item.golds) for item in items]
+def judge(item: Item, reply: str, read: Reader) -> Verdict:
+    """Judge a reply by the three rules; see the top of this file."""
+    calls = read(reply).calls
+    call = calls[0] if len(calls) == 1 else None
+    golds, names = [call for (call,) in item.gold], [tool.name for tool in item.tools]
+    free = tuple(names[-2:])
+    verdict = judge_calls(item, reply, read, free_text_tools=free)
+    own = score_item(call, item)
+    rules = {
+        "": own,
+        "empty_wrong/": score_item(call, item, count_empty_arguments=False),
+        "released/": released_score(call, golds, names),
+    }
+    scores = {
+        f"{rule}{name}": right
+        for rule, score in rules.items()
+        for name, right in dataclasses.asdict(score).items()
+    }
+    if own.cf:
+        return Verdict(scores, ALL_RIGHT)
+    return Verdict(scores, verdict.category, verdict.detail)
 
 
 def score_item(
-    prediction: ToolCall | None, item: Item | Prompt, *, count_empty_arguments: bool = True
+    prediction: ToolCall | None, item: Item, *, count_empty_arguments: bool = True
 ) -> TurnScore:
-    """Score a predicted call on ``item`` by RoTBench's rules.
-
-    The literal name ``finish`` is accepted for the last tool; the last two tools need the right
-    argument names only; a gold value ``"None"`` accepts any value.
-
-    Args:
-      prediction: The predicted call, or None.
-      item: The item, or the prompt made of it.
-      count_empty_arguments: False repeats a flaw of the released evaluator, for which a call
-        without arguments is never right: the gold calls themselves then score 92.38 % on the
-        clean set instead of 100 %.
-    """
-    return _score(prediction, item.golds, [t.name for t in item.tools], count_empty_arguments)
-
-
-def score_react(prediction: str, golds: Sequence[str], tool_names: Sequence[str]) -> TurnScore:
-    """Score ReAct text as the released evaluator does, its empty-argument flaw included.
-
-    Args:
-      prediction: Text with an ``Action:`` line and ``Action Input:`` JSON object after it.
-      golds: The accepted answers, in the same form.
-      tool_names: The offered tools in prompt order.
-
-    Raises:
-      ValueError: A gold text cannot be read.
-    """
-    expected = [_parse_react(gold) for gold in golds]
-    if None in expected:
-        raise ValueError(f"a gold answer is no ReAct call: {golds[expected.index(None)]!r}")
-    calls = [call for call in expected if call is not None]
-    return _score(_parse_react(prediction), calls, tool_names, False)
+    """Score a predicted call on ``item``; see ``rotbench_rules.own_score``."""
+    golds = [call for (call,) in item.gold]
+    return own_score(prediction, golds, [t.name for t in item.tools], count_empty_arguments)
 
 
 def _rows(path: str) -> Iterator[tuple[str, Any]]:
@@ -188,43 +168,42 @@ def _parsed(path: str, first: int, raw: bytes) -> Any:
         ) from error
 
 
-def _score(
-    prediction: ToolCall | None,
-    golds: Sequence[ToolCall],
-    tool_names: Sequence[str],
-    count_empty_arguments: bool,
-) -> TurnScore:
-    if prediction is None:
-        return MISS
-    policy = Policy(
-        free_text_tools=tuple(tool_names[-2:]),
-        count_empty_arguments=count_empty_arguments,
-        none_is_wildcard=True,
-    )
-    readings = [prediction]
-    if prediction.name == "finish":
-        # Under noise the last tool has another name, and another tool may be called finish.
-        readings.append(ToolCall(tool_names[-1], prediction.arguments))
-    scores = [score_call(reading, golds, policy=policy) for reading in readings]
-    return TurnScore(
-        any(score.ts for score in scores),
-        any(score.pi for score in scores),
-        any(score.cf for score in scores),
-    )
-
-
 def _item(row: Mapping[str, Any]) -> Item:
-    system, query, answer = (turn["value"] for turn in row["conversations"])
-    golds = [_parse_react(text) for text in answer]
+    (_, system), *asked, (_, answer) = [(t["from"], t["value"]) for t in row["conversations"]]
+    if not asked or asked[0][0] != "user":
+        raise RowError("the dialogue does not begin with the user's query")
+    golds = [parse_react(text) for text in _texts(answer)]
     if not golds or None in golds:
         raise RowError(f"an accepted answer is no ReAct call: {answer!r}")
+    third = len(asked) > 1
     return Item(
-        id=f"rotbench-{row['noise']}-{row['index']:03d}",
+        id=f"rotbench-{'third-' if third else ''}{row['noise']}-{row['index']:03d}",
         tools=_tools(system),
-        messages=(Message("user", query.strip().removesuffix(_END_OF_QUERY).rstrip()),),
-        golds=tuple(call for call in golds if call is not None),
-        tags={"noise": row["noise"], "scenario": row["scenario"]},
+        messages=tuple(_message(speaker, text) for speaker, text in asked),
+        gold=answers(*(call for call in golds if call is not None)),
+        tags={
+            "noise": row["noise"],
+            "scenario": row["scenario"],
+            "group": f"third turn {row['noise']}" if third else row["noise"],
+        },
     )
+
+
+def _texts(answer: Any) -> list[str]:
+    # A list of accepted answers; a file made of it may have one of them.
+    return [answer] if isinstance(answer, str) else list(answer)
+
+
+def _message(speaker: str, text: str) -> Message:
+    """Return an earlier turn of a dialogue."""
+    if speaker == "user":
+        return Message("user", text.strip().removesuffix(_END_OF_QUERY).rstrip())
+    if speaker == "function":
+        return Message("tool", text)
+    call = parse_react(text)
+    if speaker != "assistant" or call is None:
+        raise RowError(f"an earlier turn of {speaker!r} is no ReAct call: {text[:80]!r}")
+    return Message("assistant", "", (call,))
 
 
 def _tools(system: str) -> tuple[ToolSpec, ...]:
@@ -236,31 +215,17 @@ def _tools(system: str) -> tuple[ToolSpec, ...]:
     return tuple(normalised_tool(function, Counter(), keep_names=True) for function in functions)
 
 
-def _parse_react(text: str) -> ToolCall | None:
-    """Return the call of ReAct text, or None unless its input is a JSON object to the very end."""
-    action = text.find(_ACTION)
-    start = text.find(_INPUT, action)
-    if action < 0 or start < 0:
-        return None
-    try:
-        arguments = json.loads(text[start + len(_INPUT) :])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(arguments, dict):
-        return None
-    return ToolCall(text[action + len(_ACTION) : start].strip(), arguments)
+def _clean(path: str) -> list[Item]:
+    return read_items(path, noise="clean")
+
+
+def source(config: RunConfig) -> str:
+    """Return the file that a run is scored on."""
+    return config.evaluate.rotbench_path
 
 
 SUITES = (
-    Suite(
-        name="rotbench/clean",
-        prompts=rotbench_prompts,
-        score=score_item,
-        other_rules={
-            "rotbench/clean (released rule)": functools.partial(
-                score_item, count_empty_arguments=False
-            )
-        },
-        setting="rotbench_path",
-    ),
+    Suite("rotbench/clean", _clean, judge, source=source, setting="rotbench_path"),
+    Suite("rotbench", read, judge),
 )
+"""The clean set, which the paper's table has, and whatever a file holds."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.config import RunConfig
 from tl_jax.data.prepare.files import source_hash
 from tl_jax.data.trajectory import Message
 from tl_jax.evaluate.intervals import Share
@@ -33,7 +34,7 @@ class Item:
       messages: The dialogue up to the reply; a system turn stands first if the suite has one.
       gold: What is right, in the suite's own structure; ``Answers`` for those that are judged by
         ``judge_calls``.
-      tags: Labels such as ``level``, ``category`` or ``scenario``.
+      tags: Labels such as ``scenario``; items of one ``group`` are also summarised apart.
       ids: The prompt as token ids, where it was prepared in the text form of a run; else empty.
     """
 
@@ -82,6 +83,11 @@ class Verdict:
     detail: str = ""
 
 
+def answers(*calls: ToolCall) -> Answers:
+    """Return the answers of one call each, of which any is right."""
+    return tuple((call,) for call in calls)
+
+
 def file_version(path: str) -> str:
     """Return the first 16 digits of the sha256 of a file."""
     return source_hash(path)[:16]
@@ -108,11 +114,11 @@ def judge_calls(
       free_text_tools: Tools whose texts need not be equal, for the category.
     """
     found = read(reply)
-    answers: Answers = item.gold
+    golds: Answers = item.gold
     policy = policy or Policy(tuple(free_text_tools))
-    score = score_calls(found.calls, answers, tools=item.tools, policy=policy)
-    silent = () in answers and found.words
-    if not any(answers):
+    score = score_calls(found.calls, golds, tools=item.tools, policy=policy)
+    silent = () in golds and found.words
+    if not any(golds):
         scores = {"no_call": silent}
     else:
         right = dataclasses.asdict(score)
@@ -121,7 +127,7 @@ def judge_calls(
         return Verdict(scores, taxonomy.ALL_RIGHT)
     if not found.calls:
         return Verdict(scores, taxonomy.FORMAT_ERROR, found.problem)
-    category, detail = category_of(found.calls, answers, item.tools, free_text_tools)
+    category, detail = category_of(found.calls, golds, item.tools, free_text_tools)
     if score.cf:  # the texts of free-text tools are not compared
         category, detail = taxonomy.ALL_RIGHT, ""
     return Verdict(scores, category, detail)
@@ -129,14 +135,14 @@ def judge_calls(
 
 def category_of(
     calls: Sequence[ToolCall],
-    answers: Answers,
+    golds: Answers,
     tools: Sequence[ToolSpec],
     free_text_tools: Sequence[str] = FREE_TEXT_TOOLS,
 ) -> tuple[str, str]:
     """Return the error category of calls against accepted answers, and what it is about."""
     reward = rules.score(
         rules.Parallel(tuple(calls)),
-        [rules.Parallel(answer) for answer in answers],
+        [rules.Parallel(answer) for answer in golds],
         tools,
         free_text_tools=free_text_tools,
     )
@@ -150,38 +156,23 @@ def write_answer(item: Item, write: Writer) -> str:
 
 
 def shares(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, Share | float]:
-    """Return the share of right ones of each score, over the items that have it."""
-    return share_of(verdicts)
+    """Return the share of right ones of each score, over the items that have it.
 
-
-def share_of(verdicts: Iterable[Verdict]) -> dict[str, Share | float]:
-    """Return the share of right ones of each score, over the verdicts that have it."""
-    hits: dict[str, list[int]] = {}
-    for verdict in verdicts:
-        for name, right in verdict.scores.items():
-            hits.setdefault(name, []).append(int(right))
-    return {name: Share(sum(found), len(found)) for name, found in hits.items()}
-
-
-def by_tag(
-    tag: str,
-) -> Callable[[Sequence[Item], Sequence[Verdict]], dict[str, Share | float]]:
-    """Return a summary that has the shares of all items, and those of each value of a tag.
-
-    They are called ``ts`` and ``VALUE/ts``.
+    They are called as the scores are; those of the items with a tag ``group`` also ``GROUP/score``.
     """
+    found: dict[str, list[bool]] = {}
+    groups: dict[str, list[bool]] = {}
+    for item, verdict in zip(items, verdicts, strict=True):
+        for name, right in verdict.scores.items():
+            found.setdefault(name, []).append(right)
+            if "group" in item.tags:
+                groups.setdefault(f"{item.tags['group']}/{name}", []).append(right)
+    return {name: Share(sum(right), len(right)) for name, right in {**found, **groups}.items()}
 
-    def summary(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, Share | float]:
-        found = share_of(verdicts)
-        groups: dict[str, list[Verdict]] = {}
-        for item, verdict in zip(items, verdicts, strict=True):
-            if tag in item.tags:
-                groups.setdefault(item.tags[tag], []).append(verdict)
-        for value, members in groups.items():
-            found |= {f"{value}/{name}": share for name, share in share_of(members).items()}
-        return found
 
-    return summary
+def no_source(config: RunConfig) -> str:
+    """Return that the settings of a run name no data."""
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +190,8 @@ class Suite:
         share gets an interval.
       version: Identifies the data of a path.
       style: The call style that the suite's own prompt asks for; empty: that of who is asked.
-      group: Names the group of an item, if groups are summarised apart in the results of a run.
+      source: What a run's settings say its data are; empty: they name none.
+      setting: Field of ``config.evaluate`` that ``source`` reads; empty: none.
     """
 
     name: str
@@ -209,4 +201,5 @@ class Suite:
     summary: Callable[[Sequence[Item], Sequence[Verdict]], Scores] = shares
     version: Callable[[str], str] = file_version
     style: str = ""
-    group: Callable[[Item], str] | None = None
+    source: Callable[[RunConfig], str] = no_source
+    setting: str = ""
