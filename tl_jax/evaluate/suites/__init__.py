@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping
 
-from tl_jax.evaluate.suites import embedded_world, own_data, rotbench
+from tl_jax.evaluate.suites import (
+    acebench,
+    bfcl,
+    bfcl_executable,
+    bfcl_multi_turn,
+    embedded_world,
+    own_data,
+    rotbench,
+    tooleyes,
+)
 from tl_jax.evaluate.suites.suite import (
     Item,
     Share,
@@ -16,6 +25,16 @@ from tl_jax.evaluate.suites.suite import (
 __all__ = ["SUITES", "Item", "Share", "Suite", "Verdict", "answers", "judge_calls", "write_answer"]
 
 SUITES: Mapping[str, Suite] = {
-    suite.name: suite for suite in (*embedded_world.SUITES, *rotbench.SUITES, *own_data.SUITES)
+    suite.name: suite
+    for suite in (
+        *embedded_world.SUITES,
+        *rotbench.SUITES,
+        bfcl.SUITE,
+        bfcl_executable.SUITE,
+        bfcl_multi_turn.SUITE,
+        acebench.SUITE,
+        tooleyes.SUITE,
+        *own_data.SUITES,
+    )
 }
 """Suites by name, in the order of tables."""
