@@ -95,7 +95,7 @@ def scored(
     Returns:
       ``items``; ``scores`` in percent, ``intervals`` (95 %, Wilson) and ``counts`` ``[hits, of]``
       by name, where a score that is no share has neither; ``categories``, how often each error
-      category was met; and how many replies had which ``problems``.
+      category was met; how many replies had which ``problems``; and the ``note`` of the suite.
     """
     found = suite.summary(items, verdicts)
     shares = {name: score for name, score in found.items() if isinstance(score, Share)}
@@ -112,6 +112,7 @@ def scored(
         "counts": {name: [share.hits, share.count] for name, share in shares.items()},
         "categories": dict(collections.Counter(v.category for v in verdicts).most_common()),
         "problems": dict(problems),
+        **({"note": suite.note} if suite.note else {}),
     }
 
 

@@ -190,4 +190,9 @@ SUITE = Suite(
     judge=judge,
     summary=summary,
     version=version,
+    note=(
+        "Lists of calls, each turn after the gold calls of the turns before it; nothing is "
+        "executed and no results are shown, so these are no figures of the leaderboard. Figures of "
+        "two versions of the data are not comparable."
+    ),
 )

@@ -116,4 +116,14 @@ def _example(parameter: Parameter) -> Any:
     return _EXAMPLES.get(parameter.type, "text")
 
 
-SUITE = Suite(name="tooleyes", read=read_items, judge=judge, oracle=write_call, summary=summary)
+SUITE = Suite(
+    name="tooleyes",
+    read=read_items,
+    judge=judge,
+    oracle=write_call,
+    summary=summary,
+    note=(
+        "First replies only, held against the documentation of the tools; there are no gold "
+        "answers. CE and VA need live tools and are not scored."
+    ),
+)
