@@ -135,7 +135,7 @@ def test_special_items_are_judged_by_their_words(asked, category, reply, fault):
 
 def test_a_dialogue_is_right_if_all_its_turns_are_and_weights_are_those_of_the_set(asked):
     replies = asked.oracle()
-    wrong = {f"{MULTI_TURN[0]}_0_1", "special_irrelevant_0"}
+    wrong = {f"{MULTI_TURN[0]}_0_0", "special_irrelevant_0"}
     for number, item in enumerate(asked.items):
         if item.id in wrong:
             replies[number] = "no"
