@@ -103,9 +103,10 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     """
     from tl_jax.cli.settings import read_config
 
-    if arguments.without_run and not arguments.config and not arguments.run_dir:
+    model = arguments.options.get("model", "")
+    if arguments.without_run and not arguments.config and not arguments.run_dir and not model:
         return None
-    config = read_config(arguments.config, arguments.run_dir, arguments.settings)
+    config = read_config(arguments.config, arguments.run_dir, arguments.settings, model)
     from tl_jax.data.prepare.files import EXAMPLES
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.run.directory import Run

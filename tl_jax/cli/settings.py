@@ -23,7 +23,7 @@ from tl_jax.errors import ConfigError, TlJaxError
 CONFIG_FILE = "config.json"
 
 
-def read_config(source: str, run_dir: str, settings: Sequence[str]) -> RunConfig:
+def read_config(source: str, run_dir: str, settings: Sequence[str], model: str = "") -> RunConfig:
     """Return the configuration that the words of a command ask for.
 
     Args:
@@ -31,6 +31,7 @@ def read_config(source: str, run_dir: str, settings: Sequence[str]) -> RunConfig
         ``.yml`` or ``.json`` file; behind a colon, what ``get_config`` of a Python file takes.
       run_dir: Value of ``--run``: the directory of a run, whose ``config.json`` is read.
       settings: Words ``--config.NAME=VALUE``.
+      model: Value of ``--model``: a model directory, which needs neither of the first two.
 
     Raises:
       ConfigError: Both or neither are given, a file that is absent or broken, or a setting that is
@@ -38,7 +39,11 @@ def read_config(source: str, run_dir: str, settings: Sequence[str]) -> RunConfig
     """
     if source and run_dir:
         raise ConfigError("--run takes the configuration of the run; leave --config out")
-    if run_dir:
+    if model and (run_dir or source):
+        raise ConfigError("--model is scored by itself; leave --run and --config out")
+    if model:
+        values = {"model": {"path": model}, "run_dir": model}
+    elif run_dir:
         path = Path(run_dir) / CONFIG_FILE
         if not path.is_file():
             raise ConfigError(

@@ -215,7 +215,7 @@ def test_no_evaluation_row_of_toolalpaca_is_read(rows):
     found = rows("eval_toolalpaca/eval_simulated.jsonl.gz")
     assert len(found) == 10
     assert {row.reason for row in found} == {
-        "an evaluation row (Golden_Answers), which must not be trained on"
+        "an evaluation row (ToolAlpaca), which must not be trained on"
     }
 
 

@@ -40,6 +40,7 @@ from tl_jax.data.importers import (
     xlam,
 )
 from tl_jax.data.importers.custom import open_importer
+from tl_jax.data.importers.evaluation_sets import evaluation_set
 from tl_jax.data.importers.hub_sets import is_file, local_file
 from tl_jax.data.importers.json_files import IsRow, json_split
 from tl_jax.data.importers.places import Place, find, kind, raw_rows
@@ -153,6 +154,10 @@ class Source:
         if isinstance(value, BadRow):
             yield value
             return
+        if name := evaluation_set(value):
+            reason = f"an evaluation row ({name}), which must not be trained on"
+            yield BadRow(row.path, row.line, reason, value)
+            return
         seen = watched(value)
         # A row that holds several dialogues is split first; each is read or refused alone.
         several = hasattr(importer, "split") and isinstance(value, dict)
@@ -216,8 +221,8 @@ def read(
       ValueError: An unknown format, rows that no importer recognises, a user's importer that raises
         when it is to recognise one, or a file of tools that cannot be read or that the format has
         no use for.
-      DataError: There is nothing at ``path``, no such split, or a file that is empty, damaged or
-        no data, now or while reading on.
+      DataError: There is nothing at ``path``, no such split, a file that is empty, damaged or no
+        data, now or while reading on, or one of an evaluation set.
     """
     path, tools_path = str(path), str(tools_path)
     formats = FORMATS if own is None else {own.NAME: own, **FORMATS, own.NAME: own}
@@ -279,6 +284,11 @@ def _recognised(
                 f"none of its first {len(rows)} rows can" if len(rows) > 1 else "its row cannot"
             )
             raise DataError(f"{bad.path}: {number} be read; line {bad.line + 1}: {bad.reason}")
+    if name := next(filter(None, map(evaluation_set, values)), ""):
+        raise DataError(
+            f"{path}: rows of {name}, an evaluation set, which must not be trained on; score it "
+            "with `tl-jax evaluate --suite`, and name it in data.contamination_paths"
+        )
     keys = dict.fromkeys(key for value in values if isinstance(value, dict) for key in value)
     kinds = sorted({type(value).__name__ for value in values})
     seen = f"its rows have the keys {', '.join(keys)}" if keys else f"rows of {', '.join(kinds)}"

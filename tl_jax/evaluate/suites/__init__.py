@@ -10,6 +10,7 @@ from tl_jax.evaluate.suites import (
     embedded_world,
     own_data,
     rotbench,
+    toolalpaca,
     tooleyes,
 )
 from tl_jax.evaluate.suites.suite import (
@@ -29,6 +30,7 @@ SUITES: Mapping[str, Suite] = {
     for suite in (
         *embedded_world.SUITES,
         *rotbench.SUITES,
+        *toolalpaca.SUITES,
         bfcl.SUITE,
         bfcl_executable.SUITE,
         bfcl_multi_turn.SUITE,

@@ -160,7 +160,7 @@ def _refusal(suite: Suite, path: str, error: Exception) -> str:
 def _reads(suite: Suite, path: str) -> bool:
     try:
         return any(True for _ in suite.read(path))
-    except Exception:
+    except (TlJaxError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -30,6 +30,11 @@ from tl_jax.rewards.taxonomy import ALL_RIGHT
 NOISES = ("clean", "slight", "medium", "heavy", "union")
 
 _END_OF_QUERY = "Begin!"
+_KEYS = ("noise", "index", "scenario", "conversations")
+_EXPECTED = (
+    "noise, index, scenario and a conversation that begins with system and user and ends with the"
+    " list of accepted answers"
+)
 
 
 def read_items(path: str | os.PathLike[str], *, noise: str = "clean") -> list[Item]:
@@ -75,14 +80,17 @@ def _read(path: str, noise: str) -> tuple[list[Item], Counter[str]]:
     items: dict[str, Item] = {}
     noises: Counter[str] = Counter()
     for place, row in _rows(path):
+        missing = [k for k in _KEYS if not isinstance(row, dict) or k not in row]
+        if missing:
+            raise RowError(
+                f"{place}: no RoTBench item, it has no {', '.join(missing)}; expected {_EXPECTED}"
+            )
         try:
             noises[row["noise"]] += 1
             item = _item(row) if noise in ("", row["noise"]) else None
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             raise RowError(
-                f"{place}: no RoTBench item ({error!r}); expected noise, index, scenario and a"
-                " conversation that begins with system and user and ends with the list of accepted"
-                " answers"
+                f"{place}: no RoTBench item ({error!r}); expected {_EXPECTED}"
             ) from error
         if item is None:
             continue
@@ -140,7 +148,7 @@ def _rows(path: str) -> Iterator[tuple[str, Any]]:
         raise RowError(f"{path}: no list of items; a file of one item a line must end in .jsonl")
     for index, row in enumerate(rows):
         place = f"{path}: item {index}, counted from 0"
-        if isinstance(row, dict):
+        if isinstance(row, dict) and "conversations" in row:
             row = {"noise": stem, "index": index} | row
             if row["noise"] not in NOISES:
                 names = ", ".join(f"{name}.json" for name in NOISES)
