@@ -203,6 +203,7 @@ CHAINS = {
     "train": [
         ("step", "sft", "ppo"),
         ("optimizer", "step"),
+        ("held_out", "sft"),
         ("loop", "sft"),
         ("ppo_step", "ppo"),
         ("prompt_pools", "ppo"),

@@ -49,11 +49,11 @@ from tl_jax.run import directory as workspace_lib
 from tl_jax.run import prepare
 from tl_jax.run.directory import Run
 from tl_jax.sampling.sampler import Generation
+from tl_jax.train import held_out, sft
 from tl_jax.train import loop as loop_lib
 from tl_jax.train import optimizer as optim
 from tl_jax.train import ppo as ppo_lib
 from tl_jax.train import prompt_pools as prompts_lib
-from tl_jax.train import sft
 from tl_jax.train import step as step_lib
 from tl_jax.types import Batch, Rollout, StepMetrics, TrainState
 
@@ -440,14 +440,12 @@ def captured_phase(scene, module, config, steps):
         def record(self, values, samples=()):
             seen["samples"].append(list(samples))
 
-        def every(self, steps):
-            seen["validate_every"] = steps
-            return True
-
-        @contextlib.contextmanager
-        def validation(self):
+        def measure(self, state, measures):
+            seen["validate_every"] = [steps for _, steps in measures]
             seen["validation"] = {}
-            yield seen["validation"]
+            if measures[0][0] is not None:
+                seen["validation"].update(measures[0][0](state))
+            return {}
 
         def save(self, state):
             pass
@@ -490,6 +488,19 @@ def supervised_phase(scene, config):
     sft.train(workspace)
     kinds = "losses", "accumulation", "rhythm", "validate_every", "validation", "eval_chunk"
     return [seen.get(kind) for kind in kinds], updates(seen["optimizer"], 6)
+
+
+def best_model(scene, config):
+    """Which of some measured states are kept, and after which of them the phase ends."""
+    kept: list[int] = []
+    keeping = types.SimpleNamespace(
+        save=lambda step, *_, **__: kept.append(step), wait=lambda: None
+    )
+    scene.patch.setattr(held_out, "Checkpoints", lambda *_, **__: contextlib.nullcontext(keeping))
+    best = held_out.Best(on_one_device(config), "supervised", 0)
+    measured = zip((2.0, 1.0, 1.5, 1.2), (5.0, 4.0, 7.0, 6.0), strict=True)
+    states = [{"validation_loss": loss, "held_out_cf": cf} for loss, cf in measured]
+    return [best.see(values, step, Any) for step, values in enumerate(states, 1)], kept
 
 
 def untaken_steps(scene, config):
@@ -784,6 +795,9 @@ EFFECTS = {
     "evaluate.constrained": Effect(evaluation, True),
     "evaluate.synthetic_trajectories": Effect(evaluation, 5),
     "evaluate.rotbench_path": Effect(evaluation, "<rotbench.jsonl>"),
+    "evaluate.every": Effect(supervised_phase, 3),
+    "evaluate.best": Effect(best_model, "cf", (("evaluate.every", 1),)),
+    "evaluate.patience": Effect(best_model, 1, (("evaluate.best", "validation_loss"),)),
     "evaluate.suites": Effect(evaluation, ("synthetic/unseen",)),
 }
 

@@ -14,14 +14,16 @@ import pytest
 
 import tl_jax
 from tl_jax.calls.call import ToolCall
-from tl_jax.config import ModelSourceConfig, RunConfig
+from tl_jax.config import RunConfig
 from tl_jax.config.fields import check_path
 from tl_jax.data.examples.build import Prompt
-from tl_jax.run.directory import Run
+from tl_jax.evaluate.reading import writer
+from tl_jax.evaluate.results import Reply, judge
+from tl_jax.evaluate.suites.choose import read_items
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-ROOMS = ("data", "rewards", "evaluate", "models", "calls")
+ROOMS = ("data", "rewards", "evaluate", "evaluate/suites", "models", "calls")
 TEXTS = [
     ROOT / name
     for name in subprocess.run(
@@ -170,14 +172,13 @@ def test_the_example_of_an_importer_reads_a_row():
     assert found.messages[1].calls == (ToolCall("weather", {"city": "Oslo"}),)
 
 
-def test_the_example_of_a_suite_asks_and_scores(tmp_path, model_dir):
-    suite = example("evaluate", "my_suite.py")["SUITE"]
-    model = ModelSourceConfig(path=str(model_dir))
-    prompts = list(suite.prompts(Run(RunConfig(run_dir=str(tmp_path), model=model))))
-    assert [prompt.id for prompt in prompts] == ["sum-0", "sum-1", "sum-2"]
-    wrong = ToolCall("add", {"a": 5, "b": 1})
-    assert suite.score(prompts[2].golds[0], prompts[2]).cf
-    assert not suite.score(wrong, prompts[2]).cf
+def test_the_example_of_a_suite_asks_and_scores():
+    suite = example("evaluate/suites", "my_suite.py")["SUITE"]
+    items = read_items(suite, "")
+    assert [item.id for item in items] == ["sum-0", "sum-1", "sum-2"]
+    for call, right in ((items[2].gold[0][0], True), (ToolCall("add", {"a": 5, "b": 1}), False)):
+        reply = Reply(writer("hermes")([call]))
+        assert judge(suite, items[2], reply, "hermes").scores["cf"] == right
 
 
 def short(run_dir):

@@ -256,7 +256,14 @@ class EvaluateConfig:
     RoTBench's ``Data/First_Turn/clean.json`` or JSON lines of its items, each also with ``noise``
     and ``index`` (empty: not scored). ``suites`` chooses what is scored (empty: all of these that
     are set): names such as ``"synthetic/unseen"``, and Python files of yours that each define a
-    ``SUITE`` (``tl_jax.evaluate.suites.Suite``). ``max_tasks`` caps every set (0: no cap).
+    ``SUITE`` (``tl_jax.evaluate.suites.Suite``); ``"rotbench=FILE"`` names the data of a suite. If
+    empty, the held-out turns of the run's own data are scored, too. ``max_tasks`` caps every set
+    (0: no cap).
+
+    While a phase trains, held-out turns are scored after ``every`` so many steps and the last one
+    (0: never). ``best`` keeps the model with the best such score, or with the lowest validation
+    loss, and it is what is scored, exported and trained further (empty: the last model).
+    ``patience`` ends a phase once that was no better so many times in a row (0: never).
 
     A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
     ``constrained`` lets the model name offered tools and declared parameters only.
@@ -272,6 +279,9 @@ class EvaluateConfig:
     synthetic_trajectories: int = not_negative(80)
     rotbench_path: str = ""
     suites: tuple[str, ...] = ()
+    every: int = not_negative(0)
+    best: str = choice("", "validation_loss", "ts", "pi", "cf", default="")
+    patience: int = not_negative(0)
 
 
 @dataclasses.dataclass(frozen=True)

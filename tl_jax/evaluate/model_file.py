@@ -69,7 +69,7 @@ def evaluate_files(
                 "replies": "model",
                 "model": config.model.path,
                 "phase": phase,
-                "step": run.saved_step(phase),
+                "step": run.model_step(phase),
                 "prompt": run.renderer.described(),
                 "constrained": limits.constrained,
                 "max_new_tokens": limits.max_new_tokens,

@@ -54,7 +54,7 @@ def is_result_of(run: Run, phase: str, result: dict[str, Any], suite: Chosen | N
     settings = result.get("settings", {})
     same = all(limits.get(name) == value for name, value in settings.items())
     version = suite is None or result.get("version") == suite.version
-    return bool(result) and result.get("step") == run.saved_step(phase) and same and version
+    return bool(result) and result.get("step") == run.model_step(phase) and same and version
 
 
 def has_sets(run: Run) -> bool:
@@ -140,7 +140,7 @@ def _write(
         # In tables the suites of the package come first, in their order.
         "position": [*SUITES, suite.name].index(suite.name),
         "version": suite.version,
-        "step": run.saved_step(phase),
+        "step": run.model_step(phase),
         "prompt": run.renderer.described(),
         "seed": run.config.seed,
         "settings": {k: v for k, v in settings.items() if k != "suites" and k not in of_others},

@@ -195,7 +195,7 @@ def _card(run: Run, dtype: str, *, adapter: bool = False) -> str:
         Exported(
             name=run.run_dir.resolve().name,
             phase=phase,
-            step=run.saved_step(phase) or 0,
+            step=run.model_step(phase) or 0,
             dtype=dtype,
             base_id=base.id if base else "",
             base_commit=base.commit if base else "",
@@ -238,7 +238,7 @@ def export_newest(run: Run, console: Console) -> None:
     The model card of an export that stays is brought up to date with new scores.
     """
     phase = run.newest_phase()
-    wanted = {"phase": phase, "step": run.saved_step(phase)}
+    wanted = {"phase": phase, "step": run.model_step(phase)}
     record = run.run_dir / "export.json"
     done = read_json(record) == wanted and (run.export_dir / "config.json").exists()
     if not processes.agree(done):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,12 +167,33 @@ class Run:
                 "mesh axis 'sequence' sample rows of their own"
             )
 
+    def best_dir(self, phase: str) -> Path:
+        """Return where the best model of a training phase lies, if ``evaluate.best`` keeps it."""
+        return self.run_dir / "checkpoints" / f"{phase}-best"
+
+    def ended_file(self, phase: str) -> Path:
+        """Return the file that says that a phase was ended before its last step."""
+        return self.run_dir / "checkpoints" / f"{phase}-ended.json"
+
     def phase_done(self, phase: str) -> bool:
         """Whether the phase has a model: always for the initial one, else a final checkpoint."""
         if phase == "before":
             return True
         saved = self.saved_step(phase)
-        return saved is not None and saved >= self.steps(phase)
+        if saved is None:
+            return False
+        ended = self.ended_file(phase)
+        # With other steps it goes on.
+        early = ended.is_file() and json.loads(ended.read_text()) == [saved, self.steps(phase)]
+        return early or saved >= self.steps(phase)
+
+    def model_step(self, phase: str) -> int | None:
+        """Return the step of the model that a phase has: its best one if that is kept."""
+        best = checkpoint.latest_step_dir(self.best_dir(phase)) if self._keeps_best(phase) else None
+        return self.saved_step(phase) if best is None else int(best.name)
+
+    def _keeps_best(self, phase: str) -> bool:
+        return bool(self.config.evaluate.best) and self.best_dir(phase).is_dir()
 
     def steps(self, phase: str) -> int:
         """Return the configured steps of a training phase; 0 leaves it out."""
@@ -212,7 +234,8 @@ class Run:
         """
         if phase == "before":
             return self._adapters() if self.config.lora.rank else self._initial()
-        directory = checkpoint.latest_step_dir(self.checkpoint_dir(phase))
+        best = checkpoint.latest_step_dir(self.best_dir(phase)) if self._keeps_best(phase) else None
+        directory = best or checkpoint.latest_step_dir(self.checkpoint_dir(phase))
         if directory is None:
             raise ConfigError(
                 f"{self.run_dir} has no {phase} checkpoint; run `tl-jax train` with this "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import signal
@@ -19,12 +20,16 @@ from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
 from tl_jax.run.metrics import MetricsWriter
 from tl_jax.run.progress import ProgressPrinter
+from tl_jax.run.record import replace_text
 from tl_jax.types import TrainState
 
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_A_ROW = 10
 _WATCHED = ("loss", "grad_norm")
+
+Measured = tuple[Callable[[TrainState], dict[str, float]] | None, int]
+"""What measures a state, and after how many steps."""
 
 
 @contextlib.contextmanager
@@ -152,6 +157,24 @@ class Loop:
         """Whether what is due every so many steps, and after the last one, is due now."""
         return self.done == self.steps or self.done % steps == 0
 
+    def measure(self, state: TrainState, measures: Sequence[Measured]) -> dict[str, float]:
+        """Measure what is due after the step just recorded and write it with that step.
+
+        Args:
+          state: The state after it.
+          measures: What measures a state, or None for nothing, and after how many steps each.
+
+        Returns:
+          All that was measured; empty if nothing was due.
+        """
+        due = [measure for measure, steps in measures if measure and self.every(steps)]
+        if not due:
+            return {}
+        with self.validation() as measured:
+            for measure in due:
+                measured.update(measure(state))
+        return measured
+
     @contextlib.contextmanager
     def validation(self) -> Iterator[dict[str, float]]:
         """Write what is measured here with the step just recorded; the time counts for no rate."""
@@ -162,6 +185,10 @@ class Loop:
         yield measured
         self._since += time.monotonic() - began
         self._write_pending(measured)
+
+    def end(self) -> None:
+        """Make the step just recorded the last one."""
+        self.steps = self.done
 
     def save(self, state: TrainState) -> None:
         """Save the state if it is due, if it is the last one, or if a signal came.
@@ -242,6 +269,14 @@ class Loop:
         if not self._skipped_in_a_row:
             return "the state is saved"
         return "its last steps were not finite, so the state before them is the saved one"
+
+
+def end_early(run: Run, loop: Loop) -> None:
+    """Make the step just recorded the last one of its phase, also for the commands that follow."""
+    if processes.is_first():
+        path = run.ended_file(loop.phase)
+        replace_text(path, json.dumps([loop.done, loop.steps]) + "\n")
+    loop.end()
 
 
 @contextlib.contextmanager

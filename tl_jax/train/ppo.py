@@ -29,7 +29,8 @@ from tl_jax.run.directory import Run, check_reward
 from tl_jax.sampling.next_token import scoring_temperature
 from tl_jax.train import ppo_step
 from tl_jax.train import step as step_lib
-from tl_jax.train.loop import Loop, open_phase
+from tl_jax.train.held_out import Best, make_measure
+from tl_jax.train.loop import Loop, end_early, open_phase
 from tl_jax.train.prompt_pools import chosen, prompt_pools, usable_prompts
 from tl_jax.train.sft import check_attention, start_state
 from tl_jax.types import StepMetrics
@@ -104,6 +105,8 @@ def train(run: Run) -> None:
             step_lib.jit_train_step(make(config, model, optimizer), layout, rows, frozen)
             for make in (ppo_step.make_step, ppo_step.make_critic_step)
         )
+        measures = [(make_measure(run, frozen), config.evaluate.every)]
+        best = Best(run, PHASE, start)
         with Loop(
             PHASE,
             ppo.steps,
@@ -157,6 +160,9 @@ def train(run: Run) -> None:
                 updated = float(jax.device_get(found["tokens"]))
                 found["update_tokens_per_s"] = updated / (time.monotonic() - sampled_at)
                 loop.record(found, result.records)
+                if measured := loop.measure(state, measures):
+                    if best.see(measured, loop.done, state):
+                        end_early(run, loop)
                 loop.save(state)
         if gold is not None:
             gold.close()

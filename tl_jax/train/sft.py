@@ -26,7 +26,8 @@ from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
 from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
-from tl_jax.train.loop import Loop, open_phase
+from tl_jax.train.held_out import Best, make_measure
+from tl_jax.train.loop import Loop, end_early, open_phase
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 PHASE = "supervised"
@@ -56,7 +57,11 @@ def train(run: Run) -> None:
         state, start = start_state(initial, abstract, layout, init, checkpoints, loader)
         frozen = run.frozen()
         train_step = step_lib.jit_train_step(step, layout, rows, frozen)
-        validate = make_validation(run, frozen)
+        measures = [
+            (make_validation(run, frozen), config.train.eval_every),
+            (make_measure(run, frozen), config.evaluate.every),
+        ]
+        best = Best(run, PHASE, start)
         with Loop(
             PHASE,
             config.train.steps,
@@ -72,9 +77,9 @@ def train(run: Run) -> None:
                 batch = place_rows(next(loader), rows, config.data.batch_size)
                 state, values = train_step(state, batch, frozen)
                 loop.record(named(values))
-                if validate and loop.every(config.train.eval_every):
-                    with loop.validation() as measured:
-                        measured.update(validate(state))
+                if measured := loop.measure(state, measures):
+                    if best.see(measured, loop.done, state):
+                        end_early(run, loop)
                 loop.save(state)
         loader.close()
 

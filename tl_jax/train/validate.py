@@ -79,12 +79,26 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     check_reward(config)
     open_reward(config.reward)
     chosen_suites(config)
+    _check_best(config)
     if model is not None:
         registry.check_lengths(config, model)
     if mesh is not None:
         check_rows(config, mesh.shape)
         if model is not None:
             sft.check_attention(model, config.data.max_length, mesh)
+
+
+def _check_best(config: RunConfig) -> None:
+    limits = config.evaluate
+    if limits.best in ("ts", "pi", "cf") and not limits.every:
+        raise ConfigError(
+            f"config.evaluate.best={limits.best!r} is measured every config.evaluate.every steps, "
+            "which is 0; set that, or take best='validation_loss'"
+        )
+    if limits.patience and not limits.best:
+        raise ConfigError(
+            "config.evaluate.patience ends a phase by the score of config.evaluate.best; set that"
+        )
 
 
 def check_inputs(config: RunConfig) -> None:

@@ -12,9 +12,10 @@ from tl_jax.calls.parse import parse_call
 from tl_jax.calls.render import PYTHON_STYLES, render_call
 from tl_jax.data.prepare.contamination import EvaluationSets
 from tl_jax.errors import DataError, RowError
+from tl_jax.evaluate.reading import reader
 from tl_jax.evaluate.scores import MISS, TurnScore
-from tl_jax.evaluate.suites.rotbench import NOISES, read_items, score_item
-from tl_jax.evaluate.suites.rotbench_rules import score_react
+from tl_jax.evaluate.suites.rotbench import NOISES, judge, read, read_items, score_item
+from tl_jax.evaluate.suites.rotbench_rules import own_score, released_score, score_react
 
 GOLDEN = os.environ.get("TL_JAX_GOLDEN")
 DATA = os.environ.get("TL_JAX_DATA")
@@ -315,3 +316,87 @@ def test_gold_calls_survive_rendering_and_parsing(noise):
             written += 1
             assert all(parse_call(text) == gold for text in texts)
     assert refused <= (noise == "heavy") and written > 100
+
+
+def third_turn():
+    """A dialogue of two calls, the second after the user spoke, and the answers to the third."""
+    system, query, _ = row()["conversations"]
+    return row(
+        turn="Third_Turn",
+        noise="heavy",
+        conversations=[
+            system,
+            query,
+            {"from": "assistant", "value": react("ask_to_user", question="Where?")},
+            {"from": "user", "value": "In Rome.\nBegin!"},
+            {"from": "assistant", "value": react("weather", city="Roma")},
+            {"from": "function", "value": "no such city"},
+            {"from": "assistant", "value": [react("weather", city="Rome", unit="None")]},
+        ],
+    )
+
+
+def test_a_third_turn_is_read_with_its_calls_and_results(tmp_path):
+    path = write(tmp_path / "a.jsonl", [row(), third_turn()])
+    first, third = read(str(path))
+    assert (first.tags["group"], third.tags["group"]) == ("clean", "third turn heavy")
+    assert third.id == "rotbench-third-heavy-007"
+    assert [m.role for m in third.messages] == ["user", "assistant", "user", "assistant", "tool"]
+    assert third.messages[3].calls == (ToolCall("weather", {"city": "Roma"}),)
+    assert (third.messages[2].content, third.messages[4].content) == ("In Rome.", "no such city")
+    single = {"from": "assistant", "value": react("weather", city="Rome", unit="None")}
+    alone = row(conversations=[*row()["conversations"][:2], single])
+    assert read(str(write(tmp_path / "b.jsonl", [alone]))) == [first]
+
+
+@pytest.mark.parametrize("turn", [{"from": "assistant", "value": "hm"}, {"from": "x", "value": ""}])
+def test_an_earlier_turn_that_is_no_call_is_named(turn, tmp_path):
+    changed = third_turn()
+    changed["conversations"][2] = turn
+    with pytest.raises(RowError, match=r"a\.jsonl:1: no RoTBench item .*earlier turn"):
+        read(str(write(tmp_path / "a.jsonl", [changed])))
+
+
+NAMES = ["finish", "weather", "ask_to_user", "time", "done_x"]
+
+
+@pytest.mark.parametrize(
+    "golds,call,own,released",
+    [
+        # Noise has called another tool finish: its values count by our rule only.
+        ([("finish", {"city": "Rome"})], ("finish", {"city": "Oslo"}), "ts pi", "ts pi cf"),
+        ([("ask_to_user", {"a": "1"})], ("ask_to_user", {"a": "2"}), "ts pi", "ts pi cf"),
+        # Without arguments there is no answer.
+        ([("weather", {})], ("weather", {}), "ts pi cf", ""),
+        # What one answer leaves open is taken from the prediction before the next is compared.
+        (
+            [("weather", {"a": "None", "b": "1"}), ("weather", {"a": "2", "b": "2"})],
+            ("weather", {"a": "2", "b": "2"}),
+            "ts pi cf",
+            "ts pi",
+        ),
+        ([("weather", {"a": "1"})], ("weather", {"a": 1}), "ts pi", "ts pi"),
+        ([("weather", {"a": 1})], ("weather", {"a": True}), "ts pi", "ts pi cf"),
+        # The literal finish stands for the last tool in both.
+        ([("done_x", {"a": "1"})], ("finish", {"a": "2"}), "ts pi cf", "ts pi cf"),
+        ([("weather", {"a": "None"})], ("weather", {"a": "2"}), "ts pi cf", "ts pi cf"),
+        ([("time", {"a": "1"})], ("time", {"a": "2"}), "ts pi cf", "ts pi cf"),
+        ([("weather", {"a": "1"})], ("weather", {"b": "1"}), "ts", "ts"),
+        ([("weather", {"a": "1"})], ("time", {"a": "1"}), "", ""),
+    ],
+)
+def test_where_the_released_evaluator_differs_from_our_rule(golds, call, own, released):
+    expected, made = [ToolCall(*gold) for gold in golds], ToolCall(*call)
+    for rule, wanted in ((own_score, own), (released_score, released)):
+        found = rule(made, expected, NAMES)
+        assert " ".join(n for n in ("ts", "pi", "cf") if getattr(found, n)) == wanted
+
+
+def test_all_rules_stand_in_a_verdict(tmp_path):
+    answer = {"from": "assistant", "value": [react("time")]}
+    changed = row(conversations=[*row()["conversations"][:2], answer])
+    (item,) = read(str(write(tmp_path / "a.jsonl", [changed])))
+    verdict = judge(item, react("time"), reader("react", item.tools))
+    assert verdict.category == "all_right"
+    assert {name for name, right in verdict.scores.items() if right} == {"ts", "pi", "cf"}
+    assert len(verdict.scores) == 9

@@ -1,0 +1,94 @@
+"""Noise changes what is asked and not what is right; it depends on seed, kind and item only."""
+
+import pytest
+
+from tl_jax.calls.call import Parameter, ToolCall, ToolSpec
+from tl_jax.errors import ConfigError
+from tl_jax.evaluate import results
+from tl_jax.evaluate.noise import CLEAN, KINDS, LEVELS, make_noisy
+from tl_jax.evaluate.predictions import oracle_replies
+from tl_jax.evaluate.reading import writer
+from tl_jax.evaluate.renaming import Renaming
+from tl_jax.evaluate.results import Reply
+from tl_jax.evaluate.suites import SUITES
+from tl_jax.evaluate.suites.choose import read_items
+
+SUITE = SUITES["synthetic/seen"]
+
+
+@pytest.fixture(scope="module")
+def items():
+    return read_items(SUITE, "3")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gold_answers_stay_right_and_those_under_old_names_do_not(items, kind):
+    noisy = make_noisy(items, kind, 1)
+    assert noisy == make_noisy(items, kind, 1)
+    changed = 0
+    for one in noisy:
+        suite = one.suite(SUITE)
+        (gold,) = oracle_replies(suite, [one.item], writer("hermes"))
+        verdict = results.judge(suite, one.item, gold, "hermes")
+        assert set(verdict.scores.values()) == {True}, (one.item.id, gold)
+        (old,) = oracle_replies(SUITE, [one.original], writer("hermes"))
+        right = results.judge(suite, one.item, old, "hermes").scores["cf"]
+        assert right == (old == gold)
+        changed += one.item != one.original
+        assert one.original in items and one.item.tags == one.original.tags
+        line = results.record(suite, one.item, gold, verdict, "hermes", writer("hermes"))
+        assert gold.text in line["gold"]
+    assert changed or kind == "noisy_results"
+    if kind in ("union", *LEVELS, "distractors", "reordered"):
+        assert noisy != make_noisy(items, kind, 2)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_right_tool_is_always_among_the_changed(items, level):
+    for one in make_noisy(items, f"{level}_tools", 0):
+        name = one.original.gold[0][0].name
+        assert one.renaming.tools[name] != name
+        names = [tool.name for tool in one.item.tools]
+        assert len(set(names)) == len(names) == len(one.original.tools)
+        kept = sum(tool in one.item.tools for tool in one.original.tools)
+        assert level == "heavy" or kept <= len(names) / 2
+
+
+def test_clean_items_are_as_they_were(items):
+    assert all(one.item is one.original for one in make_noisy(items, CLEAN, 0))
+
+
+def test_an_unknown_noise_and_prepared_prompts_are_refused(items):
+    with pytest.raises(ConfigError, match="unknown noise 'loud'; known: clean, slight"):
+        make_noisy(items, "loud", 0)
+    from dataclasses import replace
+
+    with pytest.raises(ConfigError, match="prompts of a prepared data set"):
+        make_noisy([replace(items[0], ids=(1,))], "slight", 0)
+
+
+def test_names_are_swapped_there_and_back():
+    renaming = Renaming(
+        tools={"f": "g", "g": "f"},
+        parameters={"f": {"a": "b", "b": "c"}},
+        added={"f": ("code", "x")},
+    )
+    call = ToolCall("f", {"a": 1, "b": 2})
+    written = renaming.call(call)
+    assert written == ToolCall("g", {"b": 1, "c": 2, "code": "x"})
+    assert renaming.undone(written) == call
+    tool = renaming.tool(ToolSpec("f", "", (Parameter("a"), Parameter("b"))))
+    assert [p.name for p in tool.parameters] == ["b", "c", "code"] and tool.name == "g"
+    for wrong in ({"b": 1, "c": 2}, {"b": 1, "c": 2, "code": "y"}, {"a": 1, "c": 2, "code": "x"}):
+        assert renaming.undone(ToolCall("g", wrong)).arguments != call.arguments
+    assert renaming.undone(ToolCall("h", {})).name == "h"
+    gone = Renaming(tools={"f": "z"}).undone(ToolCall("f", {}))
+    assert gone.name != "f"
+
+
+def test_after_a_failed_try_the_dialogue_ends_with_the_failure(items):
+    one = make_noisy(items, "timeout", 0)[0]
+    *_, tried, result = one.item.messages
+    assert tried.calls == one.original.gold[0] and "timed out" in result.content
+    reply = Reply(writer("hermes")(tried.calls))
+    assert results.judge(one.suite(SUITE), one.item, reply, "hermes").scores["cf"]
