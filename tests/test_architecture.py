@@ -171,6 +171,8 @@ CHAINS = {
         ("html", "gains"),
         ("mae", "run"),
         ("html", "example"),
+        ("read", "suites"),
+        ("html", "suites"),
     ],
     "run": [
         ("checkpoint", "directory", "prepare"),
