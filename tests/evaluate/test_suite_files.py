@@ -121,12 +121,12 @@ def test_a_function_may_make_the_suite(run, file):
 
 
 def test_the_table_names_every_suite_of_the_package(run):
-    assert list(SUITES) == [
+    assert list(SUITES)[:5] == [
         *(f"synthetic/{split}" for split in ("seen", "reworded", "unseen")),
         "rotbench/clean",
         "rotbench",
-        "own",
     ]
+    assert {"toolalpaca", "own"} < SUITES.keys()
     (found,) = choose.chosen_suites(scored_on(run, "synthetic/unseen").config)
     assert found.suite is SUITES["synthetic/unseen"] and found.path == "1:0"
     (found,) = choose.chosen_suites(scored_on(run, "rotbench=some.json").config)

@@ -1,5 +1,6 @@
 """The page of evaluation results: side by side, by noise, escaped, and readable on a phone."""
 
+import html
 import json
 import re
 import shutil
@@ -88,7 +89,7 @@ def test_what_is_no_result_is_refused_by_name(tmp_path, content, says):
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_it_without_errors_or_horizontal_scroll(page, tmp_path, width):
-    inner = page.read_text("utf-8").replace('"', "&quot;")
+    inner = html.escape(page.read_text("utf-8"))
     probe = tmp_path / "probe.html"
     probe.write_text(
         f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{inner}"></iframe>'

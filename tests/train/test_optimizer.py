@@ -21,23 +21,30 @@ def test_cosine_rises_to_the_peak_and_falls_to_its_fraction():
     np.testing.assert_allclose(found, [0, 5e-4, 1e-3, 5.5e-4, 1e-4, 1e-4], rtol=1e-5)
 
 
+def test_linear_rises_to_the_peak_and_falls_by_the_same_in_each_step():
+    schedule = optim.make_schedule(config(schedule="linear", final_fraction=0.1), 110)
+    found = [float(schedule(step)) for step in (0, 5, 10, 35, 60, 110, 500)]
+    np.testing.assert_allclose(found, [0, 5e-4, 1e-3, 7.75e-4, 5.5e-4, 1e-4, 1e-4], rtol=1e-5)
+
+
 def test_constant_rises_to_the_peak_and_stays():
     schedule = optim.make_schedule(config(schedule="constant"), 110)
     found = [float(schedule(step)) for step in (0, 5, 10, 60, 500)]
     np.testing.assert_allclose(found, [0, 5e-4, 1e-3, 1e-3, 1e-3], rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["cosine", "constant"])
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
 def test_without_warm_up_the_first_step_has_the_peak(kind):
     schedule = optim.make_schedule(config(schedule=kind, warmup_steps=0), 110)
     np.testing.assert_allclose(float(schedule(0)), 1e-3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
 @pytest.mark.parametrize("steps", [1, 9, 10])
-def test_a_warm_up_that_does_not_end_before_the_phase_is_refused(steps):
+def test_a_warm_up_that_does_not_end_before_the_phase_is_refused(steps, kind):
     with pytest.raises(ConfigError, match=f"warmup_steps 10 must be below the {steps} steps"):
-        optim.make_schedule(config(), steps)
-    optim.make_schedule(config(), 11)
+        optim.make_schedule(config(schedule=kind), steps)
+    optim.make_schedule(config(schedule=kind), 11)
 
 
 PARAMS = {

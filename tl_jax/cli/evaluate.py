@@ -94,6 +94,8 @@ def _score_suites(run: Run | None, options: dict[str, Any]) -> list[dict[str, An
         style = options["style"]
         if style not in STYLES:
             raise ConfigError(f"--style={style} is unknown; there are {', '.join(STYLES)}")
+        if options["template"] or options["phase"] or options["model"]:
+            raise ConfigError("--template, --phase and --model are of a model, which is not asked")
         if options["predictions"] and (options["oracle"] or len(chosen) > 1):
             raise ConfigError("--predictions are replies to one suite, without --oracle")
         more = {name: options[name] for name in ("predictions", "noise", "seed")}

@@ -209,11 +209,14 @@ class KeyTokenConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with linear warm-up and a cosine or constant schedule; ``moments`` is their type."""
+    """AdamW with linear warm-up and a cosine, linear or constant schedule.
+
+    ``moments`` is the type of its moments.
+    """
 
     learning_rate: float = not_negative(1e-3)
     warmup_steps: int = not_negative(10)
-    schedule: str = choice("cosine", "constant", default="cosine")
+    schedule: str = choice("cosine", "linear", "constant", default="cosine")
     final_fraction: float = share(0.1)
     b1: float = number(0.9, least=0, below=1)
     b2: float = number(0.95, least=0, below=1)

@@ -48,7 +48,10 @@ code, .code { font: 12.5px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, m
 .code { min-width: 210px; }
 details > summary { cursor: pointer; font-size: 18px; font-weight: 700; }
 details[open] > summary { margin-bottom: 12px; }
-@media (max-width: 520px) { main { padding: 20px 10px 40px; } section { padding: 14px 12px; } }
+@media (max-width: 520px) { main { padding: 20px 10px 40px; } section { padding: 14px 12px; }
+  td:first-child { overflow-wrap: anywhere; } td.num, th { white-space: normal; }
+  .num .range { display: inline-block; margin-left: 3px; }
+  td, th { padding-right: 8px; } .span { min-width: 56px; } }
 @media print { :root { color-scheme: light; } body { background: #fff; }
   main { max-width: none; padding: 0; } section { border: 0; padding: 8px 0; }
   .scroll { overflow: visible; } tr, img { break-inside: avoid; } }

@@ -22,14 +22,14 @@ _ROUNDING_SEED = 0
 
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
-    """Return the learning rate per step: linear warm-up, then cosine decay or constant.
+    """Return the learning rate per step: linear warm-up, then cosine or linear decay, or constant.
 
     Args:
-      config: ``learning_rate`` is the peak; cosine ends at ``final_fraction`` of it.
+      config: ``learning_rate`` is the peak; a decay ends at ``final_fraction`` of it.
       total_steps: Steps of the whole phase, warm-up included.
 
     Raises:
-      ConfigError: The warm-up of a cosine schedule does not end before the phase does.
+      ConfigError: The warm-up before a decay does not end before the phase does.
     """
     if config.schedule == "constant":
         if config.warmup_steps == 0:
@@ -39,6 +39,13 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
         raise ConfigError(
             f"warmup_steps {config.warmup_steps} must be below the {total_steps} steps of the phase"
         )
+    if config.schedule == "linear":
+        peak, last = config.learning_rate, config.learning_rate * config.final_fraction
+        decay = optax.linear_schedule(peak, last, total_steps - config.warmup_steps)
+        if config.warmup_steps == 0:
+            return decay
+        warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
+        return optax.join_schedules([warmup, decay], [config.warmup_steps])
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0 if config.warmup_steps else config.learning_rate,
         peak_value=config.learning_rate,

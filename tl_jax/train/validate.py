@@ -165,11 +165,11 @@ def _check_schedules(config: RunConfig) -> None:
 
 
 def _check_warmup(optim: OptimConfig, section: str, steps: int, length: str, phase: str) -> None:
-    if optim.schedule == "cosine" and optim.warmup_steps >= steps:
+    if optim.schedule != "constant" and optim.warmup_steps >= steps:
         raise ConfigError(
             f"{section}.warmup_steps is {optim.warmup_steps}, but the {phase} phase has only "
-            f"{steps} steps ({length}), and its cosine schedule begins after the warm-up; set "
-            f"{section}.warmup_steps to {max(steps - 1, 0)} or less, or raise {length}"
+            f"{steps} steps ({length}), and its {optim.schedule} schedule begins after the "
+            f"warm-up; set {section}.warmup_steps to {max(steps - 1, 0)} or less, or raise {length}"
         )
     if not np.isfinite(optim.learning_rate):
         raise ConfigError(f"{section}.learning_rate must be finite, got {optim.learning_rate}")

@@ -148,8 +148,9 @@ def _refusal(suite: Suite, path: str, error: Exception) -> str:
     told = str(error) if isinstance(error, TlJaxError) else f"{type(error).__name__}: {error}"
     if suite.name not in SUITES:
         return f"{suite.name}: {path} cannot be read ({told})"
-    if not os.path.exists(path):
-        return f"{suite.name}: no file {path} ({told})" if path else f"{suite.name}: {told}"
+    if not os.path.isfile(path):
+        absent = path and not isinstance(error, TlJaxError)
+        return f"{suite.name}: no file {path}" if absent else f"{suite.name}: {told}"
     for other in SUITES.values():
         if other.name != suite.name and other.setting == "" and _reads(other, path):
             return f"{path} is no file of the suite {suite.name}, but one of {other.name}: {told}"
