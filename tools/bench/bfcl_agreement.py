@@ -197,7 +197,9 @@ def _on_value(change: Callable[[Any, random.Random], Any]) -> Callable[..., None
 
 def _spelling(value: Any, rng: random.Random) -> Any:
     if isinstance(value, str):
-        return rng.choice([value.upper(), f" {value}. ", value.replace(" ", "_"), value + "'"])
+        at, mark = rng.randrange(len(value) + 1), rng.choice(" ,./-_*^'\"+:")
+        marked = value[:at] + mark + value[at:]
+        return rng.choice([value.upper(), marked, value.replace(" ", mark), value + "'"])
     return _inside(value, rng, _spelling)
 
 
