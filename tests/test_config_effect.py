@@ -42,6 +42,8 @@ from tl_jax.data.tokenize.tokenizer import from_fast, load_tokenizer, train_byte
 from tl_jax.data.trajectory import Message, to_json
 from tl_jax.errors import ConfigError, DataError
 from tl_jax.evaluate import run as evaluate
+from tl_jax.evaluate.suites import SUITES
+from tl_jax.evaluate.suites.choose import Chosen
 from tl_jax.models import critic, functional, nf4
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.tools_check import open_tools
@@ -615,6 +617,15 @@ def evaluation(scene, config):
     return events
 
 
+def held_out_turns(scene, config):
+    """Which turns of one's own data are scored."""
+    run = on_one_device(config)
+    path = str(run.data_dir / PROMPTS)
+    scene.patch.setattr(evaluate.own_data, "source", lambda _: path)
+    chosen = Chosen(SUITES["own"], path)
+    return [item.id for item in evaluate.read_tasks(run, chosen).items]
+
+
 @dataclasses.dataclass(frozen=True)
 class Effect:
     """Where a setting is seen, another value of it, and settings without which it has no use."""
@@ -795,6 +806,7 @@ EFFECTS = {
     "evaluate.constrained": Effect(evaluation, True),
     "evaluate.synthetic_trajectories": Effect(evaluation, 5),
     "evaluate.rotbench_path": Effect(evaluation, "<rotbench.jsonl>"),
+    "evaluate.held_out_tasks": Effect(held_out_turns, 1),
     "evaluate.every": Effect(supervised_phase, 3),
     "evaluate.best": Effect(best_model, "cf", (("evaluate.every", 1),)),
     "evaluate.patience": Effect(best_model, 1, (("evaluate.best", "validation_loss"),)),

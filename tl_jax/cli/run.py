@@ -27,8 +27,8 @@ def main(run: Run, console: Console) -> None:
     scored = scoring.has_sets(run)
     if not scored and processes.is_first():
         console.print(
-            "evaluation is left out: neither config.evaluate.synthetic_trajectories nor "
-            "config.evaluate.rotbench_path is set"
+            "evaluation is left out: no suite of config.evaluate is set, and no turns of the data "
+            "were held out"
         )
     for phase in PHASES:
         if phase in TRAIN:

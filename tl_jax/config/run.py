@@ -261,7 +261,7 @@ class EvaluateConfig:
     are set): names such as ``"synthetic/unseen"``, and Python files of yours that each define a
     ``SUITE`` (``tl_jax.evaluate.suites.Suite``); ``"rotbench=FILE"`` names the data of a suite. If
     empty, the held-out turns of the run's own data are scored, too. ``max_tasks`` caps every set
-    (0: no cap).
+    (0: no cap), ``held_out_tasks`` that of held-out turns (0: none are scored).
 
     While a phase trains, held-out turns are scored after ``every`` so many steps and the last one
     (0: never). ``best`` keeps the model with the best such score, or with the lowest validation
@@ -282,6 +282,7 @@ class EvaluateConfig:
     synthetic_trajectories: int = not_negative(80)
     rotbench_path: str = ""
     suites: tuple[str, ...] = ()
+    held_out_tasks: int = not_negative(200)
     every: int = not_negative(0)
     best: str = choice("", "validation_loss", "ts", "pi", "cf", default="")
     patience: int = not_negative(0)

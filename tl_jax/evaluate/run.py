@@ -11,7 +11,7 @@ import jax
 from tl_jax.config.fields import to_dict
 from tl_jax.data.prepare.files import REPORT, source_hash
 from tl_jax.errors import ConfigError, DataError
-from tl_jax.evaluate.suites import SUITES
+from tl_jax.evaluate.suites import SUITES, own_data
 from tl_jax.evaluate.suites.choose import Chosen, chosen_suites, file_name
 from tl_jax.evaluate.tasks import TaskSet, evaluate, task_set
 from tl_jax.parallel import processes
@@ -173,6 +173,8 @@ def read_tasks(run: Run, suite: Chosen) -> TaskSet:
     limits = run.config.evaluate
     try:
         items = suite.items()
+        if suite.path == own_data.source(run.config):
+            items = own_data.spread(items, limits.held_out_tasks)
         items = items[: limits.max_tasks or len(items)]
         return task_set(
             suite.suite, items, run.renderer, max_prompt_length=limits.max_prompt_length

@@ -31,13 +31,13 @@ def make_measure(run: Run, frozen: Params) -> Measure | None:
     """Return what scores a state on the held-out turns of the run's data, or None without any.
 
     It gives TS, PI and CF in percent, as ``held_out_cf``, and the share of each error category
-    that was met, as ``held_out_format_error``. At most ``evaluate.max_tasks`` turns are asked.
+    that was met, as ``held_out_format_error``. At most ``evaluate.held_out_tasks`` turns are asked.
     """
-    limits, path = run.config.evaluate, run.data_dir / VALIDATION_PROMPTS
-    if not limits.every or not path.is_file() or not path.stat().st_size:
+    limits, path = run.config.evaluate, str(run.data_dir / VALIDATION_PROMPTS)
+    if not limits.every or not limits.held_out_tasks or not own_data.is_there(path):
         return None
     suite = SUITES[own_data.NAME]
-    items = read_items(suite, str(path))
+    items = own_data.spread(read_items(suite, path), limits.held_out_tasks)
     items = items[: limits.max_tasks or len(items)]
     tasks = task_set(suite, items, run.renderer, max_prompt_length=limits.max_prompt_length)
     sample = run.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)

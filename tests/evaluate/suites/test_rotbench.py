@@ -14,7 +14,7 @@ from tl_jax.data.prepare.contamination import EvaluationSets
 from tl_jax.errors import DataError, RowError
 from tl_jax.evaluate.reading import reader
 from tl_jax.evaluate.scores import MISS, TurnScore
-from tl_jax.evaluate.suites.rotbench import NOISES, judge, read, read_items, score_item
+from tl_jax.evaluate.suites.rotbench import NOISES, judge, read, read_items, score_item, version
 from tl_jax.evaluate.suites.rotbench_rules import own_score, released_score, score_react
 
 GOLDEN = os.environ.get("TL_JAX_GOLDEN")
@@ -355,6 +355,20 @@ def test_an_earlier_turn_that_is_no_call_is_named(turn, tmp_path):
     changed["conversations"][2] = turn
     with pytest.raises(RowError, match=r"a\.jsonl:1: no RoTBench item .*earlier turn"):
         read(str(write(tmp_path / "a.jsonl", [changed])))
+
+
+def test_a_folder_has_the_items_of_all_its_levels_and_turns(tmp_path):
+    (tmp_path / "First_Turn").mkdir()
+    for noise in ("slight", "clean"):
+        path = tmp_path / "First_Turn" / f"{noise}.json"
+        path.write_text(released([row()]), encoding="utf-8")
+    found = read(str(tmp_path))
+    assert [item.id for item in found] == ["rotbench-clean-000", "rotbench-slight-000"]
+    assert found == read(str(tmp_path / "First_Turn"))
+    assert len(version(str(tmp_path)).split()) == 2
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="no RoTBench items in it"):
+        read(str(tmp_path / "none"))
 
 
 NAMES = ["finish", "weather", "ask_to_user", "time", "done_x"]

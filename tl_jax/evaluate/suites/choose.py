@@ -10,7 +10,8 @@ import re
 from tl_jax.config import RunConfig
 from tl_jax.config.user_file import digest, load_file
 from tl_jax.errors import ConfigError, DataError, TlJaxError
-from tl_jax.evaluate.suites import SUITES
+from tl_jax.evaluate.suites import SUITES, own_data
+from tl_jax.evaluate.suites.own_data import is_there
 from tl_jax.evaluate.suites.suite import Item, Suite
 
 _SETTING = "config.evaluate.suites"
@@ -56,7 +57,7 @@ def chosen_suites(config: RunConfig) -> list[Chosen]:
     entries = config.evaluate.suites
     if not entries:
         found = [Chosen(suite, suite.source(config)) for suite in SUITES.values()]
-        return [chosen for chosen in found if chosen.path]
+        return [c for c in found if c.path and (c.name != own_data.NAME or is_there(c.path))]
     suites = [_chosen(config, entry) for entry in entries]
     names = [file_name(chosen.name) for chosen in suites]
     if twice := [name for name in names if names.count(name) > 1]:

@@ -6,7 +6,7 @@ In a run these are the turns that were held out of its training (``data.validati
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tl_jax.config import RunConfig
@@ -33,7 +33,7 @@ def read(path: str) -> Iterator[Item]:
     Raises:
       DataError: It is neither, or a row cannot be read.
     """
-    prepared = Path(path, VALIDATION_PROMPTS) if os.path.isdir(path) else Path(path)
+    prepared = Path(_file(path))
     if prepared.name in _PREPARED and prepared.is_file():
         for prompt in read_prompts(prepared):
             tags = {**prompt.tags, "group": _group(prompt.golds)}
@@ -47,6 +47,16 @@ def read(path: str) -> Iterator[Item]:
         if isinstance(row, BadRow):
             raise DataError(f"{row.path}: row {number + 1}: {row.reason}; leave it out or mend it")
         yield from _turns(row)
+
+
+def _file(path: str) -> str:
+    held_out = os.path.join(path, VALIDATION_PROMPTS)
+    return held_out if os.path.isfile(held_out) else path
+
+
+def version(path: str) -> str:
+    """Return the digest of the file that is read."""
+    return file_version(_file(path))
 
 
 def _turns(trajectory: Trajectory) -> Iterator[Item]:
@@ -67,13 +77,24 @@ def _group(calls: tuple) -> str:
 
 
 def source(config: RunConfig) -> str:
-    """Return the file of held-out turns of a run, if its own data have any.
+    """Return the file of held-out turns of a run, which is there once its data are prepared.
 
     Of a run on the embedded world alone, its own suites are that.
     """
-    path = Path(config.run_dir, "data", VALIDATION_PROMPTS)
     embedded = config.data.path == "synthetic" and not config.data.sources
-    return str(path) if not embedded and path.is_file() and path.stat().st_size else ""
+    wanted = config.evaluate.held_out_tasks and not embedded
+    return str(Path(config.run_dir, "data", VALIDATION_PROMPTS)) if wanted else ""
 
 
-SUITES = (Suite(NAME, read, version=file_version, source=source),)
+def is_there(path: str) -> bool:
+    """Whether any turn was held out."""
+    return os.path.isfile(path) and os.path.getsize(path) > 0
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most so many items, evenly spread over all of them."""
+    count = min(most, len(items))
+    return [items[at * len(items) // count] for at in range(count)]
+
+
+SUITES = (Suite(NAME, read, version=version, source=source, setting="held_out_tasks"),)

@@ -24,7 +24,15 @@ from tl_jax.data.trajectory import Message
 from tl_jax.errors import DataError, RowError
 from tl_jax.evaluate.scores import TurnScore
 from tl_jax.evaluate.suites.rotbench_rules import own_score, parse_react, released_score
-from tl_jax.evaluate.suites.suite import Item, Reader, Suite, Verdict, answers, judge_calls
+from tl_jax.evaluate.suites.suite import (
+    Item,
+    Reader,
+    Suite,
+    Verdict,
+    answers,
+    file_version,
+    judge_calls,
+)
 from tl_jax.rewards.taxonomy import ALL_RIGHT
 
 NOISES = ("clean", "slight", "medium", "heavy", "union")
@@ -59,7 +67,8 @@ def read(path: str) -> list[Item]:
     """Read all items of a file; the noise and the turn of an item are its group.
 
     Args:
-      path: Either of two forms, plain or gzip. A ``.json`` file is one list as RoTBench releases
+      path: A file, or a folder with such files, as RoTBench's ``Data`` or ``Data/First_Turn``.
+        Either of two forms, plain or gzip. A ``.json`` file is one list as RoTBench releases
         it, each item ``{id, conversations, scenario}``: its noise is the name of the file, such as
         ``clean.json``, its index the position. Any other file is JSON lines, each item also with
         ``noise`` and ``index``. The system message of an item holds the tools, the last message
@@ -69,10 +78,23 @@ def read(path: str) -> list[Item]:
       RowError: A row that is no item, or an item that occurs again; the message names file and row.
       DataError: No items, or a ``.gz`` file that is damaged or cut off.
     """
-    items, _ = _read(path, "")
+    items = [item for file in _files(path) for item in _read(file, "")[0]]
     if not items:
         raise DataError(f"{path}: no RoTBench items in it")
     return items
+
+
+def version(path: str) -> str:
+    """Return the digests of the files of a path."""
+    return " ".join(map(file_version, _files(path)))
+
+
+def _files(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    folders = (path, *(os.path.join(path, turn) for turn in ("First_Turn", "Third_Turn")))
+    found = [os.path.join(folder, f"{noise}.json") for folder in folders for noise in NOISES]
+    return [file for file in found if os.path.isfile(file)]
 
 
 def _read(path: str, noise: str) -> tuple[list[Item], Counter[str]]:
@@ -235,6 +257,6 @@ def source(config: RunConfig) -> str:
 
 SUITES = (
     Suite("rotbench/clean", _clean, judge, source=source, setting="rotbench_path"),
-    Suite("rotbench", read, judge),
+    Suite("rotbench", read, judge, version=version),
 )
 """The clean set, which the paper's table has, and whatever a file holds."""

@@ -7,6 +7,7 @@ any model writes, and a reply is a text, which the call style of any system read
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -89,8 +90,8 @@ def answers(*calls: ToolCall) -> Answers:
 
 
 def file_version(path: str) -> str:
-    """Return the first 16 digits of the sha256 of a file."""
-    return source_hash(path)[:16]
+    """Return the first 16 digits of the sha256 of a file; nothing where there is none."""
+    return source_hash(path)[:16] if os.path.isfile(path) else ""
 
 
 def judge_calls(
