@@ -9,6 +9,7 @@ import random
 import pytest
 
 from tl_jax.errors import DataError, RowError
+from tl_jax.evaluate.results import MISSING, NOT_ENDED, TOO_LONG, Reply, judge
 from tl_jax.evaluate.suites.bfcl import CATEGORIES, SUITE
 from tl_jax.evaluate.suites.bfcl_files import PACKAGE, data_version
 
@@ -103,6 +104,14 @@ def test_irrelevance_counts_whatever_is_no_call_and_strictly_words_only(asked):
     assert figures("") == ((True, False), {relevance: False})
     assert figures("weather.now()") == ((False, False), {relevance: True})
     assert by_category(asked, "weather.now()")["irrelevance"].category == "extra_call"
+
+
+@pytest.mark.parametrize("problem", [MISSING, NOT_ENDED, TOO_LONG])
+def test_what_is_no_reply_is_wrong_even_where_no_call_is_due(asked, problem):
+    for item in asked.items:
+        verdict = judge(SUITE, item, Reply("", problem), "python")
+        assert set(verdict.scores.values()) == {False}
+        assert (verdict.category, verdict.detail) == ("format_error", problem)
 
 
 @pytest.mark.parametrize(
