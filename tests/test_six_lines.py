@@ -48,6 +48,7 @@ def test_the_lines_train_score_and_export_a_model(folder):
     assert (run / "export" / "model.safetensors").exists()
     assert "Steps trained: 1 supervised." in (run / "export" / "README.md").read_text()
     assert {path.name for path in (run / "results" / "supervised").glob("*.json")} == {
-        f"synthetic-{split}.json" for split in ("seen", "reworded", "unseen")
+        *(f"synthetic-{split}.json" for split in ("seen", "reworded", "unseen")),
+        "own.json",  # what was held out of the user's file
     }
     assert json.loads((run / "config.json").read_text())["data"]["path"] == "mine.jsonl"
