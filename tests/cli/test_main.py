@@ -106,7 +106,7 @@ def test_a_fault_of_the_software_shows_where_and_what_to_report(failing, kind):
         (["train", "--example=3"], 2, "--example is a flag of `tl-jax inspect`; `tl-jax train`"),
         (["run", "--phase=before"], 2, "--phase is a flag of `tl-jax evaluate`"),
         (["inspect", "--noforce"], 2, "--force is a flag of `tl-jax convert`"),
-        (["evaluate", "--data=x.jsonl"], 2, "--data is a flag of `tl-jax report`"),
+        (["evaluate", "--runs=x"], 2, "--runs is a flag of `tl-jax report`"),
         (["inspect", "--example=two"], 2, "two"),
         (["convert", "--dtype=int8"], 2, "float32"),
         (["evaluate", "--run=nowhere"], 2, "--run: nowhere holds no run (no config.json)"),

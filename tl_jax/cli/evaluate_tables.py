@@ -28,6 +28,8 @@ def show_results(results: Sequence[Mapping[str, Any]], console: Console) -> None
         for problem, count in result["problems"].items():
             told = f"{count} of {result['items']} items of {result['suite']}: {problem}"
             console.print(f"{told}; they count as wrong", markup=False)
+        if "note" in result:
+            console.print(f"{result['suite']}: {result['note']}", markup=False)
 
 
 def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""report: one self-contained page about the run; `report mae`: errors of the data; `report gain`.
+"""report: one self-contained page about the run; `report mae`, `report gain`, `report suites`.
 
 `report` writes <run_dir>/report.html (no network needed to read it) and report.png from what is in
 the run directory: scores, curves, error categories, what MAE kept and dropped, the worst sampled
@@ -9,6 +9,9 @@ defaults: --config is not needed), prepares nothing, and draws into mae.png in t
 `report gain --runs=DIR,DIR,DIR` compares, task by task, the supervised model of each run with the
 same after reward training, and gives the gains of every run and their mean, with intervals, in
 gain.html, gain.png and gain.json in the current folder. It needs no --config.
+`report suites --results=PATH,NAME=PATH` shows results of `tl-jax evaluate --suite` side by side in
+suites.html in the current folder: files or directories of them, by system, suite and noise; those
+of one NAME are of one system. It needs no --config.
 """
 
 from __future__ import annotations
@@ -36,18 +39,21 @@ from tl_jax.report import mae
 from tl_jax.report.gains import write_gains
 from tl_jax.report.read import labelled_sets, read_json
 from tl_jax.report.run import write_report
+from tl_jax.report.suites import read_results, write_suites
 from tl_jax.run.directory import Run
 
 CHART = "mae.png"
 GAIN = "gain"
 """Name of the files of ``report gain``, without an ending."""
+SUITES = "suites.html"
 
 FLAGS = {
-    "topic": (("", "mae", "gain"), "`report mae` is short for --topic=mae"),
+    "topic": (("", "mae", "gain", "suites"), "`report mae` is short for --topic=mae"),
     "data": ("", "with mae, the FILE[:FORMAT] to judge"),
     "runs": ([], "with gain, the directories of runs, by commas"),
+    "results": ([], "with suites, results of evaluations, as PATH or NAME=PATH, by commas"),
 }
-WITHOUT_RUN = ("data", "runs", "topic=gain")
+WITHOUT_RUN = ("data", "runs", "results", "topic=gain", "topic=suites")
 
 _RULES_SHOWN = 12
 
@@ -58,22 +64,28 @@ def main(
     topic: str = "",
     data: str = "",
     runs: Sequence[str] = (),
+    results: Sequence[str] = (),
 ) -> None:
     """Write the report and print its path.
 
     Args:
       run: The run; may be None where ``data`` or ``runs`` are given.
       console: Where to print.
-      topic: ``"mae"`` for the table of errors, ``"gain"`` for the gains of ``runs``, else empty.
+      topic: ``"mae"`` for the table of errors, ``"gain"`` for the gains of ``runs``, ``"suites"``
+        for ``results`` side by side, else empty.
       data: A trajectory file to judge, as ``FILE`` or ``FILE:FORMAT``.
       runs: Run directories.
+      results: Result files or directories.
     """
-    _check(topic, data, runs)
+    _check(topic, data, runs, results)
     if processes.is_first():
         if topic == "mae":
             _show_mae(run, console, data)
         elif topic == "gain":
             _show_gain(runs, console)
+        elif topic == "suites":
+            path = write_suites(read_results(results), Path(SUITES))
+            console.print(f"report: {path}", markup=False)
         elif run is not None:
             console.print(f"report: {write_report(run.run_dir)}", markup=False)
     processes.wait_for_all("report")
@@ -85,11 +97,13 @@ def show_plan(
     topic: str = "",
     data: str = "",
     runs: Sequence[str] = (),
+    results: Sequence[str] = (),
 ) -> None:
     """Print what would be judged or compared and where the result would go; see ``main``."""
-    _check(topic, data, runs)
-    if runs:
-        text = f"plan of tl-jax report {topic}\nruns: {', '.join(runs)}\nfiles: {GAIN}.*"
+    _check(topic, data, runs, results)
+    if runs or results:
+        files = SUITES if results else f"{GAIN}.*"
+        text = f"plan of tl-jax report {topic}\nof: {', '.join((*runs, *results))}\nfiles: {files}"
         console.print(text, markup=False)
         return
     config = run.config if run is not None else RunConfig()
@@ -102,11 +116,13 @@ def show_plan(
     console.print(text, markup=False)
 
 
-def _check(topic: str, data: str, runs: Sequence[str]) -> None:
+def _check(topic: str, data: str, runs: Sequence[str], results: Sequence[str]) -> None:
     if data and topic != "mae":
         raise ConfigError("--data is for `tl-jax report mae`")
     if bool(runs) != (topic == "gain"):
         raise ConfigError("--runs=DIR,DIR,... is for `tl-jax report gain`, which needs it")
+    if bool(results) != (topic == "suites"):
+        raise ConfigError("--results=PATH,... is for `tl-jax report suites`, which needs it")
 
 
 def judge(text: str, config: RunConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tl_jax.evaluate.intervals import Share, wilson
 from tl_jax.evaluate.reading import reader, unread
 from tl_jax.evaluate.suites.suite import Item, Suite, Verdict, Writer
+from tl_jax.rewards.taxonomy import FORMAT_ERROR
 
 NOT_ENDED = "not ended"
 TOO_LONG = "the prompt is too long"
@@ -34,12 +35,15 @@ def judge(suite: Suite, item: Item, reply: Reply, style: str) -> Verdict:
     Args:
       suite: The suite.
       item: Its item.
-      reply: The reply; one with a problem holds no call, whatever it says.
+      reply: The reply; one with a problem is wrong, whatever it says.
       style: How who replied writes calls, one of ``reading.STYLES``; a suite that asks for a style
         of its own is read in that.
     """
-    read = unread(reply.problem) if reply.problem else reader(suite.style or style, item.tools)
-    return suite.judge(item, reply.text, read)
+    if not reply.problem:
+        return suite.judge(item, reply.text, reader(suite.style or style, item.tools))
+    verdict = suite.judge(item, reply.text, unread(reply.problem))
+    # Some suites take whatever is no call for right.
+    return Verdict(dict.fromkeys(verdict.scores, False), FORMAT_ERROR, reply.problem)
 
 
 def record(
@@ -95,7 +99,7 @@ def scored(
     Returns:
       ``items``; ``scores`` in percent, ``intervals`` (95 %, Wilson) and ``counts`` ``[hits, of]``
       by name, where a score that is no share has neither; ``categories``, how often each error
-      category was met; and how many replies had which ``problems``.
+      category was met; how many replies had which ``problems``; and the ``note`` of the suite.
     """
     found = suite.summary(items, verdicts)
     shares = {name: score for name, score in found.items() if isinstance(score, Share)}
@@ -112,6 +116,7 @@ def scored(
         "counts": {name: [share.hits, share.count] for name, share in shares.items()},
         "categories": dict(collections.Counter(v.category for v in verdicts).most_common()),
         "problems": dict(problems),
+        **({"note": suite.note} if suite.note else {}),
     }
 
 

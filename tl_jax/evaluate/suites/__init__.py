@@ -2,7 +2,17 @@
 
 from collections.abc import Mapping
 
-from tl_jax.evaluate.suites import embedded_world, own_data, rotbench, toolalpaca
+from tl_jax.evaluate.suites import (
+    acebench,
+    bfcl,
+    bfcl_executable,
+    bfcl_multi_turn,
+    embedded_world,
+    own_data,
+    rotbench,
+    toolalpaca,
+    tooleyes,
+)
 from tl_jax.evaluate.suites.suite import (
     Item,
     Share,
@@ -21,6 +31,11 @@ SUITES: Mapping[str, Suite] = {
         *embedded_world.SUITES,
         *rotbench.SUITES,
         *toolalpaca.SUITES,
+        bfcl.SUITE,
+        bfcl_executable.SUITE,
+        bfcl_multi_turn.SUITE,
+        acebench.SUITE,
+        tooleyes.SUITE,
         *own_data.SUITES,
     )
 }

@@ -193,6 +193,7 @@ class Suite:
       style: The call style that the suite's own prompt asks for; empty: that of who is asked.
       source: What a run's settings say its data are; empty: they name none.
       setting: Field of ``config.evaluate`` that ``source`` reads; empty: none.
+      note: What is not scored, or otherwise than elsewhere; it stands in every result.
     """
 
     name: str
@@ -204,3 +205,4 @@ class Suite:
     style: str = ""
     source: Callable[[RunConfig], str] = no_source
     setting: str = ""
+    note: str = ""
