@@ -41,6 +41,7 @@ from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import from_fast, load_tokenizer, train_byte_bpe
 from tl_jax.data.trajectory import Message, to_json
 from tl_jax.errors import ConfigError, DataError
+from tl_jax.evaluate import ablation
 from tl_jax.evaluate import run as evaluate
 from tl_jax.models import critic, functional, nf4
 from tl_jax.parallel.mesh import make_mesh
@@ -238,6 +239,10 @@ def digest(tree):
 def paths(scene, config):
     workspace = Run(config)
     return workspace.data_dir, workspace.results_dir, workspace.checkpoint_dir("reward")
+
+
+def ablation_parts(scene, config):
+    return [(part.cell, part.seed) for part in ablation.parts(config)]
 
 
 def model_source(scene, config):
@@ -785,6 +790,7 @@ EFFECTS = {
     "evaluate.synthetic_trajectories": Effect(evaluation, 5),
     "evaluate.rotbench_path": Effect(evaluation, "<rotbench.jsonl>"),
     "evaluate.suites": Effect(evaluation, ("synthetic/unseen",)),
+    "ablation.seeds": Effect(ablation_parts, (3, 4)),
 }
 
 
