@@ -95,12 +95,18 @@ def draw_components(axes: Axes, content: Mapping[str, Any]) -> None:
         if effect["low"] is not None:
             axes.plot([place, place], [effect["low"], effect["high"]], color=figures.INK, lw=1)
     axes.axhline(0, color=figures.MUTED, lw=0.8)
-    axes.set_xticks(places, [metric.upper() for _, _, metric, _ in bars], fontsize=8)
+    middle = list(METRICS)[1]
+    labels = [
+        f"{metric.upper()}\n{set_name.rpartition('/')[2]}" if metric == middle else metric.upper()
+        for _, set_name, metric, _ in bars
+    ]
+    axes.set_xticks(places, labels, fontsize=8)
     axes.set_ylabel("gain in points")
     for component in dict.fromkeys(components):
         of_it = [p for p, c in zip(places, components, strict=True) if c == component]
         above = axes.get_xaxis_transform()
-        axes.text(float(np.mean(of_it)), 1.0, component, transform=above, ha="center", fontsize=9)
+        place = float(np.mean(of_it))
+        axes.text(place, 0.98, component, transform=above, ha="center", va="top", weight="bold")
 
 
 def _components(content: Mapping[str, Any]) -> str:
