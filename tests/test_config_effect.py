@@ -41,6 +41,7 @@ from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import from_fast, load_tokenizer, train_byte_bpe
 from tl_jax.data.trajectory import Message, to_json
 from tl_jax.errors import ConfigError, DataError
+from tl_jax.evaluate import ablation
 from tl_jax.evaluate import run as evaluate
 from tl_jax.evaluate.suites import SUITES
 from tl_jax.evaluate.suites.choose import Chosen
@@ -240,6 +241,10 @@ def digest(tree):
 def paths(scene, config):
     workspace = Run(config)
     return workspace.data_dir, workspace.results_dir, workspace.checkpoint_dir("reward")
+
+
+def ablation_parts(scene, config):
+    return [(part.cell, part.seed) for part in ablation.parts(config)]
 
 
 def model_source(scene, config):
@@ -813,6 +818,7 @@ EFFECTS = {
     "evaluate.best": Effect(best_model, "cf", (("evaluate.every", 1),)),
     "evaluate.patience": Effect(best_model, 1, (("evaluate.best", "validation_loss"),)),
     "evaluate.suites": Effect(evaluation, ("synthetic/unseen",)),
+    "ablation.seeds": Effect(ablation_parts, (3, 4)),
 }
 
 

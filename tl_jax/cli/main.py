@@ -112,6 +112,11 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     from tl_jax.run.directory import Run
     from tl_jax.train.validate import checked
 
+    if config.ablation.seeds and command != "run":
+        raise ConfigError(
+            "config.ablation is for `tl-jax run`; the other commands take --run=DIR of one of its "
+            f"parts in {config.run_dir}/parts"
+        )
     opened = Run(config)
     if arguments.without_run:
         return opened

@@ -9,6 +9,7 @@ Example:
 from tl_jax.config.model import LoraConfig, ModelConfig, RopeScaling, SplashConfig
 from tl_jax.config.reward import EnvironmentConfig, PpoConfig, RewardConfig
 from tl_jax.config.run import (
+    AblationConfig,
     CheckpointConfig,
     DataConfig,
     EvaluateConfig,
@@ -22,6 +23,7 @@ from tl_jax.config.run import (
 )
 
 __all__ = [
+    "AblationConfig",
     "CheckpointConfig",
     "DataConfig",
     "EnvironmentConfig",

@@ -304,6 +304,18 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AblationConfig:
+    """Every combination of MAE, PKT and IRM in place of one run, for ``tl-jax run``.
+
+    ``seeds``: each trains all eight cells; without any there is one run. A part without MAE has
+    ``mae.rules="off"``, one without PKT ``key_tokens.mode="off"``; with them they are as set. A
+    part is a run of its own in the folder ``parts`` of the run directory.
+    """
+
+    seeds: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Everything one run needs; written to ``config.json`` in the run directory.
 
@@ -335,3 +347,4 @@ class RunConfig:
     ppo_optim: OptimConfig = OptimConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.0)
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    ablation: AblationConfig = AblationConfig()

@@ -16,6 +16,7 @@ from tl_jax.data.prepare.sources import check_sources
 from tl_jax.data.render.paper_template import STYLES
 from tl_jax.data.render.probe import AUTO
 from tl_jax.errors import ConfigError
+from tl_jax.evaluate import ablation
 from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
 from tl_jax.rl.custom_reward import open_reward
@@ -75,6 +76,8 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     lora.check(config)
     _check_row_length(config.data)
     _check_schedules(config)
+    if config.ablation.seeds:
+        ablation.parts(config)
     ppo.check_objective(config.ppo, config.environment.path)
     check_reward(config)
     open_reward(config.reward)
