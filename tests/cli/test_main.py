@@ -105,7 +105,7 @@ def test_a_fault_of_the_software_shows_where_and_what_to_report(failing, kind):
         (["train", "quickstart"], 2, "does not take 'quickstart'; flags are written --name=value"),
         (["train", "--example=3"], 2, "--example is a flag of `tl-jax inspect`; `tl-jax train`"),
         (["run", "--phase=before"], 2, "--phase is a flag of `tl-jax evaluate`"),
-        (["inspect", "--noforce"], 2, "--force is a flag of `tl-jax convert`"),
+        (["inspect", "--noforce"], 2, "--force is a flag of `tl-jax prepare` and `tl-jax train`"),
         (["evaluate", "--data=x.jsonl"], 2, "--data is a flag of `tl-jax report`"),
         (["inspect", "--example=two"], 2, "two"),
         (["convert", "--dtype=int8"], 2, "float32"),

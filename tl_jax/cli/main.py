@@ -26,6 +26,8 @@ _WRITERS = ("prepare", "inspect", "train", "run")
 # Those of them that read the sources of the data; inspect does if none are prepared.
 _PREPARE = ("prepare", "run")
 _COMPUTE = ("train", "run", "evaluate", "generate")
+# Flag of those that write which is about the run, not about the command.
+_FORCE = "force"
 
 
 def run() -> None:
@@ -82,10 +84,13 @@ def main(words: list[str], console: Console) -> None:
     with contextlib.ExitStack() as writing:
         opened = open_run(command, arguments, writing)
         module = importlib.import_module(f"tl_jax.cli.{command}")
+        options = dict(arguments.options)
+        if command in _WRITERS:
+            options.pop(_FORCE, None)
         if not arguments.dry_run:
-            module.main(opened, console, **arguments.options)
+            module.main(opened, console, **options)
         elif arguments.without_run or command == "convert":
-            module.show_plan(opened, console, **arguments.options)
+            module.show_plan(opened, console, **options)
         else:
             importlib.import_module("tl_jax.aot.plan").show(opened, command, console)
 
@@ -111,7 +116,8 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     from tl_jax.run.directory import Run
     from tl_jax.train.validate import checked
 
-    opened = Run(config)
+    forced = command in _WRITERS and bool(arguments.options.get(_FORCE))
+    opened = Run(config, force=forced)
     if arguments.without_run:
         return opened
     start_distributed()

@@ -20,6 +20,8 @@ from tl_jax.train import ppo, sft
 TRAIN = {"supervised": sft.train, "reward": ppo.train}
 """What trains each phase."""
 
+FLAGS = {"force": (False, "go on although weights, tokenizer or data are not those of before")}
+
 
 def main(run: Run, console: Console) -> None:
     """Do everything that is not done yet, all processes together."""

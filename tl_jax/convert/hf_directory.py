@@ -75,7 +75,7 @@ class TensorFiles:
         self.files: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._handles: dict[Path, Any] = {}
-        for file in _weight_files(Path(directory)):
+        for file in weight_files(Path(directory)):
             try:
                 with safe_open(file, framework="numpy") as handle:
                     for name in handle.keys():
@@ -108,6 +108,40 @@ class TensorFiles:
         """
         while self._handles:
             self._handles.popitem()[1].__exit__(None, None, None)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files of a model directory.
+
+    Raises:
+      ModelError: There are none, or the index names one that is absent or elsewhere.
+    """
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such directory")
+    index = directory / _INDEX
+    if index.is_file():
+        files = [directory / name for name in _indexed(index)]
+    else:
+        files = [directory / _WEIGHTS]
+    missing = [file for file in files if not file.is_file()]
+    if files and not missing:
+        return files
+    if index.is_file():
+        absent = ", ".join(file.name for file in missing) or "nothing"
+        raise ModelError(f"{index}: names {absent}, not found beside it; fetch it again")
+    # Of a model on the Hub only the index of such files is fetched.
+    kinds = (".bin", ".pt", ".pth", ".bin.index.json")
+    pickled = sorted(p.name for p in directory.iterdir() if p.name.endswith(kinds))
+    if pickled:
+        raise ModelError(
+            f"{directory}: holds {pickled[0]} but no safetensors; pickled weights can run code and "
+            "are not read. Convert them where torch is installed: "
+            "`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)`"
+        )
+    raise ModelError(
+        f"{directory}: holds neither {_WEIGHTS} nor {_INDEX}; a model of the Hub that has pickled "
+        "weights only must be converted first, as they are never fetched"
+    )
 
 
 def write_tensors(
@@ -338,32 +372,3 @@ def _indexed(index: Path) -> list[str]:
         if not isinstance(name, str) or Path(name).name != name:
             raise ModelError(f"{index}: names {name!r}; must be a file beside the index")
     return sorted(set(weight_map.values()))
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    if not directory.is_dir():
-        raise ModelError(f"{directory}: no such directory")
-    index = directory / _INDEX
-    if index.is_file():
-        files = [directory / name for name in _indexed(index)]
-    else:
-        files = [directory / _WEIGHTS]
-    missing = [file for file in files if not file.is_file()]
-    if files and not missing:
-        return files
-    if index.is_file():
-        absent = ", ".join(file.name for file in missing) or "nothing"
-        raise ModelError(f"{index}: names {absent}, not found beside it; fetch it again")
-    # Of a model on the Hub only the index of such files is fetched.
-    kinds = (".bin", ".pt", ".pth", ".bin.index.json")
-    pickled = sorted(p.name for p in directory.iterdir() if p.name.endswith(kinds))
-    if pickled:
-        raise ModelError(
-            f"{directory}: holds {pickled[0]} but no safetensors; pickled weights can run code and "
-            "are not read. Convert them where torch is installed: "
-            "`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)`"
-        )
-    raise ModelError(
-        f"{directory}: holds neither {_WEIGHTS} nor {_INDEX}; a model of the Hub that has pickled "
-        "weights only must be converted first, as they are never fetched"
-    )

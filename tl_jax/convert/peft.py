@@ -28,6 +28,8 @@ from tl_jax.parallel import sharding as sharding_lib
 from tl_jax.types import Params
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+FILES = (_CONFIG, _WEIGHTS)
+"""The files of a directory of adapters that are read."""
 _PREFIX, _KERNEL = "base_model.model.", ".weight"
 _FACTORS = {lora.A: ".lora_A.weight", lora.B: ".lora_B.weight"}
 

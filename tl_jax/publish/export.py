@@ -20,6 +20,7 @@ from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
 from tl_jax.publish.model_card import Exported, model_card
 from tl_jax.report.read import read_json
+from tl_jax.run import inputs
 from tl_jax.run.directory import Run
 from tl_jax.run.progress import ProgressPrinter
 
@@ -107,6 +108,7 @@ def export(run: Run, request: Request, console: Console) -> Path:
     processes all must call this; the first writes.
     """
     _, target = source_and_target(run, request)
+    inputs.check(run)
     stops = list(run.renderer.stop_ids)
     with (
         jax.set_mesh(run.mesh),
@@ -154,6 +156,7 @@ def export_adapters(run: Run, request: Request, console: Console) -> Path:
     The tokenizer and a chat template go along as with ``export``, and so do several processes.
     """
     _, target = source_and_target(run, request)
+    inputs.check(run)
     base = run.hub_model
     with (
         jax.set_mesh(run.mesh),

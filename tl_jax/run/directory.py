@@ -41,6 +41,8 @@ class Run:
       config: The settings.
       reward: A function that rewards sampled replies in place of ``config.reward``'s rules, as
         ``rl.custom_reward.RewardFunction``.
+      force: Go on although weights, tokenizer or data are others than those that training began
+        with; ``inputs.json`` tells it.
 
     Example:
       >>> import tl_jax as tl
@@ -51,6 +53,7 @@ class Run:
 
     config: RunConfig
     reward: Callable[[str, Any], Any] | None = None
+    force: bool = False
 
     @property
     def run_dir(self) -> Path:

@@ -15,6 +15,7 @@ import jax
 from tl_jax.data.prepare.files import FINGERPRINT
 from tl_jax.errors import ConfigError, Diverged, Stopped
 from tl_jax.parallel import processes
+from tl_jax.run import inputs
 from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
 from tl_jax.run.metrics import MetricsWriter
@@ -36,12 +37,13 @@ def open_phase(run: Run, phase: str) -> Iterator[tuple[Checkpoints, MetricsWrite
       phase: ``"supervised"`` or ``"reward"``.
 
     Raises:
-      ConfigError: The data have not been prepared.
+      ConfigError: The data have not been prepared, or what is trained from has changed.
     """
     if not (run.data_dir / FINGERPRINT).exists():
         raise ConfigError(
             f"{run.data_dir} is not prepared; run `tl-jax prepare` with this configuration"
         )
+    inputs.settle(run)
     settings = run.config.checkpoint
     with (
         jax.set_mesh(run.mesh),

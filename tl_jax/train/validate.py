@@ -20,7 +20,7 @@ from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
 from tl_jax.parallel import sharding
 from tl_jax.rl.custom_reward import open_reward
-from tl_jax.run import lock
+from tl_jax.run import inputs, lock
 from tl_jax.run.changes import check_changes, record
 from tl_jax.run.directory import Run, check_reward
 from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
@@ -40,7 +40,8 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
       writes: Whether the run begins or goes on, so that its settings and versions are recorded.
 
     Raises:
-      ConfigError: As for ``validate`` and ``check_inputs``, or a setting that may change no more.
+      ConfigError: As for ``validate`` and ``check_inputs``, or a setting that may change no more,
+        or a model that is not the one that the run was trained from.
       RunNotWritable: Another process writes the run, or nobody can.
     """
     config = run.config
@@ -49,6 +50,8 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
     if prepares:
         check_inputs(config)
     changed = check_changes(run, prepares=prepares)
+    if computes or writes:
+        inputs.check(run)
     if not writes:
         yield
         return
