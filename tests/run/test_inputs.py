@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from tl_jax.config import DataConfig, LoraConfig, ModelSourceConfig, RunConfig
+from tl_jax.convert import model_files
 from tl_jax.data.examples.build import Example
 from tl_jax.data.examples.shards import shard_name, write_examples
 from tl_jax.data.prepare.files import (
@@ -134,7 +135,7 @@ def test_until_anything_is_trained_all_may_change_but_not_apart(run):
 
 def test_files_whose_size_and_time_are_known_are_not_read_again(run, monkeypatch):
     run = begin(run)
-    monkeypatch.setattr(inputs, "sha256", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(model_files, "sha256", lambda path: pytest.fail(f"read {path}"))
     inputs.settle(run)
     os.utime(run.model_dir / WEIGHTS)
     with pytest.raises(pytest.fail.Exception, match=WEIGHTS):

@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 
 from tl_jax.config import ModelConfig, RopeScaling
-from tl_jax.convert import gguf_tokenizer, hf_directory, names
+from tl_jax.convert import gguf_tokenizer, hf_directory, names, whole_directory
 from tl_jax.convert.hf_directory import ModelError, Writable
 from tl_jax.models import functional, registry, rotary
 
@@ -78,7 +78,7 @@ def convert(
         if (number := gguf_tokenizer.token_id(reader, which)) is not None
     }
     tokenizer = gguf_tokenizer.build(file, reader)
-    with hf_directory.new_directory(out_dir, overwrite=overwrite) as directory:
+    with whole_directory.new_directory(out_dir, overwrite=overwrite) as directory:
         hf_directory.write_tensors(
             directory,
             tensors,

@@ -21,7 +21,7 @@ from tl_jax.parallel import processes
 from tl_jax.publish.model_card import Exported, model_card
 from tl_jax.report.read import read_json
 from tl_jax.run import inputs
-from tl_jax.run.directory import Run
+from tl_jax.run.directory import PHASES, Run
 from tl_jax.run.progress import ProgressPrinter
 
 CARD = "README.md"
@@ -79,7 +79,19 @@ def source_and_target(run: Run | None, request: Request) -> tuple[str, Path]:
     occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
     if occupied and not request.force:
         raise ConfigError(f"{target} exists; give another --target, or --force to replace it")
+    if run is not None and not request.source:
+        _check_trained(run)
     return source, target
+
+
+def _check_trained(run: Run) -> None:
+    """Refuse to export what is trained in no way though the settings ask for training."""
+    wanted = [phase for phase in PHASES[1:] if run.steps(phase)]
+    if wanted and run.newest_phase() == "before":
+        raise ConfigError(
+            f"{run.run_dir}: no model is trained yet; run `tl-jax train` first, or convert the "
+            f"initial model itself with --source={run.config.model.path} and --target"
+        )
 
 
 def _check_apart(run: Run, target: Path) -> None:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.convert import from_hf, hf_directory, hub, peft
+from tl_jax.convert import from_hf, hf_directory, hub, model_files, peft
 from tl_jax.data.render import paper_template
 from tl_jax.data.render.probe import AUTO
 from tl_jax.data.render.renderer import Renderer, open_renderer
@@ -123,6 +123,7 @@ class Run:
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """Tokenizer of the initial model."""
+        model_files.check_own(self.model_dir)
         try:
             return load_tokenizer(self.model_dir)
         except ValueError as error:

@@ -6,7 +6,6 @@ or, where the user insists, accepted and written down, too.
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
 import logging
 import time
@@ -14,8 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tl_jax.convert import hf_directory, peft
-from tl_jax.convert.safetensors_file import sha256
+from tl_jax.convert import hf_directory, model_files, peft
 from tl_jax.data.examples.shards import INDEX
 from tl_jax.data.prepare.files import (
     EXAMPLES,
@@ -149,10 +147,10 @@ def _digests(files: Mapping[str, Path], record: Mapping[str, Any]) -> dict[str, 
         stat = file.stat()
         found[name] = {"bytes": stat.st_size, "time_ns": stat.st_mtime_ns}
     fresh = [name for name, entry in found.items() if not _is_same(entry, known.get(name))]
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        digests = dict(zip(fresh, pool.map(lambda name: sha256(files[name]), fresh), strict=True))
+    digests = model_files.digests(files[name] for name in fresh)
+    read = dict(zip(fresh, digests, strict=True))
     for name, entry in found.items():
-        entry["sha256"] = digests[name] if name in digests else known[name]["sha256"]
+        entry["sha256"] = read[name] if name in read else known[name]["sha256"]
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tl_jax.config import ModelConfig, OptimConfig, RunConfig
-from tl_jax.convert import hub
+from tl_jax.convert import hub, whole_directory
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.sources import check_sources
 from tl_jax.data.render.paper_template import STYLES
@@ -18,7 +18,7 @@ from tl_jax.data.render.probe import AUTO
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
-from tl_jax.parallel import sharding
+from tl_jax.parallel import processes, sharding
 from tl_jax.rl.custom_reward import open_reward
 from tl_jax.run import inputs, lock
 from tl_jax.run.changes import check_changes, record
@@ -56,6 +56,9 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
         yield
         return
     with lock.hold(run.run_dir):
+        if processes.is_first():
+            for name in ("model", "export", "adapter"):
+                whole_directory.clear_abandoned(run.run_dir / name)
         discard_outdated(run, changed)
         record(run)
         yield
