@@ -44,7 +44,7 @@ from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.errors import DataError
 
-_FORMAT_VERSION = 12
+_FORMAT_VERSION = 13
 """Raise when the same inputs give other files."""
 
 _DATA_FIELDS = (
