@@ -334,7 +334,7 @@ def test_no_cheap_reply_wins_where_the_right_answer_is_in_words(mode, style, mat
     assert len(set(CHEAP)) >= 200
     assert [reply for reply in CHEAP if judge(reply).value > 0] == []
     assert judge(ANSWER).value == judge(f"<think>Hm.</think>\n\n{ANSWER} ").value == RIGHT
-    assert (judge(ANSWER.upper()).value == RIGHT) == (match == "normalised")
+    assert (judge(ANSWER.upper()).value == RIGHT) == (match != "exact")
     assert judge(render_call(NOW, style=style) if style == "hermes" else "now()").value == -2.0
     several = [gold, Parallel(words="It is clear."), NOW]
     assert score("It is clear.", several, TOOLS, mode=mode, style=style).value == RIGHT
