@@ -60,21 +60,11 @@ def test_what_a_template_may_not_do_is_an_error(source):
         write(source, TURNS, [Declared(t) for t in TOOLS], prompt=False, special_tokens={})
 
 
-NAMES = ["a", "items", "keys", "get", "pop", "_a", "__class__", "__len__", "none", "first", "last"]
-NAMES += [
-    "index",
-    "index0",
-    "length",
-    "revindex",
-    "changed",
-    "cycle",
-    "depth",
-    "_iterable",
-    "__init__",
-]
+NAMES = "a items keys get pop _a __class__ __len__ none first last index index0 length revindex"
+NAMES += " changed cycle depth _iterable __init__"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES.split())
 def test_the_quick_path_gives_what_the_sandbox_gives(name):
     entry = {"a": 1, "items": 2, "keys": 3, "_a": 4, "first": 5}
     undefined = jinja2.Undefined
@@ -105,7 +95,7 @@ def written(source):
 HUGE = [
     "{{ 'x' * 100000000 }}",
     "{{ 100000000 * [1] }}",
-    "{{ 9 ** 9 ** 9 }}",
+    "{{ 9 ** (9 ** 9) }}",
     "{% set n = namespace(a=9) %}{% for i in range(40) %}{% set n.a = n.a * n.a %}{% endfor %}",
     "{{ '%100000d' % 1 }}",
     "{{ '%100000d' | format(1) }}",

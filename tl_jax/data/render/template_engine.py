@@ -2,8 +2,8 @@
 
 ``apply_chat_template`` copies the tools and all turns each time that it writes a text, because it
 may be given anything. A dialogue is written a dozen times to find its replies; here the values are
-copied once, by who marks the control tokens in them. And a template may take so much time and memory
-and no more (``template_limits``).
+copied once, by who marks the control tokens in them. What a template may take of time and memory
+has limits (``template_limits``).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         template_limits.check_operation(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
-    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return what the sandbox returns, if it is not huge."""
         method = obj if type(obj) is _Method else getattr(obj, "__wrapped__", None)
         if type(method) is _Method and isinstance(method.__self__, str):

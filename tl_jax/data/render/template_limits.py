@@ -75,6 +75,9 @@ def limited() -> Iterator[None]:
         _watched[me] = watch
         try:
             yield
+        except LimitExceeded:
+            watch.told = True
+            raise
         finally:
             with _lock:
                 _watched.pop(me, None)
