@@ -276,9 +276,6 @@ def update_hf_config(
     return updated
 
 
-_MOST_LAYERS, _LARGEST = 10_000, 2**31 - 1  # a damaged size is refused before it takes memory
-
-
 def _read_json(path: Path) -> tuple[Path, dict[str, Any]]:
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
@@ -352,7 +349,8 @@ def _check_sizes(sizes: Mapping[str, Any], family: Family) -> None:
         elif field == "rms_norm_eps":
             fits, wanted = isinstance(value, float) and 0 < value < math.inf, "a positive number"
         else:
-            most = _MOST_LAYERS if field == "num_hidden_layers" else _LARGEST
+            # A damaged size is refused before it takes memory.
+            most = 10_000 if field == "num_hidden_layers" else 2**31 - 1
             fits = type(value) is int and 0 < value <= most
             wanted = f"a positive integer of at most {most:,}"
         if not fits:

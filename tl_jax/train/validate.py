@@ -26,6 +26,9 @@ from tl_jax.run.directory import Run, check_reward
 from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
 from tl_jax.train import ppo, ppo_step, sft
 
+# Orbax takes them for a pattern when it reads.
+_UNREADABLE = frozenset("[]*\\")
+
 
 @contextlib.contextmanager
 def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterator[None]:
@@ -77,6 +80,11 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     """
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed must be from 0 to 2**32 - 1, got {config.seed}")
+    if found := sorted(_UNREADABLE & set(str(Path(config.run_dir).absolute()))):
+        raise ConfigError(
+            f"config.run_dir: checkpoints below a path with {' or '.join(found)} could not be read "
+            f"back; give {config.run_dir} another name"
+        )
     _check_model_source(config)
     policy_of(config.mae)
     lora.check(config)
