@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from tl_jax.config import DataConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import from_hf, hf_directory, model_files, to_hf
 from tl_jax.convert.safetensors_file import DTYPES, all_finite
-from tl_jax.errors import ModelError
+from tl_jax.errors import ModelError, TlJaxError
 from tl_jax.models import registry
+from tl_jax.run.directory import Run
 
 WEIGHTS = "model.safetensors"
 NORM = "model.norm.weight"
@@ -120,3 +122,31 @@ def test_every_value_is_looked_at(dtype, shape):
             other = block.copy()
             other.reshape(-1)[at] = value
             assert not all_finite(other) and not all_finite(other.T)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("special_tokens_map.json", "[1]"),
+        ("special_tokens_map.json", '{"eos_token": 5}'),
+        ("added_tokens.json", '["a"]'),
+        ("tokenizer_config.json", '"x"'),
+        ("tokenizer_config.json", '{"eos_token": {"a": {}}}'),
+        ("tokenizer.json", "null"),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", '{"model": 3'),
+        ("generation_config.json", "[]"),
+    ],
+)
+def test_tokenizer_files_of_odd_types_are_named_errors(model, tmp_path, name, content):
+    (model / name).write_text(content)
+    source = ModelSourceConfig(path=str(model))
+    run = Run(RunConfig(str(tmp_path), model=source, data=DataConfig(template="released")))
+    with pytest.raises(TlJaxError, match=str(model)):
+        assert run.tokenizer and run.renderer
+
+
+def test_stop_tokens_that_no_model_has_are_left_out(model):
+    file = model / "generation_config.json"
+    file.write_text('{"eos_token_id": [1, -1, "2", 99999999999999999999, null]}')
+    assert hf_directory.generation_stops(model) == (1,)

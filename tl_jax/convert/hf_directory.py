@@ -249,7 +249,7 @@ def generation_stops(directory: str | Path) -> tuple[int, ...]:
     file = Path(directory) / "generation_config.json"
     found = read_json(file).get("eos_token_id") if file.is_file() else None
     ids = found if isinstance(found, list) else [found]
-    return tuple(token for token in ids if isinstance(token, int) and token >= 0)
+    return tuple(token for token in ids if isinstance(token, int) and 0 <= token < 2**31)
 
 
 def read_json(path: Path) -> dict[str, Any]:
