@@ -84,7 +84,13 @@ def other_settings(run):
     file.write_text(json.dumps({**found, "rms_norm_eps": 0.01}))
 
 
+def other_stops(run):
+    file = run.model_dir / "generation_config.json"
+    file.write_text('{"eos_token_id": [7, 8]}')
+
+
 CHANGES = {
+    "stop tokens": other_stops,
     WEIGHTS: lambda run: flip(run.model_dir / WEIGHTS),
     "config.json": other_settings,
     "tokenizer": other_tokenizer,

@@ -127,7 +127,8 @@ def _check_prepared(run: Run) -> None:
 def _texts(run: Run) -> dict[str, str]:
     chat = run.renderer.chat
     template = {} if chat is None else {"chat template": chat.fingerprint}
-    return {"tokenizer": run.tokenizer.fingerprint, **template}
+    stops = " ".join(map(str, run.renderer.stop_ids))
+    return {"tokenizer": run.tokenizer.fingerprint, "stop tokens": stops, **template}
 
 
 def _weights(run: Run) -> dict[str, Path]:
