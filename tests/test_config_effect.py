@@ -426,8 +426,8 @@ def captured_phase(scene, module, config, steps):
     seen: dict[str, Any] = {"losses": [], "samples": []}
 
     class Loop:
-        def __init__(self, phase, steps, start, *, checkpoints, metrics, log_every=1, **_):
-            seen["rhythm"] = steps, log_every, Stub.last
+        def __init__(self, phase, steps, start, *, log_every=1, end_if_hung=None, **_):
+            seen["rhythm"] = steps, log_every, Stub.last, end_if_hung
 
         def __enter__(self):
             return self
@@ -782,6 +782,7 @@ EFFECTS = {
     "ppo_optim.moments": Effect(reward_updates, "bfloat16"),
     "checkpoint.every_steps": Effect(supervised_phase, 7),
     "checkpoint.keep": Effect(reward_phase, 7),
+    "checkpoint.end_if_hung": Effect(supervised_phase, True),
     "evaluate.batch_size": Effect(evaluation, 3),
     "evaluate.max_new_tokens": Effect(evaluation, 3),
     "evaluate.max_prompt_length": Effect(evaluation, 300),

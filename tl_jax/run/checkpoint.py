@@ -265,12 +265,20 @@ def find_damage(step_dir: epath.Path) -> str | None:
 
 def _unreadable(step_dir: epath.Path) -> str:
     """Return what Orbax could not read of a step when it lists the steps, or nothing."""
-    file = step_dir / _FACTS
+    facts, manifest = step_dir / _FACTS, step_dir / MANIFEST
+    problem = f"has an unreadable {_FACTS}"
     try:
-        found = json.loads(file.read_text()) if file.exists() else {}
+        if not facts.exists():
+            return ""
+        if not isinstance(json.loads(facts.read_text()), dict):
+            return problem
+        sealed = json.loads(manifest.read_text())["files"] if manifest.exists() else {}
+        known = sealed.get(_FACTS, {}).get("sha256")
+        return "" if known in (None, _sha256(facts)) else f"has changed content in {_FACTS}"
     except (OSError, ValueError) as error:
-        return f"has an unreadable {_FACTS} ({error})"
-    return "" if isinstance(found, dict) else f"has an unreadable {_FACTS}"
+        return f"{problem} ({error})"
+    except (KeyError, TypeError, AttributeError):
+        return ""  # of the manifest, as is found out when the step is read
 
 
 def _seal(response: Any, step_dir: epath.Path) -> None:

@@ -145,6 +145,8 @@ def _digests(files: Mapping[str, Path], record: Mapping[str, Any]) -> dict[str, 
     known = record.get("files", {})
     found: dict[str, dict[str, Any]] = {}
     for name, file in files.items():
+        if not file.is_file():
+            raise ConfigError(f"{file} is gone; put it back: the run was trained from it")
         stat = file.stat()
         found[name] = {"bytes": stat.st_size, "time_ns": stat.st_mtime_ns}
     fresh = [name for name, entry in found.items() if not _is_same(entry, known.get(name))]

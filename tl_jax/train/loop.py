@@ -20,6 +20,7 @@ from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
 from tl_jax.run.metrics import MetricsWriter
 from tl_jax.run.progress import ProgressPrinter
+from tl_jax.run.watchdog import Watchdog
 from tl_jax.types import TrainState
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class Loop:
       skipped: Updates left out so far because they were not finite.
       updates: Updates of one step.
       loader: Iterator whose position is saved with the state, or None.
+      end_if_hung: Whether the process ends when no step does, see ``run.watchdog``.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class Loop:
         skipped: int = 0,
         updates: int = 1,
         loader: Any = None,
+        end_if_hung: bool = False,
     ):
+        self._watchdog = Watchdog(metrics.run_dir, phase, leave=end_if_hung)
         self.phase = phase
         self.steps = steps
         self.done = start
@@ -126,6 +130,7 @@ class Loop:
         self._metrics.resume(self.phase, self.done)
         self._stopping = self._opened.enter_context(stop_signal())
         self._opened.enter_context(self._bar)
+        self._opened.enter_context(self._watchdog)
         return self
 
     def __iter__(self) -> Iterator[int]:
@@ -146,6 +151,7 @@ class Loop:
         """
         self._write_pending()
         self.done += 1
+        self._watchdog.step(self.done)
         self._pending = (self.done, dict(values))
         for sample in samples:
             self._metrics.write_sample(self.phase, self.done, sample)
@@ -161,7 +167,8 @@ class Loop:
             jax.block_until_ready(self._pending[1])
         began = time.monotonic()
         measured: dict[str, float] = {}
-        yield measured
+        with self._watchdog.paused():
+            yield measured
         self._since += time.monotonic() - began
         self._write_pending(measured)
 

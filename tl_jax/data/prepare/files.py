@@ -63,7 +63,7 @@ def up_to_date(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
 
 def write_fingerprint(out: Path, fingerprint: dict[str, Any]) -> None:
     """Write what the files in ``out`` were made from, and what they are; the last file to write."""
-    digests = {name: source_hash(out / name) for name in (*LINES, *_indices())}
+    digests = {name: source_hash(out / name) for name in (*LINES, REPORT, *_indices())}
     write_json(out / FINGERPRINT, {**fingerprint, **_sizes(out), "sha256": digests})
 
 
