@@ -29,7 +29,7 @@ run = Run(RunConfig(
     run_dir=folder,
     model=ModelSourceConfig(path="scratch", scratch_vocab_size=300, scratch_embed_dim=16,
         scratch_num_layers=1, scratch_num_heads=2, scratch_num_kv_heads=1, scratch_mlp_dim=32),
-    data=DataConfig(synthetic_trajectories=8, max_length=512, batch_size=2, workers=1),
+    data=DataConfig(synthetic_trajectories=8, max_length=2048, batch_size=2, workers=1),
     train=TrainConfig(steps=steps, eval_batches=0, log_every=1),
     optim=OptimConfig(warmup_steps=1),
     ppo=PpoConfig(steps=0),
