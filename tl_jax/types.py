@@ -44,12 +44,17 @@ class Rollout(Generic[Leaf], flax.struct.PyTreeNode):
 class Batch(Generic[Leaf], flax.struct.PyTreeNode):
     """Packed token rows with the loss weight of every target.
 
+    A row is a forest of prefix trees in depth-first order: texts that begin alike share the tokens
+    of their beginning. Entry ``q`` sees entry ``k`` of its row exactly if
+    ``k <= q < visible_until[k]``. A row of plain texts is the forest whose trees have no branches.
+
     Attributes:
       tokens: ``[B, T]`` int32 input ids.
-      targets: ``[B, T]`` int32, the id that follows each input id in its segment.
+      targets: ``[B, T]`` int32, the id that follows each input id in its text.
       weights: ``[B, T]`` float32 cross-entropy weight of each target; 0 is untrained.
-      positions: ``[B, T]`` int32 position within the segment, from 0.
-      segment_ids: ``[B, T]`` int32 segment number from 1; 0 is padding.
+      positions: ``[B, T]`` int32 position in the text, from 0.
+      visible_until: ``[B, T]`` int32 index in the row behind the last entry that may see this one;
+        0 is padding.
       rollout: Reward-training fields, or None in supervised batches.
     """
 
@@ -57,7 +62,7 @@ class Batch(Generic[Leaf], flax.struct.PyTreeNode):
     targets: Leaf
     weights: Leaf
     positions: Leaf
-    segment_ids: Leaf
+    visible_until: Leaf
     rollout: Rollout[Leaf] | None = None
 
 

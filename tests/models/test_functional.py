@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_rows import visible_until
 
 from tl_jax.config import ModelConfig, RopeScaling
 from tl_jax.models import functional
@@ -39,8 +40,8 @@ def rows(tokens, positions=None, segments=None):
     tokens = np.asarray(tokens, np.int32)
     if positions is None:
         positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-    segments = np.ones_like(tokens) if segments is None else np.asarray(segments, np.int32)
-    return Batch(tokens, tokens, np.ones(tokens.shape), np.asarray(positions, np.int32), segments)
+    until = visible_until(np.ones_like(tokens) if segments is None else segments)
+    return Batch(tokens, tokens, np.ones(tokens.shape), np.asarray(positions, np.int32), until)
 
 
 # Three segments in one row, then padding.
@@ -63,7 +64,8 @@ def influence(attention):
         return functional.hidden_states(changed, batch, config)[0] @ direction
 
     gradients = jax.jit(jax.jacrev(outputs))(params["embed"]["embedding"])
-    return np.abs(gradients[:, :length]).max(axis=-1)
+    # What stands at padding is nobody's.
+    return np.abs(gradients[:, :length]).max(axis=-1) * (SEGMENTS > 0)[:, None]
 
 
 @pytest.fixture(params=["dense", "chunked"])
@@ -81,7 +83,7 @@ def test_no_token_sees_another_segment(influences):
 
 
 def test_every_token_sees_itself_and_all_earlier_tokens_of_its_segment(influences):
-    same = SEGMENTS[:, None] == SEGMENTS[None]
+    same = (SEGMENTS[:, None] == SEGMENTS[None]) & (SEGMENTS > 0)
     assert (influences[same & np.tri(len(SEGMENTS), dtype=bool)] > 1e-6).all()
 
 

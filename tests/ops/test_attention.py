@@ -6,14 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_rows import visible_until
 
-from tl_jax.ops.attention import attention
+from tl_jax.ops.attention import Row, Slots, row_attention, slot_attention
 
 B, N, K, T, H = 2, 4, 2, 7, 6
 
 # Row 0: two segments and padding. Row 1: one segment.
 SEGMENTS = np.array([[1, 1, 1, 2, 2, 0, 0], [1, 1, 1, 1, 1, 1, 1]], np.int32)
 POSITIONS = np.array([[0, 1, 2, 0, 1, 0, 1], [0, 1, 2, 3, 4, 5, 6]], np.int32)
+PLAIN = Row(POSITIONS, visible_until(SEGMENTS))
+# Row 0: a, b with branches c d and e (with branches f and g). Row 1: as above.
+TREES = Row(
+    np.array([[0, 1, 2, 3, 2, 3, 3], POSITIONS[1]], np.int32),
+    np.array([[7, 7, 4, 4, 7, 6, 7], [7] * 7], np.int32),
+)
+PATHS = ({0, 1, 2, 3}, {0, 1, 4, 5}, {0, 1, 4, 6})
 
 
 def inputs(keys=T):
@@ -22,17 +30,12 @@ def inputs(keys=T):
     return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
 
 
-def by_hand(q, k, v, q_positions, k_positions, q_segments, k_segments, window=100):
+def by_hand(q, k, v, sees):
     """One softmax per query over the keys it may see; zeros where it sees none."""
     out = np.zeros(q.shape)
     for b, n, t in np.ndindex(q.shape[:3]):
         head = n // (q.shape[1] // k.shape[1])
-        seen = [
-            s
-            for s in range(k.shape[2])
-            if k_segments[b, s] == q_segments[b, t]
-            and 0 <= q_positions[b, t] - k_positions[b, s] < window
-        ]
+        seen = [s for s in range(k.shape[2]) if sees(b, t, s)]
         if seen:
             scores = np.array([q[b, n, t] @ k[b, head, s] for s in seen]) / np.sqrt(q.shape[-1])
             weights = np.exp(scores - scores.max())
@@ -41,54 +44,74 @@ def by_hand(q, k, v, q_positions, k_positions, q_segments, k_segments, window=10
     return out
 
 
-@functools.partial(jax.jit, static_argnames=("chunk", "same_tokens", "window"))
-def packed(q, k, v, *, chunk, same_tokens=True, window=0, traced_window=None):
-    return attention(
-        q,
-        k,
-        v,
-        q_positions_BT=POSITIONS,
-        k_positions_BS=POSITIONS,
-        q_segments_BT=SEGMENTS,
-        k_segments_BS=SEGMENTS,
-        same_tokens=same_tokens,
-        window=window if traced_window is None else traced_window,
-        chunk=chunk,
-    )
+def of_texts(window=100):
+    """What a query of ``PLAIN`` sees by the number of its text."""
+
+    def sees(b, t, s):
+        distance = POSITIONS[b, t] - POSITIONS[b, s]
+        return SEGMENTS[b, t] == SEGMENTS[b, s] > 0 and 0 <= distance < window
+
+    return sees
+
+
+def of_paths(window=100):
+    """What a query of ``TREES`` sees: what is before it on a path from the root."""
+
+    def sees(b, t, s):
+        near = 0 <= TREES.positions[b, t] - TREES.positions[b, s] < window
+        return near and (b == 1 or any({t, s} <= path for path in PATHS))
+
+    return sees
+
+
+@functools.partial(jax.jit, static_argnames=("chunk", "window"))
+def packed(q, k, v, *, chunk, row=PLAIN, window=0, traced_window=None):
+    window = window if traced_window is None else traced_window
+    return row_attention(q, k, v, row, row, window=window, chunk=chunk)
+
+
+def real(out, row=PLAIN):
+    """Padding is nobody's."""
+    return np.where(row.visible_until[:, None, :, None] > 0, out, 0)
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 3, 7, 100])
 def test_packed_rows_equal_the_loop_by_hand(chunk):
-    expected = by_hand(*inputs(), POSITIONS, POSITIONS, SEGMENTS, SEGMENTS)
-    np.testing.assert_allclose(packed(*inputs(), chunk=chunk), expected, atol=1e-5)
+    expected = by_hand(*inputs(), of_texts())
+    np.testing.assert_allclose(real(packed(*inputs(), chunk=chunk)), expected, atol=1e-5)
 
 
-def test_looking_at_later_keys_of_packed_rows_changes_nothing():
-    seen = packed(*inputs(), chunk=3, same_tokens=False)
-    np.testing.assert_allclose(packed(*inputs(), chunk=3), seen, atol=1e-6)
+@pytest.mark.parametrize("window", [0, 1, 2, 3])
+@pytest.mark.parametrize("chunk", [0, 3])
+def test_a_token_of_a_tree_sees_its_path_and_no_other_branch(window, chunk):
+    expected = by_hand(*inputs(), of_paths(window or 100))
+    found = packed(*inputs(), row=TREES, chunk=chunk, window=window)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_part_of_the_queries_gives_that_part_of_the_output():
+    q, k, v = inputs()
+    for row in (PLAIN, TREES):
+        part = Row(row.positions[:, 3:], row.visible_until[:, 3:])
+        found = row_attention(q[:, :, 3:], k, v, part, row, first=3, window=2, chunk=3)
+        expected = packed(q, k, v, row=row, window=2, chunk=3)[:, :, 3:]
+        seen = row.visible_until[:, None, 3:, None] > 0
+        np.testing.assert_allclose(np.where(seen, found - expected, 0), 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("window", [1, 3, 7])
 @pytest.mark.parametrize("chunk", [0, 2])
 def test_a_window_hides_all_but_the_last_positions(window, chunk):
-    expected = by_hand(*inputs(), POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window)
+    expected = by_hand(*inputs(), of_texts(window))
     found = packed(*inputs(), chunk=chunk, window=window)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(real(found), expected, atol=1e-5)
 
 
 def test_a_traced_window_is_that_window():
     for window in (2, 2**31 - 1):
-        expected = by_hand(*inputs(), POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window)
+        expected = by_hand(*inputs(), of_texts(window))
         found = packed(*inputs(), chunk=3, traced_window=np.int32(window))
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_keys_before_the_window_of_a_chunk_are_not_computed():
-    def keys_seen(window):
-        jaxpr = str(jax.make_jaxpr(functools.partial(packed, chunk=2, window=window))(*inputs()))
-        return [size for size in range(1, T + 1) if f"[{B},{K},{size},{H}]" in jaxpr]
-
-    assert max(keys_seen(0)) == T and keys_seen(2)[:-1] == [2, 3] and keys_seen(2)[-1] == T
+        np.testing.assert_allclose(real(found), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [100, 3])
@@ -98,44 +121,36 @@ def test_keys_of_a_cache_are_seen_by_position_and_validity_in_any_slot(window):
     k_valid = np.array([[1, 1, 0, 1, 1, 1, 0, 1, 1, 0], [1] * 10], bool)
     q_positions = POSITIONS[[1, 1]] + 2
     q_valid = np.ones((B, T), bool)
-    expected = by_hand(q, k, v, q_positions, k_positions, q_valid, k_valid, window)
-    found = attention(
-        *(q, k, v),
-        q_positions_BT=q_positions,
-        k_positions_BS=k_positions,
-        q_segments_BT=q_valid,
-        k_segments_BS=k_valid,
-        same_tokens=False,
-        window=window,
-    )
+
+    def sees(b, t, s):
+        return k_valid[b, s] and 0 <= q_positions[b, t] - k_positions[b, s] < window
+
+    slots = Slots(q_positions, q_valid, k_positions, k_valid)
+    expected = by_hand(q, k, v, sees)
+    found = slot_attention(q, k, v, slots, window=window)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_gradients_do_not_depend_on_the_chunk():
     direction = np.random.default_rng(1).normal(size=(B, N, T, H)).astype(np.float32)
 
-    def grads(chunk):
-        return jax.grad(lambda x: (packed(*x, chunk=chunk) * direction).sum())(inputs())
+    for row in (PLAIN, TREES):
 
-    for whole, chunked in zip(grads(0), grads(3), strict=True):
-        assert np.abs(whole).max() > 0.1
-        np.testing.assert_allclose(whole, chunked, atol=1e-5)
+        def grads(chunk, row=row):
+            kept = real(direction, row)
+            return jax.grad(lambda x: (packed(*x, row=row, chunk=chunk) * kept).sum())(inputs())
+
+        for whole, chunked in zip(grads(0), grads(3), strict=True):
+            assert np.abs(whole).max() > 0.1
+            np.testing.assert_allclose(whole, chunked, atol=1e-5)
 
 
 def test_a_query_that_sees_no_key_gives_no_nan_and_touches_no_other():
     q, k, v = inputs()
-    nothing = np.full((B, T), 9, np.int32)
-    nothing[:, 3:] = 1
+    nothing = Row(POSITIONS, np.where(np.arange(T) < 3, 0, T)[None].repeat(B, 0))
 
     def total(x):
-        out = attention(
-            *x,
-            q_positions_BT=POSITIONS,
-            k_positions_BS=POSITIONS,
-            q_segments_BT=nothing,
-            k_segments_BS=np.ones((B, T), np.int32),
-            same_tokens=False,
-        )
+        out = row_attention(*x, nothing, nothing)
         return out[:, :, 3:].sum(), out
 
     (_, out), grads = jax.value_and_grad(total, has_aux=True)((q, k, v))

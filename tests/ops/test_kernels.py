@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_rows import visible_until
 
 from tl_jax.config import MeshConfig, SplashConfig
 from tl_jax.ops import kernels
-from tl_jax.ops.attention import attention
+from tl_jax.ops.attention import Row, Slots, row_attention
 from tl_jax.ops.cudnn import cudnn_attention
 from tl_jax.ops.splash import splash_attention
 from tl_jax.parallel.mesh import make_mesh
@@ -21,6 +22,7 @@ BLOCKS = SplashConfig(128, 128)
 LENGTHS = ((70, 90, 40), (200, 0, 0))  # of the segments of each row; the third is padding
 SEGMENTS = np.array([np.repeat((1, 2, 0), lengths) for lengths in LENGTHS], np.int32)
 POSITIONS = np.array([np.concatenate([np.arange(n) for n in ns]) for ns in LENGTHS], np.int32)
+ROW = Row(POSITIONS, visible_until(SEGMENTS))
 
 
 def inputs(kv_heads=K, length=T):
@@ -30,21 +32,10 @@ def inputs(kv_heads=K, length=T):
 
 
 @functools.partial(jax.jit, static_argnames=("kind", "blocks", "window"))
-def value_and_grads(qkv, tokens=(POSITIONS, SEGMENTS), *, kind, blocks=BLOCKS, window=0):
-    positions, segments = tokens
-
+def value_and_grads(qkv, row=ROW, *, kind, blocks=BLOCKS, window=0):
     def total(qkv):
-        out = kernels.attend(
-            *qkv,
-            kind=kind,
-            blocks=blocks,
-            same_tokens=True,
-            q_positions_BT=positions,
-            k_positions_BS=positions,
-            q_segments_BT=segments,
-            k_segments_BS=segments,
-            window=window,
-        )
+        out = kernels.attend(*qkv, row, kind=kind, blocks=blocks, window=window)
+        out = jnp.where(row.visible_until[:, None, :, None] > 0, out, 0)  # padding is nobody's
         return (out * jnp.cos(jnp.arange(out.size)).reshape(out.shape)).sum(), out
 
     (_, out), grads = jax.value_and_grad(total, has_aux=True)(qkv)
@@ -85,15 +76,15 @@ def test_every_device_computes_its_own_rows_and_heads():
 def test_devices_that_share_a_row_have_their_own_queries_and_see_all_keys(sizes, blocks, window):
     """Segments lie across the borders of the parts; the last part is half padding."""
     lengths = ((130, 300, 82), (512, 0, 0))
-    tokens = (
+    row = Row(
         np.array([np.concatenate([np.arange(n) for n in ns]) for ns in lengths], np.int32),
-        np.array([np.repeat((1, 2, 0), ns) for ns in lengths], np.int32),
+        visible_until([np.repeat((1, 2, 0), ns) for ns in lengths]),
     )
-    expected = value_and_grads(inputs(1, 512), tokens, kind="chunked", window=window)
+    expected = value_and_grads(inputs(1, 512), row, kind="chunked", window=window)
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
     with jax.set_mesh(mesh):
         found = {
-            kind: value_and_grads(inputs(1, 512), tokens, kind=kind, blocks=blocks, window=window)
+            kind: value_and_grads(inputs(1, 512), row, kind=kind, blocks=blocks, window=window)
             for kind in ("chunked", "splash")
         }
     assert_close(found["chunked"], expected)
@@ -102,16 +93,16 @@ def test_devices_that_share_a_row_have_their_own_queries_and_see_all_keys(sizes,
 
 def test_devices_that_share_a_row_have_a_window_that_differs_from_layer_to_layer():
     qkv = inputs(1)
-    where = {"q_positions_BT": POSITIONS, "q_segments_BT": SEGMENTS, "same_tokens": True}
 
     @jax.jit
     def attend(limits_L):
-        layer = functools.partial(kernels.attend, *qkv, kind="chunked", blocks=BLOCKS, **where)
+        layer = functools.partial(kernels.attend, *qkv, ROW, kind="chunked", blocks=BLOCKS)
         return jax.lax.map(lambda limit: layer(window=limit), limits_L)
 
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1, 2), jax.devices()[:2])):
         found = attend(np.array([50, 2**31 - 1], np.int32))
     for out, window in zip(found, (50, 0), strict=True):
+        out = np.where(ROW.visible_until[:, None, :, None] > 0, out, 0)
         assert_close(out, value_and_grads(qkv, kind="chunked", window=window)[0])
 
 
@@ -130,10 +121,16 @@ def test_rows_and_heads_that_cannot_be_spread_are_named(sizes, words):
         jax.eval_shape(functools.partial(value_and_grads, kind=kind), inputs())
 
 
-def test_the_mask_given_to_cudnn_is_that_of_segments_order_and_window():
-    for window in (0, 50):
-        found = cudnn_attention(*inputs(), SEGMENTS, window=window, implementation="xla")
-        expected, _ = value_and_grads(inputs(), kind="chunked", window=window)
+def test_the_mask_given_to_cudnn_hides_what_is_not_on_the_path_or_before_the_window():
+    # A beginning of 70 tokens with branches of 90 and 40; one text.
+    trees = Row(
+        np.array([[*range(70), *range(70, 160), *range(70, 110)], np.arange(200)], np.int32),
+        np.array([np.repeat((200, 160, 200), LENGTHS[0]), np.full(T, T)], np.int32),
+    )
+    for row, window in ((ROW, 0), (ROW, 50), (trees, 0), (trees, 50)):
+        found = cudnn_attention(*inputs(), row, window=window, implementation="xla")
+        found = np.where(row.visible_until[:, None, :, None] > 0, found, 0)
+        expected, _ = value_and_grads(inputs(), row, kind="chunked", window=window)
         assert_close(found, expected)
 
 
@@ -148,19 +145,13 @@ def test_rows_of_one_text_are_attended_without_a_mask():
         out = jnp.where(real, attend(*qkv), 0)
         return (out * jnp.cos(jnp.arange(out.size)).reshape(out.shape)).sum(), out
 
+    row = Row(positions, visible_until(segments))
+
     def cudnn(q, k, v):
-        return cudnn_attention(q, k, v, segments, window=50, implementation="xla")
+        return cudnn_attention(q, k, v, row, window=50, implementation="xla")
 
     def chunked(q, k, v):
-        return attention(
-            *(q, k, v),
-            q_positions_BT=positions,
-            k_positions_BS=positions,
-            q_segments_BT=segments,
-            k_segments_BS=segments,
-            same_tokens=True,
-            window=50,
-        )
+        return row_attention(q, k, v, row, row, window=50)
 
     found, expected = (
         jax.jit(jax.value_and_grad(functools.partial(total, one), has_aux=True))(inputs())
@@ -171,14 +162,13 @@ def test_rows_of_one_text_are_attended_without_a_mask():
 
 def test_the_mask_is_read_where_a_row_has_several_texts_only():
     """Everything else being equal, a text beside another one is what decides."""
-    segments = np.ones((B, T), np.int32)
     run = jax.jit(functools.partial(cudnn_attention, window=0, implementation="xla"))
     q, k, v = inputs()
-    one = run(q, k, v, segments)
-    # The first may still read its argument, which can be the very memory of the array.
-    segments = segments.copy()
+    positions = np.arange(T, dtype=np.int32)[None].repeat(B, 0)
+    segments = np.ones((B, T), np.int32)
+    one = run(q, k, v, Row(positions, visible_until(segments)))
     segments[0, 150:] = 2
-    several = run(q, k, v, segments)
+    several = run(q, k, v, Row(positions, visible_until(segments)))
     assert_close(several[:, :, :150], one[:, :, :150])
     assert_close(several[1], one[1])
     assert np.abs(several[0, :, 150:] - one[0, :, 150:]).max() > 0.1
@@ -263,13 +253,6 @@ def test_a_choice_is_logged_once(caplog):
 
 def test_keys_of_a_cache_are_never_given_to_a_kernel():
     q, k, v = inputs()
-    where = {
-        "q_positions_BT": POSITIONS[:, :3] + 5,
-        "k_positions_BS": POSITIONS,
-        "q_segments_BT": SEGMENTS[:, :3] > 0,
-        "k_segments_BS": SEGMENTS > 0,
-    }
-    found = kernels.attend(
-        q[:, :, :3], k, v, kind="splash", blocks=BLOCKS, same_tokens=False, **where
-    )
+    slots = Slots(POSITIONS[:, :3] + 5, SEGMENTS[:, :3] > 0, POSITIONS, SEGMENTS > 0)
+    found = kernels.attend(q[:, :, :3], k, v, slots, kind="splash", blocks=BLOCKS)
     assert found.shape == (B, N, 3, H)

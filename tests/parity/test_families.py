@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_rows import visible_until
 from safetensors.numpy import load_file
 
 from tl_jax.config import MeshConfig
@@ -130,7 +131,7 @@ def make_batch():
         segments[row, start:end] = number
     tokens, targets = rng.integers(0, SIZES["vocab_size"], (2, *shape), dtype=np.int32)
     weights = rng.choice([0.0, 0.5, 1.0, 3.0], shape).astype(np.float32) * (segments > 0)
-    return Batch(tokens, targets, weights, positions, segments)
+    return Batch(tokens, targets, weights, positions, visible_until(segments))
 
 
 def texts():
@@ -142,7 +143,7 @@ def texts():
 
 
 BATCH = make_batch()
-VALID = BATCH.segment_ids > 0
+VALID = BATCH.visible_until > 0
 
 
 def our_loss(params, config):

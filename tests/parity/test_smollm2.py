@@ -8,6 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from plain_rows import visible_until
 
 from tl_jax.convert import from_hf, gguf, hf_directory
 from tl_jax.data.tokenize.tokenizer import load_tokenizer
@@ -78,7 +79,7 @@ def test_logits_agree_with_transformers(tokenizer, model, ours):
         targets=tokens,
         weights=valid.astype(np.float32),
         positions=np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape),
-        segment_ids=valid.astype(np.int32),
+        visible_until=visible_until(valid),
     )
     mine = np.asarray(jax.jit(functional.apply, static_argnums=2)(params, batch, config))[valid]
     with torch.no_grad():
@@ -94,7 +95,7 @@ def test_the_converted_model_knows_its_language(tokenizer, ours):
     ids = np.array([tokenizer(TEXTS[0]).input_ids], np.int32)
     positions = np.arange(ids.shape[1], dtype=np.int32)[None]
     ones = np.ones_like(ids)
-    batch = Batch(ids, ids, ones.astype(np.float32), positions, ones)
+    batch = Batch(ids, ids, ones.astype(np.float32), positions, ones * ids.shape[1])
     logprobs = np.asarray(jax.nn.log_softmax(functional.apply(params, batch, config)))[0]
     assert -logprobs[np.arange(ids.shape[1] - 1), ids[0, 1:]].mean() < 2.5
     place = tokenizer.convert_ids_to_tokens(ids[0].tolist()).index("ĠParis")

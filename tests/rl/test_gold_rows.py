@@ -22,7 +22,7 @@ def rows(seed, count, length):
         "targets": rng.integers(0, 32, (count, length)).astype(np.int32),
         "weights": rng.choice([0.0, 1.0, 9.0], (count, length)).astype(np.float32),
         "positions": np.tile(np.arange(length, dtype=np.int32), (count, 1)),
-        "segment_ids": np.ones((count, length), np.int32),
+        "visible_until": np.full((count, length), length, np.int32),
     }
 
 

@@ -132,10 +132,10 @@ def test_the_mask_covers_the_stop_token_even_if_padding_has_the_same_id():
     np.testing.assert_array_equal(batch.tokens[:, :5], [[5, 6, 0, 8, 0], [7, 9, 10, 0, 0]])
     np.testing.assert_array_equal(batch.targets[:, :5], [[6, 0, 8, 0, 0], [9, 10, 11, 0, 0]])
     np.testing.assert_array_equal(mask[:, :5], [[0, 0, 1, 1, 0], [1, 1, 1, 0, 0]])
-    np.testing.assert_array_equal(batch.segment_ids[:, :5], [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(batch.visible_until[:, :5], [[4, 4, 4, 4, 0], [3, 3, 3, 0, 0]])
     np.testing.assert_array_equal(batch.positions[:, :5], [[0, 1, 2, 3, 0], [0, 1, 2, 0, 0]])
     assert mask.dtype == np.float32 and not batch.weights.any()
-    assert not mask[:, 5:].any() and not batch.segment_ids[:, 5:].any()
+    assert not mask[:, 5:].any() and not batch.visible_until[:, 5:].any()
 
 
 def test_a_truncated_row_trains_its_last_token_and_no_stop_token(result):

@@ -39,24 +39,24 @@ def samples():
 
 
 def rows_of(groups, length):
-    """One row per group of samples, each sample a segment."""
+    """One row per group of samples, one sample behind the other."""
     shape = (len(groups), length)
     out = {
         "tokens": np.zeros(shape, np.int32),
         "targets": np.zeros(shape, np.int32),
         "weights": np.zeros(shape, np.float32),
         "positions": np.zeros(shape, np.int32),
-        "segment_ids": np.zeros(shape, np.int32),
+        "visible_until": np.zeros(shape, np.int32),
     }
     for row, group in enumerate(groups):
         at = 0
-        for segment, (tokens, targets, weights) in enumerate(group, 1):
+        for tokens, targets, weights in group:
             end = at + len(tokens)
             out["tokens"][row, at:end] = tokens
             out["targets"][row, at:end] = targets
             out["weights"][row, at:end] = weights
             out["positions"][row, at:end] = np.arange(len(tokens))
-            out["segment_ids"][row, at:end] = segment
+            out["visible_until"][row, at:end] = end
             at = end
     return Batch(**{key: jnp.asarray(value) for key, value in out.items()})
 
@@ -75,7 +75,7 @@ def reward_batch(batch=None):
     batch = one_per_row() if batch is None else batch
     rng = np.random.default_rng(1)
     noise = [jnp.asarray(rng.normal(size=batch.tokens.shape), jnp.float32) for _ in range(5)]
-    mask = ((batch.segment_ids > 0) & (batch.positions >= 2)).astype(jnp.float32)
+    mask = ((batch.visible_until > 0) & (batch.positions >= 2)).astype(jnp.float32)
     return batch.replace(rollout=Rollout(mask, noise[0] * 0.1 - 4, *noise[1:4], noise[4] * 0.1 - 4))
 
 

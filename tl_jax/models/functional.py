@@ -17,6 +17,7 @@ from tl_jax.models import remat, rotary, windows
 from tl_jax.models.decoder import Decoder
 from tl_jax.models.heads import ValueHead
 from tl_jax.models.layers import Block, Embedding, ParamInfo, RMSNorm
+from tl_jax.ops.attention import Row, Slots
 from tl_jax.parallel.sharding import constrain
 from tl_jax.types import Params
 
@@ -26,7 +27,7 @@ class TokenRows(Protocol):
 
     tokens: Any
     positions: Any
-    segment_ids: Any
+    visible_until: Any
 
 
 class Cache(flax.struct.PyTreeNode):
@@ -75,13 +76,14 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
 
     Args:
       params: Parameters as from ``init`` or ``convert.from_hf.load``.
-      batch: ``tokens``, ``positions``, ``segment_ids``, each ``[B, T]`` int32. A token sees the
-        earlier tokens of its segment, in layers with a sliding window the last of them.
+      batch: ``tokens``, ``positions``, ``visible_until``, each ``[B, T]`` int32 (``types.Batch``).
+        A token sees the earlier tokens of its text, in layers with a sliding window the last of
+        them.
       config: The architecture.
     """
-    positions_BT, segments_BT = jnp.asarray(batch.positions), jnp.asarray(batch.segment_ids)
+    row = Row(jnp.asarray(batch.positions), jnp.asarray(batch.visible_until))
     block_graph = _graph(Block, config)
-    angles = rotary.angles(positions_BT, config)
+    angles = rotary.angles(row.positions, config)
 
     shared_window, limits_L = windows.scanned(config)
 
@@ -90,19 +92,8 @@ def hidden_states(params: Params, batch: TokenRows, config: ModelConfig) -> jax.
         layer_params, limit = xs
         block = nnx.merge(block_graph, layer_params)
         q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)
-        x_BTD = block.finish(
-            x_BTD,
-            q_BNTH,
-            k_BKTH,
-            v_BKTH,
-            q_positions_BT=positions_BT,
-            k_positions_BS=positions_BT,
-            q_segments_BT=segments_BT,
-            k_segments_BS=segments_BT,
-            same_tokens=True,
-            window=shared_window if limit is None else limit,
-        )
-        return x_BTD, None
+        window = shared_window if limit is None else limit
+        return block.finish(x_BTD, q_BNTH, k_BKTH, v_BKTH, row, window=window), None
 
     x_BTD = _embed(params, jnp.asarray(batch.tokens), config)
     x_BTD, _ = jax.lax.scan(
@@ -196,13 +187,7 @@ def apply_with_cache(
     """
     all_positions = _write(cache.positions, positions_BT, cache.index, axis=0)
     all_valid = _write(cache.valid, valid_BT, cache.index, axis=0)
-    where = {
-        "q_positions_BT": positions_BT,
-        "k_positions_BS": all_positions,
-        "q_segments_BT": valid_BT,
-        "k_segments_BS": all_valid,
-        "same_tokens": False,
-    }
+    slots = Slots(positions_BT, valid_BT, all_positions, all_valid)
     angles = rotary.angles(positions_BT, config)
     block_graph = _graph(Block, config)
     keys, vals = list(cache.keys), list(cache.values)
@@ -213,7 +198,7 @@ def apply_with_cache(
         q_BNTH, k_BKTH, v_BKTH = block.project(x_BTD, *angles)
         keys[i] = _write(keys[i], k_BKTH, cache.index, axis=1)
         vals[i] = _write(vals[i], v_BKTH, cache.index, axis=1)
-        x_BTD = block.finish(x_BTD, q_BNTH, keys[i], vals[i], window=layer_windows[i], **where)
+        x_BTD = block.finish(x_BTD, q_BNTH, keys[i], vals[i], slots, window=layer_windows[i])
     hidden_BTD = nnx.merge(_graph(RMSNorm, config), params["final_norm"])(x_BTD)
     index = cache.index + tokens_BT.shape[1]
     return hidden_BTD, Cache(tuple(keys), tuple(vals), all_positions, all_valid, index)

@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from tl_jax.config import ModelConfig
 from tl_jax.models import lora, nf4
 from tl_jax.ops import kernels
+from tl_jax.ops.attention import Row, Slots
 from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain, cut
@@ -173,11 +174,22 @@ class Attention(nnx.Module):
         )
 
     def attend(
-        self, q_BNTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, **where: Any
+        self,
+        q_BNTH: jax.Array,
+        k_BKSH: jax.Array,
+        v_BKSH: jax.Array,
+        where: Row[jax.Array] | Slots,
+        *,
+        window: int | jax.Array,
     ) -> jax.Array:
-        """Attend (see ``ops.attention.attention`` for ``where``) and project back to embed."""
-        how = {"kind": self.config.attention, "blocks": self.config.splash}
-        out_BNTH = kernels.attend(q_BNTH, k_BKSH, v_BKSH, **how, **where)
+        """Attend (see ``ops.kernels.attend``) and project back to embed."""
+        config = self.config
+        out_BNTH = kernels.attend(
+            *(q_BNTH, k_BKSH, v_BKSH, where),
+            kind=config.attention,
+            blocks=config.splash,
+            window=window,
+        )
         out_BTNH = out_BNTH.swapaxes(1, 2)
         return self.o(out_BTNH.reshape(*out_BTNH.shape[:2], -1))
 
@@ -220,9 +232,11 @@ class Block(nnx.Module):
         q_BNTH: jax.Array,
         k_BKSH: jax.Array,
         v_BKSH: jax.Array,
-        **where: Any,
+        where: Row[jax.Array] | Slots,
+        *,
+        window: int | jax.Array,
     ) -> jax.Array:
         """Add attention and feed-forward outputs to the residual stream."""
-        x_BTD = x_BTD + self.attn.attend(q_BNTH, k_BKSH, v_BKSH, **where)
+        x_BTD = x_BTD + self.attn.attend(q_BNTH, k_BKSH, v_BKSH, where, window=window)
         x_BTD = x_BTD + self.mlp(self.mlp_norm(x_BTD))
         return constrain(x_BTD, "batch", "length", "act_embed")

@@ -1,87 +1,156 @@
-"""Grouped-query attention by segment and position, in chunks of queries."""
+"""Grouped-query attention over rows of prefix trees and over slots of a cache, by query chunks.
+
+A row is a forest in depth-first order: plain packed texts, or texts that share their beginnings.
+Each token says with one number, ``visible_until``, where the subtree that hangs on it ends.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 QUERY_CHUNK = 256
-"""Queries per chunk: scores stay ``[B, N, 256, S]`` and causal rows skip later keys."""
+"""Queries per chunk: scores stay ``[B, N, 256, S]`` and chunks skip keys behind their end."""
 
 SAVED = "attention"
 """Name under which rematerialisation finds the output of attention and its softmax norms."""
+
+Leaf = TypeVar("Leaf")
 
 Span = tuple[tuple[int, int], tuple[int, int]]
 
 _MASKED = -1e30  # finite, so that rows without a visible key give no NaN
 
 
-def attention(
+class Row(NamedTuple, Generic[Leaf]):
+    """Facts about the tokens of rows, each ``[B, T]`` int32, or how each is laid out.
+
+    Attributes:
+      positions: Depth of the token in its text, from 0.
+      visible_until: Index in the row behind the last token that may see this one; 0 is padding. In
+        a row of plain texts it is the end of the text.
+    """
+
+    positions: Leaf
+    visible_until: Leaf
+
+
+class Slots(NamedTuple):
+    """Facts about queries and the slots of a cache, in whatever order those were written.
+
+    Attributes:
+      q_positions_BT: Position of each query in its text.
+      q_valid_BT: Whether a query is a token.
+      k_positions_BS: Position of the token in each slot.
+      k_valid_BS: Whether a slot holds a token.
+    """
+
+    q_positions_BT: jax.Array
+    q_valid_BT: jax.Array
+    k_positions_BS: jax.Array
+    k_valid_BS: jax.Array
+
+
+def row_attention(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
+    queries: Row[jax.Array],
+    keys: Row[jax.Array],
     *,
-    q_positions_BT: jax.Array,
-    k_positions_BS: jax.Array,
-    q_segments_BT: jax.Array,
-    k_segments_BS: jax.Array,
-    same_tokens: bool,
+    first: jax.Array | int = 0,
     window: int | jax.Array = 0,
     chunk: int = QUERY_CHUNK,
 ) -> jax.Array:
-    """Attend to keys of the same segment at the same or an earlier position.
+    """Let query ``q`` of a row see key ``k`` of it where ``k <= q < visible_until[k]``.
 
     Args:
-      q_BNTH: Queries, heads before time.
-      k_BKSH: Keys; N is a multiple of K.
+      q_BNTH: Queries, heads before time, of whole rows or of one part of them.
+      k_BKSH: Keys of whole rows; N is a multiple of K.
       v_BKSH: Values.
-      q_positions_BT: Position of each query in its segment.
-      k_positions_BS: Position of each key.
-      q_segments_BT: Segment of each query.
-      k_segments_BS: Segment of each key.
-      same_tokens: Queries and keys are the same packed tokens in order, so keys behind the end
-        of a chunk of queries, or further before it than the window, cannot be visible and are
-        not computed.
-      window: Positions a query sees, its own included; 0 means all. A traced number must not be
-        0, and saves no computation.
+      queries: Of the queries; only the positions are read.
+      keys: Of the keys.
+      first: Index in the row of the first query.
+      window: Positions a query sees, its own included; 0 means all. A traced number must not be 0.
       chunk: Queries per chunk; 0 means all at once.
 
     Returns:
       ``[B, N, T, H]`` in the dtype of the queries; softmax in float32.
     """
-    B, N, T, H = q_BNTH.shape
-    K, S = k_BKSH.shape[1:3]
-    q_BKGTH = q_BNTH.reshape(B, K, N // K, T, H) * (H**-0.5)
-    limited = not isinstance(window, int) or window > 0
-    spans = _spans(T, S, chunk or T, same_tokens, window if isinstance(window, int) else 0)
+    T, S = q_BNTH.shape[2], k_BKSH.shape[2]
+    spans = _spans(T, S, chunk or T, causal=T == S)
     biases = []
-    for (start, end), (first, last) in spans:
-        distance_BTS = q_positions_BT[:, start:end, None] - k_positions_BS[:, None, first:last]
-        visible_BTS = (distance_BTS >= 0) & (
-            q_segments_BT[:, start:end, None] == k_segments_BS[:, None, first:last]
-        )
-        if limited:
+    for (start, end), (_, last) in spans:
+        q_1T1 = first + jnp.arange(start, end)[None, :, None]
+        visible_BTS = (jnp.arange(last) <= q_1T1) & (q_1T1 < keys.visible_until[:, None, :last])
+        if _limited(window):
+            distance_BTS = queries.positions[:, start:end, None] - keys.positions[:, None, :last]
             visible_BTS &= distance_BTS < window
         biases.append(jnp.where(visible_BTS, 0.0, _MASKED))
-    out_BKGTH = _attend(q_BKGTH, k_BKSH, v_BKSH, biases, spans)
-    return out_BKGTH.reshape(B, N, T, H)
+    return _grouped(q_BNTH, k_BKSH, v_BKSH, biases, spans)
 
 
-def _spans(T: int, S: int, chunk: int, same_tokens: bool, window: int) -> tuple[Span, ...]:
+def slot_attention(
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    slots: Slots,
+    *,
+    window: int | jax.Array = 0,
+    chunk: int = QUERY_CHUNK,
+) -> jax.Array:
+    """Attend to the tokens of a cache that stand at the same or an earlier position.
+
+    Args:
+      q_BNTH: Queries, heads before time.
+      k_BKSH: Keys by slot; N is a multiple of K.
+      v_BKSH: Values by slot.
+      slots: Where queries and keys stand.
+      window: As for ``row_attention``.
+      chunk: As for ``row_attention``.
+
+    Returns:
+      ``[B, N, T, H]`` in the dtype of the queries; softmax in float32.
+    """
+    T, S = q_BNTH.shape[2], k_BKSH.shape[2]
+    spans = _spans(T, S, chunk or T, causal=False)
+    biases = []
+    for (start, end), _ in spans:
+        distance_BTS = slots.q_positions_BT[:, start:end, None] - slots.k_positions_BS[:, None]
+        visible_BTS = (distance_BTS >= 0) & (
+            slots.q_valid_BT[:, start:end, None] == slots.k_valid_BS[:, None]
+        )
+        if _limited(window):
+            visible_BTS &= distance_BTS < window
+        biases.append(jnp.where(visible_BTS, 0.0, _MASKED))
+    return _grouped(q_BNTH, k_BKSH, v_BKSH, biases, spans)
+
+
+def _limited(window: int | jax.Array) -> bool:
+    return not isinstance(window, int) or window > 0
+
+
+def _spans(T: int, S: int, chunk: int, *, causal: bool) -> tuple[Span, ...]:
     """Return the queries of each chunk and the keys that some of them may see."""
-    spans = []
-    for start in range(0, T, chunk):
-        end = min(start + chunk, T)
-        first, last = 0, end if same_tokens else S
-        if same_tokens and window:
-            # Positions rise by at least one from token to token of a segment.
-            first = max(0, start - window + 1)
-        spans.append(((start, end), (first, last)))
-    return tuple(spans)
+    ends = [(start, min(start + chunk, T)) for start in range(0, T, chunk)]
+    return tuple(((start, end), (0, end if causal else S)) for start, end in ends)
+
+
+def _grouped(
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    biases: list[jax.Array],
+    spans: tuple[Span, ...],
+) -> jax.Array:
+    B, N, T, H = q_BNTH.shape
+    K = k_BKSH.shape[1]
+    q_BKGTH = q_BNTH.reshape(B, K, N // K, T, H) * (H**-0.5)
+    return _attend(q_BKGTH, k_BKSH, v_BKSH, biases, spans).reshape(B, N, T, H)
 
 
 def _attended(

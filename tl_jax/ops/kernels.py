@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax.ops import cudnn, splash
-from tl_jax.ops.attention import QUERY_CHUNK, SAVED, attention
-from tl_jax.ops.spread import Tokens, spread
+from tl_jax.ops.attention import QUERY_CHUNK, SAVED, Row, Slots, row_attention, slot_attention
+from tl_jax.ops.spread import spread
 from tl_jax.parallel.sharding import cut
 
 logger = logging.getLogger(__name__)
@@ -20,51 +20,34 @@ def attend(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
+    where: Row[jax.Array] | Slots,
     *,
     kind: str,
     blocks: splash.Blocks,
-    same_tokens: bool,
-    q_positions_BT: jax.Array,
-    q_segments_BT: jax.Array,
     window: int | jax.Array = 0,
-    **keys: jax.Array,
 ) -> jax.Array:
-    """Attend as ``ops.attention.attention`` does, by the implementation called ``kind``.
+    """Attend as ``ops.attention`` does, by the implementation called ``kind``.
 
-    Kernels compute packed rows; keys in a cache are always XLA's. They count tokens where XLA's
-    attention reads positions, so the positions of a segment must rise by one from token to token.
-    Where devices share a row each has its own queries and gathers the keys and values of all.
+    Kernels compute rows; keys in a cache are always XLA's. Where devices share a row each has its
+    own queries and gathers the keys and values of all.
 
     Args:
       q_BNTH: Queries, heads before time.
       k_BKSH: Keys; N is a multiple of K.
       v_BKSH: Values.
+      where: ``Row`` of tokens that are queries and keys, or ``Slots`` of a cache.
       kind: ``"chunked"`` or ``"dense"`` (XLA), ``"splash"`` (a TPU, or step by step elsewhere),
         ``"cudnn"`` (an NVIDIA GPU), or ``"auto"``: what fits the devices of the mesh in context.
       blocks: Sizes for ``"splash"``.
-      same_tokens: Queries and keys are the same packed tokens in order.
-      q_positions_BT: Position of each query in its segment.
-      q_segments_BT: Segment of each query, not negative.
       window: Positions a query sees, its own included; 0 means all. Kernels need a plain number.
-      **keys: Their positions and segments, as ``ops.attention.attention`` has them; not read if
-        they are the same tokens.
 
     Raises:
       ValueError: A kernel was asked for by name and cannot do this, or rows, heads or tokens
         cannot be spread over the mesh.
     """
-    if not same_tokens:
-        return attention(
-            q_BNTH,
-            k_BKSH,
-            v_BKSH,
-            q_positions_BT=q_positions_BT,
-            q_segments_BT=q_segments_BT,
-            same_tokens=False,
-            window=window,
-            chunk=0 if kind == "dense" else QUERY_CHUNK,
-            **keys,
-        )
+    if isinstance(where, Slots):
+        chunk = 0 if kind == "dense" else QUERY_CHUNK
+        return slot_attention(q_BNTH, k_BKSH, v_BKSH, where, window=window, chunk=chunk)
     chosen = choose(
         kind,
         platform=_platform(),
@@ -84,21 +67,20 @@ def attend(
     else:
         chunk = QUERY_CHUNK if chosen == "chunked" else 0
         kernel = functools.partial(_xla, window=window, chunk=chunk)
-    tokens = Tokens(q_positions_BT, q_segments_BT)
     # The compiler itself spreads rows and heads of what it knows.
     if jax.sharding.get_abstract_mesh().size <= 1 or (
         chosen not in ("splash", "cudnn") and cut("length") == 1
     ):
-        return kernel(q_BNTH, k_BKSH, v_BKSH, tokens, tokens, 0)
-    return spread(kernel, q_BNTH, k_BKSH, v_BKSH, tokens)
+        return kernel(q_BNTH, k_BKSH, v_BKSH, where, where, 0)
+    return spread(kernel, q_BNTH, k_BKSH, v_BKSH, where)
 
 
 def _splash(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    queries: Tokens[jax.Array],
-    keys: Tokens[jax.Array],
+    queries: Row[jax.Array],
+    keys: Row[jax.Array],
     part: jax.Array | int,
     *,
     window: int,
@@ -107,7 +89,7 @@ def _splash(
     # As XLA's attention, the kernel names its output itself, together with the normaliser that its
     # gradient needs.
     return splash.splash_attention(
-        *(q_BNTH, k_BKSH, v_BKSH, queries.segments, keys.segments),
+        *(q_BNTH, k_BKSH, v_BKSH, queries.visible_until, keys.visible_until),
         part=part,
         window=window,
         blocks=blocks,
@@ -120,40 +102,31 @@ def _cudnn(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    queries: Tokens[jax.Array],
-    keys: Tokens[jax.Array],
+    queries: Row[jax.Array],
+    keys: Row[jax.Array],
     part: jax.Array | int,
     *,
     window: int,
 ) -> jax.Array:
     del keys, part  # the queries are those of all tokens
-    return cudnn.cudnn_attention(q_BNTH, k_BKSH, v_BKSH, queries.segments, window=window)
+    return cudnn.cudnn_attention(q_BNTH, k_BKSH, v_BKSH, queries, window=window)
 
 
 def _xla(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    queries: Tokens[jax.Array],
-    keys: Tokens[jax.Array],
+    queries: Row[jax.Array],
+    keys: Row[jax.Array],
     part: jax.Array | int,
     *,
     window: int | jax.Array,
     chunk: int,
 ) -> jax.Array:
-    del part  # positions say it
-    return attention(
-        q_BNTH,
-        k_BKSH,
-        v_BKSH,
-        q_positions_BT=queries.positions,
-        k_positions_BS=keys.positions,
-        q_segments_BT=queries.segments,
-        k_segments_BS=keys.segments,
-        # The last part of a row sees all keys, and the others wait for it.
-        same_tokens=q_BNTH.shape[2] == k_BKSH.shape[2],
-        window=window,
-        chunk=chunk,
+    # The last part of a row sees all keys, and the others wait for it.
+    first = part * q_BNTH.shape[2]
+    return row_attention(
+        *(q_BNTH, k_BKSH, v_BKSH, queries, keys), first=first, window=window, chunk=chunk
     )
 
 

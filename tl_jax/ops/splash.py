@@ -15,7 +15,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_kernel im
 
 _LANES = 128  # of a TPU register: blocks are multiples of it
 
-_NO_TOKEN = -1  # segment of what fills up the last block; data begin at 0
+_NO_TOKEN = -1  # of what fills up the last block; padding of the data is 0
 
 
 class Blocks(Protocol):
@@ -33,8 +33,8 @@ def splash_attention(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    segments_BT: jax.Array,
-    segments_BS: jax.Array,
+    until_BT: jax.Array,
+    until_BS: jax.Array,
     *,
     part: jax.Array | int = 0,
     window: int,
@@ -42,15 +42,16 @@ def splash_attention(
     saved_name: str,
     interpret: bool,
 ) -> jax.Array:
-    """Attend to the same or earlier tokens of the same segment, on one device.
+    """Attend to the same or earlier tokens of the same text, on one device.
 
     Args:
       q_BNTH: Queries, heads before time, of all tokens or of one of the equal parts that they are
         cut into (see ``fits``).
       k_BKSH: Keys of all tokens; N is a multiple of K.
       v_BKSH: Values.
-      segments_BT: Segment of each query, not negative; the tokens of one lie side by side.
-      segments_BS: Segment of each key.
+      until_BT: ``visible_until`` of each query. It tells the texts of a row apart where they lie
+        side by side; texts that share tokens are beyond this kernel.
+      until_BS: The same of each key.
       part: Which part the queries are.
       window: Tokens a query sees, itself included; 0 means all.
       blocks: Sizes in tokens, rounded up to multiples of 128; a longer block than the rows is cut
@@ -71,7 +72,7 @@ def splash_attention(
     padding = ((0, 0), (0, 0), (0, own - T), (0, 0))
     q, k, v = (jnp.pad(x, padding) for x in (q_BNTH * (H**-0.5), k_BKSH, v_BKSH))
     q_segments, kv_segments = (
-        jnp.pad(x, padding[1:3], constant_values=_NO_TOKEN) for x in (segments_BT, segments_BS)
+        jnp.pad(x, padding[1:3], constant_values=_NO_TOKEN) for x in (until_BT, until_BS)
     )
     shape = (length, length)
     mask = pallas.LocalMask(shape, (window - 1, 0), 0) if window else pallas.CausalMask(shape)

@@ -5,27 +5,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from tl_jax.ops.attention import Row
 from tl_jax.parallel.sharding import parts, spec
-
-Leaf = TypeVar("Leaf")
 
 _HEADS = ("batch", "act_heads", "length", None)
 
-
-class Tokens(NamedTuple, Generic[Leaf]):
-    """Facts about the tokens of a batch, each ``[B, T]`` int32, or how each is laid out."""
-
-    positions: Leaf
-    segments: Leaf
-
-
 Kernel = Callable[..., jax.Array]
-"""``(q, k, v, queries, keys, part)`` to the output of a device's queries: ``Tokens`` of its queries
+"""``(q, k, v, queries, keys, part)`` to the output of a device's queries: ``Row`` of its queries
 and of all keys, and which of the equal parts of a row its queries are."""
 
 
@@ -34,7 +24,7 @@ def spread(
     q_BNTH: jax.Array,
     k_BKTH: jax.Array,
     v_BKTH: jax.Array,
-    tokens: Tokens[jax.Array],
+    row: Row[jax.Array],
 ) -> jax.Array:
     """Run a kernel on every device's own rows, heads and queries, with the keys of whole rows.
 
@@ -43,7 +33,7 @@ def spread(
       q_BNTH: Queries of the whole batch, heads before time.
       k_BKTH: Keys of the same tokens; N is a multiple of K.
       v_BKTH: Values.
-      tokens: Of the batch.
+      row: Of the tokens of the batch.
 
     Returns:
       ``[B, N, T, H]``.
@@ -70,19 +60,19 @@ def spread(
         k_BKTH, v_BKTH = (jnp.repeat(x, copies, axis=1) for x in (k_BKTH, v_BKTH))
 
     def own(
-        q_BNTH: jax.Array, k_BKTH: jax.Array, v_BKTH: jax.Array, tokens: Tokens[jax.Array]
+        q_BNTH: jax.Array, k_BKTH: jax.Array, v_BKTH: jax.Array, row: Row[jax.Array]
     ) -> jax.Array:
         if parts(mesh, heads[2]) == 1:
-            return kernel(q_BNTH, k_BKTH, v_BKTH, tokens, tokens, 0)
+            return kernel(q_BNTH, k_BKTH, v_BKTH, row, row, 0)
         whole = functools.partial(jax.lax.all_gather, axis_name=heads[2], tiled=True)
         k_BKSH, v_BKSH = (whole(x, axis=2) for x in (k_BKTH, v_BKTH))
-        keys = jax.tree.map(functools.partial(whole, axis=1), tokens)
-        return kernel(q_BNTH, k_BKSH, v_BKSH, tokens, keys, jax.lax.axis_index(heads[2]))
+        keys = jax.tree.map(functools.partial(whole, axis=1), row)
+        return kernel(q_BNTH, k_BKSH, v_BKSH, row, keys, jax.lax.axis_index(heads[2]))
 
     spread_out = jax.shard_map(
         own,
-        in_specs=(heads, heads, heads, Tokens(rows, rows)),
+        in_specs=(heads, heads, heads, Row(rows, rows)),
         out_specs=heads,
         check_vma=False,
     )
-    return spread_out(q_BNTH, k_BKTH, v_BKTH, tokens)
+    return spread_out(q_BNTH, k_BKTH, v_BKTH, row)

@@ -33,7 +33,7 @@ def build_batch(
     """
     lengths = [len(p) + len(r) - 1 for p, r in zip(prompts, replies, strict=True)]
     shape = (len(prompts), length or bucket_length(max(lengths)))
-    tokens, targets, positions, segments = (np.zeros(shape, np.int32) for _ in range(4))
+    tokens, targets, positions, until = (np.zeros(shape, np.int32) for _ in range(4))
     mask = np.zeros(shape, np.float32)
     columns = zip(prompts, replies, sampled, lengths, strict=True)
     for row, (prompt, reply, trained, end) in enumerate(columns):
@@ -41,7 +41,7 @@ def build_batch(
         tokens[row, :end] = text[:-1]
         targets[row, :end] = text[1:]
         positions[row, :end] = np.arange(end)
-        segments[row, :end] = 1
+        until[row, :end] = end
         mask[row, len(prompt) - 1 : end] = trained
     weights = np.zeros(shape, np.float32)
-    return Batch(tokens, targets, weights, positions, segments), mask
+    return Batch(tokens, targets, weights, positions, until), mask

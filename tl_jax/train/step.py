@@ -359,7 +359,7 @@ def _metrics(
         value_loss=sums.get("value", zero) / sampled,
         weight_sum=totals[0],
         trained_tokens=jnp.sum(trained).astype(jnp.float32),
-        tokens=jnp.sum(batch.segment_ids > 0).astype(jnp.float32),
+        tokens=jnp.sum(batch.visible_until > 0).astype(jnp.float32),
         grad_norm=grad_norm,
         learning_rate=jnp.asarray(rate, jnp.float32),
         skipped=skipped.astype(jnp.float32),

@@ -172,7 +172,7 @@ def loader(path: pathlib.Path, fit: str, repeats: int) -> dict[str, Any]:
         next(stream)  # the first row comes when all rows of a window have been filled
         cpu, wall, batches = timed(lambda stream=stream: list(itertools.islice(stream, 64)))
         stream.close()
-        found = sum(int((batch["segment_ids"] > 0).sum()) for batch in batches)
+        found = sum(int((batch["visible_until"] > 0).sum()) for batch in batches)
         rates["cpu"].append(found / cpu)
         rates["wall"].append(found / wall)
         fills.append(100 * found / (64 * 8 * LENGTH))

@@ -207,7 +207,7 @@ def own_step(sizes: ModelConfig, tokens: np.ndarray, ce_chunk: int, texts: int) 
         targets=tokens[:, 1:],
         weights=np.ones((rows, length), np.float32),
         positions=places % (length // texts),
-        segment_ids=1 + places // (length // texts),
+        visible_until=(1 + places // (length // texts)) * (length // texts),
     )
     batch = jax.device_put(batch, where)
 

@@ -253,7 +253,7 @@ def own_step(directory: pathlib.Path) -> Callable[[], float]:
         targets=tokens[:, 1:],
         weights=np.ones((rows, length), np.float32),
         positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
-        segment_ids=np.ones((rows, length), np.int32),
+        visible_until=np.full((rows, length), length, np.int32),
     )
     batch = jax.device_put(batch)
     state = [step_lib.init_state(from_hf.load(directory / "model"), optimizer)]

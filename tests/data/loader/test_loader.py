@@ -46,7 +46,7 @@ def take(iterator, count):
 def targets_of(batches):
     found = collections.Counter()
     for batch in batches:
-        real = batch["segment_ids"] > 0
+        real = batch["visible_until"] > 0
         found.update(
             zip(batch["targets"][real].tolist(), batch["weights"][real].tolist(), strict=True)
         )
@@ -83,10 +83,10 @@ def test_one_pass_trains_exactly_the_targets_of_the_file(tmp_path, form):
             "targets": "int32",
             "weights": "float32",
             "positions": "int32",
-            "segment_ids": "int32",
+            "visible_until": "int32",
         }
         assert all(value.shape == (4, LENGTH) for value in batch.values())
-        padding = batch["segment_ids"] == 0
+        padding = batch["visible_until"] == 0
         assert not batch["weights"][padding].any() and not batch["tokens"][padding].any()
 
 
@@ -95,8 +95,8 @@ def test_rows_keep_tokens_targets_and_positions_of_each_segment_together(tmp_pat
     rows = {row["ids"][0]: row["ids"] for row in write_examples(tmp_path / "x")}
     for batch in loader(tmp_path / "x", repeat=False, **form):
         for r in range(4):
-            for segment in range(1, batch["segment_ids"][r].max() + 1):
-                where = batch["segment_ids"][r] == segment
+            for end in np.unique(batch["visible_until"][r])[1:]:
+                where = batch["visible_until"][r] == end
                 ids = rows[int(batch["tokens"][r][where][0])]
                 assert batch["tokens"][r][where].tolist() == ids[:-1]
                 assert batch["targets"][r][where].tolist() == ids[1:]
@@ -221,7 +221,7 @@ def test_packing_fills_rows(tmp_path):
     stream = loader(tmp_path / "x", packing_bins=64, rows=64)
     batch = next(stream)
     stream.close()
-    assert (batch["segment_ids"] > 0).mean() > 0.95
+    assert (batch["visible_until"] > 0).mean() > 0.95
 
 
 def test_sorting_fills_rows_of_long_examples_where_the_stream_leaves_gaps(tmp_path):
@@ -237,7 +237,7 @@ def test_sorting_fills_rows_of_long_examples_where_the_stream_leaves_gaps(tmp_pa
 def test_sorted_windows_come_in_an_order_of_their_own_each_epoch(tmp_path):
     write_examples(tmp_path / "x", count=60)
     stream = loader(tmp_path / "x", packing_fit="sorted", packing_bins=4, rows=1)
-    counts = [int(batch["segment_ids"].max()) for batch in take(stream, 40)]
+    counts = [len(np.unique(batch["visible_until"])) for batch in take(stream, 40)]
     stream.close()
     assert counts != sorted(counts)
 
@@ -274,7 +274,7 @@ def test_an_example_longer_than_a_row_is_named(tmp_path, packing):
 def test_a_row_of_exactly_the_length_fits(tmp_path):
     path = tmp_path / "x"
     write(path, [{"id": "full", "ids": [1] * 65, "weights": [1.0] * 65, "tags": {}}])
-    assert (next(loader(path, rows=1))["segment_ids"] > 0).all()
+    assert (next(loader(path, rows=1))["visible_until"] > 0).all()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_long_items_are_completed_by_those_that_fit_best():
     assert sorted_fit([3, 9, 7, 1], 10) == [[1, 3], [2, 0]]
 
 
-def test_a_row_restarts_positions_and_numbers_its_segments():
+def test_a_row_restarts_positions_and_hides_each_example_from_the_next():
     parts = [
         {name: np.array(values, np.int32) for name in ("tokens", "targets", "weights")}
         for values in ([5, 6, 7], [8])
@@ -28,4 +28,4 @@ def test_a_row_restarts_positions_and_numbers_its_segments():
     row = make_row(parts, 6)
     assert row["tokens"].tolist() == [5, 6, 7, 8, 0, 0]
     assert row["positions"].tolist() == [0, 1, 2, 0, 0, 0]
-    assert row["segment_ids"].tolist() == [1, 1, 1, 2, 0, 0]
+    assert row["visible_until"].tolist() == [3, 3, 3, 4, 0, 0]

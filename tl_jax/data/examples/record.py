@@ -64,7 +64,7 @@ def unpack_example(record: bytes, path: str = "") -> Example:
     at = _HEADER.size
     ids = np.frombuffer(record, f"<u{width}", count, at).tolist()
     at += width * count
-    weights = [0] * zeros + np.frombuffer(record, "<f8", count - zeros, at).tolist()
+    weights = [0.0] * zeros + np.frombuffer(record, "<f8", count - zeros, at).tolist()
     at += 8 * (count - zeros)
     try:
         name = record[at : at + name_size].decode("utf-8", "surrogatepass")

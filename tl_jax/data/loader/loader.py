@@ -79,8 +79,8 @@ def make_loader(
       prefetch: Batches prepared ahead by a thread; 0 prepares them on demand.
 
     Returns:
-      Iterator of ``{"tokens", "targets", "positions", "segment_ids"}`` (int32) and ``"weights"``
-      (float32), each ``[len(own), length]``; segments count from 1, padding is 0. ``get_state`` and
+      Iterator of ``{"tokens", "targets", "positions", "visible_until"}`` (int32) and ``"weights"``
+      (float32), each ``[len(own), length]``, as ``types.Batch`` has them. ``get_state`` and
       ``set_state`` resume exactly, also in the middle of a packing window; ``set_state`` refuses
       the state of another file or other settings.
 
@@ -186,7 +186,7 @@ def measure(
     rows = tokens = trained = 0
     for batch in itertools.islice(loader, most_rows):
         rows += 1
-        tokens += int((batch["segment_ids"] > 0).sum())
+        tokens += int((batch["visible_until"] > 0).sum())
         trained += int((batch["weights"] > 0).sum())
     complete = rows < most_rows or next(loader, None) is None
     loader.close()
@@ -308,5 +308,8 @@ def _packed_row(packed: Row) -> Row:
     # The packer numbers every feature; all features of ours have the same lengths.
     row = {key: packed[key] for key in PACKED}
     row["positions"] = packed["tokens_positions"].astype(np.int32, copy=False)
-    row["segment_ids"] = packed["tokens_segment_ids"].astype(np.int32, copy=False)
+    segments = packed["tokens_segment_ids"]
+    sizes = np.bincount(segments[segments > 0])[1:]
+    ends = np.repeat(np.cumsum(sizes, dtype=np.int32), sizes)
+    row["visible_until"] = np.pad(ends, (0, len(segments) - len(ends)))
     return row

@@ -48,13 +48,11 @@ def make_row(examples: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[
 
     Returns:
       The same features ``[length]``, padded with 0, with ``positions`` (from 0 in every example)
-      and ``segment_ids`` (from 1, 0 is padding).
+      and ``visible_until`` (the index behind the example's last token, 0 is padding).
     """
     sizes = [len(example["tokens"]) for example in examples]
     features = {name: [example[name] for example in examples] for name in PACKED}
     features["positions"] = [np.arange(size, dtype=np.int32) for size in sizes]
-    features["segment_ids"] = [
-        np.full(size, number, np.int32) for number, size in enumerate(sizes, 1)
-    ]
+    features["visible_until"] = [np.repeat(np.cumsum(sizes, dtype=np.int32), sizes)]
     spare = length - sum(sizes)
     return {name: np.pad(np.concatenate(parts), (0, spare)) for name, parts in features.items()}
