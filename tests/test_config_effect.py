@@ -191,13 +191,14 @@ def chat_row(number):
 
 
 TOOLS_FILE = """
-import resource
+import os, resource
 
 def limits():
     kinds = resource.RLIMIT_AS, resource.RLIMIT_CPU
     return [resource.getrlimit(kind)[0] for kind in kinds]
 
 def long(): return "x" * 500
+def given(): return os.environ.get("TL_JAX_TOOL")
 """
 IMPORTER_FILE = """
 from tl_jax.data.importers.canonical import recognise
@@ -432,8 +433,8 @@ def captured_phase(scene, module, config, steps):
     seen: dict[str, Any] = {"losses": [], "samples": []}
 
     class Loop:
-        def __init__(self, phase, steps, start, *, checkpoints, metrics, log_every=1, **_):
-            seen["rhythm"] = steps, log_every, Stub.last
+        def __init__(self, phase, steps, start, *, log_every=1, end_if_hung=None, **_):
+            seen["rhythm"] = steps, log_every, Stub.last, end_if_hung
 
         def __enter__(self):
             return self
@@ -586,14 +587,17 @@ def reward_phase(scene, config):
 
 
 def tool_process(scene, config):
-    """What limits a tool that runs has, and whether a long result is told; None if none runs."""
+    """What limits and variables a tool that runs has, and whether a long result is told."""
+    scene.patch.setenv("TL_JAX_TOOL", "1")
     tools = open_tools(Run(config))
     if tools is None:
         return None
     session = tools.environment.session()
-    found = [session.call(ToolCall(name)) for name in ("limits", "long")]
+    found = [session.call(ToolCall(name)) for name in ("limits", "long", "given")]
+    # Whether the system lets it be taken away is another question.
+    network = session._process.args[-1]
     session.close()
-    return found
+    return found, network
 
 
 def reply_to(prompt, row):
@@ -756,6 +760,8 @@ EFFECTS = {
     "environment.timeout_s": Effect(tool_process, 30.0, RUNNING),
     "environment.memory_mib": Effect(tool_process, 500, RUNNING),
     "environment.result_chars": Effect(tool_process, 300, RUNNING),
+    "environment.network": Effect(tool_process, True, RUNNING),
+    "environment.variables": Effect(tool_process, ("TL_JAX_TOOL",), RUNNING),
     "ppo.steps": Effect(reward_phase, 4),
     "ppo.prompts_per_step": Effect(reward_phase, 3),
     "ppo.samples_per_prompt": Effect(reward_phase, 3),
@@ -805,6 +811,7 @@ EFFECTS = {
     "ppo_optim.moments": Effect(reward_updates, "bfloat16"),
     "checkpoint.every_steps": Effect(supervised_phase, 7),
     "checkpoint.keep": Effect(reward_phase, 7),
+    "checkpoint.end_if_hung": Effect(supervised_phase, True),
     "evaluate.batch_size": Effect(evaluation, 3),
     "evaluate.max_new_tokens": Effect(evaluation, 3),
     "evaluate.max_prompt_length": Effect(evaluation, 300),

@@ -152,13 +152,15 @@ def export(run: Run, target: str = "") -> Path:
         written anew if the model has changed.
 
     Raises:
-      TlJaxError: ``target`` is occupied.
+      TlJaxError: ``target`` is occupied, or nothing is trained yet.
 
     Example:
       >>> import tl_jax as tl
       >>> from tl_jax.config.presets import tiny
       >>> run = tl.Run(tiny("runs/tiny"))
       >>> _ = tl.prepare(run)
+      >>> tl.train_sft(run)  # doctest: +ELLIPSIS
+      supervised ...
       >>> (tl.export(run) / "config.json").exists()
       True
     """

@@ -56,6 +56,8 @@ def workspace(folder, name="run", **sections):
         "run_dir": str(folder / name),
         "model": {"path": str(folder / "model")},
         "evaluate": {"synthetic_trajectories": 3},
+        "train": {"steps": 0},
+        "ppo": {"steps": 0},
         **sections,
     }
     values["data"] = {**data, "template": "chatml_tools", **sections.get("data", {})}

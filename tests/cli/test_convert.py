@@ -15,7 +15,7 @@ from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file
 
 from tl_jax.cli import convert, prepare
-from tl_jax.config import LoraConfig, ModelSourceConfig, RunConfig
+from tl_jax.config import LoraConfig, ModelSourceConfig, PpoConfig, RunConfig, TrainConfig
 from tl_jax.convert import from_hf, hub, names, to_hf
 from tl_jax.data.tokenize.tokenizer import load_tokenizer
 from tl_jax.errors import ConfigError
@@ -27,6 +27,8 @@ from tl_jax.run.directory import Run
 from tl_jax.run.prepare import known_model
 
 COMMIT = "c" * 40
+UNTRAINED = {"train": TrainConfig(steps=0), "ppo": PpoConfig(steps=0)}
+"""Settings that ask for no training, so that the initial model is that of the run."""
 
 
 def converted(run, console, request):
@@ -136,8 +138,8 @@ def test_a_converted_model_keeps_its_card_or_gets_one(model_dir, tmp_path, conso
 
 
 def test_the_export_of_a_run_is_made_once_and_its_card_kept_up(model_dir, tmp_path, console):
-    config = RunConfig(run_dir=str(tmp_path), model=ModelSourceConfig(path=str(model_dir)))
-    workspace = Run(config)
+    source = ModelSourceConfig(path=str(model_dir))
+    workspace = Run(RunConfig(run_dir=str(tmp_path), model=source, **UNTRAINED))
     export_newest(workspace, console)
     weights = tmp_path / "export" / "model.safetensors"
     before = weights.stat().st_mtime_ns
@@ -163,7 +165,8 @@ def test_a_run_pins_its_model_of_the_hub(model_dir, tmp_path, console, monkeypat
     shutil.copytree(model_dir, fetched)
     asked = []
     monkeypatch.setattr(hub, "_snapshot", lambda *what: asked.append(what[:2]) or fetched)
-    config = RunConfig(str(tmp_path / "run"), model=ModelSourceConfig(path="someone/pinned-model"))
+    source = ModelSourceConfig(path="someone/pinned-model")
+    config = RunConfig(str(tmp_path / "run"), model=source, **UNTRAINED)
     workspace = Run(config)
     assert workspace.hub_model is None and not workspace.model_dir.exists()
     assert known_model(workspace) == model_of(fetched)
@@ -255,7 +258,10 @@ def test_force_replaces_an_older_orbax_checkpoint(model_dir, tmp_path, console):
 
 def test_a_run_without_training_exports_its_initial_model(model_dir, tmp_path, console):
     config = RunConfig(run_dir=str(tmp_path / "run"), model=ModelSourceConfig(path=str(model_dir)))
-    workspace = Run(config)
+    with pytest.raises(ConfigError, match=r"no model is trained yet; run `tl-jax train` first"):
+        converted(Run(config), console, Request())
+    assert not (tmp_path / "run").exists()
+    workspace = Run(dataclasses.replace(config, **UNTRAINED))
     converted(workspace, console, Request())
     exported = leaves(from_hf.load(tmp_path / "run" / "export"))
     for path, leaf in leaves(from_hf.load(model_dir)).items():
@@ -297,7 +303,11 @@ def test_a_plan_names_both_ends_and_writes_nothing(model_dir, tmp_path, console)
     assert "[new] (Hugging Face directory)" in shown and "bfloat16" in shown
     assert model_dir.name in shown
     workspace = Run(
-        RunConfig(run_dir=str(tmp_path / "run"), model=ModelSourceConfig(path=str(model_dir)))
+        RunConfig(
+            run_dir=str(tmp_path / "run"),
+            model=ModelSourceConfig(path=str(model_dir)),
+            **UNTRAINED,
+        )
     )
     planned(workspace, console, Request())
     assert "before model of" in console.file.getvalue()

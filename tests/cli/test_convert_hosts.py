@@ -15,7 +15,8 @@ import jax
 from rich.console import Console
 from tl_jax.cli import convert
 from tl_jax.run.directory import Run
-from tl_jax.config import LoraConfig, MeshConfig, ModelSourceConfig, RunConfig
+from tl_jax.config import LoraConfig, MeshConfig, ModelSourceConfig
+from tl_jax.config import PpoConfig, RunConfig, TrainConfig
 from tl_jax.convert import to_hf
 from tl_jax.errors import ModelError
 from tl_jax.parallel.mesh import start_distributed
@@ -46,7 +47,12 @@ except ModelError as error:
 print(refusals)
 adapted = Run(
     RunConfig(
-        run_dir + "-lora", model=model, lora=LoraConfig(rank=2), mesh=workspace.config.mesh
+        run_dir + "-lora",
+        model=model,
+        lora=LoraConfig(rank=2),
+        mesh=workspace.config.mesh,
+        train=TrainConfig(steps=0),
+        ppo=PpoConfig(steps=0),
     )
 )
 convert.main(adapted, console, **dataclasses.asdict(convert.Request(adapter=True)))

@@ -87,6 +87,36 @@ def test_a_fault_of_the_software_shows_where_and_what_to_report(failing, kind):
     assert "fault of tl_jax" in out and "report it" in out and tl_jax.__version__ in out
 
 
+def wrapped(error):
+    try:
+        raise RuntimeError("saving failed") from error
+    except RuntimeError as found:
+        return found
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device", "run/a"), "run/a: No space left on device; free"),
+        (wrapped(OSError(30, "Read-only file system")), "Read-only file system; give a place"),
+        (ValueError("RESOURCE_EXHAUSTED: No space left on device"), "(ValueError); free some"),
+        (PermissionError(13, "Permission denied", "x"), "x: Permission denied; give yourself"),
+        (OSError(122, "Disk quota exceeded"), "Disk quota exceeded; free some space or"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_and_status_2(failing, error, told):
+    status, out, err = failing(error)
+    assert (status, err) == (2, "") and told in out
+
+
+def test_an_interruption_is_a_sentence_and_status_130(failing):
+    assert failing(KeyboardInterrupt()) == (
+        130,
+        "tl-jax: interrupted; the same command goes on\n",
+        "",
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
@@ -105,7 +135,7 @@ def test_a_fault_of_the_software_shows_where_and_what_to_report(failing, kind):
         (["train", "quickstart"], 2, "does not take 'quickstart'; flags are written --name=value"),
         (["train", "--example=3"], 2, "--example is a flag of `tl-jax inspect`; `tl-jax train`"),
         (["run", "--phase=before"], 2, "--phase is a flag of `tl-jax evaluate`"),
-        (["inspect", "--noforce"], 2, "--force is a flag of `tl-jax convert`"),
+        (["inspect", "--noforce"], 2, "--force is a flag of `tl-jax prepare` and `tl-jax train`"),
         (["evaluate", "--runs=x"], 2, "--runs is a flag of `tl-jax report`"),
         (["inspect", "--example=two"], 2, "two"),
         (["convert", "--dtype=int8"], 2, "float32"),

@@ -5,6 +5,7 @@ import itertools
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import gguf
 import jax
@@ -163,6 +164,15 @@ def random_bytes(kind, rows, columns):
     return np.random.default_rng(int(kind)).integers(0, 256, shape, dtype=np.uint8)
 
 
+def finite_bytes(kind, rows, columns):
+    """The same without the blocks whose scales are not finite."""
+    found = random_bytes(kind, rows, columns)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    values = gguf.quants.dequantize(found, kind).reshape(rows, -1, block)
+    found.reshape(rows, -1, size)[~np.isfinite(values).all(-1)] = 0
+    return found
+
+
 def is_readable(kind):
     try:
         gguf.quants.dequantize(random_bytes(kind, 1, 256), kind)
@@ -192,7 +202,7 @@ def test_every_type_the_package_dequantises_arrives_as_it_gives_it(tmp_path):
     tensors = names.tensors({path: info.shape for path, info in declared})
     matrices = {name: tensor.shape for name, tensor in tensors.items() if len(tensor.shape) == 2}
     packed = {
-        name: (kind, random_bytes(kind, *shape))
+        name: (kind, finite_bytes(kind, *shape))
         for (name, shape), kind in zip(matrices.items(), itertools.cycle(READABLE), strict=False)
     }
     assert {kind for kind, _ in packed.values()} == set(READABLE)
@@ -339,3 +349,34 @@ def test_conversion_needs_no_torch(original, tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "b" / "tokenizer.json").is_file()
+
+
+def test_a_damaged_header_is_a_named_error_and_takes_no_memory(tmp_path, original):
+    write(tmp_path / "whole.gguf", original)
+    content = (tmp_path / "whole.gguf").read_bytes()
+    end = content.rindex(b"output.weight") + 60
+    random = np.random.default_rng(0)
+    file = tmp_path / "damaged.gguf"
+    tracemalloc.start()
+    refused = 0
+    for number in range(60):
+        damaged = bytearray(content)
+        at = int(random.integers(0, end))
+        kind = random.integers(0, 4)
+        if kind == 0:
+            del damaged[at:]
+        elif kind == 1:
+            damaged[at] ^= 1 << int(random.integers(0, 8))
+        else:
+            odd = (2**63, 2**40, 2**31, 2**64 - 1, 0)[int(random.integers(0, 5))]
+            damaged[at : at + 8] = odd.to_bytes(8, "little")
+        file.write_bytes(bytes(damaged))
+        try:
+            from_gguf.read_config(file)
+            if number < 12:
+                from_gguf.convert(file, tmp_path / "out", overwrite=True)
+        except ModelError as error:
+            assert str(file) in str(error)
+            refused += 1
+    assert refused > 20 and tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()

@@ -14,7 +14,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from tl_jax.config import MeshConfig, ModelConfig
-from tl_jax.convert import from_hf, hf_directory, names, safetensors_file, to_hf
+from tl_jax.convert import (
+    from_hf,
+    hf_directory,
+    names,
+    safetensors_file,
+    to_hf,
+    whole_directory,
+)
 from tl_jax.convert.hf_directory import ModelError
 from tl_jax.models import functional, registry
 from tl_jax.parallel.mesh import make_mesh
@@ -303,7 +310,7 @@ def test_a_failed_write_leaves_nothing_behind(existing, error, tmp_path):
     if existing:
         target.mkdir()
         (target / "old.txt").write_text("old")
-    with pytest.raises(error), hf_directory.new_directory(target, overwrite=True) as fresh:
+    with pytest.raises(error), whole_directory.new_directory(target, overwrite=True) as fresh:
         (fresh / "half.txt").write_text("half")
         raise error
     assert [path.name for path in tmp_path.rglob("*")] == (["m", "old.txt"] if existing else [])
@@ -320,8 +327,8 @@ def test_a_failed_swap_puts_the_old_directory_back(tmp_path, monkeypatch):
             raise OSError("disk trouble")
         replace(source, destination)
 
-    monkeypatch.setattr(hf_directory.os, "replace", refuse_new)
-    with pytest.raises(OSError), hf_directory.new_directory(target, overwrite=True) as fresh:
+    monkeypatch.setattr(whole_directory.os, "replace", refuse_new)
+    with pytest.raises(OSError), whole_directory.new_directory(target, overwrite=True) as fresh:
         (fresh / "new.txt").write_text("new")
     assert [path.name for path in tmp_path.rglob("*")] == ["m", "old.txt"]
 
@@ -331,6 +338,7 @@ def rewrite(checkpoint, change):
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file, metadata={"format": "pt"})
+    (checkpoint / hf_directory.CHECKSUMS).unlink(missing_ok=True)
 
 
 NORM = "model.layers.1.input_layernorm.weight"

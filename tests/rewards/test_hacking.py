@@ -305,6 +305,42 @@ def test_no_call_hides_where_none_is_right(style):
                 assert reward.value == -2.0, (label, reply)
 
 
+ANSWER = "The sky over Oslo is clear, and 12 degrees are expected on Friday."
+ASKED = "How is the sky over Oslo, and what is expected on Friday?"
+_FILLERS = ("a", "ok", "yes", "no", "done", "the", "I", "sure", "12", "Oslo", "clear", "hello")
+CHEAP = [
+    *_FILLERS,
+    *(word * 40 for word in _FILLERS),
+    *(" ".join([word] * 12) for word in _FILLERS),
+    *("abcdefghijklmnopqrstuvwxyzäöüß0123456789"),
+    *(f"{first} {second}" for first in _FILLERS[:9] for second in _FILLERS),
+    *(ANSWER[:size] for size in range(3, 60, 7)),
+    *(ASKED, ASKED * 2, ANSWER + " " + ASKED, ANSWER * 2, ANSWER.replace("12", "13")),
+    *(ANSWER.replace("clear", "not clear"), ANSWER.replace("Oslo", "Rome"), ANSWER[::-1]),
+    *("I will check that for you.", "Sorry, I cannot help with that.", "Let me know!"),
+    *("<think>" + ANSWER + "</think>", "<think>" + ANSWER + "</think>ok", " ".join(_FILLERS)),
+    *("答え", "да", "<|im_end|>a", "```a```", "# Answer", "The answer is clear."),
+]
+
+
+@pytest.mark.parametrize("style", ["python", "hermes"])
+@pytest.mark.parametrize("mode", ["strict", "graded"])
+@pytest.mark.parametrize("match", ["normalised", "token_f1", "exact"])
+def test_no_cheap_reply_wins_where_the_right_answer_is_in_words(mode, style, match):
+    gold = Parallel(words=ANSWER)
+    judge = functools.partial(
+        score, gold=gold, tools=TOOLS, mode=mode, style=style, free_text_match=match
+    )
+    assert len(set(CHEAP)) >= 200
+    assert [reply for reply in CHEAP if judge(reply).value > 0] == []
+    assert judge(ANSWER).value == judge(f"<think>Hm.</think>\n\n{ANSWER} ").value == RIGHT
+    assert (judge(ANSWER.upper()).value == RIGHT) == (match != "exact")
+    assert judge(render_call(NOW, style=style) if style == "hermes" else "now()").value == -2.0
+    several = [gold, Parallel(words="It is clear."), NOW]
+    assert score("It is clear.", several, TOOLS, mode=mode, style=style).value == RIGHT
+    assert score("a", [gold, None], TOOLS, mode=mode, style=style).value == RIGHT
+
+
 def route(**others):
     return ToolCall("route", {"a": "0", "b": "0", "c": "0", "d": "0", **others})
 

@@ -1,7 +1,11 @@
 """Tools that really run: whatever they do, the model reads a text and training goes on."""
 
+import dataclasses
 import json
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 from tl_jax.calls.call import ToolCall
 from tl_jax.config import EnvironmentConfig
 from tl_jax.errors import ConfigError
+from tl_jax.rl import tool_process
 from tl_jax.rl.tool_process import Session, open_environment
 
 TOOLS = """
@@ -17,14 +22,14 @@ import os, resource, subprocess, sys
 from json import dumps
 import beside
 
-seen = []
+counted = []
 
 def add(x, y=1):
     return {"sum": x + y, "é": beside.VALUE}
 
 def count():
-    seen.append(1)
-    return len(seen)
+    counted.append(1)
+    return len(counted)
 
 def fail(): raise KeyError("no such city")
 def leave(): os._exit(3)
@@ -50,6 +55,22 @@ def fork():
     os.wait()
     return "parent"
 def child(): return subprocess.Popen(["sleep", "600"]).pid
+def grandchild():
+    pid = subprocess.Popen(["sleep", "600"], start_new_session=True).pid
+    return pid
+def orphan():
+    code = "import subprocess as s\\nsleep = ['sleep', '99']\\n"
+    code += "print(s.Popen(sleep, stdout=s.DEVNULL, start_new_session=True).pid)"
+    return int(subprocess.check_output([sys.executable, "-S", "-c", code]))
+def deaf():
+    import signal, threading
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+def seen(): return sorted(os.environ)
+def user(): return [os.getuid(), os.path.exists(__file__)]
+def reach(port):
+    import socket
+    socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    return "reached"
 def strange(): return object()
 def nan(): return float("nan")
 def surrogate(): return "\\ud800"
@@ -85,7 +106,7 @@ def run(session, name, **arguments):
 def test_the_public_functions_of_the_file_are_its_tools(config):
     names = open_environment(config).names
     assert {"add", "count", "spin"} <= names
-    assert not names & {"_hidden", "dumps", "beside", "os", "seen"}
+    assert not names & {"_hidden", "dumps", "beside", "os", "counted"}
 
 
 def test_results_are_json_text(session):
@@ -148,17 +169,93 @@ def test_an_endless_loop_is_ended(config):
     session.close()
 
 
-def test_nothing_that_a_tool_started_outlives_its_dialogue(config):
-    session = Session(config)
-    process = run(session, "child")
-    os.kill(process, 0)
-    session.close()
+def has_ended(process):
     status = Path(f"/proc/{process}/stat")
     for _ in range(200):
-        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
-            return
+        try:
+            if status.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
         time.sleep(0.05)
-    raise AssertionError("the child of a tool still runs")
+    return False
+
+
+STARTED = ("child", "grandchild", "orphan")
+
+
+def test_nothing_that_a_tool_started_outlives_its_dialogue(config):
+    session = Session(config)
+    started = [run(session, name) for name in STARTED]
+    for process in started:
+        os.kill(process, 0)
+    session.close()
+    assert all(map(has_ended, started))
+
+
+def test_nothing_that_a_tool_started_outlives_its_process(config):
+    session = Session(config)
+    started = [run(session, name) for name in STARTED]
+    assert run(session, "leave") == {"error": "the tool ended its process"}
+    assert all(map(has_ended, started))
+    session.close()
+
+
+TRAINER = """
+import json, sys, time
+from tl_jax.calls.call import ToolCall
+from tl_jax.config import EnvironmentConfig
+from tl_jax.rl import tool_process
+from tl_jax.rl.tool_process import Session
+session = Session(EnvironmentConfig(path=sys.argv[1]))
+print(session._process, *[session.call(ToolCall(name)) for name in sys.argv[2:]], flush=True)
+session.call(ToolCall("spin"))
+"""
+
+
+def test_nothing_that_a_tool_started_outlives_a_trainer_that_is_killed(config):
+    command = [sys.executable, "-c", TRAINER, config.path, *STARTED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
+        started = list(map(int, trainer.stdout.readline().split()[1:]))
+        children = Path(f"/proc/{trainer.pid}/task/{trainer.pid}/children").read_text().split()
+        trainer.kill()
+    assert len(started) == 3
+    assert all(map(has_ended, (*started, *children)))
+
+
+def test_a_request_that_nobody_reads_ends_in_time(config):
+    session = Session(EnvironmentConfig(path=config.path, timeout_s=1.0))
+    assert run(session, "deaf") is None
+    time.sleep(0.3)
+    began = time.monotonic()
+    found = run(session, "add", x="x" * (1 << 20), y="")
+    assert found == {"error": "the tool took more than 1 s"}
+    assert time.monotonic() - began < 5
+    session.close()
+
+
+def test_tools_see_no_variables_but_the_usual_and_those_that_are_named(config, monkeypatch):
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_TOOL", "LANG"):
+        monkeypatch.setenv(name, "x")
+    named = EnvironmentConfig(path=config.path, variables=("MY_TOOL", "ABSENT"), result_chars=9999)
+    session = Session(named)
+    found = set(run(session, "seen"))
+    session.close()
+    assert {"PATH", "LANG", "MY_TOOL"} <= found
+    assert not found & {"HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "ABSENT"}
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_tools_reach_no_network_unless_asked_or_the_log_says_so(config, network, caplog):
+    tool_process._warn_of_network.cache_clear()
+    session = Session(dataclasses.replace(config, network=network))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        found = run(session, "reach", port=server.getsockname()[1])
+    uid, there = run(session, "user")
+    session.close()
+    told = "can use the network" in caplog.text
+    assert found == "reached" if network or told else "error" in found
+    assert there and (uid == os.getuid()) and not (network and told)
 
 
 def test_dialogues_do_not_see_each_other(config):

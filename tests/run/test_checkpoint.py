@@ -181,6 +181,16 @@ def test_every_flipped_bit_of_an_array_file_is_noticed(tmp_path):
         assert "changed content" in checkpoint.find_damage(checkpoint.latest_step_dir(tmp_path))
 
 
+@pytest.mark.parametrize("content", ["[1]", "{", ""])
+def test_a_step_whose_facts_cannot_be_read_does_not_hide_the_others(tmp_path, caplog, content):
+    save_steps(tmp_path, [1, 2])
+    facts = tmp_path / "1" / "_CHECKPOINT_METADATA"
+    facts.write_text(content or facts.read_text().replace("performance", "performanze"))
+    with checkpoint.Checkpoints(tmp_path, 1, 5) as saver:
+        assert saver.latest() == 2 and saver.save(3, make_state(3), None, {"step": 3})
+    assert (tmp_path / "damaged" / "1.0").is_dir() and "CHECKPOINT DAMAGED" in caplog.text
+
+
 def test_foreign_and_half_written_directories_do_not_count(tmp_path, caplog):
     save_steps(tmp_path, [1, 2])
     (tmp_path / "notes").mkdir()

@@ -127,7 +127,7 @@ def run_phase(run_dir, model_dir, mesh, adapters, ppo=PPO):
         frozen.append(loaded(workspace))
         return frozen[-1]
 
-    (workspace.data_dir / FINGERPRINT).touch()
+    (workspace.data_dir / FINGERPRINT).write_text("{}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ppo_lib, "summary", summary)
         patch.setattr(Run, "frozen", load)

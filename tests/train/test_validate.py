@@ -57,6 +57,7 @@ def changed(**sections):
         ),
         ({"model": {"adapter": "."}}, "config.model.adapter is read with config.lora.rank"),
         ({"lora": {"rank": 2, "targets": "("}}, "config.lora.targets"),
+        ({"run_dir": "runs/a[1]"}, r"path with \[ or \] could not be read back"),
         ({"mae": {"extra_rules": ("no category",)}}, "extra_rules"),
         (
             {"ppo": {"advantage": "grpo", "samples_per_prompt": 1}},

@@ -90,18 +90,23 @@ def tool_from_schema(function: Mapping[str, Any]) -> ToolSpec:
     refer to (``$ref``) in their own schema; the object itself is kept as ``declared``.
 
     Raises:
-      ValueError: No name, or ``properties`` is not a mapping.
+      ValueError: No name, or the entry, ``parameters`` or ``properties`` is not a mapping.
     """
     entry = function
-    function = function.get("function", function)
+    function = function.get("function", function) if isinstance(function, Mapping) else function
+    if not isinstance(function, Mapping):
+        raise ValueError(f"a tool must be an object, not {type(function).__name__}")
     name = function.get("name")
     if not isinstance(name, str) or not name:
         raise ValueError("a tool needs a non-empty string 'name'")
     schema = function.get("parameters") or {}
+    if not isinstance(schema, Mapping):
+        raise ValueError(f"tool {name}: 'parameters' must be an object")
     properties = schema.get("properties") or {}
     if not isinstance(properties, Mapping):
         raise ValueError(f"tool {name}: 'properties' must be an object")
-    required = set(schema.get("required") or function.get("required") or ())
+    listed = schema.get("required") or function.get("required") or ()
+    required = {key for key in listed if isinstance(key, str)} if _is_list(listed) else set()
     parameters = []
     for key, value in properties.items():
         value = resolved(value, schema) if isinstance(value, Mapping) else {}
@@ -117,6 +122,10 @@ def tool_from_schema(function: Mapping[str, Any]) -> ToolSpec:
         )
     tool = ToolSpec(name, str(function.get("description") or ""), tuple(parameters))
     return declared_as(tool, entry)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset)
 
 
 def tool_to_schema(tool: ToolSpec) -> dict[str, Any]:

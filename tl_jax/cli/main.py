@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -26,6 +27,18 @@ _WRITERS = ("prepare", "inspect", "train", "run")
 # Those of them that read the sources of the data; inspect does if none are prepared.
 _PREPARE = ("prepare", "run")
 _COMPUTE = ("train", "run", "evaluate", "generate")
+# What the system refuses, and what to do then.
+_AGAIN = "then run the same command again, it goes on from what is saved"
+_REFUSALS = {
+    errno.ENOSPC: f"free some space, {_AGAIN}",
+    errno.EDQUOT: f"free some space or raise the quota, {_AGAIN}",
+    errno.EROFS: "give a place that can be written, with --config.run_dir or --target",
+    errno.EACCES: "give yourself the right to it, or another place",
+    errno.EIO: f"look at the disk and its connection, {_AGAIN}",
+    errno.EMFILE: f"raise the limit of open files (ulimit -n), {_AGAIN}",
+}
+# Flag of those that write which is about the run, not about the command.
+_FORCE = "force"
 
 
 def run() -> None:
@@ -46,6 +59,9 @@ def run() -> None:
         console.print("tl-jax: interrupted; the same command goes on", markup=False)
         _leave(130)
     except Exception as error:
+        if refused := system_refusal(error):
+            console.print(f"tl-jax: {refused}", markup=False)
+            _leave(2)
         traceback.print_exception(error)
         console.print(
             f"tl-jax {tl_jax.__version__}: this is a fault of tl_jax, not of your settings; "
@@ -82,10 +98,13 @@ def main(words: list[str], console: Console) -> None:
     with contextlib.ExitStack() as writing:
         opened = open_run(command, arguments, writing)
         module = importlib.import_module(f"tl_jax.cli.{command}")
+        options = dict(arguments.options)
+        if command in _WRITERS:
+            options.pop(_FORCE, None)
         if not arguments.dry_run:
-            module.main(opened, console, **arguments.options)
+            module.main(opened, console, **options)
         elif arguments.without_run or command == "convert":
-            module.show_plan(opened, console, **arguments.options)
+            module.show_plan(opened, console, **options)
         else:
             importlib.import_module("tl_jax.aot.plan").show(opened, command, console)
 
@@ -117,7 +136,8 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
             "config.ablation is for `tl-jax run`; the other commands take --run=DIR of one of its "
             f"parts in {config.run_dir}/parts"
         )
-    opened = Run(config)
+    forced = command in _WRITERS and bool(arguments.options.get(_FORCE))
+    opened = Run(config, force=forced)
     if arguments.without_run:
         return opened
     start_distributed()
@@ -138,6 +158,27 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     )
     writing.enter_context(checks)
     return opened
+
+
+def system_refusal(error: BaseException) -> str:
+    """Return what the system refused, with the mend, if that is what went wrong; else nothing.
+
+    Libraries wrap such errors in ones of their own, or leave the words of the system only.
+    """
+    causes: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in causes:
+        causes.append(one)
+        one = one.__cause__ or one.__context__
+    for cause in causes:
+        for number, mend in _REFUSALS.items():
+            words = os.strerror(number)
+            if isinstance(cause, OSError) and cause.errno == number:
+                file = f"{cause.filename}: " if cause.filename else ""
+                return f"{file}{words}; {mend}"
+            if not isinstance(cause, OSError) and words in str(cause):
+                return f"{words} ({type(cause).__name__}); {mend}"
+    return ""
 
 
 def _quiet() -> None:

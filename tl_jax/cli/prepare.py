@@ -30,6 +30,8 @@ from tl_jax.train import prompt_pools
 
 _ENTRIES_SHOWN = 6
 
+FLAGS = {"force": (False, "go on although weights, tokenizer or data are not those of before")}
+
 
 def main(run: Run, console: Console) -> None:
     """Prepare the model directory and the token files, and print the counts."""

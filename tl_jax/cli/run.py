@@ -33,6 +33,8 @@ from tl_jax.train.validate import checked
 TRAIN = {"supervised": sft.train, "reward": ppo.train}
 """What trains each phase."""
 
+FLAGS = {"force": (False, "go on although weights, tokenizer or data are not those of before")}
+
 
 def main(run: Run, console: Console) -> None:
     """Do everything that is not done yet, all processes together."""
@@ -73,7 +75,7 @@ def _ablate(run: Run, console: Console) -> None:
         if processes.is_first():
             name = f"{ablation.title(part.cell)}, seed {part.seed}"
             console.print(f"part {number} of {len(todo)}: {name}", markup=False)
-        opened = Run(part.config, run.reward)
+        opened = Run(part.config, run.reward, run.force)
         with checked(opened, prepares=True, computes=True, writes=True):
             _train_and_score(opened, console, tuple(TRAIN))
         if processes.is_first():

@@ -6,7 +6,8 @@ leave a phase out. With config.environment.path the sampled calls run, and each 
 with the tools of that file. State is saved to <run_dir>/checkpoints every
 config.checkpoint.every_steps steps, at the end and on SIGTERM; the same command resumes. Metrics go
 to metrics.jsonl and tensorboard/, sampled calls with gold call, category and reward to
-samples.jsonl.
+samples.jsonl. What a run was trained from (weights, tokenizer, data) is told by inputs.json; where
+it has changed, nothing goes on but with --force, which writes the change down.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from rich.console import Console
 
 from tl_jax.run.directory import Run
 from tl_jax.train import ppo, sft
+
+FLAGS = {"force": (False, "go on although weights, tokenizer or data are not those of before")}
 
 
 def main(run: Run, console: Console) -> None:

@@ -71,6 +71,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
       ConfigError: An unknown key (with the nearest known one), a value of the wrong type, a
         value outside the allowed choices or limits, or two values of a renamed setting.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path} must be sections with settings, got {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     values = present_names(cls, values, path)
     hints = typing.get_type_hints(cls)
@@ -195,7 +197,11 @@ def _convert(kind: Any, value: Any, path: str, metadata: Mapping[str, Any]) -> A
         item = typing.get_args(kind)[0]
         return tuple(_convert(item, v, f"{path}[{i}]", metadata) for i, v in enumerate(value))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            bits = value.bit_length()
+            raise ConfigError(f"{path} must be float, got a number of {bits} bits") from error
     if type(value) is not kind:
         raise ConfigError(f"{path} must be {kind.__name__}, got {value!r}")
     choices = metadata.get("choices")

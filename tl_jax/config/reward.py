@@ -65,8 +65,8 @@ class PpoConfig:
     sees a log-ratio above ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet,
     so the programs that score and train disagree.
 
-    Every one of ``epochs`` cuts the samples of a rollout into ``minibatches``, which keep those of a
-    prompt together where they can. What the samples of a prompt begin with is computed once
+    Every one of ``epochs`` cuts the samples of a rollout into ``minibatches``, which keep those of
+    a prompt together where they can. What the samples of a prompt begin with is computed once
     (``data.shared_prefixes``).
 
     ``idle_memory`` is where the reference waits until it scores a rollout, and the moments of the
@@ -121,7 +121,9 @@ class EnvironmentConfig:
     and no room for one more in ``max_tokens`` tokens after the prompt. The reward is that of the
     last call against the last right one before the user speaks. Each sample's tools run, with your
     rights, in their own process: a call has ``timeout_s`` seconds, the process ``memory_mib`` MiB,
-    a result ``result_chars`` characters.
+    a result ``result_chars`` characters. They see the usual variables of the environment (``PATH``,
+    ``HOME``, ``PYTHONPATH``, the language) and those named in ``variables``, and, where the system
+    allows to take it away, no network unless ``network`` is set.
     """
 
     path: str = ""
@@ -130,3 +132,5 @@ class EnvironmentConfig:
     timeout_s: float = above_zero(5.0)
     memory_mib: int = positive(1024)
     result_chars: int = positive(1000)
+    network: bool = False
+    variables: tuple[str, ...] = ()

@@ -259,10 +259,16 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When training state is saved and how much of it is kept."""
+    """When training state is saved and how much of it is kept.
+
+    Where no step ends for five minutes and 20 usual steps, the stacks of all threads are written
+    into the run directory; with ``end_if_hung`` the process then ends with status 5, so that what
+    started it can start it again from what is saved.
+    """
 
     every_steps: int = positive(100)
     keep: int = positive(2)
+    end_if_hung: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl_jax.config import ModelConfig
-from tl_jax.convert import names
+from tl_jax.convert import model_files, names
 from tl_jax.convert.hf_directory import ModelError, TensorFiles, dtype_of
+from tl_jax.convert.safetensors_file import all_finite
 from tl_jax.models import functional, registry
 from tl_jax.parallel import sharding as sharding_lib
 from tl_jax.types import Params
@@ -49,8 +50,9 @@ def load(
 
     Raises:
       ConfigError: The architecture is not supported.
-      ModelError: A tensor is missing, not expected or of the wrong shape, or the weights
-        are not safetensors; the message names the file and the tensor.
+      ModelError: A tensor is missing, not expected, of the wrong shape or not finite, or the
+        weights are not safetensors or not what ``SHA256SUMS`` was written for; the message names
+        the file and the tensor.
     """
     dtype = dtype_of(param_dtype)
     abstract = functional.abstract_params(registry.read_config(path, param_dtype=param_dtype))
@@ -130,6 +132,7 @@ def open_files(path: str | Path) -> TensorFiles:
     files = TensorFiles(path)
     expected = names.tensors({leaf_path: info.shape for leaf_path, info in declared})
     _check(Path(path), files, expected, config.tie_embeddings)
+    model_files.verify(path, sorted(set(files.files.values())))
     if config.tie_embeddings:
         _check_tied(Path(path), files)
     return files
@@ -181,13 +184,24 @@ def _read(
     """Return the part ``index`` of a parameter: layers stacked, kernels turned to ``[in, out]``."""
     if not entry.stacked:
         out = _block(files, entry.name, entry.transpose, index).astype(dtype, copy=False)
+        _require_finite(files, entry.name, out)
     else:
         ranges = [range(*part.indices(size)) for part, size in zip(index, shape, strict=True)]
         out = np.empty([len(part) for part in ranges], dtype)
         for row, layer in enumerate(ranges[0]):
-            out[row] = _block(files, entry.layer_name(layer), entry.transpose, index[1:])
+            name = entry.layer_name(layer)
+            out[row] = _block(files, name, entry.transpose, index[1:])
+            _require_finite(files, name, out[row])
     files.release()
     return out
+
+
+def _require_finite(files: TensorFiles, name: str, block: np.ndarray) -> None:
+    if not all_finite(block):
+        raise ModelError(
+            f"{files.files[name]}: {name} has values that are not finite as {block.dtype.name}; "
+            "take weights that are whole"
+        )
 
 
 def _whole(shape: tuple[int, ...]) -> Index:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import gguf
 import numpy as np
 
 from tl_jax.config import ModelConfig, RopeScaling
-from tl_jax.convert import gguf_tokenizer, hf_directory, names
+from tl_jax.convert import gguf_header, gguf_tokenizer, hf_directory, names, whole_directory
 from tl_jax.convert.hf_directory import ModelError, Writable
+from tl_jax.errors import TlJaxError
 from tl_jax.models import functional, registry, rotary
 
 # GGUF tensor -> Hugging Face tensor; {i} is the layer.
@@ -39,6 +41,8 @@ _ROTARY_HEADS = {
 _TOKEN_IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 # Factors by which the rotary frequencies are divided, one for each pair; LLaMA 3.1 has them.
 _FACTORS = "rope_freqs.weight"
+_LARGEST = 2**31
+_MOST_LAYERS = 10_000
 
 
 def convert(
@@ -70,15 +74,16 @@ def convert(
     the query and key projections is undone here.
     """
     file, reader = _open(gguf_path)
-    config = _config(file, reader)
-    tensors = _tensors(file, reader, config)
-    token_ids = {
-        name: number
-        for name, which in _TOKEN_IDS.items()
-        if (number := gguf_tokenizer.token_id(reader, which)) is not None
-    }
-    tokenizer = gguf_tokenizer.build(file, reader)
-    with hf_directory.new_directory(out_dir, overwrite=overwrite) as directory:
+    with _reading(file):
+        config = _config(file, reader)
+        tensors = _tensors(file, reader, config)
+        token_ids = {
+            name: number
+            for name, which in _TOKEN_IDS.items()
+            if (number := gguf_tokenizer.token_id(reader, which)) is not None
+        }
+        tokenizer = gguf_tokenizer.build(file, reader)
+    with whole_directory.new_directory(out_dir, overwrite=overwrite) as directory:
         hf_directory.write_tensors(
             directory,
             tensors,
@@ -98,15 +103,30 @@ def read_config(gguf_path: str | Path) -> ModelConfig:
     Raises:
       ModelError: Not a GGUF file, or a model that is not supported.
     """
-    return _config(*_open(gguf_path))
+    file, reader = _open(gguf_path)
+    with _reading(file):
+        return _config(file, reader)
 
 
 def _open(gguf_path: str | Path) -> tuple[Path, gguf.GGUFReader]:
     file = Path(gguf_path)
-    try:
+    with _reading(file):
+        gguf_header.check(file)
         return file, gguf.GGUFReader(file)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read as GGUF: {error}") from error
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turn what odd contents of a file lead to, here or in a library, into one kind of error."""
+    try:
+        yield
+    except TlJaxError:
+        raise
+    except Exception as error:  # of tokenizers, what is damaged raises no other kind
+        raise ModelError(
+            f"{file}: cannot be read as GGUF, it is damaged or of a form not known here "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def _value(reader: gguf.GGUFReader, key: str, default: Any = None) -> Any:
@@ -123,9 +143,13 @@ def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
         value = _value(reader, f"llama.{key}")
         if value is None:
             raise ModelError(f"{file}: lacks llama.{key}")
+        if not isinstance(value, int) or not 0 < value < _LARGEST:
+            raise ModelError(f"{file}: llama.{key} is {value!r}; a size must be above 0")
         return int(value)
 
     heads = need("attention.head_count")
+    if need("block_count") > _MOST_LAYERS:
+        raise ModelError(f"{file}: llama.block_count is {need('block_count')}; it is damaged")
     head_dim = int(_value(reader, "llama.attention.key_length", need("embedding_length") // heads))
     # The computation these keys ask for is not implemented, so only their neutral values pass.
     neutral = {

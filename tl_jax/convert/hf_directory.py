@@ -1,35 +1,26 @@
-"""A Hugging Face model directory on disk: safetensors read lazily, written whole or not at all."""
+"""A Hugging Face model directory on disk: safetensors read lazily and written file by file."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from tl_jax.convert import safetensors_file
+from tl_jax.convert import model_files, safetensors_file
+from tl_jax.convert.model_files import CHECKSUMS, NAMED_TEMPLATES
 from tl_jax.convert.safetensors_file import DTYPES, Writable
 from tl_jax.errors import ModelError
-from tl_jax.parallel import processes
-
-CHECKSUMS = "SHA256SUMS"
-"""File with a digest of every safetensors file, as ``sha256sum --check`` reads it."""
 
 SHARD_BYTES = 2 * 1024**3
 """Default size limit of one safetensors file."""
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-NAMED_TEMPLATES = "additional_chat_templates"
-"""Folder with the chat templates that have a name, such as ``tool_use``."""
-
 # Beside tokenizer.json it would be read in its place where mistral-common is installed.
 _TEKKEN = "tekken.json"
 # Classes that take tokenizer.json as it is; transformers 4 knows the first only.
@@ -75,7 +66,7 @@ class TensorFiles:
         self.files: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._handles: dict[Path, Any] = {}
-        for file in _weight_files(Path(directory)):
+        for file in weight_files(Path(directory)):
             try:
                 with safe_open(file, framework="numpy") as handle:
                     for name in handle.keys():
@@ -108,6 +99,42 @@ class TensorFiles:
         """
         while self._handles:
             self._handles.popitem()[1].__exit__(None, None, None)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files of a model directory.
+
+    Raises:
+      ModelError: There are none, the index names one that is absent or elsewhere, or a file is a
+        link out of the directory.
+    """
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such directory")
+    model_files.check_own(directory)
+    index = directory / _INDEX
+    if index.is_file():
+        files = [directory / name for name in _indexed(index)]
+    else:
+        files = [directory / _WEIGHTS]
+    missing = [file for file in files if not file.is_file()]
+    if files and not missing:
+        return files
+    if index.is_file():
+        absent = ", ".join(file.name for file in missing) or "nothing"
+        raise ModelError(f"{index}: names {absent}, not found beside it; fetch it again")
+    # Of a model on the Hub only the index of such files is fetched.
+    kinds = (".bin", ".pt", ".pth", ".bin.index.json")
+    pickled = sorted(p.name for p in directory.iterdir() if p.name.endswith(kinds))
+    if pickled:
+        raise ModelError(
+            f"{directory}: holds {pickled[0]} but no safetensors; pickled weights can run code and "
+            "are not read. Convert them where torch is installed: "
+            "`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)`"
+        )
+    raise ModelError(
+        f"{directory}: holds neither {_WEIGHTS} nor {_INDEX}; a model of the Hub that has pickled "
+        "weights only must be converted first, as they are never fetched"
+    )
 
 
 def write_tensors(
@@ -168,76 +195,6 @@ def write_tensors(
     (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def check_free(path: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a path that ``new_directory`` would not write to.
-
-    Raises:
-      ModelError: ``path`` is a file, or a directory with content and ``overwrite`` is false.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise ModelError(f"{path}: is a file; give a directory")
-    if not overwrite and _occupied(path):
-        raise ModelError(f"{path}: already exists; choose another path or allow overwriting")
-
-
-@contextlib.contextmanager
-def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary directory that becomes ``path`` when the block ends without an error.
-
-    Args:
-      path: The directory to be made.
-      overwrite: Replace a directory that is there already.
-
-    Raises:
-      ModelError: ``path`` exists (and is not an empty directory) and ``overwrite`` is false.
-    """
-    path = Path(path).absolute()
-    check_free(path, overwrite=overwrite)
-    occupied = _occupied(path)
-    token = uuid.uuid4().hex[:8]
-    fresh = path.with_name(f".{path.name}.new-{token}")
-    stale = path.with_name(f".{path.name}.old-{token}")
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        if occupied:
-            os.replace(path, stale)
-        try:
-            os.replace(fresh, path)
-        except BaseException:
-            if occupied:
-                os.replace(stale, path)
-            raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    if occupied:
-        shutil.rmtree(stale)
-
-
-@contextlib.contextmanager
-def written_by_first(path: str | Path, *, overwrite: bool = False) -> Iterator[Path | None]:
-    """Yield a ``new_directory`` on the first process and None on others, and end together.
-
-    Raises:
-      ModelError: On every process, if the first cannot write to ``path``.
-    """
-    problem = None
-    if processes.is_first():
-        try:
-            check_free(path, overwrite=overwrite)
-        except ModelError as error:
-            problem = error
-    if not processes.agree(problem is None):
-        raise problem or ModelError(f"{path}: the first process cannot write there")
-    if processes.is_first():
-        with new_directory(path, overwrite=overwrite) as directory:
-            yield directory
-    else:
-        yield None
-    processes.wait_for_all("export")
-
-
 def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | None = None) -> None:
     """Copy the tokenizer files that ``source`` has.
 
@@ -249,7 +206,11 @@ def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | Non
       target: Directory to copy to.
       chat_template: Takes the place of the chat template of ``source``, wherever that stands;
         empty leaves it out, with all that have a name, None keeps it.
+
+    Raises:
+      ModelError: A file is a link out of ``source``.
     """
+    model_files.check_own(source)
     for name in _TOKENIZER_FILES:
         file = Path(source) / name
         if file.is_file() and (chat_template is None or name not in _TEMPLATE_FILES):
@@ -288,7 +249,7 @@ def generation_stops(directory: str | Path) -> tuple[int, ...]:
     file = Path(directory) / "generation_config.json"
     found = read_json(file).get("eos_token_id") if file.is_file() else None
     ids = found if isinstance(found, list) else [found]
-    return tuple(token for token in ids if isinstance(token, int) and token >= 0)
+    return tuple(token for token in ids if isinstance(token, int) and 0 <= token < 2**31)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -310,10 +271,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object with a fixed layout."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _occupied(path: Path) -> bool:
-    return path.is_dir() and any(path.iterdir())
 
 
 def _shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
@@ -338,32 +295,3 @@ def _indexed(index: Path) -> list[str]:
         if not isinstance(name, str) or Path(name).name != name:
             raise ModelError(f"{index}: names {name!r}; must be a file beside the index")
     return sorted(set(weight_map.values()))
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    if not directory.is_dir():
-        raise ModelError(f"{directory}: no such directory")
-    index = directory / _INDEX
-    if index.is_file():
-        files = [directory / name for name in _indexed(index)]
-    else:
-        files = [directory / _WEIGHTS]
-    missing = [file for file in files if not file.is_file()]
-    if files and not missing:
-        return files
-    if index.is_file():
-        absent = ", ".join(file.name for file in missing) or "nothing"
-        raise ModelError(f"{index}: names {absent}, not found beside it; fetch it again")
-    # Of a model on the Hub only the index of such files is fetched.
-    kinds = (".bin", ".pt", ".pth", ".bin.index.json")
-    pickled = sorted(p.name for p in directory.iterdir() if p.name.endswith(kinds))
-    if pickled:
-        raise ModelError(
-            f"{directory}: holds {pickled[0]} but no safetensors; pickled weights can run code and "
-            "are not read. Convert them where torch is installed: "
-            "`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)`"
-        )
-    raise ModelError(
-        f"{directory}: holds neither {_WEIGHTS} nor {_INDEX}; a model of the Hub that has pickled "
-        "weights only must be converted first, as they are never fetched"
-    )

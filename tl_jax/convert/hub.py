@@ -10,7 +10,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import errors
 
-from tl_jax.convert import hf_directory
+from tl_jax.convert import hf_directory, model_files
 from tl_jax.convert.hf_directory import ModelError
 
 PIN = "hub_model.json"
@@ -23,7 +23,7 @@ _DEFAULT_REVISION = "main"
 _FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "tokenizer.model")
 # Other forms of the same weights, and exports to other frameworks in folders: all folders but that
 # of the named chat templates, which the patterns can say only letter by letter.
-_NAMED = hf_directory.NAMED_TEMPLATES
+_NAMED = model_files.NAMED_TEMPLATES
 _NOT = (
     "consolidated*",
     *(f"{_NAMED[:size]}[!{_NAMED[size]}]*/*" for size in range(len(_NAMED))),

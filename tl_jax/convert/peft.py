@@ -18,9 +18,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tl_jax.config import LoraConfig, ModelConfig
-from tl_jax.convert import hf_directory, names, safetensors_file
+from tl_jax.convert import (
+    hf_directory,
+    model_files,
+    names,
+    safetensors_file,
+    whole_directory,
+)
 from tl_jax.convert.hf_directory import ModelError
-from tl_jax.convert.safetensors_file import Writable
+from tl_jax.convert.safetensors_file import Writable, all_finite
 from tl_jax.errors import ConfigError
 from tl_jax.models import functional, lora
 from tl_jax.parallel import processes
@@ -28,6 +34,8 @@ from tl_jax.parallel import sharding as sharding_lib
 from tl_jax.types import Params
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+FILES = (_CONFIG, _WEIGHTS)
+"""The files of a directory of adapters that are read."""
 _PREFIX, _KERNEL = "base_model.model.", ".weight"
 _FACTORS = {lora.A: ".lora_A.weight", lora.B: ".lora_B.weight"}
 
@@ -104,7 +112,7 @@ def save(
         "init_lora_weights": True,
         "inference_mode": True,
     }
-    with hf_directory.written_by_first(path, overwrite=overwrite) as directory:
+    with whole_directory.written_by_first(path, overwrite=overwrite) as directory:
         if directory is None:
             for tensor in tensors.values():
                 tensor.read()
@@ -141,6 +149,8 @@ def load(path: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh) -> Para
     for name in (_CONFIG, _WEIGHTS):
         if not (path / name).is_file():
             raise ModelError(f"{path / name}: no such file; give a directory that PEFT wrote")
+    model_files.check_own(path)
+    model_files.verify(path, [path / _WEIGHTS])
     _check_settings(path, hf_directory.read_json(path / _CONFIG), config.lora)
     tensors = _read(path / _WEIGHTS)
     declared = lora.split(functional.abstract_params(config), config.lora)[0]
@@ -157,6 +167,11 @@ def load(path: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh) -> Para
                     f"for {info.shape[:0:-1]}"
                 )
         stack = np.stack([tensors[name].T for name in expected[leaf_path]]).astype(info.dtype)
+        if not all_finite(stack):
+            raise ModelError(
+                f"{path / _WEIGHTS}: {expected[leaf_path][0]} or one of its other "
+                "layers has values that are not finite"
+            )
         leaves[leaf_path] = jax.make_array_from_callback(
             info.shape, placed[leaf_path], lambda index, stack=stack: stack[index]
         )

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from tl_jax.config import ModelConfig
-from tl_jax.convert import hf_directory, names
+from tl_jax.convert import hf_directory, names, whole_directory
 from tl_jax.convert.hf_directory import ModelError, Writable
 from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import processes
@@ -82,7 +82,7 @@ def save(
             "the directory the model was loaded from (with config.json), or config=ModelConfig(...)"
         )
     _check(params, config)
-    with hf_directory.written_by_first(path, overwrite=overwrite) as directory:
+    with whole_directory.written_by_first(path, overwrite=overwrite) as directory:
         hf_directory.write_tensors(
             directory,
             _writable(params, config),

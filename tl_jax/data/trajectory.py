@@ -12,6 +12,9 @@ from tl_jax.errors import RowError
 
 ROLES = ("system", "user", "assistant", "tool")
 
+_KINDS: dict[str, type] = {"source": str, "line": int, "tags": dict}
+_WORDS = {str: "a text", int: "a whole number", dict: "an object"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Message:
@@ -106,18 +109,28 @@ def from_json(row: Mapping[str, Any]) -> Trajectory:
       RowError: A missing field, one of another type, or an unknown role.
     """
     try:
+        for name, kind in _KINDS.items():
+            value = row.get(name)
+            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise RowError(f"{name} must be {_WORDS[kind]}, not {_kind(value)}")
         return Trajectory(
             id=str(row["id"]),
             tools=tuple(tool_from_json(tool) for tool in row["tools"]),
             messages=tuple(_message(entry) for entry in row["messages"]),
-            source=row.get("source", ""),
-            line=row.get("line", -1),
-            tags=dict(row.get("tags", {})),
+            source=row.get("source") or "",
+            line=-1 if row.get("line") is None else row["line"],
+            tags={key: _tag(key, value) for key, value in (row.get("tags") or {}).items()},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RowError(f"malformed trajectory: {error!r}") from error
     except ValueError as error:
         raise RowError(str(error)) from error
+
+
+def _tag(name: str, value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise RowError(f"the tag {name} must be a text or a number, not {_kind(value)}")
+    return str(value)
 
 
 def _message(entry: Mapping[str, Any]) -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -346,9 +347,12 @@ def _check_sizes(sizes: Mapping[str, Any], family: Family) -> None:
         if field == "tie_word_embeddings":
             fits, wanted = isinstance(value, bool), "true or false"
         elif field == "rms_norm_eps":
-            fits, wanted = isinstance(value, float) and value > 0, "a positive number"
+            fits, wanted = isinstance(value, float) and 0 < value < math.inf, "a positive number"
         else:
-            fits, wanted = type(value) is int and value > 0, "a positive integer"
+            # A damaged size is refused before it takes memory.
+            most = 10_000 if field == "num_hidden_layers" else 2**31 - 1
+            fits = type(value) is int and 0 < value <= most
+            wanted = f"a positive integer of at most {most:,}"
         if not fits:
             raise ConfigError(f"{field} must be {wanted}, got {value!r}")
     heads, kv_heads = sizes["num_attention_heads"], sizes["num_key_value_heads"]

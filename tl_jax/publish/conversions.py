@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tl_jax.convert import from_hf, gguf, hf_directory, hub, to_hf
+from tl_jax.convert import from_hf, gguf, hub, to_hf, whole_directory
 from tl_jax.models import registry
 from tl_jax.publish.export import CARD, Request, ending_in_order, source_and_target, tensor_progress
 from tl_jax.publish.model_card import conversion_card
@@ -62,7 +62,7 @@ def _to_orbax(
 ) -> None:
     params = from_hf.load(source, param_dtype=request.dtype, on_param=on_param)
     with (
-        hf_directory.new_directory(target, overwrite=request.force) as draft,
+        whole_directory.new_directory(target, overwrite=request.force) as draft,
         Checkpoints(draft, every_steps=1, keep=1) as checkpoints,
     ):
         checkpoints.save(0, {"params": params}, None, {"source": where}, force=True)

@@ -20,7 +20,8 @@ from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
 from tl_jax.publish.model_card import Exported, model_card
 from tl_jax.report.read import read_json
-from tl_jax.run.directory import Run
+from tl_jax.run import inputs
+from tl_jax.run.directory import PHASES, Run
 from tl_jax.run.progress import ProgressPrinter
 
 CARD = "README.md"
@@ -78,7 +79,19 @@ def source_and_target(run: Run | None, request: Request) -> tuple[str, Path]:
     occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
     if occupied and not request.force:
         raise ConfigError(f"{target} exists; give another --target, or --force to replace it")
+    if run is not None and not request.source:
+        _check_trained(run)
     return source, target
+
+
+def _check_trained(run: Run) -> None:
+    """Refuse to export what is trained in no way though the settings ask for training."""
+    wanted = [phase for phase in PHASES[1:] if run.steps(phase)]
+    if wanted and run.newest_phase() == "before":
+        raise ConfigError(
+            f"{run.run_dir}: no model is trained yet; run `tl-jax train` first, or convert the "
+            f"initial model itself with --source={run.config.model.path} and --target"
+        )
 
 
 def _check_apart(run: Run, target: Path) -> None:
@@ -107,6 +120,7 @@ def export(run: Run, request: Request, console: Console) -> Path:
     processes all must call this; the first writes.
     """
     _, target = source_and_target(run, request)
+    inputs.check(run)
     stops = list(run.renderer.stop_ids)
     with (
         jax.set_mesh(run.mesh),
@@ -154,6 +168,7 @@ def export_adapters(run: Run, request: Request, console: Console) -> Path:
     The tokenizer and a chat template go along as with ``export``, and so do several processes.
     """
     _, target = source_and_target(run, request)
+    inputs.check(run)
     base = run.hub_model
     with (
         jax.set_mesh(run.mesh),

@@ -13,9 +13,15 @@ from tl_jax.calls.styles import STYLES
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    """The calls of one turn, in any order; without any, no call is right."""
+    """The calls of one turn, in any order; without any, no call is right.
+
+    Attributes:
+      calls: The calls.
+      words: Where there are none, the right answer in words; empty if any words are right.
+    """
 
     calls: tuple[ToolCall, ...] = ()
+    words: str = ""
 
 
 Answer = str | ToolCall | Parallel | None
@@ -72,6 +78,20 @@ def read_call_after(given_tool: str, text: str) -> tuple[ToolCall, bool]:
     if given_tool and arguments.startswith("("):
         return parse_call(given_tool + arguments), True
     return parse_call(text), not given_tool
+
+
+def right_words(gold: Gold) -> tuple[str, ...]:
+    """Return the texts that are right where no call is; none if any words are."""
+    silent = [answer for answer in alternatives(gold) if not isinstance(answer, str)]
+    found = [answer for answer in silent if not as_calls(answer)]
+    texts = tuple(answer.words if isinstance(answer, Parallel) else "" for answer in found)
+    return texts if all(texts) else ()
+
+
+def visible_words(text: str, style: str) -> str:
+    """Return what a reply in words says to the user, without the thought before it."""
+    end = STYLES[style].thoughts[1] if style in STYLES else ""
+    return text.rpartition(end)[2].strip() if end else text.strip()
 
 
 def as_calls(answer: ToolCall | Parallel | None) -> tuple[ToolCall, ...]:

@@ -17,6 +17,8 @@ from tl_jax.rewards.answers import (
     as_calls,
     read_call_after,
     read_golds,
+    right_words,
+    visible_words,
 )
 from tl_jax.rewards.free_text import MATCHES, FreeText, free_text
 from tl_jax.rewards.matching import best_assignment
@@ -73,7 +75,9 @@ def score(
     Of several accepted answers the best counts. Calls of one turn are matched with the gold calls
     such that the sum of their rewards is greatest; the reward is the mean over the gold calls, a
     missing one counts with its penalty, and one call too many spoils the answer, as a call cannot
-    be taken back. Where no call is right, words without one are (``no_call.holds_call``).
+    be taken back. Where no call is right, words without one are (``no_call.holds_call``); where the
+    right words are known (``Parallel.words``), they are compared as free text, and others are as
+    wrong as a wrong value.
 
     Reference mode reproduces the published reward of one call, blind spots included
     (``reference``); it ignores the free-text settings.
@@ -185,7 +189,7 @@ def _score(
         return format_error(f"the gold text is no call, {error}")
     most = max(map(len, golds))
     if () in golds and _is_silent(prediction, tools, style):
-        return ALL_RIGHT
+        return _in_words(prediction, right_words(gold), style, policy)
     try:
         calls, continues = _read(prediction, style, given_tool, most, _specs(tools))
     except CallSyntaxError as error:
@@ -276,6 +280,16 @@ def _is_silent(prediction: Answer, tools: Tools, style: str) -> bool:
     names = tools if isinstance(tools, Mapping) else [tool.name for tool in tools]
     # A reply without a word answers nothing.
     return holds_words(prediction) and not holds_call(prediction, names, style)
+
+
+def _in_words(prediction: Answer, right: Sequence[str], style: str, policy: FreeText) -> Reward:
+    """Score an answer without a call where that is right: its words are those of a right answer."""
+    if not right or not isinstance(prediction, str):
+        return ALL_RIGHT
+    said = visible_words(prediction, style)
+    if any(policy.same(said, visible_words(text, style)) for text in right):
+        return ALL_RIGHT
+    return penalised([Finding(taxonomy.CONTENT_FILLING, "the words of the answer")])
 
 
 def _specs(tools: Tools) -> Sequence[ToolSpec]:

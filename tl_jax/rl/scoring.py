@@ -32,8 +32,8 @@ def score_samples(
 
     A reply that was cut off before its stop token is a format error, whatever it says so far; the
     published reward alone does not look at the end. Where the prompt has no gold call, a reply in
-    words is right. Control tokens inside a reply are part of its text. A thought before a call
-    that its style marks is not scored.
+    the words of the right answer is right, as free texts are compared. Control tokens inside a
+    reply are part of its text. A thought before a call that its style marks is not scored.
 
     Args:
       prompts: One per generation.
@@ -55,7 +55,7 @@ def score_samples(
     if function is None:
         rewards = rules.score_batch(
             [renderer.call_text(reply) for reply in replies],
-            [rules.Parallel(prompt.golds) for prompt in prompts],
+            [rules.Parallel(prompt.golds, prompt.reply) for prompt in prompts],
             [prompt.tools for prompt in prompts],
             mode=reward.mode,
             style=renderer.call_style,
@@ -79,7 +79,7 @@ def score_samples(
                 "step": step,
                 "prompt_id": prompt.id,
                 "sampled": reply,
-                "gold": renderer.render_calls(prompt.golds) if prompt.golds else "",
+                "gold": renderer.render_calls(prompt.golds) if prompt.golds else prompt.reply,
                 "category": found.category,
                 "reward": found.value,
                 "details": list(found.details),

@@ -1,15 +1,19 @@
 """Tools that really run: the public functions of a user's Python file, in processes of their own.
 
 A process is for the mistakes that a sampled call can lead a tool into: an endless loop, too much
-memory, an end of the process, an exception. Each becomes a text that the model reads. It is no wall
-against malice: the file is the user's own code and runs with the user's rights.
+memory, an end of the process, an exception. Each becomes a text that the model reads. What a tool
+has started ends with its dialogue and with this process. Tools see a few variables of the
+environment only, and on Linux no network, unless the settings say so. It is no wall against malice:
+the file is the user's own code and runs with the user's rights.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
+import logging
 import os
 import select
 import signal
@@ -23,6 +27,8 @@ from tl_jax.calls.call import ToolCall
 from tl_jax.config import EnvironmentConfig
 from tl_jax.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 _WORKER = str(Path(__file__).with_name("tool_worker.py"))
 _LOAD_S = 60.0
 """Seconds that a file may take to load."""
@@ -30,6 +36,13 @@ _FRAME = 4096
 """Bytes of a line beside the result, more than enough."""
 _ESCAPED = 12
 """Most bytes of a character in JSON: two escapes."""
+_END_S = 5.0
+"""Seconds that ending what tools have started may take."""
+_VARIABLES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONHASHSEED", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
+)
+"""What of the environment tools see: where things are, and no keys to them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +110,10 @@ class Session:
         try:
             self.start()
             request = {"name": call.name, "arguments": dict(call.arguments)}
-            self._send(json.dumps(request).encode() + b"\n")
-            return self._receive(limit, "result", f"the tool took more than {limit:g} s")
+            late = f"the tool took more than {limit:g} s"
+            deadline = time.monotonic() + limit
+            self._send(json.dumps(request).encode() + b"\n", deadline, late)
+            return self._receive(deadline - time.monotonic(), "result", late)["result"]
         except _Lost as lost:
             self.close()
             return error_text(str(lost))
@@ -108,7 +123,8 @@ class Session:
         if self._process is not None:
             return frozenset()
         config = self._config
-        limits = (config.timeout_s, config.memory_mib, config.result_chars)
+        limits = (config.timeout_s, config.memory_mib, config.result_chars, config.network)
+        names = (*_VARIABLES, *config.variables)
         # -P: the folder of the program is not where tools look for modules.
         command = [sys.executable, "-P", _WORKER, config.path, *map(str, limits)]
         try:
@@ -116,24 +132,33 @@ class Session:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                bufsize=0,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                env={name: os.environ[name] for name in names if name in os.environ},
             )
+            os.set_blocking(self._pipes()[0].fileno(), False)
         except OSError:  # no process or no memory is left
             raise _Lost("the process of the tools could not be started") from None
-        names = self._receive(_LOAD_S, "tools", f"it took more than {_LOAD_S:g} s to load")
-        return frozenset(names)
+        reply = self._receive(_LOAD_S, "tools", f"it took more than {_LOAD_S:g} s to load")
+        if reply.get("network"):
+            _warn_of_network(str(reply["network"]))
+        return frozenset(reply["tools"])
 
     def close(self) -> None:
         """End the process and all that it started."""
-        if self._process is None:
+        process = self._process
+        if process is None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in self._pipes():
+        for stream in self._pipes():  # when the calls end, the keeper ends all
             with contextlib.suppress(OSError):
                 stream.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         self._process = None
 
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
@@ -142,16 +167,24 @@ class Session:
         assert process is not None and process.stdin is not None and process.stdout is not None
         return process.stdin, process.stdout
 
-    def _send(self, line: bytes) -> None:
-        requests, _ = self._pipes()
-        try:
-            requests.write(line)
-            requests.flush()
-        except OSError:
-            raise _Lost("the process of the tools had ended") from None
+    def _send(self, line: bytes, deadline: float, late: str) -> None:
+        """Write a line by a time of the monotonic clock, though nobody may read."""
+        stream = self._pipes()[0].fileno()
+        poll = select.poll()
+        poll.register(stream, select.POLLOUT)
+        left = memoryview(line)
+        while left:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise _Lost(late)
+            try:
+                left = left[os.write(stream, left) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise _Lost("the process of the tools had ended") from None
 
-    def _receive(self, timeout_s: float, key: str, late: str) -> Any:
-        """Return what the next line has under ``key``."""
+    def _receive(self, timeout_s: float, key: str, late: str) -> dict[str, Any]:
+        """Return the next line, which has ``key``."""
         stream = self._pipes()[1].fileno()
         most = _FRAME + _ESCAPED * self._config.result_chars
         poll = select.poll()
@@ -171,9 +204,19 @@ class Session:
             reply = json.loads(line)
             if "error" in reply:
                 raise _Lost(f"it cannot be loaded ({reply['error']})")
-            return reply[key]
+            reply[key]
+            return reply
         except (ValueError, KeyError, TypeError):
             raise _Lost("the tool wrote to the stream of its results") from None
+
+
+@functools.cache
+def _warn_of_network(reason: str) -> None:
+    logger.warning(
+        "the tools of config.environment.path can use the network: the system does not allow to "
+        "take it away (%s)",
+        reason,
+    )
 
 
 def error_text(why: str) -> str:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "digests.json"
 _COMMIT = "commit_success.txt"
+_FACTS = "_CHECKPOINT_METADATA"
 _STATE = "state"
 _DATA = "data"
 
@@ -35,7 +36,7 @@ class Checkpoints:
 
     Args:
       directory: Holds one subdirectory per step; made if absent. Step directories that were
-        never committed are moved to ``damaged/`` at once.
+        never committed, or whose facts cannot be read, are moved to ``damaged/`` at once.
       every_steps: Save at multiples of this number of steps (and when the platform announces a
         preemption).
       keep: Newest steps to keep; at least 2 leave something to fall back to.
@@ -47,6 +48,8 @@ class Checkpoints:
         for step in _steps(self.directory):
             if not (self.directory / str(step) / _COMMIT).exists():
                 self._set_aside(step, "was never committed")
+            elif problem := _unreadable(self.directory / str(step)):
+                self._set_aside(step, problem)  # which all steps would not be read for
         policies = ocp.training.save_decision_policies
         interval = policies.FixedIntervalPolicy(every_steps)
         newest = ocp.training.preservation_policies.LatestN(keep)
@@ -258,6 +261,24 @@ def find_damage(step_dir: epath.Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"has an unreadable {MANIFEST} ({error!r})"
     return None
+
+
+def _unreadable(step_dir: epath.Path) -> str:
+    """Return what Orbax could not read of a step when it lists the steps, or nothing."""
+    facts, manifest = step_dir / _FACTS, step_dir / MANIFEST
+    problem = f"has an unreadable {_FACTS}"
+    try:
+        if not facts.exists():
+            return ""
+        if not isinstance(json.loads(facts.read_text()), dict):
+            return problem
+        sealed = json.loads(manifest.read_text())["files"] if manifest.exists() else {}
+        known = sealed.get(_FACTS, {}).get("sha256")
+        return "" if known in (None, _sha256(facts)) else f"has changed content in {_FACTS}"
+    except (OSError, ValueError) as error:
+        return f"{problem} ({error})"
+    except (KeyError, TypeError, AttributeError):
+        return ""  # of the manifest, as is found out when the step is read
 
 
 def _seal(response: Any, step_dir: epath.Path) -> None:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
-from tl_jax.convert import from_hf, hf_directory, hub, peft
+from tl_jax.convert import from_hf, hf_directory, hub, model_files, peft
 from tl_jax.data.render import paper_template
 from tl_jax.data.render.probe import AUTO
 from tl_jax.data.render.renderer import Renderer, open_renderer
@@ -42,6 +42,8 @@ class Run:
       config: The settings.
       reward: A function that rewards sampled replies in place of ``config.reward``'s rules, as
         ``rl.custom_reward.RewardFunction``.
+      force: Go on although weights, tokenizer or data are others than those that training began
+        with; ``inputs.json`` tells it.
 
     Example:
       >>> import tl_jax as tl
@@ -52,6 +54,7 @@ class Run:
 
     config: RunConfig
     reward: Callable[[str, Any], Any] | None = None
+    force: bool = False
 
     @property
     def run_dir(self) -> Path:
@@ -121,6 +124,7 @@ class Run:
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """Tokenizer of the initial model."""
+        model_files.check_own(self.model_dir)
         try:
             return load_tokenizer(self.model_dir)
         except ValueError as error:

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import socket
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_jax.errors import RunNotWritable
-from tl_jax.parallel import processes
+from tl_jax.parallel import machine, processes
 from tl_jax.run.record import replace_text
 
 logger = logging.getLogger(__name__)
@@ -177,9 +176,9 @@ def _watched(path: Path, other: dict[str, Any]) -> dict[str, Any] | None:
 def _text(token: str, count: int) -> str:
     me = {
         "token": token,
-        "machine": _machine(),
+        "machine": machine.name(),
         "process": os.getpid(),
-        "began": _began(os.getpid()),
+        "began": machine.began(os.getpid()),
         "since": _SINCE,
         "count": count,
     }
@@ -196,44 +195,20 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
-def _machine() -> str:
-    """Name what process numbers count in: a boot of a machine, or a container on it."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
-
-
-def _began(process: int) -> str:
-    """Return when a process began, in ticks of its machine; empty if there is none, or no way."""
-    try:
-        # The name before the last bracket may hold anything.
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
 def _is_here(other: dict[str, Any]) -> bool:
-    return other.get("machine") == _machine()
+    return other.get("machine") == machine.name()
 
 
 def _runs(other: dict[str, Any]) -> bool:
     process = other.get("process")
-    if not isinstance(process, int) or process <= 0:
+    if not isinstance(process, int) or not machine.runs(process):
         return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return other.get("began") == _began(process)
+    return other.get("began") == machine.began(process)
 
 
 def _who(other: dict[str, Any]) -> str:
-    machine = str(other.get("machine") or "an unknown machine").split(" ")[0]
-    return f"process {other.get('process')} on {machine} writes this run since {other.get('since')}"
+    host = str(other.get("machine") or "an unknown machine").split(" ")[0]
+    return f"process {other.get('process')} on {host} writes this run since {other.get('since')}"
 
 
 def _refusal(path: Path, other: dict[str, Any]) -> str:

@@ -185,10 +185,12 @@ def prepare(run: Run) -> dict[str, Any]:
     Raises:
       ConfigError: An evaluation set or a source that is no file, or a token that the model does
         not have.
-      DataError: See ``dataset.prepare``.
+      DataError: See ``dataset.prepare``; also if the inputs of data that the run has been trained
+        on have changed, and ``run.force`` is not set.
     """
     config, vocab_size = run.config, run.model.vocab_size
     run.tokenizer.check_ids(run.renderer.stop_ids, vocab_size)
+    trained = run.newest_phase() != "before"
     return dataset.prepare(
         open_sources(config.data, config.seed),
         run.tokenizer,
@@ -199,6 +201,7 @@ def prepare(run: Run) -> dict[str, Any]:
         out_dir=run.data_dir,
         vocab_size=vocab_size,
         hosts=dataset.Hosts(jax.process_index(), jax.process_count(), processes.wait_for_all),
+        keep=trained and not run.force,
     )
 
 

@@ -16,11 +16,13 @@ import jax
 from tl_jax.data.prepare.files import FINGERPRINT
 from tl_jax.errors import ConfigError, Diverged, Stopped
 from tl_jax.parallel import processes
+from tl_jax.run import inputs
 from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
 from tl_jax.run.metrics import MetricsWriter
 from tl_jax.run.progress import ProgressPrinter
 from tl_jax.run.record import replace_text
+from tl_jax.run.watchdog import Watchdog
 from tl_jax.types import TrainState
 
 logger = logging.getLogger(__name__)
@@ -41,12 +43,13 @@ def open_phase(run: Run, phase: str) -> Iterator[tuple[Checkpoints, MetricsWrite
       phase: ``"supervised"`` or ``"reward"``.
 
     Raises:
-      ConfigError: The data have not been prepared.
+      ConfigError: The data have not been prepared, or what is trained from has changed.
     """
     if not (run.data_dir / FINGERPRINT).exists():
         raise ConfigError(
             f"{run.data_dir} is not prepared; run `tl-jax prepare` with this configuration"
         )
+    inputs.settle(run)
     settings = run.config.checkpoint
     with (
         jax.set_mesh(run.mesh),
@@ -88,6 +91,7 @@ class Loop:
       skipped: Updates left out so far because they were not finite.
       updates: Updates of one step.
       loader: Iterator whose position is saved with the state, or None.
+      end_if_hung: Whether the process ends when no step does, see ``run.watchdog``.
     """
 
     def __init__(
@@ -103,7 +107,9 @@ class Loop:
         skipped: int = 0,
         updates: int = 1,
         loader: Any = None,
+        end_if_hung: bool = False,
     ):
+        self._watchdog = Watchdog(metrics.run_dir, phase, leave=end_if_hung)
         self.phase = phase
         self.steps = steps
         self.done = start
@@ -129,6 +135,7 @@ class Loop:
         self._metrics.resume(self.phase, self.done)
         self._stopping = self._opened.enter_context(stop_signal())
         self._opened.enter_context(self._bar)
+        self._opened.enter_context(self._watchdog)
         return self
 
     def __iter__(self) -> Iterator[int]:
@@ -149,6 +156,7 @@ class Loop:
         """
         self._write_pending()
         self.done += 1
+        self._watchdog.step(self.done)
         self._pending = (self.done, dict(values))
         for sample in samples:
             self._metrics.write_sample(self.phase, self.done, sample)
@@ -182,7 +190,8 @@ class Loop:
             jax.block_until_ready(self._pending[1])
         began = time.monotonic()
         measured: dict[str, float] = {}
-        yield measured
+        with self._watchdog.paused():
+            yield measured
         self._since += time.monotonic() - began
         self._write_pending(measured)
 

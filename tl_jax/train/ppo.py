@@ -121,6 +121,7 @@ def train(run: Run) -> None:
             metrics=metrics,
             shown=SHOWN,
             skipped=int(state.skipped),
+            end_if_hung=config.checkpoint.end_if_hung,
             updates=ppo.epochs * ppo.minibatches,
             loader=gold,
         ) as loop:

@@ -79,6 +79,7 @@ def train(run: Run) -> None:
             log_every=config.train.log_every,
             shown=("ce_loss", "grad_norm", "learning_rate"),
             skipped=int(state.skipped),
+            end_if_hung=config.checkpoint.end_if_hung,
             loader=loader,
         ) as loop:
             for _ in loop:

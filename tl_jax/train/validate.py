@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tl_jax.config import DataConfig, ModelConfig, OptimConfig, RunConfig
-from tl_jax.convert import hub
+from tl_jax.convert import hub, whole_directory
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.sources import check_sources
 from tl_jax.data.render.paper_template import STYLES
@@ -19,12 +19,16 @@ from tl_jax.errors import ConfigError
 from tl_jax.evaluate import ablation
 from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
+from tl_jax.parallel import processes
 from tl_jax.rl.custom_reward import open_reward
-from tl_jax.run import lock
+from tl_jax.run import inputs, lock
 from tl_jax.run.changes import check_changes, record
 from tl_jax.run.directory import Run, check_reward
 from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
 from tl_jax.train import ppo, ppo_step, sft
+
+# Orbax takes them for a pattern when it reads.
+_UNREADABLE = frozenset("[]*\\")
 
 
 @contextlib.contextmanager
@@ -40,7 +44,8 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
       writes: Whether the run begins or goes on, so that its settings and versions are recorded.
 
     Raises:
-      ConfigError: As for ``validate`` and ``check_inputs``, or a setting that may change no more.
+      ConfigError: As for ``validate`` and ``check_inputs``, or a setting that may change no more,
+        or a model that is not the one that the run was trained from.
       RunNotWritable: Another process writes the run, or nobody can.
     """
     config = run.config
@@ -49,10 +54,15 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
     if prepares:
         check_inputs(config)
     changed = check_changes(run, prepares=prepares)
+    if computes or writes:
+        inputs.check(run)
     if not writes:
         yield
         return
     with lock.hold(run.run_dir):
+        if processes.is_first():
+            for name in ("model", "export", "adapter"):
+                whole_directory.clear_abandoned(run.run_dir / name)
         discard_outdated(run, changed)
         record(run)
         yield
@@ -71,6 +81,11 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     """
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed must be from 0 to 2**32 - 1, got {config.seed}")
+    if found := sorted(_UNREADABLE & set(str(Path(config.run_dir).absolute()))):
+        raise ConfigError(
+            f"config.run_dir: checkpoints below a path with {' or '.join(found)} could not be read "
+            f"back; give {config.run_dir} another name"
+        )
     _check_model_source(config)
     policy_of(config.mae)
     lora.check(config)

@@ -265,6 +265,7 @@ def test_right_turns_in_words_ask_prompts_without_a_gold_call_if_wanted(trajecto
     both, _ = build_prompts(mixed, labels, renderer, no_call=True, **limit)
     assert [prompt.id for prompt in calls] == ["Turn 2: t1"] and both[:1] == calls
     assert [(p.id, p.golds, p.goal) for p in both[1:]] == [("Turn 3: t1", (), ())]
+    assert [p.reply for p in both] == ["", "Love is kind."]
     messages.insert(6, Message("assistant", "And blind."))
     longer = dataclasses.replace(mixed, messages=tuple(messages))
     without_tools = dataclasses.replace(mixed, tools=())

@@ -32,7 +32,7 @@ def test_ids_that_are_like_the_last_in_parts_are_written_in_full():
 def test_prompt_lines_are_compact_json_and_read_back(trajectory):
     calls, goal = trajectory.messages[1].calls, trajectory.messages[5].calls
     prompts = [
-        Prompt("Turn 1: é", [3, 1], 'say "hi"\n', tools, calls, {"b": "c"}, 7, last)
+        Prompt("Turn 1: é", [3, 1], 'say "hi"\n', tools, calls, {"b": "c"}, 7, last, "é.")
         for tools in (trajectory.tools, trajectory.tools, trajectory.tools[:1])
         for last in (goal, calls, ())
     ]
@@ -48,9 +48,10 @@ def test_prompt_lines_are_compact_json_and_read_back(trajectory):
                 "tags": prompt.tags,
                 "reply_tokens": prompt.reply_tokens,
                 "goal": [{"name": c.name, "arguments": c.arguments} for c in prompt.goal],
+                "reply": prompt.reply,
             }
         )
         again = prompt_from_json(json.loads(line))
         assert (again.ids, again.text, again.golds) == (prompt.ids, prompt.text, prompt.golds)
-        assert again.goal == prompt.goal
+        assert (again.goal, again.reply) == (prompt.goal, prompt.reply)
         assert [tool.name for tool in again.tools] == [tool.name for tool in prompt.tools]

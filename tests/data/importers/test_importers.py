@@ -271,3 +271,22 @@ def test_text_that_is_not_compressed_is_no_gzip_file(tmp_path):
     path.write_text("{}")
     with pytest.raises(DataError, match="rows.jsonl.gz: damaged gzip file .*drop the .gz"):
         read(path)
+
+
+ODD_TOOLS = ["[]", "{}", "null", "3", '"x"', "[1]", '["a"]', "[[]]", "[null]", "{", "\xff"]
+ODD_TOOLS += ['[{"a": 1}]', '{"a": 1}', '{"a": [1]}', '{"a": {"b": 1}}', '[{"name": 1}]', "[[[1]]]"]
+ODD_TOOLS += ['[{"name": "f", "parameters": 1}]', '{"a": [{"name": []}]}', '{"apis": [1]}']
+ODD_TOOLS += ['[{"name": "f", "parameters": {"properties": [1]}}]', '{"a": {"b": {"c": [2]}}}']
+
+
+@pytest.mark.parametrize("name", [n for n, f in FORMATS.items() if hasattr(f, "load_tools")])
+def test_a_tools_file_of_another_shape_is_read_or_refused_by_name(tmp_path, name):
+    (tmp_path / "rows.jsonl").write_text('{"id": "a"}\n')
+    file = tmp_path / "tools.json"
+    for content in ODD_TOOLS:
+        file.write_bytes(content.encode("latin-1"))
+        try:
+            source = read(tmp_path / "rows.jsonl", name, file)
+            assert all(isinstance(row, BadRow) for row in source)
+        except ValueError as error:
+            assert str(file) in str(error), content

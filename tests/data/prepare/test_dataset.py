@@ -122,6 +122,23 @@ def test_files_that_were_cut_are_written_again(trajectory, tokenizer, tmp_path):
     assert contents(out) == before
 
 
+def test_damage_that_keeps_the_size_is_mended_also_where_data_must_stay(
+    trajectory, tokenizer, tmp_path
+):
+    out = tmp_path / "out"
+    report = run(many(trajectory, 4), tokenizer, out)
+    before = contents(out)
+    (shard,) = (out / "examples").glob("*.array_record")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(bytes(content))
+    assert run(many(trajectory, 4), tokenizer, out, keep=True) == report
+    assert contents(out) == before
+    with pytest.raises(DataError, match="since it was prepared has changed: made"):
+        run(many(trajectory, 4), tokenizer, out, identity="other", keep=True)
+    assert contents(out) == before
+
+
 @pytest.mark.parametrize(
     "changes",
     [

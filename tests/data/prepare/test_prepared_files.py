@@ -1,5 +1,6 @@
 """A prepared directory is whole, old or absent, also when the process is killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,10 +11,12 @@ import pytest
 from tl_jax.data.examples.build import Example
 from tl_jax.data.examples.order import ORDER, write_order
 from tl_jax.data.examples.shards import INDEX, shard_name, write_examples
+from tl_jax.data.prepare import verify
 from tl_jax.data.prepare.files import (
     EXAMPLES,
     FINGERPRINT,
     LINES,
+    PROMPTS,
     REPORT,
     SHARDED,
     replacing,
@@ -104,6 +107,35 @@ def test_a_directory_without_one_of_its_files_is_not_up_to_date(made, name):
 def test_a_file_that_was_cut_is_not_up_to_date(made, name, left):
     (made / name).write_text(left)
     assert up_to_date(made, {"a": 1}) is None
+
+
+@pytest.mark.parametrize("name", [*LINES, *PIECES])
+def test_damage_that_keeps_the_size_is_found_and_the_data_are_no_more_up_to_date(made, name):
+    assert verify.find_damage(made, remembering=True) is None
+    content = bytearray((made / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (made / name).write_bytes(bytes(content))
+    assert name in (verify.find_damage(made, remembering=True) or "")
+    verify.mark_damaged(made)
+    assert up_to_date(made, {"a": 1}) is None
+
+
+def test_files_that_were_found_right_are_not_read_again(made, monkeypatch):
+    assert verify.find_damage(made, remembering=True) is None
+    monkeypatch.setattr(verify, "source_hash", lambda path: pytest.fail(f"read {path}"))
+    assert verify.find_damage(made, remembering=True) is None
+    (made / PROMPTS).touch()
+    with pytest.raises(pytest.fail.Exception, match=PROMPTS):
+        verify.find_damage(made, remembering=True)
+
+
+def test_what_a_data_set_was_made_of_is_told_from_its_settings(tmp_path):
+    before = {"version": 1, "sources": [["a", 1.0]], "tokenizer": "t", "config": "c"}
+    (tmp_path / FINGERPRINT).write_text(json.dumps(before))
+    assert not verify.changed_inputs(tmp_path, {**before, "config": "d"}, [("x", ["a", 1.0])])
+    changed = {**before, "tokenizer": "u", "sources": [["b", 1.0]], "template": "new"}
+    told = verify.changed_inputs(tmp_path, changed, [("x.jsonl", ["b", 1.0])])
+    assert told == ["x.jsonl", "the tokenizer", "the chat template"]
 
 
 def test_files_of_unknown_size_are_not_up_to_date(made):

@@ -1,9 +1,12 @@
 """Templates are run as transformers runs them, and as little as there can break out."""
 
+import threading
+
 import jinja2
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from tl_jax.data.render import template_engine, template_limits
 from tl_jax.data.render.template_engine import Declared, write
 
 TURNS = [
@@ -55,3 +58,102 @@ def test_the_text_is_that_of_transformers(tokenizer, source, prompt):
 def test_what_a_template_may_not_do_is_an_error(source):
     with pytest.raises(jinja2.exceptions.TemplateError):
         write(source, TURNS, [Declared(t) for t in TOOLS], prompt=False, special_tokens={})
+
+
+NAMES = "a items keys get pop _a __class__ __len__ none first last index index0 length revindex"
+NAMES += " changed cycle depth _iterable __init__"
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_the_quick_path_gives_what_the_sandbox_gives(name):
+    entry = {"a": 1, "items": 2, "keys": 3, "_a": 4, "first": 5}
+    undefined = jinja2.Undefined
+    loops = []
+    for _ in range(2):
+        loop = jinja2.runtime.LoopContext([3, 4], undefined=undefined)
+        next(loop)
+        loops.append(loop)
+    plain = jinja2.sandbox.ImmutableSandboxedEnvironment()
+    quick = template_engine._compiled("").environment
+    for mine, theirs in ((entry, entry), (Declared(entry), Declared(entry)), tuple(loops)):
+        found, expected = quick.getattr(mine, name), plain.getattr(theirs, name)
+        if isinstance(expected, undefined):
+            assert type(found) is type(expected), name
+            assert found._undefined_name == expected._undefined_name
+            assert found._undefined_exception is expected._undefined_exception
+            assert found._undefined_message == expected._undefined_message
+        elif callable(expected):
+            assert found.__name__ == expected.__name__
+        else:
+            assert found == expected
+
+
+def written(source):
+    return write(source, TURNS, [Declared(t) for t in TOOLS], prompt=False, special_tokens={})
+
+
+HUGE = [
+    "{{ 'x' * 100000000 }}",
+    "{{ 100000000 * [1] }}",
+    "{{ 9 ** (9 ** 9) }}",
+    "{% set n = namespace(a=9) %}{% for i in range(40) %}{% set n.a = n.a * n.a %}{% endfor %}",
+    "{{ '%100000d' % 1 }}",
+    "{{ '%100000d' | format(1) }}",
+    "{{ '{:100000}'.format(1) }}",
+    "{{ 'x'.center(100000) }}{{ 'x'.zfill(100000) }}",
+    "{{ 'x' | center(100000) }}",
+    "{{ 'a\nb' | indent(100000) }}",
+    "{{ ('a' * 10000).replace('a', 'b' * 10000) }}",
+    "{{ ('a' * 10000) | replace('a', 'b' * 10000) }}",
+    "{{ ('b' * 10000).join('a' * 10000) }}{{ ([1] * 10000) | join('b' * 10000) }}",
+    "{{ [['a' * 10000] * 10000] | first | join }}",
+    "{{ {'a': 1} | tojson(indent=100000) }}",
+]
+
+
+@pytest.mark.parametrize("source", HUGE)
+def test_one_step_of_a_template_makes_nothing_huge(source):
+    with pytest.raises(jinja2.exceptions.SecurityError):
+        written(source)
+
+
+def test_what_templates_do_in_earnest_is_within_the_limits():
+    long = "x\n" * 200_000
+    turns = [{"role": "user", "content": long}]
+    source = "{{ messages[0].content | indent(4) }}{{ messages[0].content.replace('\n', '\n  ') }}"
+    source += (
+        "{{ '-' * 80 }}{{ messages[0].content.split('\n') | join(', ') }}{{ 'a' | center(80) }}"
+    )
+    text = write(source, turns, None, prompt=False, special_tokens={})
+    assert len(text) > 4 * len(long)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "took more than 0.3 s",
+        ),
+        (
+            "{% set n = namespace(a=[], t='x' * 1000000) %}{% for a in range(99999) %}"
+            "{% set n.a = n.a + [n.t ~ a] %}{% endfor %}",
+            "took more than 100 MiB",
+        ),
+    ],
+)
+def test_a_template_that_takes_too_much_is_ended(monkeypatch, source, told):
+    monkeypatch.setattr(template_limits, "SECONDS", 0.3 if "0.3" in told else 60)
+    monkeypatch.setattr(template_limits, "GROWTH", 100 << 20)
+    before = threading.active_count()
+    for _ in range(2):
+        with pytest.raises(template_limits.LimitExceeded, match=told):
+            written(source)
+    assert written("{{ messages[0].content }}") == TURNS[0]["content"]
+    assert threading.active_count() <= before + 1
+
+
+@pytest.mark.parametrize("source", ["{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{% if %}"])
+def test_templates_without_end_or_form_are_errors(source):
+    with pytest.raises((RecursionError, jinja2.exceptions.TemplateError)):
+        written(source)

@@ -60,6 +60,7 @@ class Prompt:
       reply_tokens: Tokens of the right answer, its stop token included; 0 if they are not known.
       goal: Calls of the last right answer with any that tool feedback alone leads to from here,
         before the user speaks again; those of this answer if none follows.
+      reply: What the right answer says where it is in words; else empty.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Prompt:
     tags: Mapping[str, str]
     reply_tokens: int = 0
     goal: tuple[ToolCall, ...] = ()
+    reply: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +221,7 @@ def build_prompts(
                 _tags(trajectory, [label], fitted),
                 end - cut,
                 _goal(trajectory, labels, label),
+                "" if calls else trajectory.messages[label.message].content,
             )
         )
     return prompts, skipped

@@ -31,7 +31,7 @@ def prompt_lines(prompts: Iterable[Prompt]) -> Iterator[str]:
             f'{{"id":{_json(prompt.id)},"ids":[{last[1]}],'
             f'"text":{_json(prompt.text)},"tools":{written},"golds":{golds},'
             f'"tags":{_json(dict(prompt.tags))},"reply_tokens":{prompt.reply_tokens},'
-            f'"goal":{goal}}}\n'
+            f'"goal":{goal},"reply":{_json(prompt.reply)}}}\n'
         )
 
 
@@ -46,6 +46,7 @@ def prompt_from_json(row: dict[str, Any]) -> Prompt:
         tags=row["tags"],
         reply_tokens=row["reply_tokens"],
         goal=_calls(row["goal"]),
+        reply=row["reply"],
     )
 
 

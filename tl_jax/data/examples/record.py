@@ -66,9 +66,13 @@ def unpack_example(record: bytes, path: str = "") -> Example:
     at += width * count
     weights = [0.0] * zeros + np.frombuffer(record, "<f8", count - zeros, at).tolist()
     at += 8 * (count - zeros)
-    name = record[at : at + name_size].decode("utf-8", "surrogatepass")
-    tags = record[at + name_size : at + name_size + tags_size]
-    return Example(name, ids, weights, json.loads(tags.decode("utf-8", "surrogatepass")))
+    try:
+        name = record[at : at + name_size].decode("utf-8", "surrogatepass")
+        tags = record[at + name_size : at + name_size + tags_size]
+        return Example(name, ids, weights, json.loads(tags.decode("utf-8", "surrogatepass")))
+    except ValueError as error:
+        where = f"{path}: " if path else ""
+        raise DataError(f"{where}a damaged example; run `tl-jax prepare` again") from error
 
 
 def name_of(record: bytes) -> str:
@@ -85,6 +89,7 @@ def _header(record: bytes, path: str) -> tuple[int, int, int, int, int]:
     _, version, width, count, zeros, name, tags = _HEADER.unpack_from(record)
     if version != _VERSION:
         raise DataError(f"{where}an example of another version; run `tl-jax prepare` again")
-    if len(record) != _HEADER.size + width * count + 8 * (count - zeros) + name + tags:
+    size = _HEADER.size + width * count + 8 * (count - zeros) + name + tags
+    if width not in (2, 4) or zeros > count or len(record) != size:
         raise DataError(f"{where}a damaged example; run `tl-jax prepare` again")
     return width, count, zeros, name, tags

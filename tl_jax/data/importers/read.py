@@ -330,7 +330,17 @@ def _tools(place: Place, name: str, importer: Any, tools_path: str) -> tuple[str
         tools_path = next((file for file in candidates if os.path.isfile(file)), "")
     elif not os.path.isfile(tools_path):
         raise DataError(f"{tools_path}: no such file; set data.tools_path to the tools")
-    return tools_path, importer.load_tools(tools_path) if tools_path else None
+    return tools_path, _loaded(name, importer, tools_path) if tools_path else None
+
+
+def _loaded(name: str, importer: Any, path: str) -> Any:
+    try:
+        return importer.load_tools(path)
+    except (TypeError, AttributeError, LookupError) as error:
+        raise DataError(
+            f"{path}: is not of the form in which {name} has its tools "
+            f"({type(error).__name__}: {error}); set data.tools_path to its tools file"
+        ) from error
 
 
 def _beside(importer: Any, path: str, folder: str) -> list[str]:

@@ -40,6 +40,7 @@ from tl_jax.data.prepare.pool import Pool
 from tl_jax.data.prepare.selection import select
 from tl_jax.data.prepare.sources import WeightedSource, identities
 from tl_jax.data.prepare.statistics import Statistics
+from tl_jax.data.prepare.verify import changed_inputs, mark_damaged
 from tl_jax.data.prepare.workspace import Workspace, shard_plan, workspace
 from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import Tokenizer
@@ -100,6 +101,7 @@ def prepare(
     out_dir: str | os.PathLike[str],
     vocab_size: int | None = None,
     hosts: Hosts | None = None,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Write the token files of a data set, unless they are there already and whole.
 
@@ -128,6 +130,7 @@ def prepare(
       out_dir: Directory to write; replaced if it holds other data.
       vocab_size: Number of ids of the model, to hold what is written against; None if unknown.
       hosts: All that call this at the same time with the same arguments; None if it is one.
+      keep: Whether the data set that is there may only be made again of what it was made of.
 
     Returns:
       The report, as in ``mae_report.json``.
@@ -136,8 +139,8 @@ def prepare(
       ConfigError: No file at one of ``data.contamination_paths``, or a token that the model does
         not have.
       DataError: More bad rows in a source than ``data.max_bad_fraction`` allows, nothing to train
-        on, an evaluation set that cannot be read, a chat template that cannot be used, or
-        ``array_record`` is not installed.
+        on, an evaluation set that cannot be read, a chat template that cannot be used,
+        ``array_record`` is not installed, or inputs have changed and ``keep`` is set.
       ValueError: Rows that can be iterated over once only are needed twice.
     """
     out, hosts = Path(out_dir), hosts or Hosts()
@@ -154,10 +157,17 @@ def prepare(
     }
     if renderer.chat is not None:
         fingerprint["template"] = renderer.chat.fingerprint
+    if hosts.first:
+        mark_damaged(out)
+    hosts.wait("prepare: verified")
     report = up_to_date(out, fingerprint)
+    named = [(s.name, found) for s, found in zip(sources, identities(sources), strict=True)]
+    changed = changed_inputs(out, fingerprint, named) if keep else []
     hosts.wait("prepare: looked for files")
     if report is not None:
         return report
+    if changed:
+        raise DataError(f"{out}: since it was prepared has changed: {', '.join(changed)}")
     out.parent.mkdir(parents=True, exist_ok=True)
     with workspace(out, fingerprint, alone=hosts.count == 1) as work:
         readers = tuple(source.reader() for source in sources)

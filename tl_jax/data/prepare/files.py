@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_jax.data.examples.order import ORDER
-from tl_jax.data.examples.shards import open_shards
+from tl_jax.data.examples.shards import INDEX, open_shards
 from tl_jax.errors import DataError
 
 EXAMPLES = "examples"
@@ -28,13 +28,15 @@ REPAIRS = "repair_pairs.jsonl"
 REPORT = "mae_report.json"
 FINGERPRINT = "fingerprint.json"
 LOADER_REPORT = "loader_report.json"
+VERIFIED = "verified.json"
+"""Sizes and times of the files whose digests were found right, so that they are not read again."""
 
 SHARDED = (EXAMPLES, VALIDATION)
 """Directories of examples, see ``examples.shards``."""
 LINES = (PROMPTS, VALIDATION_PROMPTS, QUARANTINE, REMOVED, REPAIRS)
 """Files of JSON lines."""
 _OLDER = ("examples.jsonl", "validation.jsonl")
-FILES = frozenset((*SHARDED, *LINES, REPORT, FINGERPRINT, LOADER_REPORT, *_OLDER))
+FILES = frozenset((*SHARDED, *LINES, REPORT, FINGERPRINT, LOADER_REPORT, VERIFIED, *_OLDER))
 
 
 def source_hash(path: str | os.PathLike[str]) -> str:
@@ -47,18 +49,23 @@ def source_hash(path: str | os.PathLike[str]) -> str:
 
 
 def up_to_date(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the report in ``out`` if its files are whole and of the same inputs, else None."""
+    """Return the report in ``out`` if its files are all there and of the same inputs, else None.
+
+    What is in the files is not looked at here, see ``verify``.
+    """
     try:
         found = json.loads((out / FINGERPRINT).read_text(encoding="utf-8"))
         report = json.loads((out / REPORT).read_text(encoding="utf-8"))
-        return report if found == {**fingerprint, **_sizes(out)} else None
-    except (OSError, ValueError, DataError):
+        same = {**fingerprint, **_sizes(out), "sha256": found["sha256"]}
+        return report if found == same else None
+    except (OSError, ValueError, KeyError, TypeError, DataError):
         return None
 
 
 def write_fingerprint(out: Path, fingerprint: dict[str, Any]) -> None:
-    """Write what the files in ``out`` were made from, and their sizes; the last file to write."""
-    write_json(out / FINGERPRINT, {**fingerprint, **_sizes(out)})
+    """Write what the files in ``out`` were made from, and what they are; the last file to write."""
+    digests = {name: source_hash(out / name) for name in (*LINES, REPORT, *_indices())}
+    write_json(out / FINGERPRINT, {**fingerprint, **_sizes(out), "sha256": digests})
 
 
 @contextlib.contextmanager
@@ -130,6 +137,10 @@ def _sizes(out: Path) -> dict[str, dict[str, int]]:
         found |= {f"{name}/{shard.name}": shard.size for shard in shards}
     found[f"{EXAMPLES}/{ORDER}"] = (out / EXAMPLES / ORDER).stat().st_size
     return {"bytes": found}
+
+
+def _indices() -> Iterator[str]:
+    return (f"{name}/{INDEX}" for name in SHARDED)
 
 
 def _check_replaceable(out: Path) -> None:

@@ -2,13 +2,15 @@
 
 ``apply_chat_template`` copies the tools and all turns each time that it writes a text, because it
 may be given anything. A dialogue is written a dozen times to find its replies; here the values are
-copied once, by who marks the control tokens in them.
+copied once, by who marks the control tokens in them. What a template may take of time and memory
+has limits (``template_limits``).
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ import jinja2.nodes
 import jinja2.runtime
 import jinja2.sandbox
 import jinja2.utils
+
+from tl_jax.data.render import template_limits
 
 _THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 """Names of thoughts; a template may read any, so they are given under the first two."""
@@ -41,15 +45,17 @@ def write(
       special_tokens: Texts of the tokenizer's special tokens by name.
 
     Raises:
-      Exception: Whatever the template does.
+      LimitExceeded: It takes too much time or memory.
+      Exception: Whatever else the template does.
     """
-    return _compiled(source).render(
-        messages=[_named_thoughts(turn) for turn in turns],
-        tools=tools,
-        documents=None,
-        add_generation_prompt=prompt,
-        **special_tokens,
-    )
+    with template_limits.limited():
+        return _compiled(source).render(
+            messages=[_named_thoughts(turn) for turn in turns],
+            tools=tools,
+            documents=None,
+            add_generation_prompt=prompt,
+            **special_tokens,
+        )
 
 
 def _named_thoughts(turn: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +91,25 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The sandbox, which asks less about what can only be safe: keys of plain objects."""
+    """The sandbox, which asks less about what can only be safe: keys of plain objects.
+
+    And it asks more about what could be huge.
+    """
+
+    intercepted_binops = frozenset(("*", "**", "%"))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Return what the sandbox returns, if it is not huge."""
+        template_limits.check_operation(operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Return what the sandbox returns, if it is not huge."""
+        method = obj if type(obj) is _Method else getattr(obj, "__wrapped__", None)
+        if type(method) is _Method and isinstance(method.__self__, str):
+            values = (method.__self__, *args, *kwargs.values())
+            template_limits.check_call(method.__name__, values)
+        return super().call(context, obj, *args, **kwargs)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return what the sandbox returns."""
@@ -101,6 +125,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
 
+_Method = types.BuiltinMethodType
 _OF_OBJECTS = frozenset(dir(dict))
 _OF_LOOPS = frozenset(("first", "last", "index", "index0", "length", "revindex", "revindex0"))
 
@@ -160,6 +185,7 @@ def _to_json(
     separators: Any = None,
     sort_keys: bool = False,
 ) -> str:
+    template_limits.check_call("tojson", (indent, *(separators or ())))
     if indent is separators is None and not ensure_ascii and not sort_keys:
         return _declared(value) if type(value) is Declared else _encode(value)
     return json.dumps(
@@ -176,6 +202,7 @@ def _compiled(source: str) -> jinja2.Template:
     environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
+    environment.filters |= template_limits.modest(environment.filters)
     environment.filters["tojson"] = _to_json
     environment.globals |= {
         "raise_exception": _refuse,

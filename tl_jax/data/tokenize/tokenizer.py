@@ -206,12 +206,22 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         raise ValueError(f"{path}: cannot load a tokenizer ({error})") from error
     except Exception as error:
         if type(error) is not Exception:  # as which the library raises what it cannot read
-            raise
+            raise _of_odd_types(path, error) from error
         raise ValueError(
             f"{os.path.join(path, FILE)}: cannot be read ({error}); written by a newer "
             "`tokenizers`? upgrade it, or fetch the file again"
         ) from error
-    return from_fast(fast, path)
+    try:
+        return from_fast(fast, path)
+    except (TypeError, AttributeError, LookupError, OverflowError) as error:
+        raise _of_odd_types(path, error) from error
+
+
+def _of_odd_types(path: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path}: a tokenizer file has a value of another type than it should "
+        f"({type(error).__name__}: {error}); fetch the tokenizer files again"
+    )
 
 
 def from_fast(fast: Any, path: str = "") -> Tokenizer:

@@ -1,0 +1,136 @@
+"""Training that is killed at random moments and started again: no row and no step is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ledger import Ledger
+
+STEPS = 12
+_LIMIT_S = 900.0
+_FAULT = "training killed"
+
+PROGRAM = """
+import hashlib, pathlib, sys
+import jax, numpy as np
+from tl_jax.config import *
+from tl_jax.run import prepare
+from tl_jax.run.directory import Run
+from tl_jax.train import sft
+from tl_jax.train.validate import checked
+folder, steps = sys.argv[1], int(sys.argv[2])
+run = Run(RunConfig(
+    run_dir=folder,
+    model=ModelSourceConfig(path="scratch", scratch_vocab_size=300, scratch_embed_dim=16,
+        scratch_num_layers=1, scratch_num_heads=2, scratch_num_kv_heads=1, scratch_mlp_dim=32),
+    data=DataConfig(synthetic_trajectories=8, max_length=2048, batch_size=2, workers=1),
+    train=TrainConfig(steps=steps, eval_batches=0, log_every=1),
+    optim=OptimConfig(warmup_steps=1),
+    ppo=PpoConfig(steps=0),
+    checkpoint=CheckpointConfig(every_steps=2, keep=3),
+))
+from rich.console import Console
+with checked(run, prepares=True, computes=False, writes=True):
+    prepare.make_model(run, Console(quiet=True))
+    prepare.prepare(run)
+with checked(run, prepares=False, computes=True, writes=True):
+    sft.train(run)
+told = hashlib.sha256()
+for leaf in jax.tree.leaves(run.trained("supervised")):
+    told.update(np.asarray(leaf).tobytes())
+pathlib.Path(folder, "trained.sha256").write_text(told.hexdigest())
+"""
+
+
+def kill(ledger: Ledger, times: int) -> None:
+    """Kill and start again until so many processes were killed, those of earlier runs included."""
+    number = ledger.units.get("kills", 0)
+    if number >= times:
+        return
+    facts_file = ledger.folder / "unkilled.json"
+    if not facts_file.exists():
+        whole = ledger.folder / "unkilled"
+        shutil.rmtree(whole, ignore_errors=True)
+        _finish(ledger, whole)  # fills the cache of programs
+        shutil.rmtree(whole)
+        began = time.monotonic()
+        _finish(ledger, whole)
+        facts = {"seconds": time.monotonic() - began, "trained": _trained(whole)}
+        facts_file.write_text(json.dumps(facts))
+    facts = json.loads(facts_file.read_text())
+    run = ledger.folder / "killed"
+    while number < times:
+        draw = ledger.random("kills", number)
+        before = _newest_step(run)
+        process = _start(ledger, run)
+        try:
+            status = process.wait(draw.uniform(0.2, 1.0) * facts["seconds"])
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            outcome = "lost" if _newest_step(run) < before else "as before"
+            ledger.add(_FAULT, outcome, f"unit {number}: step {before} is gone")
+            number += 1
+        else:
+            fault, note = "training killed, then finished", f"unit {number}"
+            if status:
+                errors = process.stderr.read()[-2000:] if process.stderr else ""
+                ledger.add(fault, "traceback", f"{note}: {errors}")
+            else:
+                problem = _problem(run, facts["trained"])
+                ledger.add(fault, "lost" if problem else "as before", f"{note}: {problem}")
+            shutil.rmtree(run, ignore_errors=True)
+        ledger.finish("kills", number)
+
+
+def _start(ledger: Ledger, run: Path) -> subprocess.Popen[str]:
+    cache = str(ledger.folder / "compiled")
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+    command = [sys.executable, "-c", PROGRAM, str(run), str(STEPS)]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+
+
+def _finish(ledger: Ledger, run: Path) -> None:
+    process = _start(ledger, run)
+    _, errors = process.communicate(timeout=_LIMIT_S)
+    if process.returncode:
+        raise RuntimeError(f"training that nobody kills fails:\n{errors[-3000:]}")
+
+
+def _trained(run: Path) -> str:
+    return (run / "trained.sha256").read_text()
+
+
+def _newest_step(run: Path) -> int:
+    commits = (run / "checkpoints" / "supervised").glob("*/commit_success.txt")
+    return max((int(path.parent.name) for path in commits), default=0)
+
+
+def _problem(run: Path, trained: str) -> str:
+    """Return what a finished run lacks that one has that nobody kills, or nothing."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows if row["stage"] == "supervised"]
+    if steps != list(range(1, STEPS + 1)):
+        return f"rows of steps {steps}"
+    if _trained(run) != trained:
+        return "other parameters than without a kill"
+    left = [path.name for path in run.iterdir() if path.name.startswith(".")]
+    return f"leftovers {left}" if left else ""
