@@ -65,8 +65,8 @@ class PpoConfig:
     sees a log-ratio above ``max_first_log_ratio`` stops the run (0: never): nothing has moved yet,
     so the programs that score and train disagree.
 
-    Every one of ``epochs`` cuts the samples of a rollout into ``minibatches``, which keep those of a
-    prompt together where they can. What the samples of a prompt begin with is computed once
+    Every one of ``epochs`` cuts the samples of a rollout into ``minibatches``, which keep those of
+    a prompt together where they can. What the samples of a prompt begin with is computed once
     (``data.shared_prefixes``).
 
     ``idle_memory`` is where the reference waits until it scores a rollout, and the moments of the
