@@ -196,7 +196,7 @@ def own_step(work: rl_sides.Work, layers: int = 30) -> Callable[[], dict[str, An
     prompt_ids = [ids for ids in beginnings for _ in range(work.samples)]
     replies = rng.integers(1, sizes.vocab_size, (work.rows, work.new)).tolist()
     scores = rng.normal(size=work.rows).astype(np.float32)
-    shape = None
+    shape: Any = None
     if rows_lib is not None:
         shape = rows_lib.plan_rows(
             ppo, prompt_length=work.length, reply_length=work.new, shards=1, parts=1
