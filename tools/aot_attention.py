@@ -9,8 +9,8 @@ a step of the grid takes, which is the longest stretch without a branch. On the 
 shared, of made-up trajectories that share beginnings as rotllama_gpt4 does (3.0 times fewer tokens
 in rows of 8,192): the steps that each kernel makes.
 
-``--step`` is what ``tools/aot_compile.py --programs=supervised --json=FILE`` wrote; its entry says with
-which kernel it was compiled, and what surrounds the other may be scheduled otherwise. The compiler
+``--step`` is what ``tools/aot_compile.py --programs=supervised --json=FILE`` wrote; its entry says
+with which kernel it was compiled: what surrounds the other may be scheduled otherwise. The compiler
 does not count kernels in its cycles, so the time of a step is that schedule and, beside it, steps x
 instructions / clock of the kernels in all layers and heads; per trajectory, of all chips together.
 These are estimates that tell variants apart, no measurements.
