@@ -9,7 +9,8 @@ a step of the grid takes, which is the longest stretch without a branch. On the 
 shared, of made-up trajectories that share beginnings as rotllama_gpt4 does (3.0 times fewer tokens
 in rows of 8,192): the steps that each kernel makes.
 
-``--step`` is what ``tools/aot_compile.py --programs=supervised --json=FILE`` wrote. The compiler
+``--step`` is what ``tools/aot_compile.py --programs=supervised --json=FILE`` wrote; its entry says
+with which kernel it was compiled: what surrounds the other may be scheduled otherwise. The compiler
 does not count kernels in its cycles, so the time of a step is that schedule and, beside it, steps x
 instructions / clock of the kernels in all layers and heads; per trajectory, of all chips together.
 These are estimates that tell variants apart, no measurements.
@@ -57,7 +58,7 @@ def main() -> None:
     steps = found.get("steps", {})
     for path in options.step:
         for name, figures in json.loads(path.read_text()).items():
-            steps[name] = step_times(figures, kernels, rows)
+            steps[f"{name}, {figures['attention']}"] = step_times(figures, kernels, rows)
     results = {"block": BLOCK, "length": LENGTH, "kernels": kernels, "rows": rows, "steps": steps}
     options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(results, indent=1))
@@ -176,7 +177,6 @@ def step_times(figures: dict[str, Any], kernels: dict[str, Any], rows: dict[str,
     per_second = tpu.CHIPS[chip].clock * CORES.get(chip, 1)
     (step,) = (row for row in figures["programs"] if row["program"] == "supervised")
     found: dict[str, Any] = {
-        "compiled_with": figures["attention"],
         "rows": step["rows"],
         "peak_bytes": step["peak_bytes"],
     }
