@@ -3,7 +3,8 @@
 #
 # What is replaced or left out is printed. MODEL is a small model with random weights and a chat
 # template of its own, FILE a file of 60 generated trajectories, tools.json the tool that they use.
-# Left out are the blocks marked `cloud`, which need a project on Google Cloud, and tools/test.sh,
+# Left out are the blocks marked `cloud` (a project on Google Cloud) and `sets` (evaluation sets), and
+# tools/test.sh,
 # which would run this again.
 # QUICK=1 checks what README asks for with --dry_run and then trains for a few steps only.
 # VENV=DIR takes an environment that has the requirements and leaves out what installs.
@@ -101,6 +102,7 @@ awk -v venv="${VENV:-}" '
         inside = 1
         skip = ""
         if ($2 == "cloud") skip = "needs Google Cloud"
+        if ($2 == "sets") skip = "needs the evaluation sets"
         if ($2 == "install" && venv != "") skip = "VENV is set"
         if (skip != "") printf "note \"left out: README.md:%d (%s)\"\n", NR, skip
         else printf "note \"README.md:%d\"\n", NR
