@@ -90,7 +90,7 @@ class Programs(NamedTuple):
         tokens from at most ``steps`` forwards. Rows of ``ended_B`` end first; it returns when
         ``due`` rows have ended. With ``allowed_BTV`` only these tokens may be chosen, at the first
         new place and at each behind a proposal; without ``proposals_BC`` they are looked up.
-      look_up: ``(rows) -> proposals_BC``.
+      look_up: ``(rows) -> proposals_BC``, as many as the configuration allows.
     """
 
     unstack: Callable[..., Params]
@@ -168,8 +168,7 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
 
         return jax.tree.map(put, rows, new)
 
-    def look_up(rows: Rows) -> jax.Array:
-        count = lookup.most_proposals(len(rows.text), config.lookup)
+    def look_up(rows: Rows, count: int = config.lookup) -> jax.Array:
         return lookup.propose(rows.text, rows.cache.index + 1, count)
 
     def extend(
@@ -202,16 +201,8 @@ def make_programs(model_config: ModelConfig, config: SampleConfig) -> Programs:
             step, rows = carry
             if proposals_BC is not None:
                 return step + 1, forward(rows, proposals_BC)
-            found_BC = look_up(rows)
-            plain = found_BC[:, :0]
-            if not found_BC.shape[1]:
-                return step + 1, forward(rows, plain)
-            worth = lookup.pays(found_BC, ~_ended(rows.samples))
-            if worth is True:
-                return step + 1, forward(rows, found_BC)
-            return step + 1, jax.lax.cond(
-                worth, lambda: forward(rows, found_BC), lambda: forward(rows, plain)
-            )
+            count = lookup.most_proposals(len(ended_B), config.lookup)
+            return step + 1, forward(rows, look_up(rows, count))
 
         samples = rows.samples.replace(finished=rows.samples.finished | ended_B)
         carry = (jnp.int32(0), rows.replace(samples=samples))

@@ -17,30 +17,21 @@ NOTHING = -1
 """Stands where there is no proposal."""
 
 
-_FREE_TOKENS = {"cpu": 16}
-_FREE_TOKENS_ELSEWHERE = 256
-_ROWS_PER_PROPOSAL = 3
+_FREE_TOKENS = 256
+_PAYING_ROWS_ON_CPU = range(4, 9)
 
 
 def most_proposals(rows: int, limit: int) -> int:
-    """Return how many tokens are proposed per row, at most ``limit``.
+    """Return how many tokens are proposed per row in every forward, at most ``limit``.
 
     A forward of so many tokens on a device, over all its rows, takes little longer than one of a
-    token per row, which waits for the weights.
+    token per row, which waits for the weights. A CPU waits for arithmetic: there one proposal pays,
+    where a row more or less does not change how a product is computed.
     """
-    tokens = _FREE_TOKENS.get(jax.default_backend(), _FREE_TOKENS_ELSEWHERE)
-    return max(min(limit, tokens // max(rows // cut("batch"), 1) - 1), 0)
-
-
-def pays(proposals_BC: jax.Array, live_B: jax.Array) -> jax.Array | bool:
-    """Return whether a forward with the proposals is worth more than a plain one.
-
-    Where arithmetic is what a forward waits for, as on a CPU, enough of the rows must propose.
-    """
-    if jax.default_backend() not in _FREE_TOKENS:
-        return True
-    proposing_B = live_B & (proposals_BC[:, 0] != NOTHING)
-    return jnp.sum(proposing_B) * _ROWS_PER_PROPOSAL >= jnp.sum(live_B)
+    rows = max(rows // cut("batch"), 1)
+    if jax.default_backend() == "cpu":
+        return min(limit, int(rows in _PAYING_ROWS_ON_CPU))
+    return max(min(limit, _FREE_TOKENS // rows - 1), 0)
 
 
 def propose(text_BS: jax.Array, length_B: jax.Array, count: int) -> jax.Array:
