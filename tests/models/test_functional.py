@@ -70,7 +70,7 @@ def influence(attention):
 
 @pytest.fixture(params=["dense", "chunked"])
 def influences(request, monkeypatch):
-    monkeypatch.setattr(kernels, "QUERY_CHUNK", 4)
+    monkeypatch.setattr(kernels, "BLOCK", 4)
     return influence(request.param)
 
 

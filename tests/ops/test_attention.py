@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from plain_rows import visible_until
 
-from tl_jax.ops.attention import Row, Slots, row_attention, slot_attention
+from tl_jax.ops.attention import Row, row_attention
 from tl_jax.ops.block_attention import block_attention
 from tl_jax.ops.seen_blocks import Facts
 
@@ -125,23 +125,6 @@ def test_a_traced_window_is_that_window():
         expected = by_hand(*inputs(), of_texts(window))
         found = packed(*inputs(), block=3, traced_window=np.int32(window))
         np.testing.assert_allclose(real(found), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("window", [100, 3])
-def test_keys_of_a_cache_are_seen_by_position_and_validity_in_any_slot(window):
-    q, k, v = inputs(keys=10)
-    k_positions = np.array([[4, 0, 9, 2, 1, 3, 0, 5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]])
-    k_valid = np.array([[1, 1, 0, 1, 1, 1, 0, 1, 1, 0], [1] * 10], bool)
-    q_positions = POSITIONS[[1, 1]] + 2
-    q_valid = np.ones((B, T), bool)
-
-    def sees(b, t, s):
-        return k_valid[b, s] and 0 <= q_positions[b, t] - k_positions[b, s] < window
-
-    slots = Slots(q_positions, q_valid, k_positions, k_valid)
-    expected = by_hand(q, k, v, sees)
-    found = slot_attention(q, k, v, slots, window=window)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_gradients_do_not_depend_on_the_blocks():

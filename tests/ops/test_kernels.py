@@ -11,7 +11,7 @@ from plain_rows import visible_until
 
 from tl_jax.config import MeshConfig, SplashConfig
 from tl_jax.ops import kernels
-from tl_jax.ops.attention import Row, Slots, row_attention
+from tl_jax.ops.attention import Row, row_attention
 from tl_jax.ops.cudnn import cudnn_attention
 from tl_jax.ops.seen_blocks import Facts
 from tl_jax.ops.splash import splash_attention
@@ -270,10 +270,3 @@ def test_a_choice_is_logged_once(caplog):
         "attention 'auto' on gpu: chunked, as cuDNN does not take rows of 32768 tokens with "
         "bfloat16 heads of 64 here",
     ]
-
-
-def test_keys_of_a_cache_are_never_given_to_a_kernel():
-    q, k, v = inputs()
-    slots = Slots(POSITIONS[:, :3] + 5, SEGMENTS[:, :3] > 0, POSITIONS, SEGMENTS > 0)
-    found = kernels.attend(q[:, :, :3], k, v, slots, kind="splash", blocks=BLOCKS)
-    assert found.shape == (B, N, 3, H)

@@ -86,7 +86,7 @@ def short_chunks_and_one_torch_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "QUERY_CHUNK", 48)
+        patch.setattr(kernels, "BLOCK", 48)
         yield
     torch.set_num_threads(threads)
 

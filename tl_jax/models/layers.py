@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from tl_jax.config import ModelConfig
 from tl_jax.models import lora, nf4
 from tl_jax.ops import kernels
-from tl_jax.ops.attention import Row, Slots
+from tl_jax.ops.attention import Row
 from tl_jax.ops.cached_attention import cached_attention
 from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
@@ -179,14 +179,14 @@ class Attention(nnx.Module):
         q_BNTH: jax.Array,
         k_BKSH: jax.Array,
         v_BKSH: jax.Array,
-        where: Row[jax.Array] | Slots,
+        row: Row[jax.Array],
         *,
         window: int | jax.Array,
     ) -> jax.Array:
         """Attend (see ``ops.kernels.attend``) and project back to embed."""
         config = self.config
         out_BNTH = kernels.attend(
-            *(q_BNTH, k_BKSH, v_BKSH, where),
+            *(q_BNTH, k_BKSH, v_BKSH, row),
             kind=config.attention,
             blocks=config.splash,
             window=window,
@@ -237,12 +237,12 @@ class Block(nnx.Module):
         q_BNTH: jax.Array,
         k_BKSH: jax.Array,
         v_BKSH: jax.Array,
-        where: Row[jax.Array] | Slots,
+        row: Row[jax.Array],
         *,
         window: int | jax.Array,
     ) -> jax.Array:
         """Add attention and feed-forward outputs to the residual stream."""
-        return self._add(x_BTD, self.attn.attend(q_BNTH, k_BKSH, v_BKSH, where, window=window))
+        return self._add(x_BTD, self.attn.attend(q_BNTH, k_BKSH, v_BKSH, row, window=window))
 
     def finish_with_cache(
         self,

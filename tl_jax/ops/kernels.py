@@ -9,15 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tl_jax.ops import cudnn, splash
-from tl_jax.ops.attention import (
-    QUERY_CHUNK,
-    SAVED,
-    Row,
-    Slots,
-    is_limited,
-    row_attention,
-    slot_attention,
-)
+from tl_jax.ops.attention import SAVED, Row, is_limited, row_attention
 from tl_jax.ops.block_attention import BLOCK, block_attention
 from tl_jax.ops.seen_blocks import Facts
 from tl_jax.ops.spread import spread
@@ -31,7 +23,7 @@ def attend(
     q_BNTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    where: Row[jax.Array] | Slots,
+    row: Row[jax.Array],
     *,
     kind: str,
     blocks: splash.Blocks,
@@ -39,14 +31,13 @@ def attend(
 ) -> jax.Array:
     """Attend as ``ops.attention`` does, by the implementation called ``kind``.
 
-    Kernels compute rows; keys in a cache are always XLA's. Where devices share a row each has its
-    own queries and gathers the keys and values of all.
+    Where devices share a row each has its own queries and gathers the keys and values of all.
 
     Args:
       q_BNTH: Queries, heads before time.
       k_BKSH: Keys; N is a multiple of K.
       v_BKSH: Values.
-      where: ``Row`` of tokens that are queries and keys, or ``Slots`` of a cache.
+      row: Of the tokens, which are queries and keys.
       kind: ``"chunked"`` or ``"dense"`` (XLA), ``"tree"`` or ``"splash"`` (a TPU, or step by step
         elsewhere), ``"cudnn"`` (an NVIDIA GPU), or ``"auto"``: what fits the devices of the mesh in
         context. ``"splash"`` computes plain rows only (``takes_trees``).
@@ -58,9 +49,6 @@ def attend(
       ValueError: A kernel was asked for by name and cannot do this, or rows, heads or tokens
         cannot be spread over the mesh.
     """
-    if isinstance(where, Slots):
-        chunk = 0 if kind == "dense" else QUERY_CHUNK
-        return slot_attention(q_BNTH, k_BKSH, v_BKSH, where, window=window, chunk=chunk)
     chosen = choose(
         kind,
         platform=_platform(),
@@ -85,8 +73,8 @@ def attend(
         kernel = functools.partial(_dense, window=window)
     # The compiler itself spreads rows and heads of what it knows.
     if jax.sharding.get_abstract_mesh().size <= 1 or (kernel.func is _dense and cut("length") == 1):
-        return kernel(q_BNTH, k_BKSH, v_BKSH, where, where, 0)
-    return spread(kernel, q_BNTH, k_BKSH, v_BKSH, where)
+        return kernel(q_BNTH, k_BKSH, v_BKSH, row, row, 0)
+    return spread(kernel, q_BNTH, k_BKSH, v_BKSH, row)
 
 
 def takes_trees(kind: str) -> bool:
@@ -161,7 +149,7 @@ def _blocks(
     window: int | jax.Array,
 ) -> jax.Array:
     facts = _facts(queries, keys, part, window)
-    return block_attention(q_BNTH, k_BKSH, v_BKSH, facts, saved_name=SAVED)
+    return block_attention(q_BNTH, k_BKSH, v_BKSH, facts, saved_name=SAVED, block=BLOCK)
 
 
 def _dense(
