@@ -60,7 +60,7 @@ def base_dir(trained, tmp_path_factory):
 
 def our_logits(params, config):
     ids = IDS.astype(np.int32)
-    rows = Batch(ids, ids, ids, np.tile(np.arange(9, dtype=np.int32), (2, 1)), np.ones_like(ids))
+    rows = Batch(ids, ids, ids, np.tile(np.arange(9, dtype=np.int32), (2, 1)), np.full_like(ids, 9))
     return np.asarray(functional.apply(params, rows, config))
 
 

@@ -228,7 +228,7 @@ def test_transformers_loads_the_export_and_computes_the_same_logits(run_dir):
         expected = theirs(torch.from_numpy(tokens).long()).logits.numpy()
     positions = np.broadcast_to(np.arange(24, dtype=np.int32), (2, 24))
     ones = np.ones((2, 24), np.int32)
-    batch = Batch(tokens, tokens, ones.astype(np.float32), positions, ones)
+    batch = Batch(tokens, tokens, ones.astype(np.float32), positions, 24 * ones)
     model = registry.read_config(folder, remat="none")
     ours = jax.jit(lambda p: functional.apply(p, batch, model))(from_hf.load(folder))
     np.testing.assert_allclose(np.asarray(ours), expected, atol=1e-4)

@@ -129,7 +129,7 @@ def from_json(row: Mapping[str, Any]) -> Trajectory:
 
 def _tag(name: str, value: Any) -> str:
     if not isinstance(value, str | int | float):
-        raise RowError(f"the tag {name} must be a text or a number, not {_kind(value)}")
+        raise RowError(f"the tag {name!r} must be a text or a number, not {_kind(value)}")
     return str(value)
 
 

@@ -140,7 +140,8 @@ def _sizes(out: Path) -> dict[str, dict[str, int]]:
 
 
 def _indices() -> Iterator[str]:
-    return (f"{name}/{INDEX}" for name in SHARDED)
+    yield from (f"{name}/{INDEX}" for name in SHARDED)
+    yield f"{EXAMPLES}/{ORDER}"
 
 
 def _check_replaceable(out: Path) -> None:
