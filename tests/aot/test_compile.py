@@ -135,6 +135,7 @@ def test_what_does_not_fit_is_refused(pod):
         compile.measure("supervised", dataclasses.replace(pod, config=config, model=wide))
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_devices_share_rows_and_exchange_keys_and_values(pod, tmp_path):
     """The TPU kernel has its queries' part of the mask, and nobody gathers hidden states."""
@@ -159,6 +160,7 @@ def test_devices_share_rows_and_exchange_keys_and_values(pod, tmp_path):
     assert max(reduced, default=0) < ONE_MATRIX
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_update_of_reward_training_has_the_reference_beside_it(pod):
     figures = compile.measure("update", pod)

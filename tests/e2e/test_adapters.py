@@ -95,6 +95,7 @@ def test_policy_reference_and_critic_share_one_frozen_model(whole):
     assert given[0][1] == given[1][1]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_bits(whole, prepared, tmp_path, monkeypatch):
     run_dir = shutil.copytree(prepared, tmp_path / "run")
     for phase in PHASES:

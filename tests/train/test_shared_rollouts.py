@@ -153,6 +153,7 @@ def test_an_update_on_shared_rows_is_that_on_samples_apart(params, method, aggre
     assert_equal_to_rounding(one_update(params, shared(batch, CUT)), expected)
 
 
+@pytest.mark.slow
 def test_an_update_does_not_depend_on_meshes_and_accumulation(params):
     batch = rollout("gae", "sequence_mean")
     rows = shared(batch, SharedRows(128, shards=16))

@@ -55,6 +55,7 @@ def test_documents_never_show_the_syntax_of_a_call(documents):
                 )
 
 
+@pytest.mark.slow
 def test_documents_hold_no_held_out_value(dialogues, documents):
     corpus = "\n".join(documents)
     slots = {(s.name, slot.name): slot for s in world.SERVICES.values() for slot in s.slots}
