@@ -53,7 +53,8 @@ def batch():
     rollout = Rollout(mask, noise[0] * 0.1 - 4, *noise[1:4], noise[4] * 0.1 - 4)
     positions = np.tile(np.arange(12, dtype=np.int32), (8, 1))
     weights = rng.choice([0.0, 1.0, 9.0], shape).astype(np.float32)
-    return jax.device_put(Batch(*tokens, weights, positions, np.full(shape, shape[1], np.int32), rollout))
+    until = np.full(shape, shape[1], np.int32)
+    return jax.device_put(Batch(*tokens, weights, positions, until, rollout))
 
 
 # Leaves the parameters alone and keeps the gradient as its state.

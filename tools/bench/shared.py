@@ -2,7 +2,7 @@
 
     git worktree add --detach BEFORE 9e7faaa
     python tools/bench/shared.py --before=BEFORE [--data=DIR] [--set=rotllama_gpt4]
-        [--samples=per_trajectory] [--max_length=4096] [--rows=4096,8192] [--plain=2048,4096,8192]
+        [--samples=per_trajectory] [--max_length=2048] [--rows=4096,8192] [--plain=2048,4096,8192]
         [--against=before,torch,torch_bfloat16] [--rounds=3] [--out=FILE]
 
 BEFORE is a checkout of the build without shared beginnings. All sides train a model with the sizes
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("TL_JAX_DATA", ""))
     parser.add_argument("--set", default="rotllama_gpt4")
     parser.add_argument("--samples", default="per_trajectory")
-    parser.add_argument("--max_length", type=int, default=4096)
+    parser.add_argument("--max_length", type=int, default=2048)
     parser.add_argument("--rows", default="4096,8192")
     parser.add_argument("--plain", default="2048,4096,8192")
     parser.add_argument("--against", default="before,torch,torch_bfloat16")
@@ -153,7 +153,7 @@ def pack(
             model=ModelSourceConfig(path=rl_sides.packaged_model()),
             data=DataConfig(
                 path=str(source),
-                template="released",
+                template="auto",
                 samples=options.samples,
                 max_length=options.max_length,
                 max_bad_fraction=1.0,
