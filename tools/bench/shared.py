@@ -64,41 +64,49 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         packed = pack(folder, options, shared, lengths)
-        found = take_turns(folder, options, shared, lengths, against)
+        for side in against:
+            found = take_turns(folder, options, shared, lengths, side)
+            entries = compared(found, packed, side, options)
+            add(entries, options.out, load)
+            print(json.dumps(entries, indent=1), flush=True)
+
+
+def compared(
+    found: dict[tuple[str, int], dict[str, Any]],
+    packed: dict[str, Any],
+    side: str,
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Return the entries of this package beside one other side, each at its best length."""
     work = f"supervised epoch of {options.set}, samples {options.samples}, max_length "
     work += str(options.max_length)
-    ours = speeds(found, packed, "tl_jax")
-    entries = []
-    for side in against:
-        theirs = speeds(found, packed, side)
-        best = max(theirs.values(), key=lambda speed: speed["trajectories_per_s"])
-        own = max(ours.values(), key=lambda speed: speed["trajectories_per_s"])
+    ours, theirs = speeds(found, packed, "tl_jax"), speeds(found, packed, side)
+    own, best = (
+        max(lengths.values(), key=lambda speed: speed["trajectories_per_s"])
+        for lengths in (ours, theirs)
+    )
+    ratio = own["trajectories_per_s"] / best["trajectories_per_s"]
+    entries: list[dict[str, Any]] = [
+        {
+            "work": work,
+            "against": side,
+            "ratio": round(ratio, 2),
+            "target": TARGETS[side],
+            "tl_jax": ours,
+            "other": theirs,
+        }
+    ]
+    if side == "before":
+        least = min(speed["peak_mib_per_trajectory"] for speed in ours.values())
         entries.append(
             {
-                "work": work,
+                "work": f"{work}: peak memory per trajectory of a step",
                 "against": side,
-                "ratio": round(own["trajectories_per_s"] / best["trajectories_per_s"], 2),
-                "target": TARGETS[side],
-                "tl_jax": ours,
-                "other": theirs,
-                "load_at_start": round(load, 2),
+                "ratio": round(least / best["peak_mib_per_trajectory"], 2),
+                "target": _MEMORY_TARGET,
             }
         )
-        if side == "before":
-            entries.append(
-                {
-                    "work": f"{work}: peak memory per trajectory of a step",
-                    "against": side,
-                    "ratio": round(
-                        min(s["peak_mib_per_trajectory"] for s in ours.values())
-                        / best["peak_mib_per_trajectory"],
-                        2,
-                    ),
-                    "target": _MEMORY_TARGET,
-                }
-            )
-    add(entries, options.out, load)
-    print(json.dumps(entries, indent=1))
+    return entries
 
 
 def add(entries: Iterable[dict[str, Any]], out: pathlib.Path, load: float) -> None:
@@ -191,32 +199,30 @@ def take_turns(
     options: argparse.Namespace,
     shared: list[int],
     plain: list[int],
-    against: list[str],
+    side: str,
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """Return the seconds of the steps and the peak memory by side and length.
 
     Sides with rows of one kind and length share no process, so that the memory is of these rows.
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    for side in against:
-        lengths = plain if side == "before" else plain[:1]
-        processes: dict[tuple[str, int], subprocess.Popen[str]] = {}
-        try:
-            for name, length in [*(("tl_jax", n) for n in shared), *((side, n) for n in lengths)]:
-                if not list(folder.glob(f"{'shared' if name == 'tl_jax' else 'plain'}-{length}-*")):
-                    continue
+    lengths = plain if side == "before" else plain[:1]
+    processes: dict[tuple[str, int], subprocess.Popen[str]] = {}
+    try:
+        for name, length in [*(("tl_jax", n) for n in shared), *((side, n) for n in lengths)]:
+            if list(folder.glob(f"{'shared' if name == 'tl_jax' else 'plain'}-{length}-*")):
                 processes[name, length] = start(folder, options, name, length)
-            for number in range(options.rounds + 1):
-                for key, process in processes.items():
-                    took = bench.ask(process)
-                    entry = found.setdefault(key, {"seconds": [], "peak_mib": 0.0})
-                    if number:
-                        entry["seconds"].append(took["seconds"])
-                    entry["peak_mib"] = max(entry["peak_mib"], peak_mib(process.pid))
-                    print(number, *key, took, flush=True)
-        finally:
-            for process in processes.values():
-                process.kill()
+        for number in range(options.rounds + 1):
+            for key, process in processes.items():
+                took = bench.ask(process)
+                entry = found.setdefault(key, {"seconds": [], "peak_mib": 0.0})
+                if number:
+                    entry["seconds"].append(took["seconds"])
+                entry["peak_mib"] = max(entry["peak_mib"], peak_mib(process.pid))
+                print(number, *key, took, flush=True)
+    finally:
+        for process in processes.values():
+            process.kill()
     return found
 
 
