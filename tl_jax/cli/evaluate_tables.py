@@ -15,7 +15,9 @@ def show_results(results: Sequence[Mapping[str, Any]], console: Console) -> None
     """Print the scores of suites: TS / PI / CF in one cell, each other score in a row."""
     table = Table(title="percent, with 95 % intervals")
     for column in ("suite", "items", "score", "percent", "interval"):
-        table.add_column(column, justify="right" if column in ("items", "percent") else "left")
+        # On a narrow screen a name goes on in the next line, whole.
+        justify = "right" if column in ("items", "percent") else "left"
+        table.add_column(column, justify=justify, overflow="fold")
     for result in results:
         for name, score, interval in _rows(result):
             counts = result["counts"].get(name) or result["counts"].get(f"{name}/ts".lstrip("/"))
@@ -62,7 +64,8 @@ def show_comparison(found: Mapping[str, Any], console: Console) -> None:
     first, second = found["runs"]
     table = Table(title=f"{found['suite']}: {first} results before, {second} after")
     for column in ("score", "before", "after", "gain", "better / worse", "p"):
-        table.add_column(column, justify="left" if column == "score" else "right")
+        justify = "left" if column == "score" else "right"
+        table.add_column(column, justify=justify, overflow="fold")
     for name, row in found["scores"].items():
         gain = f"{row['gain']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
         p = f"{row['p']:.3g}" if "p" in row else ""

@@ -72,7 +72,9 @@ def read_rows(path: str, categories: Collection[str]) -> list[BfclRow]:
                     row = {**row, "ground_truth": answers[row["id"]]}
             found.append(BfclRow(place, category, row))
     if not found:
-        held = ", ".join(f"{count} of {name!r}" for name, count in others.items()) or "no rows"
+        held = ", ".join(f"{count} of {name!r}" for name, count in others.items())
+        if not held:
+            held = "no rows" if Path(path).is_file() else "no file with a name of BFCL's"
         raise DataError(
             f"{path}: no BFCL items of {', '.join(categories)} (it holds {held}); take the folder "
             "data of bfcl-eval, or one of its files BFCL_v4_CATEGORY.json with possible_answer "
