@@ -10,6 +10,7 @@ import pytest
 from tl_jax.config import DataConfig, LoraConfig, ModelSourceConfig, RunConfig
 from tl_jax.convert import model_files
 from tl_jax.data.examples.build import Example
+from tl_jax.data.examples.order import write_order
 from tl_jax.data.examples.shards import shard_name, write_examples
 from tl_jax.data.prepare.files import (
     EXAMPLES,
@@ -35,6 +36,7 @@ def write_data(folder, tokenizer, weight=1.0):
     for name in SHARDED:
         write_examples(folder / name, [Example("a", [1, 2], [0, weight], {})])
     (folder / REPORT).write_text("{}")
+    write_order(folder / EXAMPLES)
     write_fingerprint(folder, {"tokenizer": tokenizer})
 
 
