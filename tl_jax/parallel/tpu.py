@@ -37,8 +37,9 @@ class Chip:
       devices: JAX devices in a chip.
 
     Source: the pages of v5e, v5p, v6e and TPU7x at cloud.google.com/tpu/docs; ``hbm_bytes`` is
-    what libtpu 0.0.42.1 says when a program does not fit; ``host_bandwidth`` is from the chapter on
-    TPUs of "How to Scale Your Model" (jax-ml.github.io/scaling-book), TPU7x's taken to be v6e's.
+    what libtpu 0.0.42.1 says when a program does not fit (0.0.52 grants up to 0.01 GiB less);
+    ``host_bandwidth`` is from the chapter on TPUs of "How to Scale Your Model"
+    (jax-ml.github.io/scaling-book), TPU7x's taken to be v6e's.
     """
 
     flops: float
