@@ -21,7 +21,7 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     run_dir="runs/quickstart",
                     data=c.DataConfig(max_length=768, batch_size=6, synthetic_trajectories=2000),
                     train=c.TrainConfig(steps=260, ce_chunk=256, eval_every=130),
-                    optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=20),
+                    optim=c.OptimConfig(learning_rate=7e-4, warmup_steps=0.08),
                     ppo=c.PpoConfig(
                         steps=12,
                         prompts_per_step=16,

@@ -34,7 +34,7 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
                     train=c.TrainConfig(
                         steps=60, ce_chunk=512, log_every=1, eval_every=30, eval_batches=2
                     ),
-                    optim=c.OptimConfig(learning_rate=2e-4, warmup_steps=6),
+                    optim=c.OptimConfig(learning_rate=2e-4, warmup_steps=0.1),
                     ppo=c.PpoConfig(
                         steps=10,
                         prompts_per_step=4,

@@ -76,6 +76,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(values, message):
         ({"optim": {"b2": 1.0}}, r"config\.optim\.b2 must be below 1, got 1\.0"),
         ({"ppo": {"top_p": 1.5}}, r"config\.ppo\.top_p must be at most 1, got 1\.5"),
         ({"ppo": {"kl_coef": float("nan")}}, r"config\.ppo\.kl_coef must be at least 0, got nan"),
+        (
+            {"optim": {"warmup_steps": 2.5}},
+            r"config\.optim\.warmup_steps must be whole from 1, got 2\.5",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(values, message):

@@ -47,7 +47,7 @@ if [ -n "${QUICK:-}" ]; then
     short=(--config.data.synthetic_trajectories=60 --config.data.validation_fraction=0.1
         --config.data.batch_size=2 --config.data.max_length=768
         --config.train.steps=4 --config.train.eval_every=2 --config.train.eval_batches=1
-        --config.train.ce_chunk=256 --config.optim.warmup_steps=1
+        --config.train.ce_chunk=256
         --config.ppo.steps=3 --config.ppo.prompts_per_step=2 --config.ppo.max_new_tokens=64
         --config.evaluate.max_tasks=4 --config.evaluate.batch_size=4
         --config.evaluate.max_new_tokens=8)

@@ -47,6 +47,18 @@ def test_a_warm_up_that_does_not_end_before_the_phase_is_refused(steps, kind):
     optim.make_schedule(config(schedule=kind), 11)
 
 
+@pytest.mark.parametrize(
+    ("share", "steps", "rise"), [(0.08, 260, 20), (0.29, 100, 29), (0.1, 4, 0)]
+)
+def test_a_warm_up_below_one_is_a_share_of_the_phase(share, steps, rise):
+    for kind in ("cosine", "linear", "constant"):
+        found, given = (
+            optim.make_schedule(config(schedule=kind, warmup_steps=warmup), steps)
+            for warmup in (share, rise)
+        )
+        assert [found(at) for at in (0, 5, rise)] == [given(at) for at in (0, 5, rise)]
+
+
 PARAMS = {
     "layers": {
         "attn_norm": {"scale": jnp.full((2, 4), 2.0)},

@@ -32,7 +32,7 @@ def changed(**sections):
         (
             {"optim": {"warmup_steps": 20}, "train": {"steps": 2}},
             r"config.optim.warmup_steps is 20, .* supervised phase has only 2 steps .*"
-            r"set config.optim.warmup_steps to 1 or less, or raise config.train.steps",
+            r"set config.optim.warmup_steps to 1 or less .*, or raise config.train.steps",
         ),
         (
             {"ppo_optim": {"warmup_steps": 9, "schedule": "cosine"}, "ppo": {"steps": 5}},

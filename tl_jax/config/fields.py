@@ -26,6 +26,7 @@ _LIMITS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "above": (operator.gt, "above"),
     "most": (operator.le, "at most"),
     "below": (operator.lt, "below"),
+    "whole_from": (lambda value, limit: value < limit or float(value).is_integer(), "whole from"),
 }
 
 
@@ -48,6 +49,11 @@ def above_zero(default: float) -> Any:
 def not_negative(default: int | float) -> Any:
     """Declare a number of at least 0."""
     return number(default, least=0)
+
+
+def steps_or_share(default: float) -> Any:
+    """Declare a number of steps or, below 1, a share of the steps that there are."""
+    return number(default, least=0, whole_from=1)
 
 
 def share(default: float) -> Any:

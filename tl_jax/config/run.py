@@ -6,7 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tl_jax.config.fields import above_zero, choice, not_negative, number, positive, share
+from tl_jax.config.fields import (
+    above_zero,
+    choice,
+    not_negative,
+    number,
+    positive,
+    share,
+    steps_or_share,
+)
 from tl_jax.config.model import LoraConfig, SplashConfig
 from tl_jax.config.reward import EnvironmentConfig, PpoConfig, RewardConfig
 
@@ -226,11 +234,12 @@ class KeyTokenConfig:
 class OptimConfig:
     """AdamW with linear warm-up and a cosine, linear or constant schedule.
 
-    ``moments`` is the type of its moments.
+    ``warmup_steps`` below 1 is a share of the steps of the phase. ``moments`` is the type of its
+    moments.
     """
 
     learning_rate: float = not_negative(1e-3)
-    warmup_steps: int = not_negative(10)
+    warmup_steps: float = steps_or_share(10)
     schedule: str = choice("cosine", "linear", "constant", default="cosine")
     final_fraction: float = share(0.1)
     b1: float = number(0.9, least=0, below=1)

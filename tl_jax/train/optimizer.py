@@ -21,6 +21,13 @@ _MAX_ROUNDED_B2 = 0.99
 _ROUNDING_SEED = 0
 
 
+def warmup_steps(config: OptimConfig, total_steps: int) -> int:
+    """Return the steps of the warm-up, of which ``config`` has the number or the share."""
+    given = config.warmup_steps
+    # 0.29 * 100 is 28.999999999999996.
+    return int(given) if given >= 1 else int(given * total_steps + 1e-6)
+
+
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     """Return the learning rate per step: linear warm-up, then cosine or linear decay, or constant.
 
@@ -31,25 +38,24 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     Raises:
       ConfigError: The warm-up before a decay does not end before the phase does.
     """
+    rise = warmup_steps(config, total_steps)
     if config.schedule == "constant":
-        if config.warmup_steps == 0:
+        if rise == 0:
             return optax.constant_schedule(config.learning_rate)
-        return optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
-    if config.warmup_steps >= total_steps:
-        raise ConfigError(
-            f"warmup_steps {config.warmup_steps} must be below the {total_steps} steps of the phase"
-        )
+        return optax.linear_schedule(0.0, config.learning_rate, rise)
+    if rise >= total_steps:
+        raise ConfigError(f"warmup_steps {rise} must be below the {total_steps} steps of the phase")
     if config.schedule == "linear":
         peak, last = config.learning_rate, config.learning_rate * config.final_fraction
-        decay = optax.linear_schedule(peak, last, total_steps - config.warmup_steps)
-        if config.warmup_steps == 0:
+        decay = optax.linear_schedule(peak, last, total_steps - rise)
+        if rise == 0:
             return decay
-        warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
-        return optax.join_schedules([warmup, decay], [config.warmup_steps])
+        warmup = optax.linear_schedule(0.0, peak, rise)
+        return optax.join_schedules([warmup, decay], [rise])
     return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if config.warmup_steps else config.learning_rate,
+        init_value=0.0 if rise else config.learning_rate,
         peak_value=config.learning_rate,
-        warmup_steps=config.warmup_steps,
+        warmup_steps=rise,
         decay_steps=total_steps,
         end_value=config.learning_rate * config.final_fraction,
     )

@@ -26,6 +26,7 @@ from tl_jax.run.changes import check_changes, record
 from tl_jax.run.directory import Run, check_reward
 from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
 from tl_jax.train import ppo, ppo_step, sft
+from tl_jax.train.optimizer import warmup_steps
 
 # Orbax takes them for a pattern when it reads.
 _UNREADABLE = frozenset("[]*\\")
@@ -192,11 +193,12 @@ def _check_schedules(config: RunConfig) -> None:
 
 
 def _check_warmup(optim: OptimConfig, section: str, steps: int, length: str, phase: str) -> None:
-    if optim.schedule != "constant" and optim.warmup_steps >= steps:
+    if optim.schedule != "constant" and warmup_steps(optim, steps) >= steps:
         raise ConfigError(
-            f"{section}.warmup_steps is {optim.warmup_steps}, but the {phase} phase has only "
+            f"{section}.warmup_steps is {optim.warmup_steps:g}, but the {phase} phase has only "
             f"{steps} steps ({length}), and its {optim.schedule} schedule begins after the "
-            f"warm-up; set {section}.warmup_steps to {max(steps - 1, 0)} or less, or raise {length}"
+            f"warm-up; set {section}.warmup_steps to {max(steps - 1, 0)} or less (0.1: a tenth of "
+            f"the phase), or raise {length}"
         )
     if not np.isfinite(optim.learning_rate):
         raise ConfigError(f"{section}.learning_rate must be finite, got {optim.learning_rate}")
