@@ -61,9 +61,7 @@ _WORDS = {
     (f"Split {_CUTTING[2]}", "ByteLevel"): _like_llama("[0-9]"),
     ("ByteLevel regex",): rf"{_SHORT}| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+",
     # A digit ends what comes before it as the end of the text does.
-    ("Digits", "ByteLevel regex"): (
-        rf"[0-9]|{_SHORT}| ?[^\sA-Za-z0-9]+|\s+(?![^\s0-9])|\s+"
-    ),
+    ("Digits", "ByteLevel regex"): (rf"[0-9]|{_SHORT}| ?[^\sA-Za-z0-9]+|\s+(?![^\s0-9])|\s+"),
     (rf"Split {_CUTTING[0]}", f"Split {_CUTTING_ELSEWHERE[0]}", "Digits", "ByteLevel"): (
         r"\s+|[^\w\s]+|_|[0-9]|[A-Za-z]+"
     ),
@@ -128,10 +126,7 @@ class TextPieces:
             return encoding.ids, Offsets.of(encoding.offsets)
         pieces = _BLANK.split(text)
         rest = pieces[1:]
-        found = [self._known[""].get(pieces[0]), *map(self._known[" "].get, rest)]
-        if None in found:
-            found = [*self._found(pieces[:1], ""), *self._found(rest, " ")]
-        known = cast(list[bytes], found)
+        known = self._found(pieces[:1], "") + self._found(rest, " ")
         count = len(known)
         tokens = np.frombuffer(b"".join(known), np.int32).reshape(-1, 3)
         counts = np.fromiter(map(len, known), np.int64, count) // _TOKEN_BYTES
@@ -151,62 +146,72 @@ class TextPieces:
         """
         known = self._known[before]
         found = list(map(known.get, pieces))
-        if None not in found:
-            return cast(list[bytes], found)
-        new = list(dict.fromkeys(p for p, at in zip(pieces, found, strict=True) if at is None))
-        size = sum(map(len, new))
-        if size > self._room:
-            for pieces_known in self._known.values():
-                pieces_known.clear()
-            self._room = _REMEMBERED
-            new = list(dict.fromkeys(pieces))
+        missing, at = [], -1
+        for _ in range(found.count(None)):
+            at = found.index(None, at + 1)
+            missing.append(at)
+        if missing:
+            new = list(dict.fromkeys(map(pieces.__getitem__, missing)))
             size = sum(map(len, new))
-        self._room -= size
-        self._add(new, before)
-        return list(map(known.__getitem__, pieces))
+            if size > self._room:
+                for pieces_known in self._known.values():
+                    pieces_known.clear()
+                self._room = _REMEMBERED
+            self._room -= size
+            self._add(new, before)
+            for at in missing:
+                found[at] = known[pieces[at]]
+        return cast(list[bytes], found)
 
     def _add(self, pieces: list[str], before: str) -> None:
         """Encode pieces that are not known yet: as one text, as that gives the same tokens."""
         cut = self._cut
-        if cut is not None:
-            plain = [piece for piece in pieces if piece and cut.knows(piece)]
-            if plain:
-                self._add_words(plain, before, cut)
-                known = self._known[before]
-                pieces = [piece for piece in pieces if piece not in known]
-        together: list[str] = []
-        for piece in pieces:
-            # Only the last piece of a text may end with another character.
-            if before and "!" <= piece[-1] <= "~":
-                together.append(piece)
-            else:
-                self._add_all([piece], before)
-        if together:
-            self._add_all(together, before)
+        plain: list[str] = []
+        if cut is not None and cut.knows(" ".join(pieces)):
+            plain, pieces = pieces, []
+        elif cut is not None:
+            plain = [piece for piece in pieces if cut.knows(piece)]
+            pieces = [piece for piece in pieces if not cut.knows(piece)]
+        for group, add in ((plain, self._add_words), (pieces, self._add_all)):
+            together: list[str] = []
+            for piece in group:
+                # Only the last piece of a text may end with another character.
+                if before and "!" <= piece[-1] <= "~":
+                    together.append(piece)
+                else:
+                    add([piece], before)
+            if together:
+                add(together, before)
 
-    def _add_words(self, pieces: list[str], before: str, cut: _Cut) -> None:
+    def _add_words(self, pieces: list[str], before: str) -> None:
         """Put pieces together from the tokens of their words."""
-        parts = [cut.words(before + piece) for piece in pieces]
-        words = [word for part in parts for word in part]
+        assert self._cut is not None
+        words = self._cut.words(before + before.join(pieces))
+        if not words:  # the empty text
+            self._known[before][pieces[0]] = b""
+            return
         found = list(map(self._words.get, words))
         if None in found:
             self._encode_words({word for word, at in zip(words, found, strict=True) if at is None})
             found = list(map(self._words.__getitem__, words))
         known = cast(list[bytes], found)
         sizes = np.fromiter(map(len, words), np.int32, len(words))
-        counts = np.fromiter(map(len, known), np.int64, len(words)) // _TOKEN_BYTES
-        firsts = np.zeros(len(parts), np.int64)
-        np.cumsum([len(part) for part in parts[:-1]], out=firsts[1:])
-        starts = sizes.cumsum(dtype=np.int32) - sizes
-        starts -= starts[firsts].repeat([len(part) for part in parts])
+        ends = sizes.cumsum(dtype=np.int32)
+        counts = np.fromiter(map(len, known), np.int64, len(words))
+        lengths = np.fromiter(map(len, pieces), np.int32, len(pieces)) + np.int32(len(before))
+        piece_ends = lengths.cumsum(dtype=np.int32)
+        lasts = ends.searchsorted(piece_ends)
         tokens = np.frombuffer(b"".join(known), np.int32).reshape(-1, 3).copy()
-        tokens[:, 1:] += starts.repeat(counts)[:, None]
+        tokens[:, 1:] += (ends - sizes).repeat(counts // _TOKEN_BYTES)[:, None]
+        stops = counts.cumsum()[lasts].tolist()
+        of_pieces = np.zeros(len(tokens), np.int32)
+        for start, stop, begin in zip(stops, stops[1:], piece_ends.tolist(), strict=False):
+            of_pieces[start // _TOKEN_BYTES : stop // _TOKEN_BYTES] = begin
+        tokens[:, 1:] -= of_pieces[:, None]
         data = tokens.tobytes()
-        at = 0
-        for piece, count in zip(pieces, np.add.reduceat(counts, firsts).tolist(), strict=True):
-            end = at + count * _TOKEN_BYTES
-            self._known[before][piece] = data[at:end]
-            at = end
+        kept = self._known[before]
+        for piece, start, stop in zip(pieces, [0, *stops], stops, strict=False):
+            kept[piece] = data[start:stop]
 
     def _encode_words(self, words: Collection[str]) -> None:
         if len(self._words) + len(words) > _MOST_WORDS:
