@@ -231,6 +231,13 @@ TEXTS = {
         '<function name="f"><param name="a"><![CDATA[x y]]></param><param name="n">7</param>'
         '</function>\n<function name="g"></function>'
     ],
+    "kimi_k3": [
+        '<|open|>tools<|sep|><|open|>call tool="f" index="1"<|sep|><|open|>argument key="a" '
+        'type="string"<|sep|>x y<|close|>argument<|sep|><|open|>argument key="n" type="number"'
+        '<|sep|>7<|close|>argument<|sep|><|close|>call<|sep|><|open|>call tool="g" index="2"'
+        f"<|sep|><|close|>call<|sep|><|close|>tools<|sep|>{end}"
+        for end in ("", "<|close|>message<|sep|>")
+    ],
     "gemma": [
         '<|tool_call>call:f{a:<|"|>x y<|"|>,n:7}<tool_call|>\n<|tool_call>call:g{}<tool_call|>'
     ],

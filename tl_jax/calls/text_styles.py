@@ -62,6 +62,19 @@ def _invoke(opening: str, closing: str, space: str = "", kind: str = "") -> Tagg
 
 
 _DSML = "｜DSML｜"
+_KIMI_K3 = TaggedForm(
+    "<|open|>tools<|sep|>",
+    "<|close|>tools<|sep|>",
+    before='<|open|>call tool="',
+    middle='" index="{id}"<|sep|>',
+    key_before='<|open|>argument key="',
+    key_after='" type="',
+    kinds=tuple((kind, kind) for kind in _KINDS),
+    kind_after='"<|sep|>',
+    value_after="<|close|>argument<|sep|>",
+    after="<|close|>call<|sep|>",
+    separator="",
+)
 TEXT_STYLES: Mapping[str, Style] = {
     # Qwen3-Coder, Qwen3.5 and later, Nemotron 3, Step 3.5.
     "qwen_xml": Style(
@@ -128,24 +141,11 @@ TEXT_STYLES: Mapping[str, Style] = {
         ),
         marks=("<function name=", "<param name="),
     ),
-    # Kimi K3.
+    # Kimi K3; its template ends the message, too.
     "kimi_k3": Style(
         (
-            TaggedForm(
-                "<|open|>tools<|sep|>",
-                "<|close|>tools<|sep|>",
-                before='<|open|>call tool="',
-                middle='" index="{id}"<|sep|>',
-                key_before='<|open|>argument key="',
-                key_after='" type="',
-                kinds=tuple(
-                    (k, k) for k in ("string", "boolean", "number", "null", "array", "object")
-                ),
-                kind_after='"<|sep|>',
-                value_after="<|close|>argument<|sep|>",
-                after="<|close|>call<|sep|>",
-                separator="",
-            ),
+            _KIMI_K3,
+            dataclasses.replace(_KIMI_K3, closing=f"{_KIMI_K3.closing}<|close|>message<|sep|>"),
         ),
         marks=("<|open|>tools", "<|open|>call"),
         thoughts=("<|open|>think<|sep|>", "<|close|>think<|sep|>"),

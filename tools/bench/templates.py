@@ -25,6 +25,7 @@ import tokenizers
 from template_dialogues import CASES, Case
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from tl_jax.calls.call_text import CallSpan
 from tl_jax.data.render.probe import OWN, open_template
@@ -42,7 +43,15 @@ _CONTROL = re.compile(
 _TAGS = re.compile(r"</?(?:tool_call|tool_response|think|arg_key|arg_value|minimax:tool_call)>")
 _EOS = (
     *("<|im_end|>", "<|eot_id|>", "<｜end▁of▁sentence｜>", "</s>", "<|end|>", "<|end_of_text|>"),
-    *("<seed:eos>", "<eos>", "<|endoftext|>", "<|END_OF_TURN_TOKEN|>", "<|return|>", "[e~["),
+    *(
+        "<seed:eos>",
+        "<eos>",
+        "<|end_of_msg|>",
+        "<|endoftext|>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<|return|>",
+        "[e~[",
+    ),
 )
 
 
@@ -162,7 +171,7 @@ def stand_in(source: str) -> Tokenizer:
     )
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    text = source.replace("\\n", "\n")
+    text = source.replace("\\n", "\n") + _written(source)
     control = dict.fromkeys(_CONTROL.findall(text))
     eos = next((token for token in _EOS if token in control), "<|endoftext|>")
     core.add_special_tokens([*control, eos, "<|bos|>"])
@@ -172,6 +181,22 @@ def stand_in(source: str) -> Tokenizer:
         clean_up_tokenization_spaces=False,
     )  # fmt: skip
     return from_fast(fast)
+
+
+def _written(source: str) -> str:
+    """Return what a template writes, as some put the names of their tokens together."""
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Hello"},
+    ]
+    names = {"bos_token": "<|bos|>", "eos_token": "<|endoftext|>"}
+    try:
+        return render_jinja_template(
+            [turns], chat_template=source, add_generation_prompt=True, **names
+        )[0][0]
+    except Exception:  # a template may do anything; its trial says what
+        return ""
 
 
 if __name__ == "__main__":

@@ -234,6 +234,15 @@ def test_the_attempt_that_came_furthest_says_why():
         open_template("chat", make_tokenizer("chatml", template=picky))
 
 
+def test_calls_behind_the_end_of_a_reply_are_told_as_such():
+    apart = cases.CHATML.replace(
+        "assistant\\n' + m.content }}", "assistant\\n' + m.content + '<|im_end|>\\n' }}"
+    )
+    assert apart != cases.CHATML
+    with pytest.raises(DataError, match="after '<.im_end.>', the token that ends a reply"):
+        open_template("chat", make_tokenizer("chatml", template=apart))
+
+
 def test_only_what_will_work_is_advised():
     source = cases.HEADERS.replace("{%- if loop.first and tools %}", "{%- if false %}")
     with pytest.raises(DataError, match="drops the tools; choose data.template='released' or"):

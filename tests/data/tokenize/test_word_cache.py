@@ -78,7 +78,7 @@ class Recording:
 PARTS = [
     " ", " ", " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u2003", "the", "fare", "'s", "'S", "12",
     "(", "}\n", "_", "\u0301", "cafe\u0301", "e", "\u00e9", "\u4e2d", "\U0001f600", "\u200d",
-    "\u0661",
+    "\u0661", '{"fare":"12",', "_x9", "'ll", "</t>", "\x0b", "\x1c",
 ]  # fmt: skip
 
 
@@ -86,7 +86,7 @@ PARTS = [
 def test_pieces_are_used_and_give_the_tokens_of_the_whole(name):
     backend = BACKENDS[name]
     pieces = TextPieces(backend)
-    assert pieces._usable
+    assert pieces._usable and pieces._cut is not None
 
     @settings(deadline=None)
     @given(st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=20))
@@ -132,6 +132,35 @@ def test_only_new_pieces_are_encoded_and_the_places_are_shifted():
     assert recording.texts == [" two"]
     expected = whole(recording.backend, "the fare of two trips")
     assert (ids, [(a - 100, b - 100) for a, b in offsets]) == expected
+
+
+def test_of_a_new_piece_only_new_words_are_encoded():
+    recording = Recording(BACKENDS["gpt2"])
+    pieces = TextPieces(recording)
+    pieces.encode('{"fare":"trips"}')
+    recording.texts.clear()
+    text = '{"trips":"fare","two":1}'
+    assert pieces.encode(text) == whole(recording.backend, text)
+    assert sorted(recording.texts) == sorted(['","', "two", '":', "1", "}"])
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_added_tokens_inside_a_piece_are_found(special):
+    backend = backend_of(STEPS["qwen"])
+    backend.add_tokens([tokenizers.AddedToken("</t>", special=special, normalized=False)])
+    for plain in (True, False):
+        backend.encode_special_tokens = plain
+        text = 'the {"fare":"</t>","the":"trips</t>"}'
+        ids, offsets = TextPieces(backend).encode(text)
+        assert (ids, offsets) == whole(backend, text)
+        assert (backend.token_to_id("</t>") in ids) == (not special or not plain)
+
+
+def test_counting_gives_the_number_of_tokens():
+    for backend in (BACKENDS["qwen"], backend_of(OTHER_STEPS["no cut"])):
+        pieces = TextPieces(backend)
+        for text in (TEXT, "", " ", "caf\u00e9 the", TEXT + " new"):
+            assert pieces.count(text) == len(whole(backend, text)[0])
 
 
 def test_no_more_is_kept_than_there_is_room_for(monkeypatch):

@@ -46,8 +46,11 @@ def key_positions(
 def parting_positions(ids: Sequence[int], alternatives: Iterable[Sequence[int]]) -> Iterator[int]:
     """Yield for every alternative other than ``ids`` the number of first tokens they share."""
     gold = tuple(ids)
+    first = gold[:1]
     for alternative in map(tuple, alternatives):
-        if alternative != gold:
+        if alternative[:1] != first:
+            yield 0
+        elif alternative != gold:
             pairs = enumerate(zip(gold, alternative, strict=False))
             yield next((i for i, (a, b) in pairs if a != b), min(len(gold), len(alternative)))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tl_jax.data.examples.record import unpack_arrays
+from tl_jax.data.examples.record import unpack_ids
 from tl_jax.data.examples.shards import Shards, open_records, open_shards
 from tl_jax.errors import DataError
 
@@ -116,5 +116,5 @@ def _merged(record: Record, count: int, run_ids: int) -> Iterator[tuple[bytes, i
 def _keys(record: Record, numbers: Iterable[int]) -> Iterator[tuple[bytes, int]]:
     """Yield the ids of examples as bytes that sort as they do, with the number of each."""
     for number in map(int, numbers):
-        ids, _ = unpack_arrays(*record(number))
+        ids = unpack_ids(*record(number))
         yield ids.astype(">u4").tobytes(), number

@@ -7,6 +7,7 @@ people the id of the example and its tags as JSON, which training does not look 
 from __future__ import annotations
 
 import array
+import itertools
 import json
 import struct
 
@@ -27,17 +28,25 @@ _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 def pack_example(example: Example) -> bytes:
     """Return an example as bytes; ``unpack_example`` gives it back."""
-    weights = np.frombuffer(array.array("d", example.weights)).astype("<f8", copy=False)
-    trained = np.flatnonzero(weights)
-    zeros = int(trained[0]) if len(trained) else len(weights)
+    size = len(example.weights)
+    zeros = next(itertools.compress(range(size), example.weights), size)
+    weights = np.frombuffer(array.array("d", example.weights[zeros:])).astype("<f8", copy=False)
     ids = np.frombuffer(array.array("I", example.ids), np.uintc).astype("<u4", copy=False)
     width = 2 if not len(ids) or ids.max() < _SMALL else 4
     name = example.id.encode("utf-8", "surrogatepass")
     tags = _json(dict(example.tags)).encode("utf-8", "surrogatepass")
     header = _HEADER.pack(_MAGIC, _VERSION, width, len(ids), zeros, len(name), len(tags))
-    return b"".join(
-        (header, ids.astype(f"<u{width}").tobytes(), weights[zeros:].tobytes(), name, tags)
-    )
+    return b"".join((header, ids.astype(f"<u{width}").tobytes(), weights.tobytes(), name, tags))
+
+
+def unpack_ids(record: bytes, path: str = "") -> np.ndarray:
+    """Return the ids of a record, ``[n]`` of unsigned integers.
+
+    Raises:
+      DataError: As for ``unpack_arrays``.
+    """
+    width, count, *_ = _header(record, path)
+    return np.frombuffer(record, f"<u{width}", count, _HEADER.size)
 
 
 def unpack_arrays(record: bytes, path: str = "") -> tuple[np.ndarray, np.ndarray]:

@@ -298,7 +298,7 @@ def _sizes(turns: Turns, encoded: Encoded, tokenizer: Tokenizer) -> list[int]:
     for index, turn in turns:
         if index not in encoded.sizes:
             calls = "".join(f"{call.name} {dict(call.arguments)}" for call in turn.calls)
-            encoded.sizes[index] = len(tokenizer.encode(turn.content + calls)[0])
+            encoded.sizes[index] = tokenizer.count(turn.content + calls)
     return [encoded.sizes[index] for index, _ in turns]
 
 

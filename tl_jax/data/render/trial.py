@@ -125,7 +125,7 @@ class _Trial:
         problem = None
         for stop, ending in self._ends_of_words(answer, answering):
             for call_stop, call_ending, body in self._ends_of_calls(call, stop, ending, calling):
-                if CALL.name not in body:
+                if CALL.name not in body.partition(stop)[0]:
                     problem = problem or ValueError(
                         f"the template writes the calls of a reply after {call_stop!r}, the token "
                         "that ends a reply"
@@ -134,7 +134,7 @@ class _Trial:
                 try:
                     style = _style(body)
                 except ValueError as error:
-                    problem = problem or error
+                    problem = error
                     continue
                 found = dataclasses.replace(
                     self._template,

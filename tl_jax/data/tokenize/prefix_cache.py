@@ -25,7 +25,8 @@ class TextStarts:
     They are kept up to a border between words, some way before the end of the start; the rest is
     encoded with each text. A tokenizer that cuts a text into words from left to right and looks
     ahead, never back, gives the same ids for both parts as for the whole. Others are told apart by
-    their declared steps, and the first use of every start is compared with the whole text.
+    their declared steps, and the first use of every start is compared with the whole text. Where
+    texts are encoded in pieces, the border is that of two pieces, and nothing has to be compared.
 
     Args:
       backend: The tokenizer; control tokens in the text are plain text to it.
@@ -49,9 +50,11 @@ class TextStarts:
 
     def encode(self, text: str, shared: int) -> Tokens:
         """Return the tokens of ``text``, whose first ``shared`` characters others start with."""
+        start = text[:shared]
+        if at := self._pieces.border(start):
+            return self._apart(text, start, at)
         if not self._usable or shared <= self._overlap:
             return self._whole(text)[0]
-        start = text[:shared]
         if (known := self._known.get(start)) is not None:
             self._known.move_to_end(start)
             return self._continued(text, *known)
@@ -67,6 +70,16 @@ class TextStarts:
             else:
                 self._usable = False
         return tokens
+
+    def _apart(self, text: str, start: str, at: int) -> Tokens:
+        """Encode a text whose pieces are independent; ``at`` is a border between two of them."""
+        if (known := self._known.get(start)) is None:
+            known = self._known[start] = at, self._pieces.encode(text[:at])
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(start)
+        return self._continued(text, *known)
 
     def _whole(self, text: str) -> tuple[Tokens, tokenizers.Encoding]:
         encoding = self._backend.encode(text, add_special_tokens=False)

@@ -154,6 +154,10 @@ class Tokenizer:
         """Return the text of ``ids``; control tokens are left out unless ``keep_control``."""
         return self.backend.decode(list(ids), skip_special_tokens=not keep_control)
 
+    def count(self, text: str) -> int:
+        """Return how many tokens a text that starts a sequence has."""
+        return self._pieces.count(text)
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of every token, control tokens included; joined they are the text.
 
