@@ -1,7 +1,7 @@
 """Measure what shared rows do to learning: validation loss per trained token beside plain packing.
 
     python tools/bench/shared_loss.py [--data=DIR] [--set=rotllama_gpt4] [--seeds=0,1] [--rows=2]
-        [--length=4096] [--steps=30] [--points=3] [--held_out=24] [--limit=0] [--out=FILE]
+        [--length=4096] [--steps=20] [--points=3] [--held_out=24] [--limit=0] [--out=FILE]
 
 The small base model of the package learns the same samples (one a trajectory, of at most 2,048
 tokens) on two sides from the same parameters with the same optimizer: steps of ``--rows`` rows of
@@ -13,6 +13,7 @@ trajectory in a row of its own. A seed orders the samples.
 ``results/shared_loss.json`` holds the losses, and the difference of the sides (shared minus plain)
 with a 95 % interval: a bootstrap over the held-out trajectories, of which both sides score the
 same. DIR is by default the value of TL_JAX_DATA; ``--limit`` takes the first trajectories only.
+About twelve minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--length", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--points", type=int, default=3)
     parser.add_argument("--held_out", type=int, default=24)
     parser.add_argument("--limit", type=int, default=0)
@@ -232,7 +233,10 @@ def compared(shared: list[Curve], plain: list[Curve]) -> list[dict[str, Any]]:
         differences = losses[0] - losses[1]
         found.append(
             {
-                "trained_tokens": [curve[number]["trained"] for curve in shared],
+                "trained_tokens": {
+                    name: [curve[number]["trained"] for curve in side]
+                    for name, side in (("shared", shared), ("plain", plain))
+                },
                 "by_seed": [interval(one, weights) for one in differences],
                 "all_seeds": interval(differences.mean(0), weights),
             }
