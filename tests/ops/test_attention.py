@@ -93,7 +93,7 @@ def test_packed_rows_equal_the_loop_by_hand(block):
 
 
 @pytest.mark.parametrize("window", [0, 1, 2, 3])
-@pytest.mark.parametrize("block", [0, 3])
+@pytest.mark.parametrize("block", [0, 1, 3])
 def test_a_token_of_a_tree_sees_its_path_and_no_other_branch(window, block):
     expected = by_hand(*inputs(), of_paths(window or 100))
     found = packed(*inputs(), row=TREES, block=block, window=window)

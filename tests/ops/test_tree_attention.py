@@ -10,11 +10,13 @@ import pytest
 from tl_jax.config import MeshConfig, SplashConfig
 from tl_jax.ops import kernels, seen_blocks
 from tl_jax.ops.attention import Row
+from tl_jax.ops.block_attention import block_attention
 from tl_jax.parallel.mesh import make_mesh
 
 B, N, K, T, H = 4, 4, 2, 300, 16  # blocks of 128, the last partly filled
 BLOCKS = SplashConfig(128, 128)
 KINDS = ("chunked", "tree")
+RUNS = "chunked, small blocks"  # so small that some stand side by side and are seen whole
 WINDOW = 40
 
 
@@ -82,6 +84,10 @@ def by_rule(qkv, window):
 @functools.partial(jax.jit, static_argnames=("kind", "window"))
 def by_kind(qkv, row, worth, *, kind, window=0):
     def attend(qkv):
+        if kind == RUNS:
+            limit = jnp.int32(window) if window else None
+            facts = seen_blocks.Facts(row.positions, *row, jnp.int32(0), limit)
+            return block_attention(*qkv, facts, saved_name="", block=12)
         return kernels.attend(*qkv, row, kind=kind, blocks=BLOCKS, window=window)
 
     return value_and_grads(attend, qkv, row, worth)
@@ -103,7 +109,7 @@ def assert_close(found, expected, tolerance=1e-5):
         np.testing.assert_allclose(np.float32(a) / scale, np.float32(b) / scale, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", (*KINDS, RUNS))
 @pytest.mark.parametrize("window", [0, WINDOW])
 def test_trees_texts_and_padding_are_attended_by_the_rule(kind, window):
     found = by_kind(inputs(), ROWS, WORTH, kind=kind, window=window)
@@ -111,8 +117,9 @@ def test_trees_texts_and_padding_are_attended_by_the_rule(kind, window):
     assert all(np.isfinite(x).all() for x in found)
 
 
-def test_heads_of_half_precision_give_that_up_to_their_precision():
-    found = by_kind(inputs(jnp.bfloat16), ROWS, WORTH, kind="tree")
+@pytest.mark.parametrize("kind", ("tree", RUNS))
+def test_heads_of_half_precision_give_that_up_to_their_precision(kind):
+    found = by_kind(inputs(jnp.bfloat16), ROWS, WORTH, kind=kind)
     assert all(x.dtype == jnp.bfloat16 for x in found)
     assert_close(found, by_rule(inputs(), 0), 2e-2)
 
@@ -162,6 +169,28 @@ def test_the_blocks_that_see_each_other_are_those_with_a_visible_pair():
         exact = visible(ROWS, WINDOW).reshape(B, T // block, block, -1, block).any((2, 4))
         within = np.asarray(seen_blocks.seen(near, block, block))
         assert not (exact & ~within).any() and within.sum() < 1.3 * exact.sum()
+
+
+@pytest.mark.parametrize("window", [0, WINDOW])
+def test_runs_are_neighbours_of_which_each_query_sees_every_key(window):
+    """Each begins where such neighbours begin or behind a run, and none is left that is whole."""
+    limit = jnp.int32(window) if window else None
+    facts = seen_blocks.Facts(*map(jnp.asarray, (ROWS.positions, *ROWS, 0)), limit)
+    block, length = 10, 3
+    exact = visible(ROWS, window).reshape(B, T // block, block, -1, block).all((2, 4))
+    found = np.asarray(seen_blocks.wholly_seen(facts, block, block))
+    assert not (found & ~exact).any() and found.sum() > (0.8 if window else 0.999) * exact.sum()
+    begins, inside = map(np.asarray, seen_blocks.runs(jnp.asarray(found), length))
+    for row, i in np.ndindex(begins.shape[:2]):
+        expected = np.zeros((2, T // block), bool)
+        j = 0
+        while j < T // block:
+            whole = found[row, i, j : j + length]
+            if whole.all() and len(whole) == length:
+                expected[0, j] = expected[1, j : j + length] = True
+            j += length if expected[0, j] else 1
+        np.testing.assert_array_equal((begins[row, i], inside[row, i]), expected)
+    assert window or begins.sum() > 20
 
 
 def test_the_steps_of_a_grid_are_the_pairs_and_one_for_a_block_without():

@@ -7,6 +7,7 @@ sliding window, ``positions[q] - positions[k] < window``. In rows of texts side 
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -60,6 +61,44 @@ def seen(facts: Facts, block_q: int, block_k: int) -> jax.Array:
         last_BJ = jnp.max(facts.k_positions_BS.reshape(B, -1, block_k), axis=2)
         found_BIJ &= nearest_BI[:, :, None] - last_BJ[:, None] < facts.window
     return found_BIJ
+
+
+def wholly_seen(facts: Facts, block_q: int, block_k: int) -> jax.Array:
+    """Return whether every query of a block sees every key of a block, bool ``[B, I, J]``.
+
+    The sizes divide the numbers of queries and keys.
+    """
+    B, T = facts.q_positions_BT.shape
+    S = facts.visible_until_BS.shape[1]
+    starts_I = facts.first + jnp.arange(0, T, block_q)
+    ends_J = jnp.arange(0, S, block_k) + block_k
+    until_BJ = jnp.min(facts.visible_until_BS.reshape(B, -1, block_k), axis=2)
+    found_BIJ = ends_J <= starts_I[:, None] + 1
+    found_BIJ &= until_BJ[:, None] >= starts_I[:, None] + block_q
+    if facts.window is not None:
+        furthest_BI = jnp.max(facts.q_positions_BT.reshape(B, -1, block_q), axis=2)
+        first_BJ = jnp.min(facts.k_positions_BS.reshape(B, -1, block_k), axis=2)
+        found_BIJ &= furthest_BI[:, :, None] - first_BJ[:, None] < facts.window
+    return found_BIJ
+
+
+def runs(found_BIJ: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
+    """Cut neighbours J that are true into runs of ``length``, beginning where neighbours begin.
+
+    Returns:
+      Where a run begins, and which J are in one, both bool ``[B, I, J]``.
+    """
+    J = found_BIJ.shape[-1]
+    index_J = jnp.arange(J)
+    # Neighbours of J that are true, down to the first.
+    since_BIJ = index_J - jax.lax.cummax(jnp.where(found_BIJ, -1, index_J), axis=2) - 1
+    ends_BIJ = found_BIJ & (since_BIJ % length == length - 1)
+
+    def earlier(x_BIJ: jax.Array, places: int) -> jax.Array:
+        return jnp.pad(x_BIJ[..., places:], ((0, 0), (0, 0), (0, places)))
+
+    inside_BIJ = functools.reduce(jnp.logical_or, (earlier(ends_BIJ, n) for n in range(length)))
+    return earlier(ends_BIJ, length - 1), inside_BIJ
 
 
 def lists(seen_BIJ: jax.Array) -> Lists:
