@@ -4,45 +4,55 @@ import re
 import shutil
 
 import pytest
+from browser import check_in_browser
 from made_run import Words, make_run, result, summary, write, write_results, write_rows
 
 from tl_jax.errors import ConfigError
 from tl_jax.report import html, mae, read, run
 
+EVIL = "<script>alert('x')</script><img src=x onerror=y>"
+
+
 def test_the_report_shows_every_part_and_needs_no_network(tmp_path):
     make_run(tmp_path)
-    path = run.write_report(tmp_path)
+    path = run.write_report(tmp_path, Words("call"))
     assert path == tmp_path / "report.html"
     page = path.read_text()
     for shown in (
+        "Training worked: right calls rose on 3 of 3 evaluation sets",
         "after reward training",
         "synthetic/unseen",
         "[92.0, 100.0]",
+        "41.2",
         "800 of 1,000 assistant turns",
         "parameter missing",
         "examples, validation",
-        "call(city=&#x27;Paris&#x27;",
+        "call(city=&#x27;<del>Paris</del>&#x27;",
+        "call: weather in Oslo?",
+        '<span class="key level4"',
         "812",
         "device_kind",
     ):
         assert shown in page, shown
-    assert page.count("<img ") == 5
+    assert page.count("<img ") == 4
     assert 'class="absent"' not in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page) and "http://" not in page
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "http://" not in page
+    assert set(re.findall('href="#([^"]*)"', page)) == set(re.findall(' id="([^"]*)"', page))
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_foreign_text_cannot_become_markup(tmp_path):
-    make_run(tmp_path, word="<script>alert('x')</script><img src=x onerror=y>")
-    page = run.write_report(tmp_path).read_text()
+    make_run(tmp_path, word=EVIL)
+    page = run.write_report(tmp_path, Words(EVIL)).read_text()
     assert "<script" not in page and "<img src=x" not in page
-    assert "&lt;script&gt;" in page
+    assert page.count("&lt;script&gt;") > 80
+    assert "\x1b" not in page
 
 
 def test_long_text_is_cut(tmp_path):
     make_run(tmp_path, word="w" * 100_000)
-    page = run.write_report(tmp_path).read_text()
-    assert "w" * 301 not in page
+    page = run.write_report(tmp_path, Words("w" * 100_000)).read_text()
+    assert "w" * 701 not in page and len(page) < 1_000_000
 
 
 PARTS = [
@@ -60,10 +70,10 @@ PARTS = [
 def test_a_missing_part_is_named_and_the_rest_is_shown(tmp_path, part):
     make_run(tmp_path)
     shutil.rmtree(tmp_path / part) if "." not in part else (tmp_path / part).unlink()
-    page = run.write_report(tmp_path).read_text()
+    page = run.write_report(tmp_path, Words("call")).read_text()
     absent = re.findall(r'class="absent">([^<]*)', page)
     assert absent and any(part.split("/")[-1] in line for line in absent)
-    assert page.count("<section>") == 7
+    assert page.count("<section>") == 12
 
 
 GARBLED = [
@@ -81,7 +91,7 @@ def test_an_empty_or_garbled_run_still_gives_a_report(tmp_path, content):
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(content)
     page = run.write_report(tmp_path).read_text()
-    assert page.count("<section>") == 7
+    assert page.count("<section>") == 11
     assert (tmp_path / "report.png").exists()
 
 
@@ -193,3 +203,12 @@ def test_cells_escape_quotes_and_cut_in_the_middle():
     assert html.text("\"'<&>") == "&quot;&#x27;&lt;&amp;&gt;"
     assert html.text("a" * 50 + "b" * 50, 20) == "a" * 8 + " … " + "b" * 8
     assert html.number(float("nan")) == "–"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_without_errors_or_horizontal_scroll(tmp_path, width):
+    make_run(tmp_path, word="a_long_name_of_a_tool_in_a_long_catalogue_of_services")
+    page = run.write_report(tmp_path, Words("call"))
+    check_in_browser(page, width)

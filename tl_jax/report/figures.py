@@ -181,7 +181,9 @@ def draw_categories(axes: Axes, run: RunData) -> None:
     axes.set_ylim(0, 100)
     axes.set_xlabel("reward-training step")
     axes.set_ylabel("% of sampled calls")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), reverse=True)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.0, 1.02), reverse=True, fontsize=8, handlelength=1
+    )
 
 
 def draw_scores(axes: Axes, run: RunData) -> None:

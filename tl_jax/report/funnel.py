@@ -40,9 +40,9 @@ def section(run: RunData) -> str:
     parts += [part for name, title in _UNSEEN.items() for part in _by_source(report, name, title)]
     parts.append("<h3>Weights of trained targets</h3>")
     if run.weights:
-        drawn = figures.svg_uri(lambda axes: figures.draw_weights(axes, run), height=2.6)
-        parts.append(html.image(drawn, "weights"))
-        parts.append(f'<p class="note">Of the first {run.examples_read:,} examples.</p>')
+        drawn = figures.svg_uri(lambda axes: figures.draw_weights(axes, run), width=5.4, height=2.6)
+        note = f'<p class="note">Of the first {run.examples_read:,} examples.</p>'
+        parts.append(f'<div class="pair"><div>{html.image(drawn, "weights")}</div>{note}</div>')
     else:
         parts.append(html.absent("No data/examples in this run."))
     rest = html.flat({key: value for key, value in report.items() if key not in _FUNNEL})
@@ -70,6 +70,7 @@ def _funnel(report: Mapping[str, Any]) -> str:
 
 
 _REMOVED = {"contamination": "overlap with evaluation sets"}
+_NO_ERRORS = tuple(map(mae.label, mae.NO_ERRORS))
 Bars = list[tuple[str, float, str, str]]
 
 
@@ -147,21 +148,23 @@ def _errors(report: Mapping[str, Any]) -> str:
         f"<p>{counts['kept']:,} of {counts['turns']:,} assistant turns are trained "
         f"({share:.1f} %).</p>"
     ]
-    if mae.error_share(report):
-        drawn = figures.svg_uri(lambda axes: mae.draw_categories(axes, report), width=6.4)
-        parts.append(html.image(drawn, "errors"))
-    halves = []
-    for title, unit, rows in (
-        ("Calls by kind of error", "calls", mae.category_rows(report)),
-        ("Not trained, by rule", "turns", mae.reason_rows(report)),
-    ):
+    calls = mae.category_rows(report)
+    if calls:
+        rows = [
+            (name, percent, f"{count:,} ({percent:.1f} %)", "" if right else "sub")
+            for name, count, percent in calls
+            for right in [name in _NO_ERRORS]
+        ]
+        drawn = html.bars(rows, most=max(row[1] for row in rows))
+        parts.append(f"<h3>Calls by kind of error</h3>{drawn}")
+    reasons = mae.reason_rows(report)
+    if reasons:
         cells = [
             [html.text(name, 120), f"{count:,}", html.number(percent)]
-            for name, count, percent in rows[:_ROWS_SHOWN]
+            for name, count, percent in reasons[:_ROWS_SHOWN]
         ]
-        body_ = html.table(["", unit, "%"], cells, numeric=[1, 2])
-        halves.append(f"<div><h3>{title}</h3>{body_}</div>")
-    parts.append(f'<div class="pair">{"".join(halves)}</div>')
+        table = html.table(["", "turns", "%"], cells, numeric=[1, 2])
+        parts.append(f"<h3>Not trained, by rule</h3>{table}")
     return "".join(parts)
 
 

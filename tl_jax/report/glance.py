@@ -20,11 +20,11 @@ CSS = """
 .tile h3 { margin: 0; overflow-wrap: anywhere; }
 .big { font-size: 32px; line-height: 1.2; font-weight: 700; font-variant-numeric: tabular-nums; }
 .big small { font-size: 15px; font-weight: 500; color: var(--soft); }
-.phase { display: grid; grid-template-columns: 8.5em 1fr 3em; gap: 8px; align-items: center;
+.phase { display: grid; grid-template-columns: 6em 1fr 3em; gap: 8px; align-items: center;
   font-size: 12.5px; color: var(--soft); }
 .phase .span { margin: 0; min-width: 40px; height: 7px; }
 .phase .span i, .phase .span b { height: 7px; }
-.facts { display: flex; flex-wrap: wrap; gap: 4px 22px; margin: 14px 0 0; padding: 0;
+.facts { display: flex; flex-wrap: wrap; gap: 4px 22px; margin: 14px 0 10px; padding: 0;
   list-style: none; font-size: 13.5px; color: var(--soft); }
 .facts b { color: var(--ink); font-weight: 600; }
 .facts .wrong, .facts .wrong b { color: var(--bad); }
@@ -124,16 +124,20 @@ def _tile(change: Change) -> str:
         kind = {"better": "good", "worse": ""}.get(change.outcome, "plain")
         gain = html.label(f"{last.percent - first.percent:+.1f}", kind)
     phases = "".join(
-        f'<div class="phase"><span>{html.text(title)}</span>{html.scale(score.percent, bounds)}'
+        f'<div class="phase"><span>{html.text(_short(title))}</span>'
+        f"{html.scale(score.percent, (score.low, score.high))}"
         f'<span class="num">{html.number(score.percent)}</span></div>'
         for title, score in change.scores
-        for bounds in [(score.low, score.high)]
     )
     return (
         f'<div class="tile"><h3>{html.text(change.name, 80)}</h3><div class="big">'
         f"{html.number(last.percent)}<small> % of {change.items:,} calls</small> {gain}</div>"
         f"{phases}</div>"
     )
+
+
+def _short(title: str) -> str:
+    return title.removeprefix("after ").removesuffix(" training")
 
 
 def _facts(run: RunData) -> list[tuple[str, str, bool]]:

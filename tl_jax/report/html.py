@@ -30,6 +30,7 @@ h3 { font-size: 14px; margin: 18px 0 6px; color: var(--soft); font-weight: 600; 
 p { margin: 0 0 10px; max-width: 76ch; overflow-wrap: anywhere; }
 .sub, .note, .absent { color: var(--soft); }
 .note, .absent { font-size: 13.5px; }
+.scroll + .note { margin-top: 10px; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 14px 0 0; font-size: 13.5px; }
 nav a { color: var(--mark); text-decoration: none; }
 section { background: var(--card); border: 1px solid var(--edge); border-radius: 10px;
@@ -46,6 +47,7 @@ td { border-bottom: 1px solid var(--row); padding: 5px 12px 5px 0; vertical-alig
 th:last-child, td:last-child { padding-right: 0; }
 tr:last-child td { border-bottom: 0; }
 tr.first td { border-top: 1px solid var(--rule); }
+tr.group td { padding-top: 12px; font-weight: 600; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .range { color: var(--faint); font-size: 12px; margin-left: 6px; }
 .span { display: block; position: relative; height: 5px; min-width: 90px; margin-top: 3px;
@@ -82,14 +84,14 @@ ins { color: var(--good); background: var(--good-back); border-bottom: 2px dotte
 .bar.sub span:first-child { padding-left: 1em; color: var(--soft); }
 details { margin-top: 10px; }
 details > summary { cursor: pointer; font-size: 14px; font-weight: 600; color: var(--mark); }
-section > details > summary { font-size: 18px; font-weight: 700; color: inherit; }
-section > details:only-child { margin-top: 0; }
+.folded { margin-top: 0; }
+.folded > summary { font-size: 18px; font-weight: 700; color: inherit; }
 details[open] > summary { margin-bottom: 12px; }
 @media (max-width: 520px) { main { padding: 20px 10px 40px; } section { padding: 14px 12px; }
   h1 { font-size: 22px; } td:first-child { overflow-wrap: anywhere; }
   td.num, th { white-space: normal; } .num .range { display: inline-block; margin-left: 3px; }
   td, th { padding-right: 8px; } .span { min-width: 56px; } .code { min-width: 130px; }
-  .bar { grid-template-columns: 7.5em 1fr 6.5em; } }
+  .bar { grid-template-columns: 7.5em 1fr 8em; font-size: 12.5px; } }
 @media print { :root { color-scheme: light; } body { background: #fff; }
   main { max-width: none; padding: 0; } section { border: 0; padding: 8px 0; }
   nav { display: none; }
@@ -154,7 +156,8 @@ def table(
 
     Args:
       head: Column titles, escaped here.
-      rows: Cells that are HTML already (from ``text``, ``number`` or ``score``).
+      rows: Cells that are HTML already (from ``text``, ``number`` or ``score``); a row of one cell
+        is the title of the group below it.
       numeric: Columns set flush right.
       code: Columns set in a fixed pitch.
       group_starts: Rows that begin a group, ruled above.
@@ -170,6 +173,9 @@ def table(
     )
     body = []
     for index, row in enumerate(rows):
+        if len(row) == 1 < len(head):
+            body.append(f'<tr class="group"><td colspan="{len(head)}">{row[0]}</td></tr>')
+            continue
         ruled = ' class="first"' if index in group_starts else ""
         cells = "".join(f"<td{attribute(i)}>{cell}</td>" for i, cell in enumerate(row))
         body.append(f"<tr{ruled}>{cells}</tr>")
@@ -251,7 +257,7 @@ def section(title: str, *parts: str, folded: bool = False) -> str:
     content = "".join(parts)
     if folded:
         summary = f'<summary id="{_anchor(title)}">{text(title)}</summary>'
-        return f"<section><details>{summary}{content}</details></section>"
+        return f'<section><details class="folded">{summary}{content}</details></section>'
     return f'<section><h2 id="{_anchor(title)}">{text(title)}</h2>{content}</section>'
 
 

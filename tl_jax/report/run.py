@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from matplotlib.axes import Axes
 
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.report import example, figures, funnel, glance, html, replies, samples, speed
@@ -94,21 +93,20 @@ def _results(run: RunData) -> str:
             "Results",
             html.absent("No results/*/*.json in this run; `tl-jax evaluate` writes them."),
         )
-    cells, starts = [], []
-    for index, (name, phase, items, scores) in enumerate(rows):
-        first = index == 0 or rows[index - 1][0] != name
-        if first and index:
-            starts.append(index)
+    cells, last = [], ""
+    for name, phase, items, scores in rows:
+        if name != last:
+            cells.append([html.text(name)])
+            last = name
         values = [_score(scores[metric]) for metric in METRICS]
-        cells.append([html.text(name) if first else "", html.text(phase), f"{items:,}", *values])
+        cells.append([html.text(phase), f"{items:,}", *values])
     missing = [f"results/{phase}/*.json" for phase in PHASE_TITLES if phase not in run.results]
     return html.section(
         "Results",
         html.table(
-            ["set", "model", "calls", *(f"{metric.upper()} %" for metric in METRICS)],
+            ["model", "calls", *(f"{metric.upper()} %" for metric in METRICS)],
             cells,
-            numeric=[2, 3, 4, 5],
-            group_starts=starts,
+            numeric=[1, 2, 3, 4],
         ),
         '<p class="note">'
         + "; ".join(f"{metric.upper()} {meaning}" for metric, meaning in METRICS.items())
@@ -127,34 +125,22 @@ def _score(score: Score) -> str:
 
 def _curves(run: RunData) -> str:
     plots = [
-        ("Supervised loss", figures.draw_loss, run.series("supervised", "ce_loss")),
-        ("Reward", figures.draw_reward, run.series("reward", "reward_mean")),
+        ("Supervised loss", figures.draw_loss, bool(run.series("supervised", "ce_loss")[0])),
+        ("Reward", figures.draw_reward, bool(run.series("reward", "reward_mean")[0])),
+        ("Sampled calls by category", figures.draw_categories, bool(figures.category_shares(run))),
     ]
-    halves = []
-    for title, draw, points in plots:
-        content = _figure(lambda axes, draw=draw: draw(axes, run), title, width=5.4)
-        if not points[0]:
-            content = html.absent("No rows of this stage in metrics.jsonl.")
-        halves.append(f"<div><h3>{title}</h3>{content}</div>")
     for stage in ("supervised", "reward"):
-        if run.series(stage, "held_out_cf")[0]:
+        if len(run.series(stage, "held_out_cf")[0]) > 1:
             title = f"Held-out calls while the {stage} phase trains"
-            content = _figure(
-                lambda axes, stage=stage: figures.draw_held_out(axes, run, stage), title, width=5.4
-            )
-            halves.append(f"<div><h3>{title}</h3>{content}</div>")
-    if figures.category_shares(run):
-        stacked = _figure(
-            lambda axes: figures.draw_categories(axes, run), "reward categories", width=7.2
-        )
-    else:
-        stacked = html.absent("No reward categories in metrics.jsonl.")
-    return html.section(
-        "Training",
-        f'<div class="pair">{"".join(halves)}</div>',
-        "<h3>Sampled calls by category</h3>",
-        stacked,
-    )
+            plots.append((title, functools.partial(figures.draw_held_out, stage=stage), True))
+    halves = []
+    for title, draw, there in plots:
+        content = html.absent(f"{title}: no rows of it in metrics.jsonl.")
+        if there:
+            drawn = figures.svg_uri(functools.partial(draw, run=run), width=5.4, height=3.2)
+            content = html.image(drawn, title)
+        halves.append(f"<div><h3>{title}</h3>{content}</div>")
+    return html.section("Training", f'<div class="pair">{"".join(halves)}</div>')
 
 
 def _noise(run: RunData) -> str:
@@ -177,9 +163,3 @@ def _settings(title: str, content: Mapping[str, Any], file: str) -> str:
         return html.section(title, html.absent(f"No {file} in this run."))
     rows = [[html.text(name, 120), html.text(value)] for name, value in html.flat(content)]
     return html.section(title, html.table(["", ""], rows, code=[0, 1]), folded=True)
-
-
-def _figure(
-    draw: Callable[[Axes], None], alternative: str, *, width: float, height: float = 3.2
-) -> str:
-    return html.image(figures.svg_uri(draw, width=width, height=height), alternative)
