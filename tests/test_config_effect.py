@@ -733,6 +733,7 @@ EFFECTS = {
     "key_tokens.w_max": Effect(prepared, 1.5),
     "key_tokens.normalise": Effect(prepared, "reply"),
     "train.steps": Effect(supervised_phase, 7),
+    "train.epochs": Effect(supervised_phase, 2.0, (("train.steps", 200),)),
     "train.accumulation": Effect(supervised_phase, 2),
     "train.ce_chunk": Effect(supervised_phase, 64),
     "train.log_every": Effect(supervised_phase, 3),

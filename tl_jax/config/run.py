@@ -245,11 +245,17 @@ class OptimConfig:
 class TrainConfig:
     """Length of the supervised phase and what it reports.
 
+    ``epochs`` are passes over the data, in place of ``steps`` (0: ``steps`` says): as many steps as
+    it takes to fill batches with the rows of that many passes, which is known once the data are
+    prepared. A phase goes on where either is raised later; the learning rate then follows the
+    schedule of the new length from the step it stands at, so that a rate that had decayed rises.
+
     Logits exist for ``ce_chunk`` positions of a row at once (0: all), in both phases; a chunk whose
     positions are neither trained nor were sampled is left out.
     """
 
     steps: int = not_negative(200)
+    epochs: float = not_negative(0.0)
     accumulation: int = positive(1)
     ce_chunk: int = not_negative(1024)
     log_every: int = positive(10)

@@ -68,16 +68,14 @@ def record(
 
 
 def request(item: Item) -> str:
-    """Return what an item asks, for people: the last words of the user and what came after them.
+    """Return what an item asks, for people: the dialogue without its system turn.
 
     Of a prepared prompt it is the end of its text. What is long lacks its middle.
     """
-    users = [at for at, message in enumerate(item.messages) if message.role == "user"]
-    after = item.messages[users[-1] if users else 0 :]
     text = "\n".join(
         message.content if message.role == "user" else f"{message.role}: {message.content}"
-        for message in after
-        if message.content
+        for message in item.messages
+        if message.content and message.role != "system"
     )
     text = text or item.prompt[-_REQUEST_KEPT:].strip()
     half = _REQUEST_KEPT // 2

@@ -7,7 +7,7 @@ from typing import Any
 
 from tl_jax.report import html, mae
 from tl_jax.report.difference import marked
-from tl_jax.report.read import METRICS, PHASE_TITLES, RunData, Score, SetResult, number
+from tl_jax.report.read import PHASE_TITLES, RunData, Score, SetResult, number
 from tl_jax.rewards import taxonomy
 from tl_jax.screen import visible
 
@@ -84,10 +84,10 @@ def by_tool(run: RunData) -> str:
     return html.section(BY_TOOL, note, *parts)
 
 
-def _order(result: SetResult) -> tuple[float, ...]:
-    """Order by what is least right; of equals, first what most calls say so."""
-    percents = [result.scores[metric].percent for metric in reversed(METRICS)]
-    return *(percent if percent == percent else 101.0 for percent in percents), -result.items
+def _order(result: SetResult) -> tuple[float, int]:
+    """Order by the share of right calls; of equals, what more calls say comes first."""
+    percent = result.scores["cf"].percent
+    return percent if percent == percent else 101.0, -result.items
 
 
 def _tool_table(rows: Sequence[tuple[str, SetResult]]) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import from_hf, hf_directory, hub, model_files, peft
+from tl_jax.data.prepare.files import LOADER_REPORT
 from tl_jax.data.render import paper_template
 from tl_jax.data.render.probe import AUTO
 from tl_jax.data.render.renderer import Renderer, open_renderer
@@ -24,6 +26,7 @@ from tl_jax.errors import ConfigError
 from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
+from tl_jax.report.read import read_json
 from tl_jax.run import checkpoint
 from tl_jax.sampling import grammar
 from tl_jax.sampling.next_token import SampleConfig
@@ -200,12 +203,33 @@ class Run:
         return bool(self.config.evaluate.best) and self.best_dir(phase).is_dir()
 
     def steps(self, phase: str) -> int:
-        """Return the configured steps of a training phase; 0 leaves it out."""
-        return self.config.train.steps if phase == "supervised" else self.config.ppo.steps
+        """Return the configured steps of a training phase; 0 leaves it out.
+
+        Raises:
+          ConfigError: They are epochs of data that are not prepared.
+        """
+        train = self.config.train
+        if phase != "supervised":
+            return self.config.ppo.steps
+        if not train.epochs:
+            return train.steps
+        report = read_json(self.data_dir / LOADER_REPORT)
+        if not report.get("complete"):
+            raise ConfigError(
+                f"config.train.epochs={train.epochs:g} are counted in rows of {self.data_dir}, "
+                "which are not prepared; run `tl-jax prepare` with this configuration"
+            )
+        batches = train.epochs * report["rows"] / self.config.data.batch_size
+        return max(1, math.ceil(round(batches, 6)))
+
+    def trains(self, phase: str) -> bool:
+        """Whether a training phase is not left out."""
+        epochs = phase == "supervised" and self.config.train.epochs
+        return bool(epochs) or self.steps(phase) > 0
 
     def steps_left(self, phase: str) -> bool:
         """Whether a training phase is not left out and not done."""
-        return self.steps(phase) > 0 and not self.phase_done(phase)
+        return self.trains(phase) and not self.phase_done(phase)
 
     def saved_step(self, phase: str) -> int | None:
         """Return the step of the phase's newest model: 0 for the initial one, None without any."""

@@ -45,10 +45,7 @@ def open_phase(run: Run, phase: str) -> Iterator[tuple[Checkpoints, MetricsWrite
     Raises:
       ConfigError: The data have not been prepared, or what is trained from has changed.
     """
-    if not (run.data_dir / FINGERPRINT).exists():
-        raise ConfigError(
-            f"{run.data_dir} is not prepared; run `tl-jax prepare` with this configuration"
-        )
+    check_prepared(run)
     inputs.settle(run)
     settings = run.config.checkpoint
     with (
@@ -59,6 +56,18 @@ def open_phase(run: Run, phase: str) -> Iterator[tuple[Checkpoints, MetricsWrite
         yield checkpoints, metrics
     # What comes next reads the checkpoint that the first process has finished.
     processes.wait_for_all(phase)
+
+
+def check_prepared(run: Run) -> None:
+    """Refuse to train on data that are not there.
+
+    Raises:
+      ConfigError: The data have not been prepared.
+    """
+    if not (run.data_dir / FINGERPRINT).exists():
+        raise ConfigError(
+            f"{run.data_dir} is not prepared; run `tl-jax prepare` with this configuration"
+        )
 
 
 class Loop:
