@@ -278,6 +278,21 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrackingConfig:
+    """Who gets the metrics beside ``metrics.jsonl`` and TensorBoard.
+
+    ``trackers``: ``"wandb"`` (Weights & Biases) and ``"trackio"``, each an extra of the package.
+    Their run belongs to ``project`` and is called as the run directory; a resumed run goes on with
+    it. ``offline`` keeps what Weights & Biases gets in the run directory, for ``wandb sync``;
+    Trackio keeps its runs on this machine.
+    """
+
+    trackers: tuple[str, ...] = choice("wandb", "trackio", default=())
+    project: str = "tl_jax"
+    offline: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Greedy evaluation: limits of generation and which sets are scored.
 
@@ -358,5 +373,6 @@ class RunConfig:
     ppo: PpoConfig = PpoConfig()
     ppo_optim: OptimConfig = OptimConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.0)
     checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     ablation: AblationConfig = AblationConfig()

@@ -21,7 +21,7 @@ from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
 from tl_jax.parallel import processes
 from tl_jax.rl.custom_reward import open_reward
-from tl_jax.run import inputs, lock
+from tl_jax.run import inputs, lock, trackers
 from tl_jax.run.changes import check_changes, record
 from tl_jax.run.directory import Run, check_reward
 from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
@@ -53,6 +53,8 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
     validate(config, planned_model(run), run.mesh if computes else None)
     if prepares:
         check_inputs(config)
+    if computes and writes:
+        trackers.check(config.tracking)
     changed = check_changes(run, prepares=prepares)
     if computes or writes:
         inputs.check(run)
