@@ -481,7 +481,7 @@ def captured_phase(scene, module, config, steps):
     scene.patch.setattr(module, "Loop", Loop)
     scene.patch.setattr(module, "start_state", start_state)
     scene.patch.setattr(loop_lib, "Checkpoints", Stub)
-    scene.patch.setattr(loop_lib, "MetricsWriter", lambda _: contextlib.nullcontext())
+    scene.patch.setattr(loop_lib, "MetricsWriter", lambda *_: contextlib.nullcontext())
     scene.patch.setattr(Run, "trained", lambda self, phase: {"name": phase})
     return on_one_device(config), seen
 

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import importlib.resources
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from jax.sharding import Mesh
 from tl_jax.calls.call import ToolSpec
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.convert import from_hf, hf_directory, hub, model_files, peft
-from tl_jax.data.prepare.files import LOADER_REPORT
 from tl_jax.data.render import paper_template
 from tl_jax.data.render.probe import AUTO
 from tl_jax.data.render.renderer import Renderer, open_renderer
@@ -26,8 +24,8 @@ from tl_jax.errors import ConfigError
 from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
-from tl_jax.report.read import read_json
 from tl_jax.run import checkpoint
+from tl_jax.run.length import supervised_steps
 from tl_jax.sampling import grammar
 from tl_jax.sampling.next_token import SampleConfig
 from tl_jax.sampling.sampler import Constraint, Sampler, make_sampler
@@ -208,19 +206,8 @@ class Run:
         Raises:
           ConfigError: They are epochs of data that are not prepared.
         """
-        train = self.config.train
-        if phase != "supervised":
-            return self.config.ppo.steps
-        if not train.epochs:
-            return train.steps
-        report = read_json(self.data_dir / LOADER_REPORT)
-        if not report.get("complete"):
-            raise ConfigError(
-                f"config.train.epochs={train.epochs:g} are counted in rows of {self.data_dir}, "
-                "which are not prepared; run `tl-jax prepare` with this configuration"
-            )
-        batches = train.epochs * report["rows"] / self.config.data.batch_size
-        return max(1, math.ceil(round(batches, 6)))
+        supervised = phase == "supervised"
+        return supervised_steps(self.config) if supervised else self.config.ppo.steps
 
     def trains(self, phase: str) -> bool:
         """Whether a training phase is not left out."""

@@ -48,18 +48,21 @@ class TensorBoard:
         self._boards: dict[str, tensorboardX.SummaryWriter] = {}
 
     def write(self, stage: str, step: int, values: Mapping[str, int | float]) -> None:
+        """Write them to the board of the stage."""
         board = self._boards.get(stage) or self._boards.setdefault(stage, self._open(stage))
         for name, value in values.items():
             board.add_scalar(name, value, step)
         board.flush()
 
     def resume(self, stage: str, step: int) -> None:
+        """Have the board of the stage forget what follows ``step``."""
         if stage in self._boards:
             self._boards.pop(stage).close()
         if step > 0:
             self._boards[stage] = self._open(stage, purge_step=step + 1)
 
     def close(self) -> None:
+        """Close all boards."""
         while self._boards:
             self._boards.popitem()[1].close()
 
@@ -82,13 +85,15 @@ class Online:
         self._failed = False
 
     def write(self, stage: str, step: int, values: Mapping[str, int | float]) -> None:
+        """Log them under the name of the stage."""
         named = {f"{stage}/{name}": value for name, value in values.items()}
         self._try(self._log, {**named, f"{stage}/step": step})
 
     def resume(self, stage: str, step: int) -> None:
-        pass
+        """Do nothing: what was logged stays."""
 
     def close(self) -> None:
+        """Finish the run."""
         self._try(self._finish)
 
     def _try(self, function: Any, *arguments: Any) -> None:
