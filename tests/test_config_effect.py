@@ -7,9 +7,11 @@ consumed; nothing is compiled or trained. A new field of RunConfig needs an entr
 import contextlib
 import dataclasses
 import functools
+import importlib.machinery
 import json
 import re
 import shutil
+import sys
 import tempfile
 import types
 from collections.abc import Callable
@@ -49,7 +51,7 @@ from tl_jax.models import critic, functional, nf4
 from tl_jax.parallel.mesh import make_mesh
 from tl_jax.rl.tools_check import open_tools
 from tl_jax.run import directory as workspace_lib
-from tl_jax.run import prepare
+from tl_jax.run import prepare, trackers
 from tl_jax.run.directory import Run
 from tl_jax.sampling.sampler import Generation
 from tl_jax.train import held_out, sft
@@ -479,7 +481,7 @@ def captured_phase(scene, module, config, steps):
     scene.patch.setattr(module, "Loop", Loop)
     scene.patch.setattr(module, "start_state", start_state)
     scene.patch.setattr(loop_lib, "Checkpoints", Stub)
-    scene.patch.setattr(loop_lib, "MetricsWriter", lambda _: contextlib.nullcontext())
+    scene.patch.setattr(loop_lib, "MetricsWriter", lambda *_: contextlib.nullcontext())
     scene.patch.setattr(Run, "trained", lambda self, phase: {"name": phase})
     return on_one_device(config), seen
 
@@ -496,6 +498,24 @@ def supervised_phase(scene, config):
     sft.train(workspace)
     kinds = "losses", "accumulation", "rhythm", "validate_every", "validation", "eval_chunk"
     return [seen.get(kind) for kind in kinds], updates(seen["optimizer"], 6)
+
+
+def tracked(scene, config):
+    """What trackers are told when a run begins."""
+    told = []
+    for name in ("wandb", "trackio"):
+        fake: Any = types.ModuleType(name)
+        fake.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        fake.log = fake.finish = lambda *_: None
+
+        def init(*, name=name, config, **settings):
+            told.append((name, settings))
+            return types.SimpleNamespace(log=None, finish=None, define_metric=lambda *_, **__: None)
+
+        fake.init = init
+        scene.patch.setitem(sys.modules, name, fake)
+    trackers.open_trackers(config)
+    return told
 
 
 def best_model(scene, config):
@@ -644,6 +664,7 @@ class Effect:
     base: tuple[tuple[str, Any], ...] = ()
 
 
+TRACKED = (("tracking.trackers", ("wandb", "trackio")),)
 FROM_FILE = (("data.path", "<rows.jsonl>"),)
 FROM_CHATS = (("data.path", "<chat_rows.jsonl>"), ("data.validation_fraction", 0.0))
 OFFERED = (*FROM_CHATS, ("data.tools_path", "<chat_tools.json>"))
@@ -733,6 +754,10 @@ EFFECTS = {
     "key_tokens.w_max": Effect(prepared, 1.5),
     "key_tokens.normalise": Effect(prepared, "reply"),
     "train.steps": Effect(supervised_phase, 7),
+    "tracking.trackers": Effect(tracked, ("wandb", "trackio")),
+    "tracking.project": Effect(tracked, "mine", TRACKED),
+    "tracking.offline": Effect(tracked, True, TRACKED),
+    "train.epochs": Effect(supervised_phase, 2.0, (("train.steps", 200),)),
     "train.accumulation": Effect(supervised_phase, 2),
     "train.ce_chunk": Effect(supervised_phase, 64),
     "train.log_every": Effect(supervised_phase, 3),

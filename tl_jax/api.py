@@ -55,7 +55,7 @@ def prepare(run: Run) -> dict[str, Any]:
 
 
 def train_sft(run: Run) -> None:
-    """Train ``config.train.steps`` supervised steps, from the newest checkpoint on.
+    """Train ``config.train.steps`` supervised steps, or ``epochs``, from the newest checkpoint on.
 
     Raises:
       TlJaxError: The data are not prepared, or a setting cannot be used.

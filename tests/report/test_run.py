@@ -1,147 +1,58 @@
 """The report shows what the run directory holds, names what is missing, and trusts no text."""
 
-import json
-import random
 import re
 import shutil
 
 import pytest
+from browser import check_in_browser
+from made_run import Words, make_run, result, summary, write, write_results, write_rows
 
-from tl_jax.data.examples.build import Example
-from tl_jax.data.examples.shards import write_examples
 from tl_jax.errors import ConfigError
 from tl_jax.report import html, mae, read, run
-from tl_jax.rewards import taxonomy
 
-SETS = {"synthetic/seen": 200, "synthetic/unseen": 80, "rotbench/clean": 105}
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-
-
-def write_rows(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def summary(items, base):
-    entry = {"items": items}
-    for metric, loss in (("ts", 0), ("pi", 6), ("cf", 15)):
-        mean = max(base - loss, 1.0)
-        entry[metric] = {"percent": mean, "low": max(mean - 5, 0), "high": min(mean + 4, 100)}
-    return entry
-
-
-def result(name, base):
-    sets = {}
-    for number, (key, count) in enumerate(SETS.items()):
-        sets[key] = summary(count, base - 14 * number)
-        if key.startswith("synthetic"):
-            parts = {"finish": count // 4, "service": count // 2}
-            sets[key]["groups"] = {n: summary(c, base - 14 * number - 2) for n, c in parts.items()}
-    sets["rotbench/clean (released rule)"] = summary(105, base - 30)
-    for entry in sets.values():
-        entry |= {"tokens": 1625, "seconds": 2.0}
-    return {"name": name, "sets": sets}
-
-
-def write_results(folder, content):
-    """Write one file a suite, in another order of names than that of tables."""
-    for position, suite in enumerate(SETS):
-        sets = {name: entry for name, entry in content["sets"].items() if name.startswith(suite)}
-        write(
-            folder / f"{suite.replace('/', '-')}.json",
-            {**content, "position": position, "sets": sets},
-        )
-
-
-def make_run(path, word="call"):
-    """Write a made-up run; ``word`` is put wherever a run may hold foreign text."""
-    rng = random.Random(0)
-    write(path / "config.json", {"seed": 0, "model": {"path": word}, "data": {"path": "synthetic"}})
-    write(path / "versions.json", {"python": "3.11", "device_kind": word, "packages": {"jax": "1"}})
-    for name, base in (("before", 3), ("supervised", 93), ("reward", 97)):
-        write_results(path / "results" / name, result(name, base))
-    rows = []
-    for step in range(1, 201):
-        loss = 0.25 + 4 / (1 + step / 12) + rng.gauss(0, 0.06)
-        row = {"stage": "supervised", "step": step, "time_s": 1e9 + step, "loss": loss}
-        row |= {"ce_loss": loss, "tokens_per_s": 9000 + rng.gauss(0, 200), "skipped": 0}
-        if step % 40 == 0:
-            row["validation_loss"] = loss + 0.05
-        rows.append(row)
-    for step in range(1, 31):
-        wrong = 0.5 / (1 + step / 9)
-        shares = [wrong * share for share in (0.05, 0.03, 0.02, 0.12, 0.2, 0.08, 0.1, 0.1, 0.3)]
-        shares.append(1 - sum(shares))
-        row = {"stage": "reward", "step": step, "time_s": 2e9 + 3 * step}
-        row |= {"reward_mean": 1 - 1.6 * wrong + rng.gauss(0, 0.05), "kl_k3": step / 900}
-        row |= {f"category/{n}": s for n, s in zip(taxonomy.CATEGORIES, shares, strict=True)}
-        rows.append(row | {"tokens_per_s": 700.0, "entropy": None})
-    write_rows(path / "metrics.jsonl", rows)
-    samples = [
-        {
-            "stage": "reward",
-            "step": step,
-            "prompt_id": f"{word}-{step % 20}",
-            "sampled": f" {word}(city='Paris', days={step})",
-            "gold": f"{word}(city='Lyon', days={step})",
-            "category": rng.choice(taxonomy.CATEGORIES),
-            "reward": rng.choice([-2.0, -1.5, -0.5, -0.25, 1.0]),
-            "advantage": rng.gauss(0, 1),
-        }
-        for step in range(1, 31)
-        for _ in range(4)
-    ]
-    write_rows(path / "samples.jsonl", samples)
-    counts = {"turns": 1000, "kept": 800, "rows": 260, "examples": {"train": 780, "validation": 20}}
-    counts["verdicts"] = {"keep": 800, "error": 170, "no_feedback": 30}
-    counts["reasons"] = {f"error: {word}": 120, "error: status given": 50, "no_feedback": 30}
-    counts["categories"] = {"service": 60, "parameter_missing": 50, "content_filling": 40}
-    counts["categories"] |= {"tool_hallucination": 20}
-    counts["calls"] = {"all_right": 700, "nothing_found": 60, "no_feedback": 70}
-    counts["calls"] |= counts["categories"]
-    write(path / "data" / "mae_report.json", counts)
-    example = Example("a", [1, 2, 3, 4], [0.0, 1.0, 1.0, rng.choice([3.5, 9.0])], {})
-    write_examples(path / "data" / "examples", [example] * 50)
+EVIL = "<script>alert('x')</script><img src=x onerror=y>"
 
 
 def test_the_report_shows_every_part_and_needs_no_network(tmp_path):
     make_run(tmp_path)
-    path = run.write_report(tmp_path)
+    path = run.write_report(tmp_path, Words("call"))
     assert path == tmp_path / "report.html"
     page = path.read_text()
     for shown in (
+        "Training worked: right calls rose on 3 of 3 evaluation sets",
         "after reward training",
         "synthetic/unseen",
         "[92.0, 100.0]",
+        "41.2",
         "800 of 1,000 assistant turns",
         "parameter missing",
         "examples, validation",
-        "call(city=&#x27;Paris&#x27;",
+        "call(city=&#x27;<del>Paris</del>&#x27;",
+        "call: weather in Oslo?",
+        '<span class="key level4"',
         "812",
         "device_kind",
     ):
         assert shown in page, shown
-    assert page.count("<img ") == 5
+    assert page.count("<img ") == 4
     assert 'class="absent"' not in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page) and "http://" not in page
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "http://" not in page
+    assert set(re.findall('href="#([^"]*)"', page)) == set(re.findall(' id="([^"]*)"', page))
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_foreign_text_cannot_become_markup(tmp_path):
-    make_run(tmp_path, word="<script>alert('x')</script><img src=x onerror=y>")
-    page = run.write_report(tmp_path).read_text()
+    make_run(tmp_path, word=EVIL)
+    page = run.write_report(tmp_path, Words(EVIL)).read_text()
     assert "<script" not in page and "<img src=x" not in page
-    assert "&lt;script&gt;" in page
+    assert page.count("&lt;script&gt;") > 80
+    assert "\x1b" not in page
 
 
 def test_long_text_is_cut(tmp_path):
     make_run(tmp_path, word="w" * 100_000)
-    page = run.write_report(tmp_path).read_text()
-    assert "w" * 301 not in page
+    page = run.write_report(tmp_path, Words("w" * 100_000)).read_text()
+    assert "w" * 701 not in page and len(page) < 1_000_000
 
 
 PARTS = [
@@ -159,10 +70,10 @@ PARTS = [
 def test_a_missing_part_is_named_and_the_rest_is_shown(tmp_path, part):
     make_run(tmp_path)
     shutil.rmtree(tmp_path / part) if "." not in part else (tmp_path / part).unlink()
-    page = run.write_report(tmp_path).read_text()
+    page = run.write_report(tmp_path, Words("call")).read_text()
     absent = re.findall(r'class="absent">([^<]*)', page)
     assert absent and any(part.split("/")[-1] in line for line in absent)
-    assert page.count("<section>") == 7
+    assert page.count("<section>") == 12
 
 
 GARBLED = [
@@ -180,7 +91,7 @@ def test_an_empty_or_garbled_run_still_gives_a_report(tmp_path, content):
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(content)
     page = run.write_report(tmp_path).read_text()
-    assert page.count("<section>") == 7
+    assert page.count("<section>") == 11
     assert (tmp_path / "report.png").exists()
 
 
@@ -292,3 +203,12 @@ def test_cells_escape_quotes_and_cut_in_the_middle():
     assert html.text("\"'<&>") == "&quot;&#x27;&lt;&amp;&gt;"
     assert html.text("a" * 50 + "b" * 50, 20) == "a" * 8 + " … " + "b" * 8
     assert html.number(float("nan")) == "–"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_without_errors_or_horizontal_scroll(tmp_path, width):
+    make_run(tmp_path, word="a_long_name_of_a_tool_in_a_long_catalogue_of_services")
+    page = run.write_report(tmp_path, Words("call"))
+    check_in_browser(page, width)

@@ -16,6 +16,7 @@ from rich.table import Table
 from tl_jax.aot import compile
 from tl_jax.config import ModelConfig, RunConfig
 from tl_jax.data.prepare.files import FINGERPRINT
+from tl_jax.errors import ConfigError
 from tl_jax.evaluate import run as evaluate
 from tl_jax.models import critic, functional, lora, registry, remat
 from tl_jax.parallel import tpu
@@ -41,9 +42,7 @@ def show(run: Run, command: str, console: Console) -> None:
     table.add_row("model", escape(config.model.path))
     table.add_row("data", escape(f"{config.data.path} ({config.data.format})"))
     table.add_row("rows", f"{config.data.batch_size} x {config.data.row_tokens} tokens a step")
-    table.add_row(
-        "supervised", f"{config.train.steps} steps, {config.train.accumulation} micro-batches"
-    )
+    table.add_row("supervised", f"{_length(run)}, {config.train.accumulation} micro-batches")
     table.add_row(
         "reward",
         f"{config.ppo.steps} rollouts of {config.ppo.prompts_per_step} prompts x "
@@ -68,6 +67,17 @@ def show(run: Run, command: str, console: Console) -> None:
     console.print(table)
     if topology and tpu.is_compiler_installed() and command in ("train", "run"):
         console.print(compiled(config, model))
+
+
+def _length(run: Run) -> str:
+    """Return how long the supervised phase is, as far as that is known."""
+    epochs = run.config.train.epochs
+    if not epochs:
+        return f"{run.config.train.steps} steps"
+    try:
+        return f"{run.steps('supervised')} steps, {epochs:g} epochs"
+    except ConfigError:
+        return f"{epochs:g} epochs (how many steps is known when the data are prepared)"
 
 
 def compiled(config: RunConfig, model: ModelConfig) -> Table:
@@ -98,7 +108,7 @@ def steps(run: Run, command: str) -> dict[str, str]:
     if whole or command in ("prepare", "inspect"):
         found["prepare"] = _state((run.data_dir / FINGERPRINT).exists())
     for phase in PHASES:
-        wanted = phase == "before" or run.steps(phase) > 0
+        wanted = phase == "before" or run.trains(phase)
         if phase != "before" and (whole or command == "train"):
             found[f"train {phase}"] = _training(run, phase) if wanted else "left out, 0 steps"
         if whole and wanted:

@@ -51,7 +51,9 @@ def supervised_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Pro
     """Return the step of the supervised phase."""
     declared, frozen = lora.split(functional.abstract_params(model), model.lora)
     frozen = sharding.placed(frozen, mesh)
-    step, optimizer = sft.make_step(config, model)
+    # The schedule is a table of no size; of epochs the steps are known once data are prepared.
+    steps = max(config.train.steps, config.optim.warmup_steps + 1)
+    step, optimizer = sft.make_step(config, model, steps)
     state = step_lib.abstract_state(declared, optimizer, mesh)
     rows, length = config.data.batch_size, config.data.row_tokens
     batch = _batch(rows, length, mesh, of_trees=sft.shares_prefixes(config, model, mesh))

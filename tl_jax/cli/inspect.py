@@ -19,14 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tl_jax.cli import prepare
-from tl_jax.data.examples import annotations
-from tl_jax.data.examples.build import DROPPED_TAG, ELIDED_TAG, Example
+from tl_jax.data.examples.build import Example
 from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES
-from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
-from tl_jax.report.example import LEVELS, TURN_COLUMNS, Piece, Sample, describe, write_page
+from tl_jax.report.example import LEVELS, TURN_COLUMNS, Piece, Sample, read_sample, write_page
 from tl_jax.run.directory import Run
 
 _STYLES = {"untrained": "dim", "trained": "", "masked": "strike red"}
@@ -73,33 +71,6 @@ def read_example(path: Path, number: int) -> Example:
     if number > len(found):
         raise ConfigError(f"--example: {number} is none; {path} has 1 to {len(found)}")
     return found.example(number - 1)
-
-
-def read_sample(example: Example, number: int, tokenizer: Tokenizer) -> Sample:
-    """Return what is to be shown of an example."""
-    tags, ids = example.tags, example.ids
-    added = tokenizer.backend.get_added_tokens_decoder()
-    control = {token for token, what in added.items() if what.special}
-    line = int(tags["line"]) + 1
-    place = f", line {line}" if line else ""
-    left_out = "".join(
-        f"; {tags[tag]} {what} to fit"
-        for tag, what in (
-            (ELIDED_TAG, "tool feedbacks are shortened"),
-            (DROPPED_TAG, "old messages are left out"),
-        )
-        if tag in tags
-    )
-    return describe(
-        f"Example {number}: {example.id}",
-        f"from {tags['source'] or 'an unnamed source'}{place}, trajectory {tags['trajectory']}"
-        f"{left_out}",
-        tokenizer.pieces(ids),
-        example.weights,
-        annotations.read_keys(tags),
-        annotations.read_turns(tags),
-        {position for position, token in enumerate(ids) if token in control},
-    )
 
 
 def show(sample: Sample, console: Console, *, coloured: bool) -> None:

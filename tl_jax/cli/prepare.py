@@ -49,6 +49,9 @@ def main(run: Run, console: Console) -> None:
                 console.print(text, markup=False, highlight=False)
         _show(report, console)
         _show_loader(measure_loader(run), console)
+        if epochs := run.config.train.epochs:
+            rows = f"{run.steps('supervised'):,} steps of {run.config.data.batch_size} rows"
+            console.print(f"{epochs:g} epochs are {rows}", highlight=False)
         for warning in warnings(run, report):
             console.print(f"warning: {warning}", markup=False)
     processes.wait_for_all("prepare")
@@ -65,7 +68,7 @@ def warnings(run: Run, report: Mapping[str, Any]) -> list[str]:
         else:
             found += [prompt_pools.left_out(kept, dropped)] if dropped else []
     held_out = report["trajectories"].get("validation", 0)
-    if config.train.steps and config.data.validation_fraction and held_out < 2:
+    if run.trains("supervised") and config.data.validation_fraction and held_out < 2:
         what = "one trajectory" if held_out else "nothing: no trajectory is held out"
         found.append(
             f"the validation loss rests on {what}; raise config.data.validation_fraction "

@@ -31,7 +31,8 @@ from tl_jax.data.mae.labels import LabelCounts, label_turns
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.files import REPORT
 from tl_jax.data.prepare.sources import open_sources, parse_source
-from tl_jax.errors import ConfigError
+from tl_jax.data.tokenize.tokenizer import Tokenizer
+from tl_jax.errors import ConfigError, TlJaxError
 from tl_jax.evaluate.compare_runs import compare
 from tl_jax.evaluate.scores import METRICS
 from tl_jax.parallel import processes
@@ -87,8 +88,17 @@ def main(
             path = write_suites(read_results(results), Path(SUITES))
             console.print(f"report: {path}", markup=False)
         elif run is not None:
-            console.print(f"report: {write_report(run.run_dir)}", markup=False)
+            path = write_report(run.run_dir, _tokenizer(run))
+            console.print(f"report: {path}", markup=False)
     processes.wait_for_all("report")
+
+
+def _tokenizer(run: Run) -> Tokenizer | None:
+    """Return the tokenizer of the model; None where the model is not at hand."""
+    try:
+        return run.tokenizer
+    except (TlJaxError, OSError):
+        return None
 
 
 def show_plan(

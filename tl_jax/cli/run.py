@@ -61,7 +61,7 @@ def _train_and_score(run: Run, console: Console, phases: Sequence[str]) -> bool:
         )
     for phase in phases:
         if phase in TRAIN:
-            if not run.steps(phase):
+            if not run.trains(phase):
                 continue
             TRAIN[phase](run)
         if scored and not scoring.is_current(run, phase):

@@ -1,13 +1,14 @@
 """train: the supervised phase (MAE + PKT), then the reward phase (IRM by PPO).
 
-Supervised training reads <run_dir>/data/examples for config.train.steps steps; reward
-training samples calls for <run_dir>/data/prompts.jsonl for config.ppo.steps rollouts. Zero steps
-leave a phase out. With config.environment.path the sampled calls run, and each sample is a dialogue
-with the tools of that file. State is saved to <run_dir>/checkpoints every
-config.checkpoint.every_steps steps, at the end and on SIGTERM; the same command resumes. Metrics go
-to metrics.jsonl and tensorboard/, sampled calls with gold call, category and reward to
-samples.jsonl. What a run was trained from (weights, tokenizer, data) is told by inputs.json; where
-it has changed, nothing goes on but with --force, which writes the change down.
+Supervised training reads <run_dir>/data/examples for config.train.steps steps, or as many as
+config.train.epochs passes take; reward training samples calls for <run_dir>/data/prompts.jsonl for
+config.ppo.steps rollouts. Zero of them leave a phase out; more of them later go on with it. With
+config.environment.path the sampled calls run, and each sample is a dialogue with the tools of that
+file. State is saved to <run_dir>/checkpoints every config.checkpoint.every_steps steps, at the end
+and on SIGTERM; the same command resumes. Metrics go to metrics.jsonl and tensorboard/, sampled
+calls with gold call, category and reward to samples.jsonl. What a run was trained from (weights,
+tokenizer, data) is told by inputs.json; where it has changed, nothing goes on but with --force,
+which writes the change down.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from tl_jax.config.run import (
     ModelSourceConfig,
     OptimConfig,
     RunConfig,
+    TrackingConfig,
     TrainConfig,
 )
 
@@ -40,5 +41,6 @@ __all__ = [
     "RopeScaling",
     "RunConfig",
     "SplashConfig",
+    "TrackingConfig",
     "TrainConfig",
 ]

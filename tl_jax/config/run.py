@@ -254,11 +254,17 @@ class OptimConfig:
 class TrainConfig:
     """Length of the supervised phase and what it reports.
 
+    ``epochs`` are passes over the data, in place of ``steps`` (0: ``steps`` says): as many steps as
+    it takes to fill batches with the rows of that many passes, which is known once the data are
+    prepared. A phase goes on where either is raised later; the learning rate then follows the
+    schedule of the new length from the step it stands at, so that a rate that had decayed rises.
+
     Logits exist for ``ce_chunk`` positions of a row at once (0: all), in both phases; a chunk whose
     positions are neither trained nor were sampled is left out.
     """
 
     steps: int = not_negative(200)
+    epochs: float = not_negative(0.0)
     accumulation: int = positive(1)
     ce_chunk: int = not_negative(1024)
     log_every: int = positive(10)
@@ -278,6 +284,21 @@ class CheckpointConfig:
     every_steps: int = positive(100)
     keep: int = positive(2)
     end_if_hung: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackingConfig:
+    """Who gets the metrics beside ``metrics.jsonl`` and TensorBoard.
+
+    ``trackers``: ``"wandb"`` (Weights & Biases) and ``"trackio"``, each an extra of the package.
+    Their run belongs to ``project`` and is called as the run directory; a resumed run goes on with
+    it. ``offline`` keeps what Weights & Biases gets in the run directory, for ``wandb sync``;
+    Trackio keeps its runs on this machine.
+    """
+
+    trackers: tuple[str, ...] = choice("wandb", "trackio", default=())
+    project: str = "tl_jax"
+    offline: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,5 +382,6 @@ class RunConfig:
     ppo: PpoConfig = PpoConfig()
     ppo_optim: OptimConfig = OptimConfig(learning_rate=1e-4, schedule="constant", weight_decay=0.0)
     checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     ablation: AblationConfig = AblationConfig()

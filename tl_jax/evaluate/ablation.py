@@ -70,7 +70,10 @@ def parts(config: RunConfig) -> list[Part]:
     seeds = config.ablation.seeds
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"config.ablation.seeds names a seed twice: {seeds}")
-    for name, steps in (("train", config.train.steps), ("ppo", config.ppo.steps)):
+    for name, steps in (
+        ("train", config.train.steps or config.train.epochs),
+        ("ppo", config.ppo.steps),
+    ):
         if not steps:
             raise ConfigError(f"config.ablation needs both phases; config.{name}.steps is 0")
     switches = (("mae.rules", config.mae.rules), ("key_tokens.mode", config.key_tokens.mode))

@@ -12,6 +12,8 @@ from tl_jax.evaluate.reading import reader, unread
 from tl_jax.evaluate.suites.suite import Item, Suite, Verdict, Writer
 from tl_jax.rewards.taxonomy import FORMAT_ERROR
 
+_REQUEST_KEPT = 1200
+
 NOT_ENDED = "not ended"
 TOO_LONG = "the prompt is too long"
 MISSING = "no reply to it"
@@ -55,6 +57,7 @@ def record(
         "set": suite.name,
         **({"group": item.tags["group"]} if "group" in item.tags else {}),
         "id": item.id,
+        "request": request(item),
         "reply": reply.text,
         "gold": gold_texts(suite, item, write),
         "parsed": bool(found.calls) and not reply.problem,
@@ -62,6 +65,21 @@ def record(
         "detail": verdict.detail,
         **verdict.scores,
     }
+
+
+def request(item: Item) -> str:
+    """Return what an item asks, for people: the dialogue without its system turn.
+
+    Of a prepared prompt it is the end of its text. What is long lacks its middle.
+    """
+    text = "\n".join(
+        message.content if message.role == "user" else f"{message.role}: {message.content}"
+        for message in item.messages
+        if message.content and message.role != "system"
+    )
+    text = text or item.prompt[-_REQUEST_KEPT:].strip()
+    half = _REQUEST_KEPT // 2
+    return text if len(text) <= _REQUEST_KEPT else f"{text[:half]} … {text[-half:]}"
 
 
 def gold_texts(suite: Suite, item: Item, write: Writer) -> list[str]:
@@ -99,7 +117,8 @@ def scored(
     Returns:
       ``items``; ``scores`` in percent, ``intervals`` (95 %, Wilson) and ``counts`` ``[hits, of]``
       by name, where a score that is no share has neither; ``categories``, how often each error
-      category was met; how many replies had which ``problems``; and the ``note`` of the suite.
+      category was met; how many replies had which ``problems``; the scores of the items by the
+      ``tools`` that are right for them; and the ``note`` of the suite.
     """
     found = suite.summary(items, verdicts)
     shares = {name: score for name, score in found.items() if isinstance(score, Share)}
@@ -116,6 +135,7 @@ def scored(
         "counts": {name: [share.hits, share.count] for name, share in shares.items()},
         "categories": dict(collections.Counter(v.category for v in verdicts).most_common()),
         "problems": dict(problems),
+        "tools": by_tool(items, verdicts),
         **({"note": suite.note} if suite.note else {}),
     }
 
@@ -146,10 +166,25 @@ def score_sets(
     return found
 
 
+def by_tool(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
+    """Return TS, PI and CF of the items for which a tool is right, by its name.
+
+    An item of several right calls counts for each of their tools; one whose gold has another
+    structure, or for which words are right, for none.
+    """
+    of_tool: dict[str, list[Verdict]] = {}
+    for item, verdict in zip(items, verdicts, strict=True):
+        if "ts" in verdict.scores and item.gold and _are_answers(item.gold):
+            for name in dict.fromkeys(call.name for call in item.gold[0]):
+                of_tool.setdefault(name, []).append(verdict)
+    return {name: _levels(members, "") for name, members in sorted(of_tool.items())}
+
+
 def _levels(verdicts: Sequence[Verdict], prefix: str) -> dict[str, Any]:
     asked = [verdict.scores for verdict in verdicts if f"{prefix}ts" in verdict.scores]
     return {"items": len(asked)} | {
-        metric: interval_of(Share(sum(scores[prefix + metric] for scores in asked), len(asked)))
+        # A suite leaves out what an item cannot be asked; it is not right there, as in its summary.
+        metric: interval_of(Share(sum(s.get(prefix + metric, False) for s in asked), len(asked)))
         for metric in ("ts", "pi", "cf")
     }
 

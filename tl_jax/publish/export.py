@@ -86,7 +86,7 @@ def source_and_target(run: Run | None, request: Request) -> tuple[str, Path]:
 
 def _check_trained(run: Run) -> None:
     """Refuse to export what is trained in no way though the settings ask for training."""
-    wanted = [phase for phase in PHASES[1:] if run.steps(phase)]
+    wanted = [phase for phase in PHASES[1:] if run.trains(phase)]
     if wanted and run.newest_phase() == "before":
         raise ConfigError(
             f"{run.run_dir}: no model is trained yet; run `tl-jax train` first, or convert the "

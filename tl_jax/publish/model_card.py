@@ -101,13 +101,18 @@ def _summary(config: RunConfig, model: Exported) -> str:
     steps = {
         "before": "",
         "supervised": f" Steps trained: {model.step} supervised.",
-        "reward": f" Steps trained: {config.train.steps} supervised, {model.step} with a reward.",
+        "reward": f" Steps trained: {_supervised(config)}, {model.step} with a reward.",
     }
     return (
         f"{what[model.phase]} ([arXiv 2412.15495](https://arxiv.org/abs/2412.15495), `tl_jax`)."
         f"{steps[model.phase]} {_base(config.model.path, model)}{form} "
         f"Its tensors are {model.dtype}."
     )
+
+
+def _supervised(config: RunConfig) -> str:
+    train = config.train
+    return f"{train.epochs:g} epochs supervised" if train.epochs else f"{train.steps} supervised"
 
 
 def _base(path: str, model: Exported) -> str:

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tl_jax.data.examples import annotations
 from tl_jax.data.examples.annotations import TurnAnnotation
+from tl_jax.data.examples.build import DROPPED_TAG, ELIDED_TAG, Example
+from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.report import html
 from tl_jax.screen import visible
+
+_CONTEXT_KEPT = 300
 
 KINDS = ("untrained", "trained", "key", "masked")
 LEVELS = (1.0, 2.0, 4.0, 7.0)
 """A key token is on the level of how many of these its strength exceeds."""
 
-_CSS = """
+CSS = """
+:root { --dim: #78828e; --text: #10181f; --gone: #b42318; --gone-back: #fdecea;
+  --key0: #fdf6d8; --key1: #fdeaa0; --key2: #fbcf4a; --key3: #f9ae22; --key4: #f28b1d; }
+@media (prefers-color-scheme: dark) { :root { --dim: #8c97a3; --text: #f1f4f7; --gone: #f2a29b;
+  --gone-back: #46231f; --key0: #39342022; --key1: #4a3f16; --key2: #6b5410; --key3: #8a5a0b;
+  --key4: #a8530a; } }
 .sample { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0;
   font: 13px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-.untrained { color: #8a94a0; }
-.trained { color: #10181f; }
-.masked { color: #b42318; background: #fdecea; text-decoration: line-through; }
-.key { color: #10181f; font-weight: 700; border-radius: 3px; }
-.level0 { background: #fdf6d8; }
-.level1 { background: #fdeaa0; }
-.level2 { background: #fbcf4a; }
-.level3 { background: #f9ae22; }
-.level4 { background: #f28b1d; }
+.untrained { color: var(--dim); }
+.trained { color: var(--text); }
+.masked { color: var(--gone); background: var(--gone-back); text-decoration: line-through; }
+.key { color: var(--text); font-weight: 700; border-radius: 3px; }
+.level0 { background: var(--key0); }
+.level1 { background: var(--key1); }
+.level2 { background: var(--key2); }
+.level3 { background: var(--key3); }
+.level4 { background: var(--key4); }
 .control { outline: 1px solid #829ab1; border-radius: 3px; }
-.legend span { margin-right: 16px; }
+.legend span { display: inline-block; margin-right: 14px; }
 """
 
 
@@ -123,21 +133,73 @@ def describe(
     )
 
 
+def read_sample(example: Example, number: int, tokenizer: Tokenizer) -> Sample:
+    """Return what is to be shown of an example.
+
+    Args:
+      example: A prepared example.
+      number: Its number, from 1.
+      tokenizer: That of its run.
+    """
+    tags, ids = example.tags, example.ids
+    added = tokenizer.backend.get_added_tokens_decoder()
+    control = {token for token, what in added.items() if what.special}
+    line = int(tags["line"]) + 1
+    place = f", line {line}" if line else ""
+    left_out = "".join(
+        f"; {tags[tag]} {what} to fit"
+        for tag, what in (
+            (ELIDED_TAG, "tool feedbacks are shortened"),
+            (DROPPED_TAG, "old messages are left out"),
+        )
+        if tag in tags
+    )
+    return describe(
+        f"Example {number}: {example.id}",
+        f"from {tags['source'] or 'an unnamed source'}{place}, trajectory {tags['trajectory']}"
+        f"{left_out}",
+        tokenizer.pieces(ids),
+        example.weights,
+        annotations.read_keys(tags),
+        annotations.read_turns(tags),
+        {position for position, token in enumerate(ids) if token in control},
+    )
+
+
 def write_page(sample: Sample, path: str | os.PathLike[str]) -> Path:
     """Write the example as a self-contained HTML page and return its path."""
     turns = [[html.text(cell, 200) for cell in row] for row in sample.turns]
     totals = [[html.text(name), html.text(value)] for name, value in sample.totals]
-    body = "".join(map(_span, sample.pieces))
     sections = (
         html.section("Turns", html.table(TURN_COLUMNS, turns, numeric=[2, 3, 4])),
-        html.section("Text", _legend(), f'<pre class="sample">{body}</pre>'),
+        html.section("Text", LEGEND, body(sample.pieces)),
         html.section("Totals", html.table(("", ""), totals)),
     )
-    page = html.page(sample.title, sample.origin, sections, style=_CSS)
+    page = html.page(sample.title, sample.origin, sections, style=CSS)
     out = Path(path)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     return out
+
+
+def body(pieces: Iterable[Piece]) -> str:
+    """Return the text of a sample as HTML, shaded by weight."""
+    return f'<pre class="sample">{"".join(map(_span, pieces))}</pre>'
+
+
+def shortened(pieces: Iterable[Piece]) -> list[Piece]:
+    """Return pieces whose long context lacks its middle, and says how much it lacks."""
+    return [
+        dataclasses.replace(piece, text=_cut(piece.text)) if piece.kind == "untrained" else piece
+        for piece in pieces
+    ]
+
+
+def _cut(text: str) -> str:
+    left_out = len(text) - 2 * _CONTEXT_KEPT
+    if left_out < _CONTEXT_KEPT:
+        return text
+    return f"{text[:_CONTEXT_KEPT]}\n[… {left_out:,} characters …]\n{text[-_CONTEXT_KEPT:]}"
 
 
 def _outcome(turn: TurnAnnotation) -> str:
@@ -258,3 +320,7 @@ def _legend() -> str:
         '<p class="note">x: how many times the least weight of its turn. Rest the pointer on a '
         "token to read its weight, or why its turn is left out.</p>"
     )
+
+
+LEGEND = _legend()
+"""What the shades of ``body`` mean, as HTML."""

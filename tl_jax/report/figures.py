@@ -141,6 +141,17 @@ def draw_reward(axes: Axes, run: RunData) -> None:
     axes.legend(handles, labels, loc="lower right")
 
 
+def draw_held_out(axes: Axes, run: RunData, stage: str) -> None:
+    """Draw TS, PI and CF of held-out calls over the steps of a stage."""
+    for metric, colour in zip(METRICS, ("#9db8cc", "#5b8fb5", BLUE), strict=True):
+        steps, percents = run.series(stage, f"held_out_{metric}")
+        axes.plot(steps, percents, "o-", color=colour, markersize=4, label=metric.upper())
+    axes.set_ylim(0, 102)
+    axes.set_xlabel("step")
+    axes.set_ylabel("percent right")
+    axes.legend(loc="lower right")
+
+
 def category_shares(run: RunData) -> dict[str, tuple[list[int], list[float]]]:
     """Return the share of each reward category over steps, categories that occur only."""
     found = {
@@ -170,7 +181,9 @@ def draw_categories(axes: Axes, run: RunData) -> None:
     axes.set_ylim(0, 100)
     axes.set_xlabel("reward-training step")
     axes.set_ylabel("% of sampled calls")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), reverse=True)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.0, 1.02), reverse=True, fontsize=8, handlelength=1
+    )
 
 
 def draw_scores(axes: Axes, run: RunData) -> None:

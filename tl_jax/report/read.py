@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tl_jax.data.examples import annotations
+from tl_jax.data.examples.build import Example
 from tl_jax.data.examples.shards import open_shards
 from tl_jax.data.prepare.files import EXAMPLES, REPORT
 from tl_jax.errors import ConfigError, DataError
+from tl_jax.rewards import taxonomy
 
 PHASE_TITLES = {
     "before": "before",
@@ -33,6 +36,9 @@ SERVICE = "service"
 _ALL_TURNS = ": all turns"
 _OTHER_RULE = " rule)"
 _EXAMPLES_READ = 2000
+_FAILURES_READ = 2000
+_LOOKED_AT = 200
+_EXAMPLES_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +59,23 @@ class SetResult:
 
 
 @dataclasses.dataclass(frozen=True)
+class Failures:
+    """Wrong replies of a phase to its evaluation suites.
+
+    Attributes:
+      phase: The phase; empty without any replies.
+      replies: How many there are in all.
+      wrong: How many of them are wrong.
+      records: Lines of those that are wrong, of each suite and category in turn.
+    """
+
+    phase: str = ""
+    replies: int = 0
+    wrong: int = 0
+    records: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class RunData:
     """What the report shows.
 
@@ -68,6 +91,11 @@ class RunData:
       weights: Weight -> number of trained targets, of the first examples.
       examples_read: How many examples ``weights`` speaks about.
       samples: Worst sampled call of each prompt, worst first.
+      best_samples: Right sampled calls, one of each prompt, the latest first.
+      examples: Numbers from 0 of prepared examples that show most, and what they are.
+      tools: Evaluation set -> tool -> scores of the last phase that has any.
+      failures: Wrong replies of that phase.
+      noisy: Results of suites by noise, as ``report.suites`` has them.
     """
 
     name: str
@@ -81,6 +109,11 @@ class RunData:
     weights: Mapping[float, int]
     examples_read: int
     samples: Sequence[Mapping[str, Any]]
+    best_samples: Sequence[Mapping[str, Any]]
+    examples: Sequence[tuple[int, Example]]
+    tools: Mapping[str, Mapping[str, SetResult]]
+    failures: Failures
+    noisy: Sequence[Mapping[str, Any]]
 
     def series(self, stage: str, name: str) -> tuple[list[int], list[float]]:
         """Return steps and values of a metric of a stage."""
@@ -112,6 +145,8 @@ def read_run(run_dir: Path) -> RunData:
         if math.isfinite(speed := _speed(sets)):
             speeds[phase] = speed
     weights, examples_read = _weights(run_dir / "data" / EXAMPLES)
+    worst, best = _samples(run_dir / "samples.jsonl")
+    last = next(reversed(results), "")
     return RunData(
         name=run_dir.resolve().name,
         config=read_json(run_dir / "config.json"),
@@ -123,7 +158,12 @@ def read_run(run_dir: Path) -> RunData:
         data_report=read_json(run_dir / "data" / REPORT),
         weights=weights,
         examples_read=examples_read,
-        samples=_worst_samples(run_dir / "samples.jsonl"),
+        samples=worst,
+        best_samples=best,
+        examples=_telling_examples(run_dir / "data" / EXAMPLES),
+        tools=_tools(run_dir, last) if last else {},
+        failures=_failures(run_dir, last) if last else Failures(),
+        noisy=_noisy(run_dir / "results"),
     )
 
 
@@ -250,12 +290,88 @@ def _weights(path: Path) -> tuple[dict[float, int], int]:
     return dict(counts), read
 
 
-def _worst_samples(path: Path) -> list[dict[str, Any]]:
+def _telling_examples(path: Path) -> list[tuple[int, Example]]:
+    """Return the examples that show most of the method, among the first ones of a data set.
+
+    They have turns that are left out and several weights, and are short.
+    """
+    found = []
+    try:
+        for number, example in enumerate(itertools.islice(open_shards(path), _LOOKED_AT)):
+            turns = annotations.read_turns(example.tags)
+            left_out = sum(not turn.trained for turn in turns)
+            kinds = len({weight for weight in example.weights if weight > 0})
+            found.append((-min(left_out, 1), -min(kinds, 3), len(example.ids), number, example))
+    except (DataError, KeyError, ValueError):
+        pass  # a report is made of what is there
+    found.sort(key=lambda row: row[:4])
+    return [(number, example) for *_, number, example in found[:_EXAMPLES_SHOWN]]
+
+
+def _samples(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the worst sampled call of each prompt, and the best of those that were right."""
     worst: dict[str, dict[str, Any]] = {}
+    best: dict[str, dict[str, Any]] = {}
     for row in _rows(path):
         reward = number(row.get("reward"))
         name = str(row.get("prompt_id"))
+        if not math.isfinite(reward):
+            continue
         # Of equals the latest: what the model still gets wrong.
-        if math.isfinite(reward) and (name not in worst or reward <= worst[name]["reward"]):
+        if name not in worst or reward <= worst[name]["reward"]:
             worst[name] = row
-    return sorted(worst.values(), key=lambda row: (row["reward"], -number(row.get("step"))))
+        if name not in best or reward >= best[name]["reward"]:
+            best[name] = row
+
+    def latest(row: Mapping[str, Any]) -> float:
+        return -number(row.get("step"))
+
+    return (
+        sorted(worst.values(), key=lambda row: (row["reward"], latest(row))),
+        sorted(best.values(), key=lambda row: (-row["reward"], latest(row))),
+    )
+
+
+def _tools(run_dir: Path, phase: str) -> dict[str, dict[str, SetResult]]:
+    found = {}
+    for content in phase_results(run_dir, phase):
+        tools = content.get("tools")
+        if isinstance(tools, Mapping) and tools:
+            scores = {str(name): _set_result(entry) for name, entry in tools.items()}
+            found[str(content.get("suite", ""))] = scores
+    return found
+
+
+def _failures(run_dir: Path, phase: str) -> Failures:
+    kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    replies = wrong = 0
+    for path in sorted((run_dir / "results" / phase).glob(f"*{REPLIES}")):
+        for row in _rows(path):
+            replies += 1
+            if _is_right(row):
+                continue
+            wrong += 1
+            of_kind = kinds.setdefault((str(row.get("set")), str(row.get("category"))), [])
+            if wrong <= _FAILURES_READ:
+                of_kind.append(row)
+    turns = itertools.zip_longest(*kinds.values())
+    return Failures(phase, replies, wrong, [row for turn in turns for row in turn if row])
+
+
+def _is_right(row: Mapping[str, Any]) -> bool:
+    for name in ("cf", "no_call"):
+        if name in row:
+            return bool(row[name])
+    return str(row.get("category", "")) in ("", taxonomy.ALL_RIGHT)
+
+
+def _noisy(folder: Path) -> list[dict[str, Any]]:
+    """Return the results of suites that say under which noise they are."""
+    found = []
+    for path in sorted(folder.glob("**/*.json")):
+        content = read_json(path)
+        scores = content.get("scores")
+        sound = isinstance(scores, dict) and all(math.isfinite(number(v)) for v in scores.values())
+        if sound and scores and isinstance(content.get("noise"), str):
+            found.append(content)
+    return found

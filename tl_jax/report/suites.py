@@ -82,12 +82,16 @@ def _suite(suite: str, results: Sequence[Named]) -> str:
     noisy = [name for name, result in results if _noise(result) != CLEAN]
     for name in dict.fromkeys(noisy):
         of_system = [result for other, result in results if other == name]
-        levels = sorted(of_system, key=lambda result: _noise(result) != CLEAN)
-        parts.append(f"<h3>{html.text(f'{name}, by noise')}</h3>")
-        parts.append(_side_by_side([_noise(result) for result in levels], levels))
+        parts.append(f"<h3>{html.text(f'{name}, by noise')}</h3>{by_noise(of_system)}")
     notes = dict.fromkeys(str(r["note"]) for _, r in results if r.get("note"))
     parts += [f'<p class="note">{html.text(note, 2000)}</p>' for note in (*notes, _ABOUT)]
     return html.section(suite, *parts, _facts(results))
+
+
+def by_noise(results: Sequence[Result]) -> str:
+    """Return a table of results of one system on one suite, a column for each noise."""
+    levels = sorted(results, key=lambda result: _noise(result) != CLEAN)
+    return _side_by_side([_noise(result) for result in levels], levels)
 
 
 def _side_by_side(titles: Sequence[str], results: Sequence[Result]) -> str:

@@ -11,8 +11,8 @@ from tl_jax.run.record import changed_settings, write_config, write_versions
 
 # What no result depends on, or only results that are made anew.
 _ALWAYS = (
-    *("run_dir", "train.steps", "train.log_every", "train.eval_", "ppo.steps"),
-    *("evaluate.", "checkpoint.", "mesh.", "data.prefetch"),
+    *("run_dir", "train.steps", "train.epochs", "train.log_every", "train.eval_", "ppo.steps"),
+    *("evaluate.", "checkpoint.", "tracking.", "mesh.", "data.prefetch"),
     *("data.max_bad_fraction", "data.max_without_tools"),
     *("model.attention", "model.splash.", "model.remat", "model.unroll"),
 )

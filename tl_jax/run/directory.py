@@ -25,6 +25,7 @@ from tl_jax.models import functional, lora, nf4, registry
 from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
 from tl_jax.run import checkpoint
+from tl_jax.run.length import supervised_steps
 from tl_jax.sampling import grammar
 from tl_jax.sampling.next_token import SampleConfig
 from tl_jax.sampling.sampler import Constraint, Sampler, make_sampler
@@ -200,12 +201,22 @@ class Run:
         return bool(self.config.evaluate.best) and self.best_dir(phase).is_dir()
 
     def steps(self, phase: str) -> int:
-        """Return the configured steps of a training phase; 0 leaves it out."""
-        return self.config.train.steps if phase == "supervised" else self.config.ppo.steps
+        """Return the configured steps of a training phase; 0 leaves it out.
+
+        Raises:
+          ConfigError: They are epochs of data that are not prepared.
+        """
+        supervised = phase == "supervised"
+        return supervised_steps(self.config) if supervised else self.config.ppo.steps
+
+    def trains(self, phase: str) -> bool:
+        """Whether a training phase is not left out."""
+        epochs = phase == "supervised" and self.config.train.epochs
+        return bool(epochs) or self.steps(phase) > 0
 
     def steps_left(self, phase: str) -> bool:
         """Whether a training phase is not left out and not done."""
-        return self.steps(phase) > 0 and not self.phase_done(phase)
+        return self.trains(phase) and not self.phase_done(phase)
 
     def saved_step(self, phase: str) -> int | None:
         """Return the step of the phase's newest model: 0 for the initial one, None without any."""

@@ -9,15 +9,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tl_jax.parallel import processes
 from tl_jax.run.record import replace_text
-
-if TYPE_CHECKING:
-    import tensorboardX
+from tl_jax.run.trackers import TensorBoard, Tracker
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
@@ -28,20 +26,26 @@ class MetricsWriter:
 
     ``metrics.jsonl`` holds one row ``{"stage", "step", "time_s", name: value, ...}`` per stage
     and step, ``time_s`` in Unix seconds, values that are not finite as null. ``samples.jsonl``
-    holds sampled calls with their stage and step. ``tensorboard/<stage>`` repeats the metrics.
-    Rows are flushed as they are written.
+    holds sampled calls with their stage and step. ``tensorboard/<stage>`` repeats the metrics, as
+    do further trackers. Rows are flushed as they are written.
 
     Args:
       run_dir: The run directory; made if absent.
+      open_trackers: Opens the further trackers, on the first process only.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str]):
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str],
+        open_trackers: Callable[[], Sequence[Tracker]] = tuple,
+    ):
         self.run_dir = Path(run_dir)
         self._active = processes.is_first()
-        self._boards: dict[str, tensorboardX.SummaryWriter] = {}
+        self._trackers: list[Tracker] = []
         self._files: dict[str, Any] = {}
         if self._active:
             self.run_dir.mkdir(parents=True, exist_ok=True)
+            self._trackers = [TensorBoard(self.run_dir), *open_trackers()]
             self._drop(lambda row: False)
             self._open()
 
@@ -62,10 +66,8 @@ class MetricsWriter:
         self._close_files()
         self._drop(lambda row: row.get("stage") == stage and row.get("step", -1) > step)
         self._open()
-        if stage in self._boards:
-            self._boards.pop(stage).close()
-        if step > 0:
-            self._boards[stage] = self._board(stage, purge_step=step + 1)
+        for tracker in self._trackers:
+            tracker.resume(stage, step)
 
     def write(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one row of numbers.
@@ -83,11 +85,9 @@ class MetricsWriter:
         numbers = {name: _number(name, value) for name, value in values.items()}
         row = {"stage": stage, "step": int(step), "time_s": round(time.time(), 3), **numbers}
         self._append(METRICS_FILE, row)
-        board = self._boards.get(stage) or self._boards.setdefault(stage, self._board(stage))
-        for name, value in numbers.items():
-            if value is not None:
-                board.add_scalar(name, value, int(step))
-        board.flush()
+        finite = {name: value for name, value in numbers.items() if value is not None}
+        for tracker in self._trackers:
+            tracker.write(stage, int(step), finite)
 
     def write_sample(self, stage: str, step: int, sample: Mapping[str, Any]) -> None:
         """Append one sampled call (JSON-ready) with its stage and step."""
@@ -98,14 +98,8 @@ class MetricsWriter:
     def close(self) -> None:
         """Close the files."""
         self._close_files()
-        while self._boards:
-            self._boards.popitem()[1].close()
-
-    def _board(self, stage: str, **options: Any) -> tensorboardX.SummaryWriter:
-        # It imports torch where there is one: seconds, which no command waits for before it is due.
-        import tensorboardX
-
-        return tensorboardX.SummaryWriter(str(self.run_dir / "tensorboard" / stage), **options)
+        while self._trackers:
+            self._trackers.pop().close()
 
     def _open(self) -> None:
         for name in (METRICS_FILE, SAMPLES_FILE):

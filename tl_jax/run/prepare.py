@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -30,6 +32,7 @@ from tl_jax.report.read import read_json
 from tl_jax.run.directory import Run
 
 TOKENIZER_TEXTS = 4000
+_ROWS_MEASURED = 4096
 
 
 def make_model(run: Run, console: Console) -> None:
@@ -205,10 +208,16 @@ def prepare(run: Run) -> dict[str, Any]:
     )
 
 
-def measure_loader(run: Run) -> dict[str, Any]:
+def measure_loader(run: Run, shared_prefixes: bool | None = None) -> dict[str, Any]:
     """Return how full the training rows are, from ``data/loader_report.json`` if it is there.
 
-    New data come in a new directory, so that a report is always of the data beside it.
+    New data come in a new directory, so that a report is always of the data beside it. Where epochs
+    are to be trained, all rows of one are counted.
+
+    Args:
+      run: The run.
+      shared_prefixes: Whether the devices that train compute what samples begin with once; None
+        where that is not known: as a report says, or as it is set.
     """
     data = run.config.data
     settings: dict[str, Any] = {
@@ -217,15 +226,22 @@ def measure_loader(run: Run) -> dict[str, Any]:
         "packing": data.packing,
         "packing_bins": data.packing_bins,
         "packing_fit": data.packing_fit,
-        "shared_prefixes": data.shared_prefixes,
     }
     path = run.data_dir / LOADER_REPORT
     report = read_json(path)
-    if report.get("settings") != {**settings, "batch_size": data.batch_size}:
-        report = measure(run.data_dir / EXAMPLES, **settings)
+    shared = shared_prefixes
+    if shared is None:
+        known = report.get("settings", {}).get("shared_prefixes", data.shared_prefixes)
+        shared = data.shared_prefixes and known
+    settings["shared_prefixes"] = shared
+    whole = bool(run.config.train.epochs)
+    same = report.get("settings") == {**settings, "batch_size": data.batch_size}
+    if not same or (whole and not report["complete"]):
+        most_rows = sys.maxsize if whole else _ROWS_MEASURED
+        report = measure(run.data_dir / EXAMPLES, **settings, most_rows=most_rows)
         report["settings"] = {**settings, "batch_size": data.batch_size}
         if report["complete"]:
-            report["steps_per_epoch"] = max(1, report["rows"] // data.batch_size)
+            report["steps_per_epoch"] = math.ceil(report["rows"] / data.batch_size)
         write_json(path, report)
     return report
 

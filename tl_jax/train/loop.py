@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -22,6 +23,7 @@ from tl_jax.run.directory import Run
 from tl_jax.run.metrics import MetricsWriter
 from tl_jax.run.progress import ProgressPrinter
 from tl_jax.run.record import replace_text
+from tl_jax.run.trackers import open_trackers
 from tl_jax.run.watchdog import Watchdog
 from tl_jax.types import TrainState
 
@@ -45,20 +47,29 @@ def open_phase(run: Run, phase: str) -> Iterator[tuple[Checkpoints, MetricsWrite
     Raises:
       ConfigError: The data have not been prepared, or what is trained from has changed.
     """
-    if not (run.data_dir / FINGERPRINT).exists():
-        raise ConfigError(
-            f"{run.data_dir} is not prepared; run `tl-jax prepare` with this configuration"
-        )
+    check_prepared(run)
     inputs.settle(run)
     settings = run.config.checkpoint
     with (
         jax.set_mesh(run.mesh),
-        MetricsWriter(run.run_dir) as metrics,
+        MetricsWriter(run.run_dir, functools.partial(open_trackers, run.config)) as metrics,
         Checkpoints(run.checkpoint_dir(phase), settings.every_steps, settings.keep) as checkpoints,
     ):
         yield checkpoints, metrics
     # What comes next reads the checkpoint that the first process has finished.
     processes.wait_for_all(phase)
+
+
+def check_prepared(run: Run) -> None:
+    """Refuse to train on data that are not there.
+
+    Raises:
+      ConfigError: The data have not been prepared.
+    """
+    if not (run.data_dir / FINGERPRINT).exists():
+        raise ConfigError(
+            f"{run.data_dir} is not prepared; run `tl-jax prepare` with this configuration"
+        )
 
 
 class Loop:

@@ -22,13 +22,14 @@ from tl_jax.data.prepare.files import EXAMPLES, VALIDATION
 from tl_jax.errors import ConfigError
 from tl_jax.models import lora, windows
 from tl_jax.ops import kernels
-from tl_jax.parallel import sharding
+from tl_jax.parallel import processes, sharding
 from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
+from tl_jax.run.prepare import measure_loader
 from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
 from tl_jax.train.held_out import Best, make_measure
-from tl_jax.train.loop import Loop, end_early, open_phase
+from tl_jax.train.loop import Loop, check_prepared, end_early, open_phase
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 PHASE = "supervised"
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(run: Run) -> None:
-    """Do what is left of ``config.train.steps``, from the newest checkpoint if there is one.
+    """Do what is left of the phase, from the newest checkpoint if there is one.
 
     Raises:
       ConfigError: The data have not been prepared, rows that cannot be spread evenly, or attention
@@ -45,17 +46,22 @@ def train(run: Run) -> None:
       Stopped: A signal came; the same command resumes.
       Diverged: Too many steps in a row were not finite.
     """
-    if not run.steps_left(PHASE):
+    if not run.trains(PHASE):
         return
     config, model = run.config, run.model
     share = shares_prefixes(config, model, run.mesh)
+    if config.train.epochs:
+        count_rows(run, share)
+    if not run.steps_left(PHASE):
+        return
     if config.data.shared_prefixes and config.data.packing and not share:
         logger.warning(
             "config.data.shared_prefixes: samples that begin alike are computed apart, as the "
             "attention of these devices takes rows of plain texts only"
         )
     with open_phase(run, PHASE) as (checkpoints, metrics):
-        step, optimizer = make_step(config, model)
+        steps = run.steps(PHASE)
+        step, optimizer = make_step(config, model, steps)
         abstract = step_lib.abstract_state(run.declared(), optimizer, run.mesh)
         layout = jax.tree.map(lambda leaf: leaf.sharding, abstract)
         rows = sharding.batch_sharding(run.mesh)
@@ -72,7 +78,7 @@ def train(run: Run) -> None:
         best = Best(run, PHASE, start)
         with Loop(
             PHASE,
-            config.train.steps,
+            steps,
             start,
             checkpoints=checkpoints,
             metrics=metrics,
@@ -133,11 +139,31 @@ def shares_prefixes(config: RunConfig, model: ModelConfig, mesh: Mesh) -> bool:
     return takes_trees(model, data.row_tokens, mesh) and data.shared_prefixes and data.packing
 
 
-def make_step(config: RunConfig, model: ModelConfig) -> tuple[Any, optax.GradientTransformation]:
-    """Return the step of the supervised phase, to be compiled, and its optimizer."""
+def count_rows(run: Run, shared_prefixes: bool) -> None:
+    """Count the rows that an epoch fills, if they are not counted yet; all processes call it.
+
+    Raises:
+      ConfigError: The data have not been prepared.
+    """
+    check_prepared(run)
+    if processes.is_first():
+        measure_loader(run, shared_prefixes)
+    processes.wait_for_all("count_rows")
+
+
+def make_step(
+    config: RunConfig, model: ModelConfig, steps: int
+) -> tuple[Any, optax.GradientTransformation]:
+    """Return the step of the supervised phase, to be compiled, and its optimizer.
+
+    Args:
+      config: The run.
+      model: Its architecture.
+      steps: Steps of the phase.
+    """
     loss = step_lib.LossConfig(ce_chunk=config.train.ce_chunk)
-    schedule = optim.make_schedule(config.optim, config.train.steps)
-    optimizer = optim.make_optimizer(config.optim, config.train.steps)
+    schedule = optim.make_schedule(config.optim, steps)
+    optimizer = optim.make_optimizer(config.optim, steps)
     accumulation = config.train.accumulation
     step = step_lib.make_train_step(
         model, loss, optimizer, accumulation=accumulation, schedule=schedule

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jax.sharding import Mesh
 
-from tl_jax.config import DataConfig, ModelConfig, OptimConfig, RunConfig
+from tl_jax.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from tl_jax.convert import hub, whole_directory
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.sources import check_sources
@@ -21,7 +21,7 @@ from tl_jax.evaluate.suites.choose import chosen_suites
 from tl_jax.models import lora, registry
 from tl_jax.parallel import processes
 from tl_jax.rl.custom_reward import open_reward
-from tl_jax.run import inputs, lock
+from tl_jax.run import inputs, lock, trackers
 from tl_jax.run.changes import check_changes, record
 from tl_jax.run.directory import Run, check_reward
 from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
@@ -54,6 +54,8 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
     validate(config, planned_model(run), run.mesh if computes else None)
     if prepares:
         check_inputs(config)
+    if computes and writes:
+        trackers.check(config.tracking)
     changed = check_changes(run, prepares=prepares)
     if computes or writes:
         inputs.check(run)
@@ -91,6 +93,7 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     policy_of(config.mae)
     lora.check(config)
     _check_row_length(config.data)
+    _check_epochs(config.train)
     _check_schedules(config)
     if config.ablation.seeds:
         ablation.parts(config)
@@ -140,7 +143,7 @@ def check_rows(config: RunConfig, shape: Mapping[str, int]) -> None:
     Raises:
       ConfigError: The message names the settings that decide about the rows.
     """
-    if config.train.steps:
+    if config.train.steps or config.train.epochs:
         sft.check_row_length(config.data, shape)
         sft.check_batch(config, shape)
     if config.ppo.steps:
@@ -180,8 +183,17 @@ def _check_row_length(data: DataConfig) -> None:
         )
 
 
+def _check_epochs(train: TrainConfig) -> None:
+    if train.epochs and train.steps not in (0, TrainConfig().steps):
+        raise ConfigError(
+            f"config.train.epochs is {train.epochs:g} and config.train.steps {train.steps}: one of "
+            "them says how long the supervised phase is; set config.train.steps=0 for epochs, or "
+            "config.train.epochs=0"
+        )
+
+
 def _check_schedules(config: RunConfig) -> None:
-    if config.train.steps:
+    if config.train.steps and not config.train.epochs:
         _check_warmup(
             config.optim, "config.optim", config.train.steps, "config.train.steps", "supervised"
         )

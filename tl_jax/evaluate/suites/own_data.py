@@ -21,6 +21,7 @@ from tl_jax.evaluate.suites.suite import Item, Suite, file_version
 
 NAME = "own"
 _PREPARED = (PROMPTS, VALIDATION_PROMPTS)
+_PROMPT_KEPT = 2000
 
 
 def read(path: str) -> Iterator[Item]:
@@ -37,7 +38,11 @@ def read(path: str) -> Iterator[Item]:
     if prepared.name in _PREPARED and prepared.is_file():
         for prompt in read_prompts(prepared):
             tags = {**prompt.tags, "group": _group(prompt.golds)}
-            yield Item(prompt.id, prompt.tools, (), (prompt.golds,), tags, tuple(prompt.ids))
+            yield Item(
+                *(prompt.id, prompt.tools, (), (prompt.golds,), tags),
+                ids=tuple(prompt.ids),
+                prompt=prompt.text[-_PROMPT_KEPT:],
+            )
         return
     try:
         rows = read_trajectories(path)

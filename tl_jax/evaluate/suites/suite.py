@@ -37,6 +37,7 @@ class Item:
         ``judge_calls``.
       tags: Labels such as ``scenario``; items of one ``group`` are also summarised apart.
       ids: The prompt as token ids, where it was prepared in the text form of a run; else empty.
+      prompt: The same as text, or its end.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Item:
     gold: Any
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ids: tuple[int, ...] = ()
+    prompt: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
