@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from ledger import Ledger
+from ledger import Ledger, Outcome, draw_of
 
 STEPS = 12
 _LIMIT_S = 900.0
-_FAULT = "training killed"
+_FAULT, _FINISHED = "training killed", "training killed, then finished"
 
 PROGRAM = """
 import hashlib, pathlib, sys
@@ -66,27 +67,43 @@ def kill(ledger: Ledger, times: int) -> None:
     facts = json.loads(facts_file.read_text())
     run = ledger.folder / "killed"
     while number < times:
-        draw = ledger.random("kills", number)
+        tried = sum(sum(ledger.counts.get(name, {}).values()) for name in (_FAULT, _FINISHED))
+        draw = draw_of(ledger.seed, "kills", tried)
         before = _newest_step(run)
         process = _start(ledger, run)
-        try:
-            status = process.wait(draw.uniform(0.2, 1.0) * facts["seconds"])
-        except subprocess.TimeoutExpired:
+        _wait_for_moment(process, run, draw, before, facts["seconds"])
+        if (status := process.poll()) is None:
             process.kill()
             process.wait()
             outcome = "lost" if _newest_step(run) < before else "as before"
-            ledger.add(_FAULT, outcome, f"unit {number}: step {before} is gone")
+            found = Outcome(_FAULT, outcome, f"unit {number}: step {before} is gone")
             number += 1
         else:
-            fault, note = "training killed, then finished", f"unit {number}"
+            fault, note = _FINISHED, f"unit {number}"
             if status:
                 errors = process.stderr.read()[-2000:] if process.stderr else ""
-                ledger.add(fault, "traceback", f"{note}: {errors}")
+                found = Outcome(fault, "traceback", f"{note}: {errors}")
             else:
                 problem = _problem(run, facts["trained"])
-                ledger.add(fault, "lost" if problem else "as before", f"{note}: {problem}")
+                found = Outcome(fault, "lost" if problem else "as before", f"{note}: {problem}")
             shutil.rmtree(run, ignore_errors=True)
-        ledger.finish("kills", number)
+        ledger.finish("kills", number, [found])
+
+
+def _wait_for_moment(
+    process: subprocess.Popen[str], run: Path, draw: random.Random, before: int, seconds: float
+) -> None:
+    """Wait for a random time of the start, or for a random row of metrics and a little longer."""
+    if draw.random() < 0.3:
+        until, row = time.monotonic() + draw.uniform(0.0, 0.7 * seconds), STEPS + 1
+    else:
+        until, row = time.monotonic() + _LIMIT_S, draw.randint(before + 1, STEPS + 1)
+    while process.poll() is None and time.monotonic() < until:
+        file = run / "metrics.jsonl"
+        if file.exists() and file.read_bytes().count(b"\n") >= row:
+            until = min(until, time.monotonic() + draw.uniform(0.0, 0.2))
+            row = STEPS + 1
+        time.sleep(0.005)
 
 
 def _start(ledger: Ledger, run: Path) -> subprocess.Popen[str]:
