@@ -110,6 +110,13 @@ class Checkpoints:
         """Return the newest committed step, or None."""
         return max(_committed(self.directory), default=None)
 
+    def facts(self, step: int) -> dict[str, Any]:
+        """Return the metadata that a committed step was saved with; empty if there is none."""
+        if step not in _committed(self.directory):
+            return {}
+        metadata: Any = self._checkpointer.metadata(step).custom_metadata
+        return dict(metadata or {})
+
     def restore(self, abstract_state: Any, loader: Any = None) -> tuple[Any, dict[str, Any]]:
         """Load the newest good step.
 
@@ -183,20 +190,36 @@ class Checkpoints:
                 raise
         restored = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})
         logger.info("restored %s", path)
-        metadata: Any = self._checkpointer.metadata(step).custom_metadata
-        return restored[_STATE], dict(metadata or {})
+        return restored[_STATE], self.facts(step)
 
     def _set_aside(self, step: int, problem: str) -> None:
-        if jax.process_index() != 0:
-            return
-        source = self.directory / str(step)
-        shelf = self.directory / "damaged"
-        shelf.mkdir(exist_ok=True)
-        number = 0
-        while (target := shelf / f"{step}.{number}").exists():
-            number += 1
-        source.rename(target)
-        logger.error("CHECKPOINT DAMAGED: %s %s; moved to %s", source, problem, target)
+        if jax.process_index() == 0:
+            _shelve(self.directory / str(step), "damaged")
+            logger.error("CHECKPOINT DAMAGED: %s %s", self.directory / str(step), problem)
+
+
+def set_aside_from(directory: str | os.PathLike[str], step: int) -> int:
+    """Move the steps from ``step`` on into ``rolled_back/``, while nobody has the directory open.
+
+    Returns:
+      The newest step that is left, or 0.
+    """
+    root = epath.Path(os.fspath(directory)).resolve()
+    kept = [found for found in _committed(root) if found < step]
+    for found in _steps(root):
+        if found >= step:
+            _shelve(root / str(found), "rolled_back")
+    return max(kept, default=0)
+
+
+def _shelve(step_dir: epath.Path, name: str) -> None:
+    shelf = step_dir.parent / name
+    shelf.mkdir(exist_ok=True)
+    number = 0
+    while (target := shelf / f"{step_dir.name}.{number}").exists():
+        number += 1
+    step_dir.rename(target)
+    logger.warning("moved %s to %s", step_dir, target)
 
 
 def latest_step_dir(directory: str | os.PathLike[str]) -> epath.Path | None:

@@ -33,10 +33,14 @@ class MetricsWriter:
 
     Args:
       run_dir: The run directory; made if absent.
+
+    Attributes:
+      run_dir: The same.
+      opened: When it was opened, on the monotonic clock.
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]):
-        self.run_dir = Path(run_dir)
+        self.run_dir, self.opened = Path(run_dir), time.monotonic()
         self._active = processes.is_first()
         self._boards: dict[str, tensorboardX.SummaryWriter] = {}
         self._files: dict[str, Any] = {}
@@ -51,21 +55,26 @@ class MetricsWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def resume(self, stage: str, step: int) -> None:
+    def resume(self, stage: str, step: int) -> dict[str, Any]:
         """Forget rows of ``stage`` after ``step``, the step a restored state stands at.
 
         Steps between the last checkpoint and the stop are run again; their old rows are removed,
         so that the file has one row per stage and step.
+
+        Returns:
+          The newest row of the stage before that; empty without one, and but on the first process.
         """
         if not self._active:
-            return
+            return {}
         self._close_files()
+        newest = self._newest(stage)
         self._drop(lambda row: row.get("stage") == stage and row.get("step", -1) > step)
         self._open()
         if stage in self._boards:
             self._boards.pop(stage).close()
         if step > 0:
             self._boards[stage] = self._board(stage, purge_step=step + 1)
+        return newest
 
     def write(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one row of numbers.
@@ -118,6 +127,12 @@ class MetricsWriter:
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         self._files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
         self._files[name].flush()
+
+    def _newest(self, stage: str) -> dict[str, Any]:
+        path = self.run_dir / METRICS_FILE
+        with path.open(encoding="utf-8") as file:
+            rows = [row for line in file if (row := json.loads(line)).get("stage") == stage]
+        return rows[-1] if rows else {}
 
     def _drop(self, unwanted: Any) -> None:
         """Rewrite the files without unwanted rows and without a line cut by a kill."""
