@@ -37,8 +37,7 @@ class Checkpoints:
     Args:
       directory: Holds one subdirectory per step; made if absent. Step directories that were
         never committed, or whose facts cannot be read, are moved to ``damaged/`` at once.
-      every_steps: Save at multiples of this number of steps (and when the platform announces a
-        preemption).
+      every_steps: Save at multiples of this number of steps.
       keep: Newest steps to keep; at least 2 leave something to fall back to.
     """
 
@@ -50,15 +49,12 @@ class Checkpoints:
                 self._set_aside(step, "was never committed")
             elif problem := _unreadable(self.directory / str(step)):
                 self._set_aside(step, problem)  # which all steps would not be read for
-        policies = ocp.training.save_decision_policies
-        interval = policies.FixedIntervalPolicy(every_steps)
+        interval = ocp.training.save_decision_policies.FixedIntervalPolicy(every_steps)
         newest = ocp.training.preservation_policies.LatestN(keep)
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
             # Orbax's own policies declare less than its own protocol asks of them.
-            save_decision_policy=policies.AnySavePolicy(  # pyright: ignore[reportArgumentType]
-                [interval, policies.PreemptionCheckpointingPolicy()]
-            ),
+            save_decision_policy=interval,  # pyright: ignore[reportArgumentType]
             preservation_policy=newest,  # pyright: ignore[reportArgumentType]
             cleanup_tmp_directories=True,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from tl_jax.run.record import replace_text
 from tl_jax.run.watchdog import Watchdog
 from tl_jax.train.divergence import Guard
 from tl_jax.train.goodput import Times
+from tl_jax.train.stop import stop_signal
 from tl_jax.types import TrainState
 
 logger = logging.getLogger(__name__)
@@ -278,36 +278,3 @@ def end_early(run: Run, loop: Loop) -> None:
         path = run.ended_file(loop.phase)
         replace_text(path, json.dumps([loop.done, loop.steps]) + "\n")
     loop.end()
-
-
-@contextlib.contextmanager
-def stop_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGTERM or SIGINT into a flag; a second one acts as usual.
-
-    With several processes the flag is agreed on, so that all stop at one step.
-    """
-    asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handler(number: int, _: Any) -> None:
-        asked.append(number)
-        for known, old in before.items():
-            signal.signal(known, old)
-
-    def stopping() -> bool:
-        if jax.process_count() == 1:
-            return bool(asked)
-        from jax.experimental import multihost_utils
-
-        return bool(multihost_utils.process_allgather(bool(asked)).any())
-
-    try:
-        for number in before:
-            signal.signal(number, handler)
-    except ValueError:  # not the main thread: the caller handles signals
-        before = {}
-    try:
-        yield stopping
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
