@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+SHOWN_S = 60.0
+"""Seconds after which what was written is seen on a bucket, too."""
 
 
 class MetricsWriter:
@@ -29,7 +31,8 @@ class MetricsWriter:
     ``metrics.jsonl`` holds one row ``{"stage", "step", "time_s", name: value, ...}`` per stage
     and step, ``time_s`` in Unix seconds, values that are not finite as null. ``samples.jsonl``
     holds sampled calls with their stage and step. ``tensorboard/<stage>`` repeats the metrics.
-    Rows are flushed as they are written.
+    Rows are flushed as they are written, and the files are closed and opened again every
+    ``SHOWN_S`` seconds: on a mounted bucket others see a file as it was when it was closed.
 
     Args:
       run_dir: The run directory; made if absent.
@@ -119,6 +122,7 @@ class MetricsWriter:
     def _open(self) -> None:
         for name in (METRICS_FILE, SAMPLES_FILE):
             self._files[name] = (self.run_dir / name).open("a", encoding="utf-8")
+        self._shown = time.monotonic()
 
     def _close_files(self) -> None:
         while self._files:
@@ -127,6 +131,9 @@ class MetricsWriter:
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         self._files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
         self._files[name].flush()
+        if time.monotonic() - self._shown > SHOWN_S:
+            self._close_files()
+            self._open()
 
     def _newest(self, stage: str) -> dict[str, Any]:
         path = self.run_dir / METRICS_FILE

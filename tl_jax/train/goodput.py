@@ -45,6 +45,8 @@ class Times:
         """Run for another cause from now on and return the one before it."""
         now = time.monotonic()
         self._seconds[self._cause] += now - self._since
+        if self._cause == "compile":  # is no part of what a step takes this host
+            self._waited, self._own_since, self._steps = 0.0, now, 0
         before, self._cause, self._since = self._cause, cause, now
         return before
 

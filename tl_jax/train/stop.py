@@ -25,6 +25,7 @@ def stop_signal() -> Iterator[Callable[[], bool]]:
     communication.
     """
     asked: list[int] = []
+    agreed: list[bool] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     several = jax.process_count() > 1
     notice = _taken_from_the_service() if several else 0
@@ -37,9 +38,11 @@ def stop_signal() -> Iterator[Callable[[], bool]]:
             signal.signal(known, old)
 
     def stopping() -> bool:
-        if several:
-            return multihost_utils.reached_preemption_sync_point(next(_asked_for))
-        return bool(asked)
+        # The service says so once only, all processes at the same time.
+        if several and not agreed:
+            if multihost_utils.reached_preemption_sync_point(next(_asked_for)):
+                agreed.append(True)
+        return bool(agreed if several else asked)
 
     try:
         for number in before:
