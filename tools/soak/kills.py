@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from ledger import Ledger, Outcome, draw_of
@@ -18,8 +19,13 @@ _LIMIT_S = 900.0
 _FAULT, _FINISHED = "training killed", "training killed, then finished"
 
 PROGRAM = """
-import hashlib, pathlib, sys
-import jax, numpy as np
+import hashlib, pathlib, sys, traceback
+import numpy as np
+from tl_jax.parallel import processes
+from tl_jax.parallel.mesh import start_distributed
+start_distributed()
+import jax
+from rich.console import Console
 from tl_jax.config import *
 from tl_jax.run import prepare
 from tl_jax.run.directory import Run
@@ -30,22 +36,25 @@ run = Run(RunConfig(
     run_dir=folder,
     model=ModelSourceConfig(path="scratch", scratch_vocab_size=300, scratch_embed_dim=16,
         scratch_num_layers=1, scratch_num_heads=2, scratch_num_kv_heads=1, scratch_mlp_dim=32),
-    data=DataConfig(synthetic_trajectories=8, max_length=2048, batch_size=2, workers=1),
+    data=DataConfig(synthetic_trajectories=8, max_length=2048, batch_size=4, workers=1),
     train=TrainConfig(steps=steps, eval_batches=0, log_every=1),
     optim=OptimConfig(warmup_steps=1),
     ppo=PpoConfig(steps=0),
     checkpoint=CheckpointConfig(every_steps=2, keep=3),
 ))
-from rich.console import Console
-with checked(run, prepares=True, computes=False, writes=True):
-    prepare.make_model(run, Console(quiet=True))
-    prepare.prepare(run)
-with checked(run, prepares=False, computes=True, writes=True):
-    sft.train(run)
-told = hashlib.sha256()
-for leaf in jax.tree.leaves(run.trained("supervised")):
-    told.update(np.asarray(leaf).tobytes())
-pathlib.Path(folder, "trained.sha256").write_text(told.hexdigest())
+try:
+    with checked(run, prepares=True, computes=False, writes=True):
+        prepare.make_model(run, Console(quiet=True))
+        prepare.prepare(run)
+    with checked(run, prepares=False, computes=True, writes=True):
+        sft.train(run)
+    told = hashlib.sha256()
+    for leaf in jax.tree.leaves(run.trained("supervised")):
+        told.update(processes.gather(leaf).tobytes())
+    pathlib.Path(folder, "trained.sha256").write_text(told.hexdigest())
+except Exception:
+    traceback.print_exc()
+    processes.leave(1)
 """
 
 
@@ -69,13 +78,13 @@ def kill(ledger: Ledger, times: int) -> None:
     while number < times:
         tried = sum(sum(ledger.counts.get(name, {}).values()) for name in (_FAULT, _FINISHED))
         draw = draw_of(ledger.seed, "kills", tried)
-        before = _newest_step(run)
-        process = _start(ledger, run)
+        before = newest_step(run)
+        process = start(ledger, run)
         _wait_for_moment(process, run, draw, before, facts["seconds"])
         if (status := process.poll()) is None:
             process.kill()
             process.wait()
-            outcome = "lost" if _newest_step(run) < before else "as before"
+            outcome = "lost" if newest_step(run) < before else "as before"
             found = Outcome(_FAULT, outcome, f"unit {number}: step {before} is gone")
             number += 1
         else:
@@ -84,7 +93,7 @@ def kill(ledger: Ledger, times: int) -> None:
                 errors = process.stderr.read()[-2000:] if process.stderr else ""
                 found = Outcome(fault, "traceback", f"{note}: {errors}")
             else:
-                problem = _problem(run, facts["trained"])
+                problem = problem_of(run, facts["trained"])
                 found = Outcome(fault, "lost" if problem else "as before", f"{note}: {problem}")
             shutil.rmtree(run, ignore_errors=True)
         ledger.finish("kills", number, [found])
@@ -106,13 +115,16 @@ def _wait_for_moment(
         time.sleep(0.005)
 
 
-def _start(ledger: Ledger, run: Path) -> subprocess.Popen[str]:
-    cache = str(ledger.folder / "compiled")
+def start(
+    ledger: Ledger, run: Path, more: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a process that trains what is left, with these variables, too."""
     environment = {
         **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_COMPILATION_CACHE_DIR": str(ledger.folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+        **(more or {}),
     }
     command = [sys.executable, "-c", PROGRAM, str(run), str(STEPS)]
     return subprocess.Popen(
@@ -126,7 +138,7 @@ def _start(ledger: Ledger, run: Path) -> subprocess.Popen[str]:
 
 
 def _finish(ledger: Ledger, run: Path) -> None:
-    process = _start(ledger, run)
+    process = start(ledger, run)
     _, errors = process.communicate(timeout=_LIMIT_S)
     if process.returncode:
         raise RuntimeError(f"training that nobody kills fails:\n{errors[-3000:]}")
@@ -136,12 +148,12 @@ def _trained(run: Path) -> str:
     return (run / "trained.sha256").read_text()
 
 
-def _newest_step(run: Path) -> int:
+def newest_step(run: Path) -> int:
     commits = (run / "checkpoints" / "supervised").glob("*/commit_success.txt")
     return max((int(path.parent.name) for path in commits), default=0)
 
 
-def _problem(run: Path, trained: str) -> str:
+def problem_of(run: Path, trained: str) -> str:
     """Return what a finished run lacks that one has that nobody kills, or nothing."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if row["stage"] == "supervised"]

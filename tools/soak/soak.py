@@ -24,6 +24,7 @@ from fuzz import fuzz  # noqa: E402
 from injuries import injure  # noqa: E402
 from kills import kill  # noqa: E402
 from ledger import Ledger  # noqa: E402
+from pods import kill_pods  # noqa: E402
 
 
 def main() -> int:
@@ -31,6 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("state", type=Path, help="directory of the state and the tables")
     parser.add_argument("--kills", type=int, default=200, help="processes that are killed")
+    parser.add_argument("--pods", type=int, default=20, help="trainings on 2 or 4 processes")
     parser.add_argument("--injuries", type=int, default=500, help="files that are damaged")
     parser.add_argument(
         "--executions", type=int, default=5_000_000, help="odd inputs that are read"
@@ -44,6 +46,7 @@ def main() -> int:
         fuzzing = beside.submit(fuzz, ledger, options.executions, run)
         injure(ledger, options.injuries)
         kill(ledger, options.kills)
+        kill_pods(ledger, options.pods)
         fuzzing.result()
     print(ledger.write_table())
     return int(ledger.failures() > 0)
