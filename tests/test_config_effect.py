@@ -42,7 +42,7 @@ from tl_jax.data.render.paper_template import render_sample
 from tl_jax.data.render.renderer import open_renderer
 from tl_jax.data.tokenize.tokenizer import from_fast, load_tokenizer, train_byte_bpe
 from tl_jax.data.trajectory import Message, to_json
-from tl_jax.errors import ConfigError, DataError
+from tl_jax.errors import ConfigError, DataError, Diverged
 from tl_jax.evaluate import ablation
 from tl_jax.evaluate import run as evaluate
 from tl_jax.evaluate.suites import SUITES
@@ -60,6 +60,7 @@ from tl_jax.train import optimizer as optim
 from tl_jax.train import ppo as ppo_lib
 from tl_jax.train import prompt_pools as prompts_lib
 from tl_jax.train import step as step_lib
+from tl_jax.train.rollback import Rollbacks
 from tl_jax.types import Batch, Rollout, StepMetrics, TrainState
 
 BASE = {
@@ -435,8 +436,8 @@ def captured_phase(scene, module, config, steps):
     seen: dict[str, Any] = {"losses": [], "samples": []}
 
     class Loop:
-        def __init__(self, phase, steps, start, *, log_every=1, end_if_hung=None, **_):
-            seen["rhythm"] = steps, log_every, Stub.last, end_if_hung
+        def __init__(self, phase, steps, start, *, log_every=1, end_if_hung=None, **rest):
+            seen["rhythm"] = steps, log_every, Stub.last, end_if_hung, rest.get("spike")
 
         def __enter__(self):
             return self
@@ -446,6 +447,9 @@ def captured_phase(scene, module, config, steps):
 
         def __iter__(self):
             return iter(range(steps))
+
+        def data(self):
+            return contextlib.nullcontext()
 
         def record(self, values, samples=()):
             seen["samples"].append(list(samples))
@@ -516,6 +520,18 @@ def tracked(scene, config):
         scene.patch.setitem(sys.modules, name, fake)
     trackers.open_trackers(config)
     return told
+
+
+def divergences(scene, config):
+    """How often a phase that diverges each time is tried."""
+    run_dir, tries = tempfile.mkdtemp(dir=scene.folder), 0
+    run = Run(dataclasses.replace(config, run_dir=run_dir))
+    with contextlib.suppress(Diverged):
+        for attempt in Rollbacks(run, "supervised"):
+            with attempt:
+                tries += 1
+                raise Diverged("", first=11, last=20)
+    return tries
 
 
 def best_model(scene, config):
@@ -837,6 +853,8 @@ EFFECTS = {
     "checkpoint.every_steps": Effect(supervised_phase, 7),
     "checkpoint.keep": Effect(reward_phase, 7),
     "checkpoint.end_if_hung": Effect(supervised_phase, True),
+    "checkpoint.rollbacks": Effect(divergences, 1),
+    "checkpoint.spike": Effect(supervised_phase, 5.0),
     "evaluate.batch_size": Effect(evaluation, 3),
     "evaluate.max_new_tokens": Effect(evaluation, 3),
     "evaluate.max_prompt_length": Effect(evaluation, 300),

@@ -47,7 +47,25 @@ class RewardError(TlJaxError, ValueError):
 
 
 class Diverged(TlJaxError, RuntimeError):
-    """Too many steps in a row had a loss or gradient that is not finite."""
+    """Too many steps in a row had a loss or gradient that is not finite, or a loss too high.
+
+    Args:
+      message: For the user.
+      first: The first of these steps, from 1; None if it is not about steps in a row.
+      last: The last of them.
+      bad: What these steps measured, as JSON has it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        first: int | None = None,
+        last: int | None = None,
+        bad: tuple[dict[str, float | None], ...] = (),
+    ):
+        super().__init__(message)
+        self.first, self.last, self.bad = first, last, bad
 
 
 class ScoringMismatch(TlJaxError, RuntimeError):

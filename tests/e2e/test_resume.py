@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -119,8 +120,8 @@ def final_state(run_dir, phase):
 
 def rows(run_dir, name):
     lines = (run_dir / name).read_text(encoding="utf-8").splitlines()
-    clock = ("time_s", "tokens_per_s", "rollout_tokens_per_s", "update_tokens_per_s")
-    return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]
+    clock = re.compile("time_s|.*tokens_per_s|seconds/.*|goodput|host_.*")
+    return [{k: v for k, v in json.loads(line).items() if not clock.fullmatch(k)} for line in lines]
 
 
 def assert_same_run(phase, left, right):

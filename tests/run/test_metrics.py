@@ -2,6 +2,8 @@
 
 import io
 import json
+import time
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -141,3 +143,19 @@ def test_versions_name_software_and_devices(tmp_path):
     assert json.loads((tmp_path / "versions.json").read_text()) == versions
     assert versions["packages"]["jax"] and versions["devices"] == 8
     assert versions["device_kind"]
+
+
+def test_rows_are_seen_on_a_bucket_while_training_runs(tmp_path, monkeypatch):
+    clock = types.SimpleNamespace(now=0.0)
+    faked = types.SimpleNamespace(monotonic=lambda: clock.now, time=time.time)
+    monkeypatch.setattr(metrics, "time", faked)
+    with metrics.MetricsWriter(tmp_path) as writer:
+        seen = []
+        for step in range(1, 6):
+            clock.now += 25
+            file = writer._files["metrics.jsonl"]
+            writer.write("supervised", step, {"loss": 1.0})
+            seen.append(file.closed)
+    assert seen == [False, False, True, False, False]
+    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [1, 2, 3, 4, 5]

@@ -19,7 +19,8 @@ from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.metrics import MetricsWriter
 from tl_jax.run.progress import ProgressPrinter
 from tl_jax.train import loop
-from tl_jax.train.loop import MAX_SKIPPED_IN_A_ROW, Loop
+from tl_jax.train.divergence import MAX_BAD_IN_A_ROW
+from tl_jax.train.loop import Loop
 from tl_jax.types import TrainState
 
 
@@ -231,7 +232,7 @@ def test_training_gives_up_after_many_skipped_steps_in_a_row(tmp_path, caplog):
     with caplog.at_level(logging.WARNING), pytest.raises(Diverged, match="lower the learning rate"):
         run(tmp_path, 40, skipping(bad))
     warned = [r for r in caplog.records if "was not finite and was skipped" in r.getMessage()]
-    assert len(warned) == MAX_SKIPPED_IN_A_ROW
+    assert len(warned) == MAX_BAD_IN_A_ROW
     assert warned[0].getMessage() == "toy step 3 was not finite and was skipped"
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -99,8 +100,10 @@ class RewardRun:
 
     def rows(self, name):
         lines = (self.run_dir / name).read_text(encoding="utf-8").splitlines()
-        clock = ("time_s", "tokens_per_s", "rollout_tokens_per_s", "update_tokens_per_s")
-        return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]
+        clock = re.compile("time_s|.*tokens_per_s|seconds/.*|goodput|host_.*")
+        return [
+            {k: v for k, v in json.loads(line).items() if not clock.fullmatch(k)} for line in lines
+        ]
 
 
 def run_phase(run_dir, model_dir, mesh, adapters, ppo=PPO):

@@ -8,9 +8,12 @@ import jax
 import pytest
 
 from tl_jax.config import ModelConfig, RunConfig
+from tl_jax.config.fields import to_dict
 from tl_jax.errors import ConfigError
 from tl_jax.parallel.mesh import make_mesh
-from tl_jax.train.validate import check_inputs, validate
+from tl_jax.run.directory import Run
+from tl_jax.run.remote import check_all_local
+from tl_jax.train.validate import check_inputs, checked, validate
 
 MODEL = ModelConfig(
     vocab_size=64, embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8, mlp_dim=16
@@ -121,6 +124,28 @@ def test_a_phase_without_steps_is_not_checked():
 def test_files_that_are_not_there_are_refused(sections, told):
     with pytest.raises(ConfigError, match=told):
         check_inputs(changed(**sections))
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"run_dir": "gs://bucket/run"}, "config.run_dir: gs://bucket/run is a place of gs://"),
+        ({"model": {"path": "s3://bucket/model"}}, "config.model.path: .*Mount the bucket"),
+        ({"model": {"adapter": "S3A+x://b/a"}}, "config.model.adapter"),
+        ({"data": {"path": "memory://rows.jsonl"}}, "config.data.path"),
+        ({"data": {"sources": ("here.jsonl", "file:///a.jsonl")}}, "config.data.sources"),
+        ({"evaluate": {"suites": ("rotbench=gs://b/clean.json",)}}, "config.evaluate.suites"),
+    ],
+)
+def test_places_on_a_network_are_refused_before_a_folder_of_their_name_is_made(
+    sections, told, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run = Run(changed(**sections))
+    with pytest.raises(ConfigError, match=told):
+        checked(run, prepares=True, computes=False, writes=True).__enter__()
+    assert not list(tmp_path.iterdir())
+    check_all_local(to_dict(changed(evaluate={"stop_strings": ("http://",)})))
 
 
 def test_the_door_waits_for_nothing_that_only_training_needs():

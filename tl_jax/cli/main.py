@@ -37,6 +37,7 @@ _REFUSALS = {
     errno.EIO: f"look at the disk and its connection, {_AGAIN}",
     errno.EMFILE: f"raise the limit of open files (ulimit -n), {_AGAIN}",
 }
+_PLACES = ("run", "runs", "source", "target", "model", "tools", "file", "html")
 # Flag of those that write which is about the run, not about the command.
 _FORCE = "force"
 
@@ -125,6 +126,11 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     model = arguments.options.get("model", "")
     if arguments.without_run and not arguments.config and not arguments.run_dir and not model:
         return None
+    from tl_jax.run.remote import check_local
+
+    for name, place in {"run": arguments.run_dir, **arguments.options}.items():
+        if name in _PLACES:
+            check_local(f"--{name}", place)
     config = read_config(arguments.config, arguments.run_dir, arguments.settings, model)
     from tl_jax.data.prepare.files import EXAMPLES
     from tl_jax.parallel.mesh import start_distributed

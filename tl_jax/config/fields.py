@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import operator
 import typing
 from collections.abc import Callable, Mapping
@@ -81,7 +82,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "config") -> 
         raise ConfigError(f"{path} must be sections with settings, got {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     values = present_names(cls, values, path)
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
@@ -124,7 +125,7 @@ def check_path(cls: type, path: str) -> None:
         names = [field.name for field in dataclasses.fields(kind)]
         if key not in names:
             raise _unknown(done, key, names)
-        kind, done = typing.get_type_hints(kind)[key], f"{done}.{key}"
+        kind, done = _hints(kind)[key], f"{done}.{key}"
 
 
 def renamed(cls: type, path: str, value: Any) -> tuple[str, Any]:
@@ -182,6 +183,12 @@ def present_names(cls: type, values: Mapping[str, Any], path: str = "config") ->
 def to_dict(config: Any) -> dict[str, Any]:
     """Return the nested plain-dict form of a configuration dataclass (JSON-ready)."""
     return dataclasses.asdict(config)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Return the types of fields by name; to read them takes longer than all else here."""
+    return typing.get_type_hints(cls)
 
 
 def _unknown(path: str, key: str, names: list[str]) -> ConfigError:

@@ -279,11 +279,18 @@ class CheckpointConfig:
     Where no step ends for five minutes and 20 usual steps, the stacks of all threads are written
     into the run directory; with ``end_if_hung`` the process then ends with status 5, so that what
     started it can start it again from what is saved.
+
+    After ten bad steps in a row a phase goes back to the newest good checkpoint and on with other
+    data, ``rollbacks`` times at most; then it ends. A step is bad if it is not finite or, in the
+    supervised phase, if its loss is above the median of the last 128 good ones by ``spike`` times
+    their median absolute deviation and by 0.1 (0: never). Meanwhile nothing is saved.
     """
 
     every_steps: int = positive(100)
     keep: int = positive(2)
     end_if_hung: bool = False
+    rollbacks: int = not_negative(2)
+    spike: float = not_negative(12.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,8 +37,7 @@ class Checkpoints:
     Args:
       directory: Holds one subdirectory per step; made if absent. Step directories that were
         never committed, or whose facts cannot be read, are moved to ``damaged/`` at once.
-      every_steps: Save at multiples of this number of steps (and when the platform announces a
-        preemption).
+      every_steps: Save at multiples of this number of steps.
       keep: Newest steps to keep; at least 2 leave something to fall back to.
     """
 
@@ -50,15 +49,12 @@ class Checkpoints:
                 self._set_aside(step, "was never committed")
             elif problem := _unreadable(self.directory / str(step)):
                 self._set_aside(step, problem)  # which all steps would not be read for
-        policies = ocp.training.save_decision_policies
-        interval = policies.FixedIntervalPolicy(every_steps)
+        interval = ocp.training.save_decision_policies.FixedIntervalPolicy(every_steps)
         newest = ocp.training.preservation_policies.LatestN(keep)
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
             # Orbax's own policies declare less than its own protocol asks of them.
-            save_decision_policy=policies.AnySavePolicy(  # pyright: ignore[reportArgumentType]
-                [interval, policies.PreemptionCheckpointingPolicy()]
-            ),
+            save_decision_policy=interval,  # pyright: ignore[reportArgumentType]
             preservation_policy=newest,  # pyright: ignore[reportArgumentType]
             cleanup_tmp_directories=True,
         )
@@ -109,6 +105,13 @@ class Checkpoints:
     def latest(self) -> int | None:
         """Return the newest committed step, or None."""
         return max(_committed(self.directory), default=None)
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """Return the metadata that a committed step was saved with; empty if there is none."""
+        if step not in _committed(self.directory):
+            return {}
+        metadata: Any = self._checkpointer.metadata(step).custom_metadata
+        return dict(metadata or {})
 
     def restore(self, abstract_state: Any, loader: Any = None) -> tuple[Any, dict[str, Any]]:
         """Load the newest good step.
@@ -183,20 +186,36 @@ class Checkpoints:
                 raise
         restored = self._checkpointer.load_checkpointables(step, {_STATE: abstract_state})
         logger.info("restored %s", path)
-        metadata: Any = self._checkpointer.metadata(step).custom_metadata
-        return restored[_STATE], dict(metadata or {})
+        return restored[_STATE], self.facts(step)
 
     def _set_aside(self, step: int, problem: str) -> None:
-        if jax.process_index() != 0:
-            return
-        source = self.directory / str(step)
-        shelf = self.directory / "damaged"
-        shelf.mkdir(exist_ok=True)
-        number = 0
-        while (target := shelf / f"{step}.{number}").exists():
-            number += 1
-        source.rename(target)
-        logger.error("CHECKPOINT DAMAGED: %s %s; moved to %s", source, problem, target)
+        if jax.process_index() == 0:
+            _shelve(self.directory / str(step), "damaged")
+            logger.error("CHECKPOINT DAMAGED: %s %s", self.directory / str(step), problem)
+
+
+def set_aside_from(directory: str | os.PathLike[str], step: int) -> int:
+    """Move the steps from ``step`` on into ``rolled_back/``, while nobody has the directory open.
+
+    Returns:
+      The newest step that is left, or 0.
+    """
+    root = epath.Path(os.fspath(directory)).resolve()
+    kept = [found for found in _committed(root) if found < step]
+    for found in _steps(root):
+        if found >= step:
+            _shelve(root / str(found), "rolled_back")
+    return max(kept, default=0)
+
+
+def _shelve(step_dir: epath.Path, name: str) -> None:
+    shelf = step_dir.parent / name
+    shelf.mkdir(exist_ok=True)
+    number = 0
+    while (target := shelf / f"{step_dir.name}.{number}").exists():
+        number += 1
+    step_dir.rename(target)
+    logger.warning("moved %s to %s", step_dir, target)
 
 
 def latest_step_dir(directory: str | os.PathLike[str]) -> epath.Path | None:

@@ -19,6 +19,8 @@ from tl_jax.run.trackers import TensorBoard, Tracker
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+SHOWN_S = 60.0
+"""Seconds after which what was written is seen on a bucket, too."""
 
 
 class MetricsWriter:
@@ -27,11 +29,17 @@ class MetricsWriter:
     ``metrics.jsonl`` holds one row ``{"stage", "step", "time_s", name: value, ...}`` per stage
     and step, ``time_s`` in Unix seconds, values that are not finite as null. ``samples.jsonl``
     holds sampled calls with their stage and step. ``tensorboard/<stage>`` repeats the metrics, as
-    do further trackers. Rows are flushed as they are written.
+    do further trackers. Rows are flushed as they are written, and the files are closed and opened
+    again every ``SHOWN_S`` seconds: on a mounted bucket others see a file as it was when it was
+    closed.
 
     Args:
       run_dir: The run directory; made if absent.
       open_trackers: Opens the further trackers, on the first process only.
+
+    Attributes:
+      run_dir: The same.
+      opened: When it was opened, on the monotonic clock.
     """
 
     def __init__(
@@ -39,7 +47,7 @@ class MetricsWriter:
         run_dir: str | os.PathLike[str],
         open_trackers: Callable[[], Sequence[Tracker]] = tuple,
     ):
-        self.run_dir = Path(run_dir)
+        self.run_dir, self.opened = Path(run_dir), time.monotonic()
         self._active = processes.is_first()
         self._trackers: list[Tracker] = []
         self._files: dict[str, Any] = {}
@@ -55,19 +63,24 @@ class MetricsWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def resume(self, stage: str, step: int) -> None:
+    def resume(self, stage: str, step: int) -> dict[str, Any]:
         """Forget rows of ``stage`` after ``step``, the step a restored state stands at.
 
         Steps between the last checkpoint and the stop are run again; their old rows are removed,
         so that the file has one row per stage and step.
+
+        Returns:
+          The newest row of the stage before that; empty without one, and but on the first process.
         """
         if not self._active:
-            return
+            return {}
         self._close_files()
+        newest = self._newest(stage)
         self._drop(lambda row: row.get("stage") == stage and row.get("step", -1) > step)
         self._open()
         for tracker in self._trackers:
             tracker.resume(stage, step)
+        return newest
 
     def write(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one row of numbers.
@@ -104,6 +117,7 @@ class MetricsWriter:
     def _open(self) -> None:
         for name in (METRICS_FILE, SAMPLES_FILE):
             self._files[name] = (self.run_dir / name).open("a", encoding="utf-8")
+        self._shown = time.monotonic()
 
     def _close_files(self) -> None:
         while self._files:
@@ -112,6 +126,15 @@ class MetricsWriter:
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         self._files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
         self._files[name].flush()
+        if time.monotonic() - self._shown > SHOWN_S:
+            self._close_files()
+            self._open()
+
+    def _newest(self, stage: str) -> dict[str, Any]:
+        path = self.run_dir / METRICS_FILE
+        with path.open(encoding="utf-8") as file:
+            rows = [row for line in file if (row := json.loads(line)).get("stage") == stage]
+        return rows[-1] if rows else {}
 
     def _drop(self, unwanted: Any) -> None:
         """Rewrite the files without unwanted rows and without a line cut by a kill."""

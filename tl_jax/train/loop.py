@@ -6,8 +6,6 @@ import contextlib
 import functools
 import json
 import logging
-import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import jax
 
 from tl_jax.data.prepare.files import FINGERPRINT
-from tl_jax.errors import ConfigError, Diverged, Stopped
+from tl_jax.errors import ConfigError, Stopped
 from tl_jax.parallel import processes
 from tl_jax.run import inputs
 from tl_jax.run.checkpoint import Checkpoints
@@ -25,12 +23,12 @@ from tl_jax.run.progress import ProgressPrinter
 from tl_jax.run.record import replace_text
 from tl_jax.run.trackers import open_trackers
 from tl_jax.run.watchdog import Watchdog
+from tl_jax.train.divergence import Guard
+from tl_jax.train.goodput import Times
+from tl_jax.train.stop import stop_signal
 from tl_jax.types import TrainState
 
 logger = logging.getLogger(__name__)
-
-MAX_SKIPPED_IN_A_ROW = 10
-_WATCHED = ("loss", "grad_norm")
 
 Measured = tuple[Callable[[TrainState], dict[str, float]] | None, int]
 """What measures a state, and after how many steps."""
@@ -86,10 +84,10 @@ class Loop:
     Values are read one step late, so that the device never waits for the log; what is written and
     what is on the screen belongs to one step all the same. Where a state is saved, the values of
     its step are written first: no kill leaves a checkpoint that the log does not reach. While steps
-    are skipped because they were not finite, nothing is saved, so the checkpoints that are kept
-    stay those of steps that went well, and a phase that diverges does so again when it is repeated.
-    The final state is always saved. After SIGTERM or SIGINT the step under way is finished and
-    saved, and leaving the block raises ``Stopped``; a second signal stops at once.
+    go badly (``divergence.Guard``) nothing is saved, so the checkpoints that are kept stay those of
+    steps that went well, and a phase that diverges does so again when it is repeated. The final
+    state is always saved. After SIGTERM or SIGINT the step under way is finished and saved, and
+    leaving the block raises ``Stopped``; a second signal stops at once.
 
     Args:
       phase: Name in metrics and on the screen.
@@ -103,6 +101,8 @@ class Loop:
       updates: Updates of one step.
       loader: Iterator whose position is saved with the state, or None.
       end_if_hung: Whether the process ends when no step does, see ``run.watchdog``.
+      spike: Deviations from the median that a loss may be high, see ``divergence.Guard``.
+      rollbacks: How often the phase has gone back; written with each step.
     """
 
     def __init__(
@@ -119,6 +119,8 @@ class Loop:
         updates: int = 1,
         loader: Any = None,
         end_if_hung: bool = False,
+        spike: float = 0.0,
+        rollbacks: int = 0,
     ):
         self._watchdog = Watchdog(metrics.run_dir, phase, leave=end_if_hung)
         self.phase = phase
@@ -129,10 +131,11 @@ class Loop:
         self._log_every = log_every
         self._shown = shown
         self._loader = loader
-        self._skipped = float(skipped)
+        self._facts = checkpoints.facts(start)
+        losses = self._facts.get("losses", ())
+        self._guard = Guard(phase, skipped=skipped, spike=spike, losses=losses)
         self._updates = updates
-        self._skipped_in_a_row = 0
-        self._bad: list[str] = []
+        self._rollbacks = {"rollbacks": float(rollbacks)} if rollbacks else {}
         self._stop = False
         # Values of the newest step, until the next one is under way.
         self._pending: tuple[int, dict[str, Any]] | None = None
@@ -143,7 +146,8 @@ class Loop:
         self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> Loop:
-        self._metrics.resume(self.phase, self.done)
+        newest = self._metrics.resume(self.phase, self.done)
+        self._times = Times(self._facts.get("seconds", {}), newest, self._metrics.opened)
         self._stopping = self._opened.enter_context(stop_signal())
         self._opened.enter_context(self._bar)
         self._opened.enter_context(self._watchdog)
@@ -151,26 +155,35 @@ class Loop:
 
     def __iter__(self) -> Iterator[int]:
         """Give the number of each step, from 0, until the last one or a signal."""
+        self._times.switch("compile")
         while self.done < self.steps and not self._stop:
             with jax.profiler.StepTraceAnnotation(self.phase, step_num=self.done):
                 yield self.done
 
     def record(self, values: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Take what the step gave, and write what the step before it gave.
+        """Take what the step gave, and judge and write what the step before it gave.
 
         Args:
           values: Device arrays or floats; ``tokens`` is counted into tokens per second.
           samples: JSON-ready, for the sample log.
 
         Raises:
-          Diverged: ``MAX_SKIPPED_IN_A_ROW`` steps in a row were not finite.
+          Diverged: Too many steps in a row went badly.
         """
         self._write_pending()
+        self._times.switch("step")
+        self._times.step()
         self.done += 1
         self._watchdog.step(self.done)
         self._pending = (self.done, dict(values))
         for sample in samples:
             self._metrics.write_sample(self.phase, self.done, sample)
+
+    @contextlib.contextmanager
+    def data(self) -> Iterator[None]:
+        """Take the time in this block for waiting for data."""
+        with self._times.during("data", own=True):
+            yield
 
     def every(self, steps: int) -> bool:
         """Whether what is due every so many steps, and after the last one, is due now."""
@@ -201,7 +214,7 @@ class Loop:
             jax.block_until_ready(self._pending[1])
         began = time.monotonic()
         measured: dict[str, float] = {}
-        with self._watchdog.paused():
+        with self._watchdog.paused(), self._times.during("evaluation"):
             yield measured
         self._since += time.monotonic() - began
         self._write_pending(measured)
@@ -214,7 +227,7 @@ class Loop:
         """Save the state if it is due, if it is the last one, or if a signal came.
 
         Raises:
-          Diverged: As ``record``; or this was the last step and most of them were not finite.
+          Diverged: As ``record``; or this was the last step and the phase ends badly.
         """
         self._stop = self._stopping()
         ended = self.done == self.steps
@@ -222,15 +235,13 @@ class Loop:
         if not last and not self._checkpoints.due(self.done):
             return
         self._write_pending(last=last)
-        if ended and 2 * self._skipped > self.steps * self._updates:
-            raise Diverged(
-                f"{self._skipped:.0f} of {self.steps * self._updates} updates of the {self.phase} "
-                f"phase were not finite and were skipped; nothing was saved of the last ones. "
-                f"{self._cause()}"
-            )
-        if ended or not self._skipped_in_a_row:
+        if ended:
+            self._guard.end(self.done, self.steps * self._updates)
+        if ended or not self._guard.in_a_row:
             facts = {"stage": self.phase, "phase_step": self.done}
-            self._checkpoints.save(self.done, state, self._loader, facts, force=last)
+            facts |= {"losses": list(self._guard.losses), "seconds": self._times.row()}
+            with self._times.during("save"):
+                self._checkpoints.save(self.done, state, self._loader, facts, force=last)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._opened:
@@ -250,45 +261,26 @@ class Loop:
         if self._pending is None:
             return
         (step, arrays), self._pending = self._pending, None
-        values = {name: float(value) for name, value in jax.device_get(arrays).items()}
+        with self._times.waiting():
+            values = {name: float(value) for name, value in jax.device_get(arrays).items()}
         measured = {name: float(value) for name, value in (measured or {}).items()}
         shown = {name: values[name] for name in self._shown if name in values}
         self._bar.update(step, {**shown, **measured}, keep=bool(measured))
-        self._watch(step, values)
+        self._guard.see(step, values)
         self._tokens += values.get("tokens", 0.0)
         due = step % self._log_every == 0 or step == 1 or last or measured
         if due and step > self._written:
             now = time.monotonic()
             rate = self._tokens / max(now - self._since, 1e-9)
-            self._metrics.write(self.phase, step, {**values, **measured, "tokens_per_s": rate})
+            values |= {**measured, "tokens_per_s": rate, **self._rollbacks}
+            values |= {**self._times.row(), **self._times.hosts()}
+            self._metrics.write(self.phase, step, values)
             self._tokens, self._since, self._written = 0.0, now, step
 
-    def _watch(self, step: int, values: Mapping[str, float]) -> None:
-        """Count steps in a row that were left out because they were not finite."""
-        skipped = values.get("skipped", self._skipped)
-        grew = skipped > self._skipped
-        self._skipped = skipped
-        self._skipped_in_a_row = self._skipped_in_a_row + 1 if grew else 0
-        if grew:
-            logger.warning("%s step %d was not finite and was skipped", self.phase, step)
-        self._bad = [name for name in _WATCHED if not math.isfinite(values.get(name, 0.0))]
-        if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise Diverged(
-                f"{MAX_SKIPPED_IN_A_ROW} steps in a row up to {step} were not finite. "
-                f"{self._cause()}"
-            )
-
-    def _cause(self) -> str:
-        names = " and ".join(f"'{name}'" for name in self._bad) or "some of the gradient"
-        return (
-            f"In the last of them {names} was no finite number; lower the learning rate or look at "
-            "the data of these steps. The checkpoints are those of steps that went well"
-        )
-
     def _saved(self) -> str:
-        if not self._skipped_in_a_row:
+        if not self._guard.in_a_row:
             return "the state is saved"
-        return "its last steps were not finite, so the state before them is the saved one"
+        return "its last steps went badly, so the state before them is the saved one"
 
 
 def end_early(run: Run, loop: Loop) -> None:
@@ -297,36 +289,3 @@ def end_early(run: Run, loop: Loop) -> None:
         path = run.ended_file(loop.phase)
         replace_text(path, json.dumps([loop.done, loop.steps]) + "\n")
     loop.end()
-
-
-@contextlib.contextmanager
-def stop_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGTERM or SIGINT into a flag; a second one acts as usual.
-
-    With several processes the flag is agreed on, so that all stop at one step.
-    """
-    asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handler(number: int, _: Any) -> None:
-        asked.append(number)
-        for known, old in before.items():
-            signal.signal(known, old)
-
-    def stopping() -> bool:
-        if jax.process_count() == 1:
-            return bool(asked)
-        from jax.experimental import multihost_utils
-
-        return bool(multihost_utils.process_allgather(bool(asked)).any())
-
-    try:
-        for number in before:
-            signal.signal(number, handler)
-    except ValueError:  # not the main thread: the caller handles signals
-        before = {}
-    try:
-        yield stopping
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -36,6 +36,7 @@ from tl_jax.train import step as step_lib
 from tl_jax.train.held_out import Best, make_measure
 from tl_jax.train.loop import Loop, end_early, open_phase
 from tl_jax.train.prompt_pools import chosen, prompt_pools, usable_prompts
+from tl_jax.train.rollback import Rollbacks
 from tl_jax.train.sft import check_attention, check_row_length, start_state, takes_trees
 from tl_jax.types import StepMetrics
 
@@ -67,7 +68,7 @@ def train(run: Run) -> None:
         cannot read the calls, or no usable prompt.
       ScoringMismatch: The programs that score and train disagree.
       Stopped: A signal came; the same command resumes.
-      Diverged: Too many steps in a row were not finite.
+      Diverged: Too many steps in a row went badly; ``rollback.Rollbacks`` may try again.
     """
     if not run.steps_left(PHASE):
         return
@@ -78,6 +79,7 @@ def train(run: Run) -> None:
     check_objective(ppo, config.environment.path)
     check_reward(config)
     open_reward(config.reward)  # a fault of the file shows before anything is loaded
+    rollbacks = Rollbacks(run, PHASE)
     with open_phase(run, PHASE) as (checkpoints, metrics):
         # The policy that training starts from is the reference; they share what is frozen.
         first = "supervised" if run.phase_done("supervised") else "before"
@@ -122,11 +124,12 @@ def train(run: Run) -> None:
             shown=SHOWN,
             skipped=int(state.skipped),
             end_if_hung=config.checkpoint.end_if_hung,
+            rollbacks=len(rollbacks),
             updates=ppo.epochs * ppo.minibatches,
             loader=gold,
         ) as loop:
             for step in loop:
-                began = time.monotonic()
+                began, drawn = time.monotonic(), step + rollbacks.passed_over(step)
                 assert state.kl_coef is not None and layout.kl_coef is not None, "of this phase"
                 kl_coef = float(state.kl_coef)
                 if ppo.idle_memory == "host":
@@ -135,8 +138,8 @@ def train(run: Run) -> None:
                     plan,
                     lora.joined(state.params, frozen),
                     reference,
-                    chosen(pools, config.seed, step),
-                    step=step,
+                    chosen(pools, config.seed, drawn),
+                    step=drawn,
                     kl_coef=kl_coef,
                 )
                 state = state.replace(opt_state=memory.held_in(memory.DEVICE, state.opt_state))

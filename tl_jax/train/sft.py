@@ -30,6 +30,7 @@ from tl_jax.train import optimizer as optim
 from tl_jax.train import step as step_lib
 from tl_jax.train.held_out import Best, make_measure
 from tl_jax.train.loop import Loop, check_prepared, end_early, open_phase
+from tl_jax.train.rollback import Rollbacks
 from tl_jax.types import Batch, Params, StepMetrics, TrainState
 
 PHASE = "supervised"
@@ -44,7 +45,7 @@ def train(run: Run) -> None:
       ConfigError: The data have not been prepared, rows that cannot be spread evenly, or attention
         that cannot compute them.
       Stopped: A signal came; the same command resumes.
-      Diverged: Too many steps in a row were not finite.
+      Diverged: Too many steps in a row went badly; ``rollback.Rollbacks`` may try again.
     """
     if not run.trains(PHASE):
         return
@@ -59,6 +60,7 @@ def train(run: Run) -> None:
             "config.data.shared_prefixes: samples that begin alike are computed apart, as the "
             "attention of these devices takes rows of plain texts only"
         )
+    rollbacks = Rollbacks(run, PHASE)
     with open_phase(run, PHASE) as (checkpoints, metrics):
         steps = run.steps(PHASE)
         step, optimizer = make_step(config, model, steps)
@@ -86,10 +88,14 @@ def train(run: Run) -> None:
             shown=("ce_loss", "grad_norm", "learning_rate"),
             skipped=int(state.skipped),
             end_if_hung=config.checkpoint.end_if_hung,
+            spike=config.checkpoint.spike,
+            rollbacks=len(rollbacks),
             loader=loader,
         ) as loop:
-            for _ in loop:
-                batch = place_rows(next(loader), rows, config.data.batch_size)
+            for done in loop:
+                with loop.data():
+                    found = rollbacks.next(loader, done)
+                batch = place_rows(found, rows, config.data.batch_size)
                 state, values = train_step(state, batch, frozen)
                 loop.record(named(values))
                 if measured := loop.measure(state, measures):

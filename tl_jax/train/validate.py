@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tl_jax.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from tl_jax.config.fields import to_dict
 from tl_jax.convert import hub, whole_directory
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.sources import check_sources
@@ -25,6 +26,7 @@ from tl_jax.run import inputs, lock, trackers
 from tl_jax.run.changes import check_changes, record
 from tl_jax.run.directory import Run, check_reward
 from tl_jax.run.prepare import checked_data, discard_outdated, planned_model, scratch_config
+from tl_jax.run.remote import check_all_local
 from tl_jax.train import ppo, ppo_step, sft
 from tl_jax.train.optimizer import warmup_steps
 
@@ -50,6 +52,7 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
       RunNotWritable: Another process writes the run, or nobody can.
     """
     config = run.config
+    check_all_local(to_dict(config))
     computes = computes and not config.mesh.topology
     validate(config, planned_model(run), run.mesh if computes else None)
     if prepares:

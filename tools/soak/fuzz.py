@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import json
+import os
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf as gguf_package
 import mutate
-from ledger import Ledger
+import numpy as np
+from ledger import Ledger, Outcome, draw_of
+from safetensors.numpy import save
 
 from tl_jax.calls.call import ToolCall, tool_from_schema
 from tl_jax.calls.parse import CallSyntaxError, parse_calls
@@ -36,6 +39,8 @@ from tl_jax.rewards.rules import RIGHT, Parallel, score
 BATCH = 500
 """Executions of one unit."""
 _SLOW_S = 20.0
+_TELL_S = 60.0
+_DIALOGUES = 8  # that are written with one template: to compile it takes longest
 
 TOOL: dict[str, Any] = {
     "name": "weather",
@@ -117,10 +122,11 @@ def targets(folder: Path) -> list[Target]:
     settings = json.loads(json.dumps(to_dict(RunConfig())))
     architecture = json.loads((base / "config.json").read_text())
     record = pack_example(Example("é", [1, 2, 70000], [0, 1.0, 2.0], {"a": "b"}))
-    weights = (base / "model.safetensors").read_bytes()
+    weights = save({"a": np.zeros((2, 3), np.float32), "model.b": np.zeros(4, np.float16)})
     header = 8 + int.from_bytes(weights[:8], "little")
     whole = _gguf(folder / "whole.gguf")
     turns = [{"role": "user", "content": "w"}, OPENAI["messages"][1]]
+    held: dict[str, Any] = {"draw": None}
 
     def importer(name: str, row: dict[str, Any]) -> Target:
         file = folder / f"{name}.jsonl"
@@ -154,9 +160,12 @@ def targets(folder: Path) -> list[Target]:
         problems_of(gold, (tool_from_schema(mutate.value(TOOL, draw)),))
 
     def template(draw: random.Random) -> None:
-        source = mutate.text(TEMPLATE, draw)
+        if held["draw"] is not draw or not held["left"]:
+            held.update(draw=draw, left=_DIALOGUES, source=mutate.text(TEMPLATE, draw))
+        held["left"] -= 1
+        messages = turns if held["left"] == _DIALOGUES - 1 else mutate.value(turns, draw)
         try:
-            template_engine.write(source, turns, None, prompt=True, special_tokens={})
+            template_engine.write(held["source"], messages, None, prompt=True, special_tokens={})
         except Exception as error:  # as ``dialogue`` takes them
             raise ValueError(str(error)) from error
 
@@ -207,23 +216,43 @@ def _accepts(
     return run
 
 
-def fuzz(ledger: Ledger, executions: int) -> None:
-    """Run units until so many executions are done, those of earlier runs included."""
-    with tempfile.TemporaryDirectory() as folder:
-        known = targets(Path(folder))
-        for number in range(ledger.units.get("fuzz", 0), -(-executions // BATCH)):
-            target, draw = known[number % len(known)], ledger.random("fuzz", number)
-            fault = f"fuzzing: {target.name}"
-            counts = {"as before": 0, "refused by name": 0}
-            for execution in range(BATCH):
-                outcome, note = _outcome(target, draw)
-                if outcome in counts:
-                    counts[outcome] += 1
-                else:
-                    ledger.add(fault, outcome, f"unit {number} execution {execution}: {note}")
-            for outcome, times in counts.items():
-                ledger.add(fault, outcome, times=times)
-            ledger.finish("fuzz", number + 1)
+def fuzz(ledger: Ledger, executions: int, run: Callable[[range], Iterator[list[Outcome]]]) -> None:
+    """Run units until so many executions are done, those of earlier runs included.
+
+    Args:
+      ledger: Where they are counted.
+      executions: How many in the end.
+      run: Gives the outcomes of units of these numbers, in order.
+    """
+    first, units = ledger.units.get("fuzz", 0), -(-executions // BATCH)
+    began = told = time.monotonic()
+    for number, found in zip(range(first, units), run(range(first, units)), strict=True):
+        ledger.finish("fuzz", number + 1, found)
+        if (now := time.monotonic()) - told > _TELL_S:
+            told, rate = now, (number + 1 - first) * BATCH / (now - began)
+            print(f"executions {(number + 1) * BATCH:,}, {rate:,.0f}/s", flush=True)
+
+
+def run_unit(known: Sequence[Target], seed: int, number: int) -> list[Outcome]:
+    """Try one reader ``BATCH`` times and return what that led to."""
+    target, draw = known[number % len(known)], draw_of(seed, "fuzz", number)
+    fault = f"fuzzing: {target.name}"
+    counts = {"as before": 0, "refused by name": 0}
+    found: list[Outcome] = []
+    for execution in range(BATCH):
+        outcome, note = _outcome(target, draw)
+        if outcome in counts:
+            counts[outcome] += 1
+        else:
+            note = f"unit {number} execution {execution}: {note}"
+            found.append(Outcome(fault, outcome, note))
+    return [*found, *(Outcome(fault, name, times=times) for name, times in counts.items() if times)]
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder in memory, where the system has one: thousands of files a second pass it."""
+    memory = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
 
 
 def _outcome(target: Target, draw: random.Random) -> tuple[str, str]:

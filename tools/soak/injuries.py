@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import mutate
 import numpy as np
-from ledger import Ledger
+from ledger import Ledger, Outcome, draw_of
 
 from tl_jax.config import DataConfig, LoraConfig, ModelConfig, ModelSourceConfig, RunConfig
 from tl_jax.config.fields import to_dict
@@ -61,11 +61,11 @@ def injure(ledger: Ledger, times: int) -> None:
         (scene / "whole").touch()
     wanted = {part.name: part.read(scene) for part in PARTS}
     for number in range(ledger.units.get("injuries", 0), times):
-        draw = ledger.random("injuries", number)
+        draw = draw_of(ledger.seed, "injuries", number)
         part = PARTS[number % len(PARTS)]
         fault, outcome, note = injured(ledger.folder / "injured", scene, part, wanted, draw)
-        ledger.add(fault, outcome, f"unit {number}: {note}")
-        ledger.finish("injuries", number + 1)
+        found = Outcome(fault, outcome, f"unit {number}: {note}")
+        ledger.finish("injuries", number + 1, [found])
 
 
 def injured(

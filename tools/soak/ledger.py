@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import json
 import random
+import threading
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SURVIVED = ("as before", "refused by name", "mended")
-FAILED = ("silent", "traceback", "lost", "hang")
+FAILED = ("silent", "traceback", "lost", "hang", "crash")
+
+
+class Outcome(NamedTuple):
+    """What something that was tried led to.
+
+    Attributes:
+      fault: What was tried.
+      outcome: One of ``SURVIVED`` and ``FAILED``.
+      note: What repeats it.
+      times: How often.
+    """
+
+    fault: str
+    outcome: str
+    note: str = ""
+    times: int = 1
+
+
+def draw_of(seed: int, kind: str, number: int) -> random.Random:
+    """Return the randomness of one unit, the same whenever it is asked for."""
+    return random.Random(f"{seed} {kind} {number}")
 
 
 class Ledger:
@@ -26,26 +49,25 @@ class Ledger:
         found = json.loads(self._file.read_text()) if self._file.exists() else {}
         self.counts: dict[str, dict[str, int]] = found.get("counts", {})
         self.units: dict[str, int] = found.get("units", {})
+        self._lock = threading.Lock()
 
-    def random(self, kind: str, number: int) -> random.Random:
-        """Return the randomness of one unit, the same whenever it is asked for."""
-        return random.Random(f"{self.seed} {kind} {number}")
+    def finish(self, kind: str, number: int, found: Iterable[Outcome]) -> None:
+        """Count what units of a kind led to, note that they are done up to a number, and save.
 
-    def add(self, fault: str, outcome: str, note: str = "", times: int = 1) -> None:
-        """Count an outcome; a failure is written down with its note."""
-        entry = self.counts.setdefault(fault, {})
-        entry[outcome] = entry.get(outcome, 0) + times
-        if outcome in FAILED:
-            with (self.folder / "failures.jsonl").open("a", encoding="utf-8") as file:
-                row = {"fault": fault, "outcome": outcome, "note": note}
-                file.write(json.dumps(row, ensure_ascii=True) + "\n")
-
-    def finish(self, kind: str, number: int) -> None:
-        """Note that the units of a kind are done up to a number, and save."""
-        self.units[kind] = number
-        draft = self._file.with_suffix(".tmp")
-        draft.write_text(json.dumps({"counts": self.counts, "units": self.units}, indent=1))
-        draft.replace(self._file)
+        All at once: a soak that is killed counts no unit twice.
+        """
+        with self._lock:
+            for fault, outcome, note, times in found:
+                entry = self.counts.setdefault(fault, {})
+                entry[outcome] = entry.get(outcome, 0) + times
+                if outcome in FAILED:
+                    with (self.folder / "failures.jsonl").open("a", encoding="utf-8") as file:
+                        row = {"fault": fault, "outcome": outcome, "note": note}
+                        file.write(json.dumps(row, ensure_ascii=True) + "\n")
+            self.units[kind] = number
+            draft = self._file.with_suffix(".tmp")
+            draft.write_text(json.dumps({"counts": self.counts, "units": self.units}, indent=1))
+            draft.replace(self._file)
 
     def failures(self) -> int:
         """Return how many times something did not survive."""
@@ -63,7 +85,8 @@ class Ledger:
 
     def write_table(self) -> str:
         """Write ``table.json`` and ``table.md``, and return the latter."""
-        rows = self.rows()
+        with self._lock:
+            rows = self.rows()
         (self.folder / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
         lines = ["| fault | times | survived | how |", "|---|---|---|---|"]
         lines += [

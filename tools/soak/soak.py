@@ -1,26 +1,30 @@
-"""Try for hours what may go wrong, and write down what survived.
+"""Try for long what may go wrong, and write down what survived.
 
     nice python tools/soak/soak.py STATE --kills=200 --injuries=500 --executions=5000000
 
-One process does one thing after another; its state lies in the directory STATE, so that the same
-command goes on where it stopped. ``table.md`` and ``table.json`` there hold fault, times, survived
-and how; ``failures.jsonl`` what did not survive, with what repeats it. The status is 1 if there is
-anything in it.
+Files are damaged and trainings killed while processes beside them fuzz. The state lies in the
+directory STATE, so that the same command goes on where it stopped. ``table.md`` and ``table.json``
+there hold fault, times, survived and how; ``failures.jsonl`` what did not survive, with what
+repeats it. The status is 1 if there is anything in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import functools
 import os
 import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import workers  # noqa: E402
 from fuzz import fuzz  # noqa: E402
 from injuries import injure  # noqa: E402
 from kills import kill  # noqa: E402
 from ledger import Ledger  # noqa: E402
+from pods import kill_pods  # noqa: E402
 
 
 def main() -> int:
@@ -28,16 +32,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("state", type=Path, help="directory of the state and the tables")
     parser.add_argument("--kills", type=int, default=200, help="processes that are killed")
+    parser.add_argument("--pods", type=int, default=20, help="trainings on 2 or 4 processes")
     parser.add_argument("--injuries", type=int, default=500, help="files that are damaged")
     parser.add_argument(
         "--executions", type=int, default=5_000_000, help="odd inputs that are read"
     )
+    parser.add_argument("--workers", type=int, default=1, help="processes that fuzz")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     ledger = Ledger(options.state, options.seed)
-    injure(ledger, options.injuries)
-    kill(ledger, options.kills)
-    fuzz(ledger, options.executions)
+    run = functools.partial(workers.run, options.workers, options.seed)
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        fuzzing = beside.submit(fuzz, ledger, options.executions, run)
+        injure(ledger, options.injuries)
+        kill(ledger, options.kills)
+        kill_pods(ledger, options.pods)
+        fuzzing.result()
     print(ledger.write_table())
     return int(ledger.failures() > 0)
 
