@@ -16,6 +16,7 @@ from tl_jax.models import lora, nf4
 from tl_jax.ops import kernels
 from tl_jax.ops.attention import Row
 from tl_jax.ops.cached_attention import cached_attention
+from tl_jax.ops.lookup import look_up
 from tl_jax.ops.matmul import matmul
 from tl_jax.ops.rope import apply_rotary
 from tl_jax.parallel.sharding import constrain, cut
@@ -130,7 +131,7 @@ class Embedding(nnx.Module):
             # From a part of every vector there is no direct way to whole vectors of a part of the
             # tokens: the compiler would give every device all of them.
             table_VD = constrain(table_VD, "vocab", None)
-        return jnp.take(table_VD, tokens_BT, axis=0)
+        return look_up(table_VD, tokens_BT)
 
 
 class Attention(nnx.Module):
