@@ -37,8 +37,8 @@ _DECLARING_ROLES = (*_SYSTEM_ROLES, "user", "human")
 def declared_tools(row: Mapping[str, Any], entries: Any) -> Any:
     """Return the tool declarations of a row as they are there, or None if it has none.
 
-    They stand under one of ``KEYS``, in one of the objects ``BESIDE``, or on a message of the system or the user.
-    ``tools`` and ``functions`` of the row itself go before all others.
+    They stand under one of ``KEYS``, in one of the objects ``BESIDE``, or on a message of the
+    system or the user. ``tools`` and ``functions`` of the row itself go before all others.
 
     Args:
       row: The row.
