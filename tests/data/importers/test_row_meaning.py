@@ -60,6 +60,9 @@ def imported(*entries, tools=(WEATHER, MAIL), **row):
         ({"loss_mask": 0}, 0),
         ({"masked": True}, 0),
         ({"no_loss": False}, 1),
+        ({"is_trainable": False}, 0),
+        ({"metadata": {"train": False}}, 0),
+        ({"extra": {"loss_mask": True, "masked": False, "loss": 1.7}}, 1),
         ({}, 1),
     ],
 )
@@ -182,6 +185,21 @@ def test_results_that_name_no_one_of_several_calls_are_refused(answers):
         imported(user(), TWO, *answers)
 
 
+def test_names_and_ids_in_camel_case_pair_results_too():
+    calls = [
+        {"toolCallId": i, "toolName": n, "args": a}
+        for i, n, a in (("1", "get_weather", {"city": "Oslo"}), ("2", "send_mail", {"to": "a"}))
+    ]
+    found = imported(
+        user(),
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        result("sent", toolCallId="2"),
+        result("3", toolCallId="1"),
+    )
+    assert found.messages[1].calls == (OSLO, ToolCall("send_mail", {"to": "a"}))
+    assert [message.content for message in found.messages[2:]] == ["3", "sent"]
+
+
 def test_one_result_left_belongs_to_the_one_call_left():
     answers = [result("2", tool_call_id="b"), result("1", name="get_weather")]
     assert [m.content for m in imported(user(), TWO, *answers).messages[2:]] == ["1", "2"]
@@ -215,6 +233,9 @@ def test_the_only_sign_of_failure_may_be_a_field(cases):
         ({"status": "success"}, ""),
         ({"status": "completed"}, ""),
         ({"status_code": 503}, "error"),
+        ({"statusCode": 404}, "error"),
+        ({"result": {"isError": True}}, "error"),
+        ({"artifact": {"is_error": False}}, ""),
         ({"status_code": 200}, ""),
         ({"isError": True}, "error"),
         ({"is_error": "true"}, "error"),
@@ -258,6 +279,8 @@ def test_tools_and_system_texts_elsewhere_are_read(cases):
     "row",
     [
         {"chat_template_kwargs": {"tools": [WEATHER]}},
+        {"body": {"tools": [WEATHER]}},
+        {"messages": [{**user(), "tools": [WEATHER]}, called(("c", "get_weather", {}))]},
         {"extra": {"functions": json.dumps([WEATHER])}},
         {"tools": {"get_weather": {"parameters": WEATHER["parameters"]}}},
         {"tools": [json.dumps(WEATHER)]},

@@ -220,6 +220,14 @@ def _function_call(entry: Mapping[str, Any]) -> Sequence[Any]:
     return () if says_nothing(call) else (call,)
 
 
+_TOOL_NAMES = ("tool_name", "toolName")
+
+
+def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Return the first value under one of the keys as text; empty if there is none."""
+    return next((str(value) for key in keys if (value := entry.get(key))), "")
+
+
 _Found = tuple[Any, Any, str]
 """Name, arguments and id of a call; the name is None where there is none."""
 
@@ -290,11 +298,11 @@ def _found(call: Any, reading: Reading) -> _Found:
     if not isinstance(call, Mapping):
         return None, call, ""
     read_keys(call, ("type",))
-    call_id = str(call.get("id") or call.get("call_id") or "")
+    call_id = _first(call, ("id", "call_id", "toolCallId", "tool_call_id"))
     inner = call.get("function")
     if isinstance(inner, Mapping):
         call = inner
-    name = call.get("name", inner)
+    name = call.get("name", inner) or _first(call, _TOOL_NAMES) or None
     key = next((k for k in ("arguments", "args", "parameters", "input") if k in call), "")
     arguments = _arguments(call.get(key))
     reading.repairs[KEPT] += isinstance(name, str) and writable_name(name) != name
@@ -321,7 +329,7 @@ def _arguments(value: Any) -> Any:
 
 def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
     """Return the turns of a message with the result of a call, or with several in its text."""
-    answered = str(entry.get("tool_call_id") or entry.get("call_id") or entry.get("id") or "")
+    answered = _first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
     content = entry.get("content")
     text = result_text(content, reading.repairs)
     status = result_status(entry)
@@ -329,6 +337,6 @@ def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
         text = error_text(entry) or text
     if reading.read_text and not status and (found := reading.read_text("tool", text)):
         return found
-    name = entry.get("name") or entry.get("tool_name")
+    name = entry.get("name") or _first(entry, _TOOL_NAMES)
     name = name if isinstance(name, str) else ""
     return (Turn(Message("tool", text, status=status), (answered,), name),)

@@ -18,7 +18,7 @@ KEYS = (
 """Keys of a row under which its tools may stand; the first two are the common ones."""
 BESIDE = (
     "chat_template_kwargs", "metadata", "extra", "extra_body", "extra_info", "kwargs", "request",
-    "info", "context",
+    "info", "context", "config", "body", "payload",
 )  # fmt: skip
 """Keys of a row whose object may hold its tools."""
 SYSTEM_KEYS = (
@@ -31,13 +31,14 @@ _COMMON = KEYS[:2]
 _WRAPPERS = ("functions", "tools", "function_declarations", "functionDeclarations")
 _OF_A_TOOL = frozenset(("description", "parameters", "input_schema", "inputSchema"))
 _SYSTEM_ROLES = ("system", "developer")
+_DECLARING_ROLES = (*_SYSTEM_ROLES, "user", "human")
 
 
 def declared_tools(row: Mapping[str, Any], entries: Any) -> Any:
     """Return the tool declarations of a row as they are there, or None if it has none.
 
-    They stand under one of ``KEYS``, in one of the objects ``BESIDE``, or on its system message.
-    ``tools`` and ``functions`` of the row itself go before all others.
+    They stand under one of ``KEYS``, in one of the objects ``BESIDE``, or on a message of the
+    system or the user. ``tools`` and ``functions`` of the row itself go before all others.
 
     Args:
       row: The row.
@@ -61,7 +62,7 @@ def declared_tools(row: Mapping[str, Any], entries: Any) -> Any:
         places += [
             (entry, key)
             for entry in entries
-            if isinstance(entry, Mapping) and _peek(entry, "role") in _SYSTEM_ROLES
+            if isinstance(entry, Mapping) and _peek(entry, "role") in _DECLARING_ROLES
             for key in KEYS
         ]
     found = [(holder, key, _peek(holder, key)) for holder, key in places if _holds(holder, key)]

@@ -8,13 +8,18 @@ from typing import Any
 
 _ERRORS = ("error", "is_error", "isError", "has_error", "failed", "is_failed", "errored")
 _FLAGS = ("is_error", "isError", "has_error")
-_DETAILS = ("error_message", "error_type", "error_code", "exception", "traceback")
+_DETAILS = (
+    "error_message", "errorMessage", "error_type", "errorType", "error_code", "errorCode",
+    "exception", "traceback",
+)  # fmt: skip
 _SUCCESSES = ("success", "ok", "succeeded", "successful", "is_success")
-_STATES = ("status", "state", "outcome", "result_status", "status_code", "execution_status")
+_STATES = (
+    "status", "state", "outcome", "result_status", "status_code", "statusCode", "execution_status",
+)  # fmt: skip
 _EXIT_CODES = (
     "exit_code", "exitcode", "exitCode", "exit_status", "return_code", "returncode", "returnCode",
 )  # fmt: skip
-_BESIDE = ("metadata", "meta", "extra", "additional_kwargs")
+_BESIDE = ("metadata", "meta", "extra", "additional_kwargs", "result", "artifact")
 _FAILED = frozenset(
     ("error", "errored", "fail", "failed", "failure", "exception", "crashed", "timeout",
      "timed_out", "timedout", "rejected", "denied", "aborted", "cancelled", "canceled")

@@ -12,9 +12,12 @@ from typing import Any
 
 KEYS = (
     "reasoning_content", "reasoning", "thinking", "thought", "thoughts", "reasoning_text",
-    "thinking_content", "reasoning_details", "thinking_blocks",
+    "thinking_content", "reasoning_details", "thinking_blocks", "reasoningContent",
+    "chain_of_thought", "cot",
 )  # fmt: skip
 """Keys of a message under which sources keep thoughts."""
+BESIDE = ("additional_kwargs", "provider_specific_fields", "model_extra")
+"""Keys of a message whose object may hold them, as client libraries keep what they do not know."""
 ROLES = frozenset(("reasoning", "thinking", "thought", "thoughts", "think", "analysis"))
 """Roles of turns that hold nothing but the thoughts of the turn after them."""
 PARTS = frozenset(
@@ -34,6 +37,9 @@ _TAGS = {
     "<seed:think>": "</seed:think>",
     "[THINK]": "[/THINK]",
     "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "◁think▷": "◁/think▷",
+    "<scratchpad>": "</scratchpad>",
 }
 _OPENED = re.compile("|".join(rf"^[ \t]*{re.escape(tag)}" for tag in _TAGS), re.MULTILINE)
 _NEXT = re.compile(r"\s*+(?:" + "|".join(map(re.escape, _TAGS)) + ")")
@@ -56,7 +62,9 @@ def thought_text(value: Any) -> str:
 
 def thoughts_of(entry: Mapping[str, Any]) -> str:
     """Return the thoughts that a message keeps under keys of its own, each text once."""
-    return joined(*(thought_text(entry[key]) for key in KEYS if key in entry))
+    beside = (entry.get(key) for key in BESIDE)
+    holders = (entry, *(inner for inner in beside if isinstance(inner, Mapping)))
+    return joined(*(thought_text(one[key]) for one in holders for key in KEYS if key in one))
 
 
 def joined(*thoughts: str) -> str:

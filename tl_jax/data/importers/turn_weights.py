@@ -13,13 +13,16 @@ WEIGHTS = ("weight", "loss_weight", "loss_scale")
 FLAGS = (
     "train", "trained", "training", "trainable", "is_trained", "should_train", "train_on",
     "train_on_turn", "loss", "compute_loss", "calculate_loss", "has_loss", "learn",
+    "is_trainable", "requires_loss", "in_loss", "include_in_loss", "supervise", "supervised",
 )  # fmt: skip
 """Keys that say whether a turn is trained; a number from 0 to 1 is its share."""
 OPPOSITES = (
     "masked", "loss_mask", "no_loss", "ignore_loss", "no_train", "skip_train",
-    "exclude_from_loss", "untrained",
+    "exclude_from_loss", "untrained", "is_masked", "mask_loss", "skip_loss", "context_only",
 )  # fmt: skip
 """Keys that say whether a turn is left out of the loss, where true means that it is."""
+BESIDE = ("metadata", "meta", "extra", "additional_kwargs")
+"""Keys of a message whose object may hold a flag; a number there may measure something else."""
 _ONE_MEANS_TRAINED = frozenset(("loss_mask",))
 _WORDS = {"true": 1.0, "yes": 1.0, "on": 1.0, "false": 0.0, "no": 0.0, "off": 0.0}
 
@@ -41,7 +44,19 @@ def turn_weight(entry: Mapping[str, Any]) -> float:
         if key in entry and entry[key] is not None:
             value = _number(key, entry[key], 1.0)
             weight *= value if key in _ONE_MEANS_TRAINED else 1 - value
+    for outer in BESIDE:
+        if isinstance(inner := entry.get(outer), Mapping):
+            weight *= _flagged(inner)
     return weight
+
+
+def _flagged(inner: Mapping[str, Any]) -> float:
+    """Return 0 where an object beside the text of a turn says that it is not trained, else 1."""
+    trained = [inner[key] for key in FLAGS if isinstance(inner.get(key), bool)]
+    for key in OPPOSITES:
+        if isinstance(inner.get(key), bool):
+            trained.append(inner[key] == (key in _ONE_MEANS_TRAINED))
+    return float(all(trained))
 
 
 def _number(key: str, value: Any, most: float) -> float:
