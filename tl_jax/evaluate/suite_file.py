@@ -73,7 +73,13 @@ def noisy_items(chosen: Chosen, noise: str, seed: int, limit: int) -> list[Noisy
       ConfigError: There is no such noise.
     """
     items = limited(read_items(chosen.suite, chosen.path), limit)
-    return make_noisy(items, noise, seed)
+    noisy = make_noisy(items, noise, seed)
+    if noise != CLEAN and all(one.item == one.original for one in noisy):
+        raise ConfigError(
+            f"noise {noise!r} changes none of the {len(items)} items of {chosen.name}: it needs "
+            "tools, results or gold calls of a kind that they do not have; take another"
+        )
+    return noisy
 
 
 def write_result(
@@ -112,6 +118,7 @@ def write_result(
         "version": chosen.version,
         "style": suite.style or style,
         **facts,
+        "items_with_noise": sum(one.item != one.original for one in items),
         **results.scored(suite, [one.item for one in items], replies, verdicts),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
