@@ -14,6 +14,8 @@ from tl_jax.evaluate.suites import SUITES, own_data
 from tl_jax.evaluate.suites.own_data import is_there
 from tl_jax.evaluate.suites.suite import Item, Suite
 
+_BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What a reader raises over a file of another kind."""
 _SETTING = "config.evaluate.suites"
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
@@ -153,16 +155,17 @@ def _refusal(suite: Suite, path: str, error: Exception) -> str:
         absent = path and not isinstance(error, TlJaxError)
         return f"{suite.name}: no file {path}" if absent else f"{suite.name}: {told}"
     for other in SUITES.values():
-        if other.name != suite.name and other.setting == "" and _reads(other, path):
+        if other.name != suite.name and other.setting == "" and reads(other, path):
             return f"{path} is no file of the suite {suite.name}, but one of {other.name}: {told}"
     names = ", ".join(SUITES)
     return f"{path} is no file of the suite {suite.name}: {told}. The suites are {names}"
 
 
-def _reads(suite: Suite, path: str) -> bool:
+def reads(suite: Suite, path: str) -> bool:
+    """Whether a file or folder is one of a suite, by its first item."""
     try:
         return any(True for _ in suite.read(path))
-    except (TlJaxError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (TlJaxError, OSError, *_BROKEN):
         return False
 
 
