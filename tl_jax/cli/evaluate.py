@@ -11,6 +11,7 @@ results say which sets the training data were checked against for overlaps.
   a model of a run     --run=DIR --suite=rotbench --data=FILE --out=FILE.json
   a model directory    --model=DIR --suite=rotbench,toolalpaca --data=FILE,FILE --out=DIR
   any other system     --suite=rotbench --data=FILE --out=FILE.json --predictions=FILE
+  all sets of a folder --model=DIR --suite=all --data=FOLDER --out=DIR
   the gold answers     --suite=rotbench --data=FILE --out=FILE.json --oracle
   two systems          --compare=FIRST.json,SECOND.json
 

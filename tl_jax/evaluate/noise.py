@@ -16,6 +16,7 @@ import dataclasses
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.data.trajectory import Message
@@ -28,10 +29,14 @@ CLEAN = "clean"
 LEVELS = ("slight", "medium", "heavy")
 _FIXED = ("finish", "ask_to_user")
 _DISTRACTORS = 5
+_OTHER_TYPES = {"integer": "string", "number": "string", "boolean": "string", "string": "array"}
+"""Type that drifted documentation gives, by the one that a tool takes."""
 _FAILURES = {
     "timeout": "Error: the request timed out after 30 seconds. Please try again.",
     "rate_limit": "Error 429: too many requests. Please try again.",
     "server_error": "Error 503: the service is temporarily unavailable. Please try again.",
+    "unauthorized": "Error 401: the access token has expired. It was renewed; please try again.",
+    "forbidden": "Error 403: access was denied. The permission is granted now; please try again.",
     "broken_json": '{"status": "ok", "data": {"items": [',
 }
 
@@ -200,10 +205,28 @@ def _undescribed(tools: list[ToolSpec], lot: random.Random) -> list[ToolSpec]:
         dataclasses.replace(
             tool,
             description="",
-            parameters=tuple(dataclasses.replace(p, description="") for p in tool.parameters),
+            parameters=tuple(
+                dataclasses.replace(p, description="", schema=_untold(p.schema))
+                for p in tool.parameters
+            ),
         )
         for tool in tools
     ]
+
+
+def _untold(schema: Any) -> Any:
+    """Return a schema without any description in it; a property may be called so."""
+    if isinstance(schema, list):
+        return [_untold(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: {name: _untold(part) for name, part in value.items()}
+        if key == "properties" and isinstance(value, Mapping)
+        else _untold(value)
+        for key, value in schema.items()
+        if key != "description" or isinstance(value, Mapping)
+    }
 
 
 def _misdescribed(tools: list[ToolSpec], lot: random.Random) -> list[ToolSpec]:
@@ -270,6 +293,85 @@ def _failed_try(failure: str) -> Draw:
     return draw
 
 
+def _drifted(item: Item, lot: random.Random, others: Sequence[ToolSpec]) -> Noisy:
+    """Return the item after tools have changed and their documentation has not.
+
+    Of each right tool one argument of the gold calls has another name in the documentation, or
+    another type. The calls were tried as documented, and the error says what the tools take: that
+    is right now.
+    """
+    calls = item.gold[0] if _gold_calls(item) else ()
+    names: dict[str, dict[str, str]] = {}
+    types: dict[str, dict[str, str]] = {}
+    for tool in item.tools:
+        given = {key for call in calls if call.name == tool.name for key in call.arguments}
+        known = [p for p in tool.parameters if p.name in given]
+        if not known:
+            continue
+        drifted = lot.choice(known)
+        if drifted.type in _OTHER_TYPES and lot.random() < 0.5:
+            types[tool.name] = {drifted.name: _OTHER_TYPES[drifted.type]}
+            continue
+        taken = [p.name for p in tool.parameters]
+        names[tool.name] = CHANGES["slight"]([drifted.name], taken, lot, 10)
+    if not any((*names.values(), *types.values())):
+        return Noisy(item, item)
+    documented = Renaming(parameters=names)
+    tools = tuple(documented.tool(_retyped(t, types.get(t.name, {}))) for t in item.tools)
+    tried = tuple(
+        documented.call(ToolCall(c.name, _as_text(c.arguments, types.get(c.name, {}))))
+        for c in calls
+    )
+    failed = [Message("tool", _told(c, names, types, item), status="error") for c in calls]
+    messages = (*item.messages, Message("assistant", "", tried), *failed)
+    return Noisy(item, dataclasses.replace(item, tools=tools, messages=messages))
+
+
+def _retyped(tool: ToolSpec, types: Mapping[str, str]) -> ToolSpec:
+    parameters = tuple(
+        dataclasses.replace(p, type=types[p.name], schema={}) if p.name in types else p
+        for p in tool.parameters
+    )
+    return dataclasses.replace(tool, parameters=parameters)
+
+
+def _as_text(arguments: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        key: json.dumps(value, ensure_ascii=False)
+        if types.get(key) == "string" and not isinstance(value, str)
+        else [value]
+        if types.get(key) == "array"
+        else value
+        for key, value in arguments.items()
+    }
+
+
+def _told(
+    call: ToolCall,
+    names: Mapping[str, Mapping[str, str]],
+    types: Mapping[str, Mapping[str, str]],
+    item: Item,
+) -> str:
+    """Return the error of a call as documented."""
+    kinds = {
+        p.name: p.type for tool in item.tools if tool.name == call.name for p in tool.parameters
+    }
+    found = [
+        f"unknown parameter '{new}', it is called '{old}'"
+        for old, new in names.get(call.name, {}).items()
+        if old in call.arguments
+    ]
+    found += [
+        f"parameter '{name}' must be of type {kinds[name]}"
+        for name in types.get(call.name, {})
+        if name in call.arguments
+    ]
+    what = "; ".join(found)
+    if not what:
+        return "Error: not run, as another call of this turn failed."
+    return f"Error: {what}. The interface has changed since it was documented."
+
+
 KINDS: Mapping[str, Draw] = {
     **{level: _either(level) for level in LEVELS},
     "union": _union,
@@ -282,5 +384,6 @@ KINDS: Mapping[str, Draw] = {
     "distractors": _distractors,
     "noisy_results": _noisy_results,
     **{failure: _failed_try(failure) for failure in _FAILURES},
+    "schema_drift": _drifted,
 }
 """Kinds of noise by name. After a failed try (``timeout`` and so on) the same calls are right."""

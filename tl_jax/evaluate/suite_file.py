@@ -15,6 +15,7 @@ from tl_jax.evaluate.predictions import oracle_replies, predicted, read_predicti
 from tl_jax.evaluate.reading import STYLES, writer
 from tl_jax.evaluate.results import Reply
 from tl_jax.evaluate.suites.choose import Chosen, file_name, find_suite, read_items
+from tl_jax.evaluate.suites.found import ALL, check_one_folder, found_in
 from tl_jax.evaluate.suites.suite import Item
 
 REPLIES = ".items.jsonl"
@@ -25,12 +26,14 @@ def requested(names: Sequence[str], paths: Sequence[str]) -> list[Chosen]:
     """Return the suites that ``--suite`` and ``--data`` name.
 
     Args:
-      names: Names of suites or Python files.
+      names: Names of suites or Python files; or ``all`` alone, for whatever lies in a folder.
       paths: The data file of each, in the same order; or none, for suites without files.
 
     Raises:
       ConfigError: An unknown suite, or not one file each.
     """
+    if ALL in names:
+        return found_in(check_one_folder(names, paths))
     if paths and len(paths) != len(names):
         raise ConfigError(
             f"--data names {len(paths)} files for {len(names)} suites; give one each, in their "
@@ -54,10 +57,19 @@ def result_paths(chosen: Sequence[Chosen], out: str) -> list[Path]:
     if not out:
         raise ConfigError("--suite needs --out, a .json file, or a directory for several suites")
     if not out.endswith(".json"):
-        return [Path(out, f"{file_name(one.name)}.json") for one in chosen]
+        names = [file_name(one.name) for one in chosen]
+        return [
+            Path(out, f"{name}-{_stem(one.path)}.json" if names.count(name) > 1 else f"{name}.json")
+            for name, one in zip(names, chosen, strict=True)
+        ]
     if len(chosen) > 1:
         raise ConfigError(f"--out={out}: of several suites give a directory, not a file")
     return [Path(out)]
+
+
+def _stem(path: str) -> str:
+    """Return a name of a file that tells it from one of the same name in another folder."""
+    return f"{Path(path).parent.name}-{os.path.basename(path).partition('.')[0]}".strip("-")
 
 
 def limited(items: Sequence[Item], limit: int) -> Sequence[Item]:
@@ -73,7 +85,13 @@ def noisy_items(chosen: Chosen, noise: str, seed: int, limit: int) -> list[Noisy
       ConfigError: There is no such noise.
     """
     items = limited(read_items(chosen.suite, chosen.path), limit)
-    return make_noisy(items, noise, seed)
+    noisy = make_noisy(items, noise, seed)
+    if noise != CLEAN and all(one.item == one.original for one in noisy):
+        raise ConfigError(
+            f"noise {noise!r} changes none of the {len(items)} items of {chosen.name}: it needs "
+            "tools, results or gold calls of a kind that they do not have; take another"
+        )
+    return noisy
 
 
 def write_result(
@@ -112,6 +130,7 @@ def write_result(
         "version": chosen.version,
         "style": suite.style or style,
         **facts,
+        "items_with_noise": sum(one.item != one.original for one in items),
         **results.scored(suite, [one.item for one in items], replies, verdicts),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

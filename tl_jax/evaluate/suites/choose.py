@@ -6,14 +6,18 @@ import dataclasses
 import difflib
 import os
 import re
+from collections.abc import Sequence
 
+from tl_jax.calls.call import ToolCall
 from tl_jax.config import RunConfig
 from tl_jax.config.user_file import digest, load_file
 from tl_jax.errors import ConfigError, DataError, TlJaxError
 from tl_jax.evaluate.suites import SUITES, own_data
 from tl_jax.evaluate.suites.own_data import is_there
-from tl_jax.evaluate.suites.suite import Item, Suite
+from tl_jax.evaluate.suites.suite import Item, Read, Suite
 
+_BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What a reader raises over a file of another kind."""
 _SETTING = "config.evaluate.suites"
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
@@ -141,7 +145,34 @@ def read_items(suite: Suite, path: str) -> list[Item]:
         if item.id in seen:
             raise DataError(f"{suite.name}: two items of {path} have the id {item.id!r}")
         seen.add(item.id)
+        if suite.name in SUITES:
+            _check_item(suite, item, path)
     return items
+
+
+def _check_item(suite: Suite, item: Item, path: str) -> None:
+    """Refuse an item whose gold or tools its suite cannot judge by, before anybody is asked it.
+
+    Raises:
+      DataError: The message names the item.
+    """
+    written: list[tuple[ToolCall, ...]] = []
+
+    def write(calls: Sequence[ToolCall]) -> str:
+        written.append(tuple(calls))
+        return ""
+
+    try:
+        for message in item.messages:
+            if not isinstance(message.content, str):
+                raise TypeError(f"a turn of {message.role!r} is no text: {message.content!r:.60}")
+        text = suite.oracle(item, write)
+        suite.judge(item, text, lambda _: Read(written[-1] if written else ()))
+    except Exception as error:  # a damaged row may break a rule in any way
+        raise DataError(
+            f"{suite.name}: item {item.id!r} of {path} cannot be judged "
+            f"({type(error).__name__}: {error}); mend its gold answer or its tools, or leave it out"
+        ) from error
 
 
 def _refusal(suite: Suite, path: str, error: Exception) -> str:
@@ -153,16 +184,17 @@ def _refusal(suite: Suite, path: str, error: Exception) -> str:
         absent = path and not isinstance(error, TlJaxError)
         return f"{suite.name}: no file {path}" if absent else f"{suite.name}: {told}"
     for other in SUITES.values():
-        if other.name != suite.name and other.setting == "" and _reads(other, path):
+        if other.name != suite.name and other.setting == "" and reads(other, path):
             return f"{path} is no file of the suite {suite.name}, but one of {other.name}: {told}"
     names = ", ".join(SUITES)
     return f"{path} is no file of the suite {suite.name}: {told}. The suites are {names}"
 
 
-def _reads(suite: Suite, path: str) -> bool:
+def reads(suite: Suite, path: str) -> bool:
+    """Whether a file or folder is one of a suite, by its first item."""
     try:
         return any(True for _ in suite.read(path))
-    except (TlJaxError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (TlJaxError, OSError, *_BROKEN):
         return False
 
 
