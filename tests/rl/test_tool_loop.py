@@ -200,7 +200,7 @@ def test_a_process_runs_the_tools_of_its_rows_and_all_get_all_results(
     open_session = type(tools.environment).session
     monkeypatch.setattr(type(tools.environment), "session", session)
     texts = [CALL, " double(x = 4) ", " double(x = 5) "]
-    said = [Generation(tokenizer.encode(text), [], True) for text in texts]
+    said = [reply(tokenizer, text) for text in texts]
     alone = types.SimpleNamespace(own_part=lambda count: slice(0, count), join_parts=list)
     shared = types.SimpleNamespace(own_part=own_part, join_parts=join_parts)
     monkeypatch.setattr(tool_loop, "processes", alone)
