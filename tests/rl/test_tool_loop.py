@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -23,6 +26,7 @@ from tl_jax.data.tokenize.tokenizer import train_byte_bpe
 from tl_jax.data.trajectory import Message
 from tl_jax.models import functional
 from tl_jax.rl import rollout as rl
+from tl_jax.rl import tool_loop
 from tl_jax.rl.episode import Episode, Feedback, Turn, play
 from tl_jax.rl.tool_loop import ToolTurns
 from tl_jax.rl.tool_process import open_environment
@@ -165,6 +169,51 @@ def test_turns_and_tokens_are_limited(tools, tokenizer, prompt):
     for room, turns in ((used + 40, 2), (used + 39, 1)):
         (episode,) = run(tools, [prompt], sample, max_tokens=room)
         assert len(episode.turns) == turns and len(episode.ids) <= room
+
+
+def test_a_process_runs_the_tools_of_its_rows_and_all_get_all_results(
+    tools, tokenizer, prompt, monkeypatch
+):
+    me, parts, met = threading.local(), {}, threading.Barrier(2, timeout=60)
+    opened: dict[int, int] = {0: 0, 1: 0}
+
+    def join_parts(part):
+        parts[me.number] = part
+        met.wait()
+        joined = [*parts[0], *parts[1]]
+        met.wait()
+        return joined
+
+    def own_part(count):
+        return slice(me.number * count // 2, (me.number + 1) * count // 2)
+
+    def of_process(number):
+        me.number = number
+        with tools.responses([prompt] * 3) as respond:
+            # The middle row has ended, as dialogues do each for itself.
+            return [respond([0, 1, 2], said), respond([0, 2], [said[0], said[2]])]
+
+    def session(self):
+        opened[me.number] += 1
+        return open_session(self)
+
+    open_session = type(tools.environment).session
+    monkeypatch.setattr(type(tools.environment), "session", session)
+    texts = [CALL, " double(x = 4) ", " double(x = 5) "]
+    said = [reply(tokenizer, text) for text in texts]
+    alone = types.SimpleNamespace(own_part=lambda count: slice(0, count), join_parts=list)
+    shared = types.SimpleNamespace(own_part=own_part, join_parts=join_parts)
+    monkeypatch.setattr(tool_loop, "processes", alone)
+    expected = of_process(0)
+    monkeypatch.setattr(tool_loop, "processes", shared)
+    with ThreadPoolExecutor(2) as both:
+        assert list(both.map(of_process, (0, 1))) == [expected, expected]
+    assert [feedback.texts for feedback in expected[0]] == [
+        ('{"is": 42}',),
+        ('{"is": 8}',),
+        ('{"is": 10}',),
+    ]
+    assert opened == {0: 3 + 1, 1: 2}
 
 
 def test_rows_end_each_for_itself():

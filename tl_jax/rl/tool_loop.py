@@ -13,6 +13,7 @@ from tl_jax.data.examples.build import Prompt
 from tl_jax.data.mae.schema_checks import problems_of
 from tl_jax.data.render.renderer import Renderer
 from tl_jax.data.trajectory import Message
+from tl_jax.parallel import processes
 from tl_jax.rewards.no_call import holds_call
 from tl_jax.rl.episode import Episode, Feedback, Respond
 from tl_jax.rl.tool_process import Environment, Session, error_text
@@ -39,10 +40,13 @@ class ToolTurns:
     def responses(self, prompts: Sequence[Prompt]) -> Iterator[Respond]:
         """Give the function that answers the replies of rows; the tools of each row run apart.
 
+        A process runs those of its part of the rows, and all of them get all results.
+
         Args:
           prompts: One per row.
         """
-        sessions = [self.environment.session() for _ in prompts]
+        own = range(len(prompts))[processes.own_part(len(prompts))]
+        sessions = {row: self.environment.session() for row in own}
 
         def respond(
             rows: list[int], generations: Sequence[Generation]
@@ -55,9 +59,11 @@ class ToolTurns:
             jobs = [
                 (some if generation.finished else (), prompts[row].tools, sessions[row])
                 for row, generation, some in zip(rows, generations, calls, strict=True)
+                if row in own
             ]
-            answers = pool.map(
-                lambda job: results_of(job[0], job[1], job[2], self.environment.names), jobs
+            known = self.environment.names
+            answers = processes.join_parts(
+                list(pool.map(lambda job: results_of(*job, known), jobs))
             )
             return [
                 None if results is None else self.feedback(prompts[row].tools, some, results)
@@ -68,7 +74,7 @@ class ToolTurns:
             try:
                 yield respond
             finally:
-                for session in sessions:
+                for session in sessions.values():
                     session.close()
 
     def feedback(

@@ -7,7 +7,6 @@ from tl_jax.data.examples.jsonl import read_prompts
 from tl_jax.data.prepare.files import PROMPTS
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import ConfigError
-from tl_jax.parallel import processes
 from tl_jax.rl.tool_loop import BEFORE, ToolTurns
 from tl_jax.rl.tool_process import open_environment
 from tl_jax.run.directory import Run
@@ -17,14 +16,11 @@ def open_tools(run: Run) -> ToolTurns | None:
     """Return what answers the calls of a sample; None if tools do not run.
 
     Raises:
-      ConfigError: The file has no tool of any prompt, the template cannot write their results, or
-        there are several processes.
+      ConfigError: The file has no tool of any prompt, or the template cannot write their results.
     """
     config = run.config
     if not config.environment.path:
         return None
-    # Each process would call the tools for itself, and they need not answer alike.
-    processes.require_one("reward training with config.environment.path")
     environment = open_environment(config.environment)
     prompts = read_prompts(run.data_dir / PROMPTS)
     if not any(tool.name in environment.names for prompt in prompts for tool in prompt.tools):
