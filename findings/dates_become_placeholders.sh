@@ -3,7 +3,7 @@
 #
 # Guess:  load_dataset("json") keeps a text of the file a text, and a template writes it again as it
 #         stood; a value that JSON has no form for is a TypeError of the template's tojson.
-# Seen:   with datasets 5.2.0 (pyarrow 26.0.1) texts that all look like dates are read as timestamps,
+# Seen:   with datasets 5.2.0 texts that all look like dates are read as pyarrow documents: as timestamps,
 #         at any depth, so the arguments of a call hold a datetime. apply_chat_template of transformers
 #         5.23.0 puts the name of the type in the place of any value that is not plain JSON, without a
 #         warning: the model is trained to call with "<datetime>". One value among them that is no

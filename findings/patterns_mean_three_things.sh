@@ -16,7 +16,7 @@ folder="$(mktemp -d)"
 trap 'rm -rf -- "$folder"' EXIT
 "${PYTHON:-python3}" -m venv "$folder/env"
 "$folder/env/bin/python" -m pip install --quiet torch==2.13.0 numpy==2.4.6 pydantic==2.14.4 \
-    transformers==5.23.0 tokenizers==0.23.3 apache-tvm-ffi jsonschema==4.26.0 llguidance==1.9.1 \
+    transformers==5.23.0 tokenizers==0.23.3 apache-tvm-ffi==0.1.15.post2 jsonschema==4.26.0 llguidance==1.9.1 \
     outlines_core==0.2.14
 "$folder/env/bin/python" -m pip install --quiet --no-deps xgrammar==0.2.9
 "$folder/env/bin/python" - <<'PYTHON'
