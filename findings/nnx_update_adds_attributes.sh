@@ -5,10 +5,10 @@
 #         it does not have, or an array of another shape than the variable's, is an error, as a missing
 #         weight is one in torch's load_state_dict.
 # Seen:   with flax 0.12.12 (and 0.12.8) a variable under a name that the model lacks becomes a new
-#         attribute, which counts among the parameters and is trained by nobody, and the one that was
+#         attribute, which counts among the parameters though nothing reads it, and the one that was
 #         meant keeps its random start; an array of another shape and type takes the place of the old
-#         one, and broadcasting may hide it: a bias of one element serves. nnx.state(model) should be
-#         compared with the state first.
+#         one, and broadcasting may hide it: a bias of one element serves. Names and shapes of
+#         nnx.state(model) have to be compared with the state first.
 #
 # Needs pip and a network. Exits 1 if the behaviour is another one.
 set -euo pipefail
