@@ -52,7 +52,7 @@ def supervised_program(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Pro
     declared, frozen = lora.split(functional.abstract_params(model), model.lora)
     frozen = sharding.placed(frozen, mesh)
     # The schedule is a table of no size; of epochs the steps are known once data are prepared.
-    steps = max(config.train.steps, config.optim.warmup_steps + 1)
+    steps = max(config.train.steps, math.ceil(config.optim.warmup_steps) + 1)
     step, optimizer = sft.make_step(config, model, steps)
     state = step_lib.abstract_state(declared, optimizer, mesh)
     rows, length = config.data.batch_size, config.data.row_tokens
