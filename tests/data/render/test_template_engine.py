@@ -157,3 +157,16 @@ def test_a_template_that_takes_too_much_is_ended(monkeypatch, source, told):
 def test_templates_without_end_or_form_are_errors(source):
     with pytest.raises((RecursionError, jinja2.exceptions.TemplateError)):
         written(source)
+
+
+def test_a_limit_is_told_also_where_something_swallows_the_error(monkeypatch):
+    monkeypatch.setattr(template_limits, "SECONDS", 0.1)
+    with pytest.raises(template_limits.LimitExceeded, match=r"it took more than 0\.1 s"):
+        with template_limits.limited():
+            try:
+                while True:
+                    sum(range(10))
+            except template_limits.LimitExceeded:
+                pass  # as a library that catches everything would
+    with template_limits.limited():  # and no error comes late
+        pass

@@ -81,8 +81,10 @@ def limited() -> Iterator[None]:
         finally:
             with _lock:
                 _watched.pop(me, None)
-            while watch.reason and not watch.told:
-                time.sleep(0)  # the error is on its way, and must not come later
+            if watch.reason and not watch.told:
+                # The error is on its way and must not come later, or something has swallowed it.
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(me), None)
+                raise LimitExceeded
     except LimitExceeded:
         raise LimitExceeded(watch.reason) from None
 
