@@ -54,7 +54,7 @@ def abstract_params(config: ModelConfig, *, value_head: bool = False) -> dict[st
     """
     module = jax.eval_shape(lambda: Decoder(config, nnx.Rngs(params=0), value_head=value_head))
     declared: dict[str, Any] = {}
-    for path, param in nnx.split(module)[1].flat_state():
+    for path, param in nnx.to_flat_state(nnx.split(module)[1]):
         shape, axes = param.get_value().shape, param.axes
         axes = ("layers",) * (len(shape) - len(axes)) + tuple(axes)
         node = declared

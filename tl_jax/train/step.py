@@ -263,7 +263,7 @@ def make_train_step(
         else:
             total, sums, grads = _accumulate(one, state.params, batch, accumulation)
         grads = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), grads)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
         near = jnp.bool_(True)
         if loss.reward_coef and loss.ppo.stop_kl:
