@@ -170,24 +170,24 @@ class _Plan(NamedTuple):
     Attributes:
       facts: Who sees whom.
       block: Tokens of a block.
-      run: Blocks of keys of a run.
       single: Blocks of keys that stand alone, and are masked.
-      runs: First blocks of runs, of which every query sees every key.
+      runs: First blocks of runs, of which every query sees every key; None in rows too short for
+        one, which are spared its compilation.
     """
 
     facts: Facts
     block: int
-    run: int
     single: seen_blocks.Lists
-    runs: seen_blocks.Lists
+    runs: seen_blocks.Lists | None
 
 
 def _plan(facts: Facts, block: int) -> _Plan:
     seen_BIJ = seen_blocks.seen(facts, block, block)
-    run = min(_RUN, seen_BIJ.shape[-1])
-    begins_BIJ, inside_BIJ = seen_blocks.runs(seen_blocks.wholly_seen(facts, block, block), run)
+    if seen_BIJ.shape[-1] <= _RUN:
+        return _Plan(facts, block, seen_blocks.lists(seen_BIJ), None)
+    begins_BIJ, inside_BIJ = seen_blocks.runs(seen_blocks.wholly_seen(facts, block, block), _RUN)
     single = seen_blocks.lists(seen_BIJ & ~inside_BIJ)
-    return _Plan(facts, block, run, single, seen_blocks.lists(begins_BIJ))
+    return _Plan(facts, block, single, seen_blocks.lists(begins_BIJ))
 
 
 def _over_blocks(plan: _Plan, queries: Any, made: Any) -> Any:
@@ -216,11 +216,14 @@ def _over_keys(plan: _Plan, row: Any, i: Any, keys: Any, sums: Any) -> Any:
 
         return keys(j * plan.block, plan.block, masked, sums)
 
-    def run(place: Any, sums: Any) -> Any:
-        start = plan.runs.blocks_BIJ[row, i, place] * plan.block
-        return keys(start, plan.run * plan.block, lambda scores: scores, sums)
+    runs = plan.runs
+    if runs is not None:
 
-    sums = jax.lax.fori_loop(0, plan.runs.counts_BI[row, i], run, sums)
+        def run(place: Any, sums: Any) -> Any:
+            start = runs.blocks_BIJ[row, i, place] * plan.block
+            return keys(start, _RUN * plan.block, lambda scores: scores, sums)
+
+        sums = jax.lax.fori_loop(0, runs.counts_BI[row, i], run, sums)
     return jax.lax.fori_loop(0, plan.single.counts_BI[row, i], single, sums)
 
 

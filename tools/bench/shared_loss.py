@@ -174,7 +174,7 @@ def trained(
             curve.append({**point, "sums": sums, "weights": weights})
             print(settings["shared_prefixes"], seed, shown(curve[-1]), flush=True)
             continue
-        row = next(loader)
+        row: dict[str, Any] = dict(next(loader))
         done += int(row.get("trained", row["weights"] > 0).sum())
         places += row["tokens"].size
         began = time.perf_counter()
@@ -204,7 +204,8 @@ def scorer(run: Any, most: int) -> Callable[[Any], tuple[np.ndarray, np.ndarray]
         packing_bins=1,
         repeat=False,
     )
-    rows = [Batch(**row) for row in itertools.islice(loader, -(-most // _SCORED))]
+    taken: list[dict[str, Any]] = list(itertools.islice(loader, -(-most // _SCORED)))
+    rows = [Batch(**row) for row in taken]
     loader.close()
 
     @jax.jit
