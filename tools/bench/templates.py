@@ -190,7 +190,7 @@ def _written(source: str) -> str:
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "Hello"},
     ]
-    names = {"bos_token": "<|bos|>", "eos_token": "<|endoftext|>"}
+    names: dict[str, Any] = {"bos_token": "<|bos|>", "eos_token": "<|endoftext|>"}
     try:
         return render_jinja_template(
             [turns], chat_template=source, add_generation_prompt=True, **names

@@ -100,6 +100,8 @@ HUGE = [
     "{{ '%100000d' % 1 }}",
     "{{ '%100000d' | format(1) }}",
     "{{ '{:100000}'.format(1) }}",
+    "{{ '{:{}}'.format(1, 100000) }}",
+    "{{ '%*d' | format(100000, 1) }}",
     "{{ 'x'.center(100000) }}{{ 'x'.zfill(100000) }}",
     "{{ 'x' | center(100000) }}",
     "{{ 'a\nb' | indent(100000) }}",
@@ -115,6 +117,11 @@ HUGE = [
 def test_one_step_of_a_template_makes_nothing_huge(source):
     with pytest.raises(jinja2.exceptions.SecurityError):
         written(source)
+
+
+def test_a_long_number_is_no_width_where_a_format_writes_it():
+    source = "{{ '%s %s' | format(70417, '70417') }} {{ '{} {}'.format(70417, '0042195') }}"
+    assert written(source) == "70417 70417 70417 0042195"
 
 
 def test_what_templates_do_in_earnest_is_within_the_limits():

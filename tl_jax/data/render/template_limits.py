@@ -29,6 +29,7 @@ _LOOK_S = 0.1
 _MOST = 50_000_000  # characters or entries that one step may make
 _WIDEST = 10_000  # characters of padding
 _WIDE = re.compile(r"[0-9]{5}|\*")
+_TAKES_WIDTHS = re.compile(r"\*|\{[^{}]*\{")
 _BITS = 100_000  # of an integer
 _PADDED = ("center", "indent", "format", "wordwrap", "batch", "slice")
 
@@ -142,9 +143,12 @@ def check_call(name: str, values: tuple[Any, ...]) -> None:
     Raises:
       SecurityError: It would.
     """
-    if any(isinstance(value, int) and value > _WIDEST for value in values):
+    formats = name.startswith("format") and bool(values) and isinstance(values[0], str)
+    # What is written by a format is no width, unless the format takes its widths from there.
+    sizes = values[:1] if formats and not _TAKES_WIDTHS.search(values[0]) else values
+    if any(isinstance(value, int) and value > _WIDEST for value in sizes):
         raise SecurityError(f"{name} would pad to more than {_WIDEST:,} characters")
-    if name.startswith("format") and any(isinstance(v, str) and _WIDE.search(v) for v in values):
+    if formats and any(isinstance(v, str) and _WIDE.search(v) for v in sizes):
         raise SecurityError(f"{name} would pad to more than {_WIDEST:,} characters")
     if _MADE.get(name, _nothing)(*values) > _MOST:
         raise SecurityError(f"{name} would make more than {_MOST:,} characters")
