@@ -222,7 +222,8 @@ WITHOUT_JAX = ("calls", "data", "rewards")
 NEEDS_JAX = {"tl_jax.data.loader.loader"}
 
 NNX_SURFACE = {
-    "Module", "Param", "Rngs", "initializers", "split", "merge", "to_pure_dict", "List",
+    "Module", "Param", "Rngs", "initializers", "split", "merge", "to_flat_state", "to_pure_dict",
+    "List",
 }  # fmt: skip
 
 MAX_LINES = 400

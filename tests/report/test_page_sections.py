@@ -126,19 +126,14 @@ def test_best_and_worst_samples_have_their_difference_marked(whole):
     assert "reward 1.00" in best and "<del>Paris</del>" in best
 
 
-def test_seconds_that_the_metrics_name_are_where_the_time_went():
+def test_where_the_time_went_is_what_the_newest_row_has_added_up():
     rows = [
-        {"step": 1, "time_s": 10.0, "compile_s": 6.0, "data_wait_s": 0.5, "tokens_per_s": 9.0},
-        {"step": 2, "time_s": 13.0, "compile_s": 0.0, "data_wait_s": 0.5, "step_s": math.nan},
+        {"step": 1, "time_s": 10.0, "seconds/compile": 6.0, "seconds/step": 1.0, "goodput": 0.1},
+        {"step": 2, "time_s": 13.0, "seconds/compile": 6.0, "seconds/step": 3.0, "seconds/lost": 0},
+        {"step": 3, "time_s": 14.0, "host_slowest_s": 0.5, "seconds/step": math.nan},
     ]
-    assert speed.wall_parts(rows) == {"compile": 6.0, "data wait": 1.0}
-
-
-def test_without_them_the_steps_at_their_median_time_are_told_from_the_rest():
-    rows = [{"step": step, "time_s": 2.0 * step + 100 * (step > 5)} for step in range(1, 11)]
-    steps, rest = speed.wall_parts(rows).values()
-    assert (steps, rest) == (18.0, 100.0)
-    assert speed.wall_parts(rows[:2]) == {} and speed.wall_parts([{"step": 1}]) == {}
+    assert speed.wall_parts(rows) == {"compiling": 6.0, "steps": 3.0}
+    assert speed.wall_parts([{"step": 1}]) == {}
 
 
 def test_memory_is_the_most_of_each_kind(tmp_path):

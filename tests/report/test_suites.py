@@ -49,7 +49,7 @@ def rows(page, heading):
 
 
 def test_systems_stand_side_by_side_with_intervals_and_the_difference(page):
-    head, cf, *_ = rows(page, "<h2>bfcl/executable")
+    head, cf, *_ = rows(page, ">bfcl/executable</h2>")
     assert head == ["score", "items", "base", "ours"]
     assert cf == "cf 240 60.0 55.0 to 65.0 72.5 67.5 to 77.5 (+12.5)".split()
 

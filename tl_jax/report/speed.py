@@ -17,7 +17,15 @@ _SPEEDS = {
     "rollout_tokens_per_s": "sampled tokens/s",
     "update_tokens_per_s": "trained tokens/s in updates",
 }
-_NO_PART = ("time_s", *_SPEEDS)
+_PARTS = {
+    "step": "steps",
+    "compile": "compiling",
+    "data": "waiting for data",
+    "save": "saving",
+    "evaluation": "evaluating",
+    "restore": "starting and restoring",
+    "lost": "done again after stops",
+}
 _GIB = 1024**3
 
 
@@ -75,7 +83,7 @@ def _clock(entries: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
 
 
 def _times(stage: str, entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return where the time of a stage went: what the run has measured, else what times say."""
+    """Return where the time of a stage went, as its newest row has it."""
     parts = wall_parts(entries)
     if not parts:
         return []
@@ -89,29 +97,20 @@ def _times(stage: str, entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def wall_parts(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the seconds of each part of a stage's time.
+    """Return the seconds of each part of a stage's time, restarts included.
 
-    A metric ``NAME_s`` is a part: the seconds that went into it since the row before. Where rows
-    have none, the parts are the steps, at their median time, and the rest.
+    Rows have them added up since the beginning (``tl_jax.train.goodput``), so the newest row that
+    has them has them all.
     """
-    parts: dict[str, float] = {}
-    for row in entries:
-        for name, value in row.items():
-            seconds = number(value)
-            if name.endswith("_s") and name not in _NO_PART and seconds >= 0:
-                if not name.endswith("per_s") and math.isfinite(seconds):
-                    label = name.removesuffix("_s").replace("_", " ").replace("/", ": ")
-                    parts[label] = parts.get(label, 0.0) + seconds
-    if any(parts.values()):
-        return parts
-    times, step_s = _clock(entries), step_seconds(entries)
-    if len(times) < 3:
-        return {}
-    wall = times[-1][1] - times[0][1]
-    steps = min(wall, step_s * (times[-1][0] - times[0][0]))
-    if not 0 < steps <= wall:
-        return {}
-    return {"steps, at their median time": steps, "compiling, scoring, saving, stops": wall - steps}
+    for row in reversed(entries):
+        parts = {
+            _PARTS.get(cause := name.removeprefix("seconds/"), cause): seconds
+            for name, value in row.items()
+            if name.startswith("seconds/") and (seconds := number(value)) > 0
+        }
+        if parts:
+            return parts
+    return {}
 
 
 def _memory(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:

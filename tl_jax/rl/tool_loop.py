@@ -63,7 +63,7 @@ class ToolTurns:
             ]
             known = self.environment.names
             answers = processes.join_parts(
-                list(pool.map(lambda job: results_of(*job, known), jobs))
+                list(pool.map(lambda job: results_of(job[0], job[1], job[2], known), jobs))
             )
             return [
                 None if results is None else self.feedback(prompts[row].tools, some, results)

@@ -19,6 +19,7 @@ import re
 import tempfile
 from typing import Any
 
+import jinja2
 import template_oracles
 import template_sources
 import tokenizers
@@ -195,7 +196,15 @@ def _written(source: str) -> str:
         return render_jinja_template(
             [turns], chat_template=source, add_generation_prompt=True, **names
         )[0][0]
-    except Exception:  # a template may do anything; its trial says what
+    except (
+        jinja2.TemplateError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):
+        # Its trial says what it does not take.
         return ""
 
 
