@@ -19,7 +19,7 @@ import numpy as np
 from tl_jax.config import AblationConfig, RunConfig
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.intervals import Share, mcnemar, t_reach, wilson
-from tl_jax.report.read import METRICS, REPLIES, SERVICE
+from tl_jax.report.read import METRICS, REPLIES, SERVICE, read_json
 
 COMPONENTS = ("MAE", "PKT", "IRM")
 
@@ -111,8 +111,9 @@ def compare(config: RunConfig) -> dict[str, Any]:
     """Return what the runs of an ablation say, as far as they are scored.
 
     Returns:
-      ``{"seeds": [...], "sets": {name: {"cells": {title: scores}, "components": {component:
-      effects}}}}``. ``scores``: ``{"items", "seeds", "ts", "pi", "cf"}``, a metric is
+      ``{"seeds": [...], "versions": {...}, "sets": {name: {"cells": {title: scores},
+      "components": {component: effects}}}}``. ``versions``: the software and the machine, as the
+      run wrote them down. ``scores``: ``{"items", "seeds", "ts", "pi", "cf"}``, a metric is
       ``{"percent", "low", "high"}``: the mean over seeds with its 95 % t interval, of one seed the
       Wilson interval.
       ``effects``: by metric ``{"gain", "low", "high", "better", "worse", "p", "verdict"}``: the
@@ -136,6 +137,7 @@ def compare(config: RunConfig) -> dict[str, Any]:
     names = dict.fromkeys(name for answers in found.values() for name in answers)
     return {
         "seeds": sorted({seed for seed, _ in found}),
+        "versions": read_json(Path(config.run_dir) / "versions.json"),
         "sets": {
             name: {
                 "cells": {

@@ -102,6 +102,8 @@ def draw_components(axes: Axes, content: Mapping[str, Any]) -> None:
     ]
     axes.set_xticks(places, labels, fontsize=8)
     axes.set_ylabel("gain in points")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.12 * (high - low))  # room for the components' names
     for component in dict.fromkeys(components):
         of_it = [p for p, c in zip(places, components, strict=True) if c == component]
         above = axes.get_xaxis_transform()
