@@ -1,6 +1,7 @@
 """The rules of the house, read from the source with ``ast``."""
 
 import ast
+import collections
 import functools
 import pathlib
 import statistics
@@ -445,6 +446,12 @@ def test_no_broad_handler_swallows_an_error(path):
             if any(_is_broad(argument) for argument in node.args):
                 wrong.append(where(path, node))
     assert not wrong
+
+
+def test_modules_of_tests_have_names_of_their_own():
+    """Pytest imports them by their name alone."""
+    names = collections.Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1] in ([], ["conftest.py"])
 
 
 def test_files_stay_short():

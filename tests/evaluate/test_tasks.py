@@ -86,7 +86,14 @@ def test_records_have_the_items_of_the_summary_those_that_are_skipped_as_wrong()
     sets, _, records, _ = judged(tasks_of("ab", [item("a", 9)]), RIGHT)
     assert [record["id"] for record in records] == ["a9", "a0", "b1"]
     assert records[0] == {
-        **{"set": "toy", "group": "a", "id": "a9", "reply": "", "gold": ["f(x = 1)"]},
+        **{
+            "set": "toy",
+            "group": "a",
+            "id": "a9",
+            "request": "",
+            "reply": "",
+            "gold": ["f(x = 1)"],
+        },
         **{"parsed": False, "category": "format_error", "detail": "the prompt is too long"},
         **{"ts": False, "pi": False, "cf": False},
     }
