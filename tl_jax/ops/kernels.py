@@ -149,7 +149,7 @@ def _blocks(
     window: int | jax.Array,
 ) -> jax.Array:
     facts = _facts(queries, keys, part, window)
-    return block_attention(q_BNTH, k_BKSH, v_BKSH, facts, saved_name=SAVED, block=BLOCK)
+    return block_attention(q_BNTH, k_BKSH, v_BKSH, facts, saved_name=SAVED)
 
 
 def _dense(
