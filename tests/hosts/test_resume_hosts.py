@@ -40,7 +40,7 @@ CONFIG = RunConfig(
         synthetic_trajectories=40,
     ),
     train=TrainConfig(steps=STEPS, log_every=1, eval_batches=0),
-    optim=OptimConfig(learning_rate=1e-2, warmup_steps=1),
+    optim=OptimConfig(learning_rate=1e-2, warmup_steps=0),
     checkpoint=CheckpointConfig(every_steps=100),
     mesh=MeshConfig(data=1, fsdp=2, tensor=1),
 )

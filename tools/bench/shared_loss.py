@@ -7,8 +7,9 @@ The small base model of the package learns the same samples (one a trajectory, o
 tokens) on two sides from the same parameters with the same optimizer: steps of ``--rows`` rows of
 trees of ``--length`` entries, and steps of as many plain rows of 2,048 as hold as many trained
 tokens in the mean of an epoch. Both go on until they have trained as many tokens as ``--steps``
-steps do, and are scored on held-out trajectories at ``--points`` places on the way, each
-trajectory in a row of its own. A seed orders the samples.
+steps do, and are scored on held-out trajectories at ``--points`` numbers of trained tokens on the
+way, between the steps before and after, each trajectory in a row of its own. A seed orders the
+samples.
 
 ``results/shared_loss.json`` holds the losses, and the difference of the sides (shared minus plain)
 with a 95 % interval: a bootstrap over the held-out trajectories, of which both sides score the
@@ -161,26 +162,34 @@ def trained(
     made = step_lib.make_train_step(config, step_lib.LossConfig(), optimizer)
     step = jax.jit(made, donate_argnums=0)
     state = step_lib.init_state(from_hf.load(run.model_dir), optimizer)
-    curve: Curve = []
+    sums, weights = scores(state.params)
+    curve: Curve = [{"trained": 0, "places": 0, "seconds": 0.0, "sums": sums, "weights": weights}]
     done = places = 0
     seconds = 0.0
     loader = make_loader(run.data_dir / EXAMPLES, seed=seed, **settings)
-    goals = [tokens * number // points for number in range(points + 1)]
+    goals = [tokens * number // points for number in range(1, points + 1)]
     while goals:
-        if done >= goals[0]:
-            goals.pop(0)
-            sums, weights = scores(state.params)
-            point = {"trained": done, "places": places, "seconds": round(seconds, 1)}
-            curve.append({**point, "sums": sums, "weights": weights})
-            print(settings["shared_prefixes"], seed, shown(curve[-1]), flush=True)
-            continue
         row: dict[str, Any] = dict(next(loader))
-        done += int(row.get("trained", row["weights"] > 0).sum())
-        places += row["tokens"].size
+        new = int(row.get("trained", row["weights"] > 0).sum())
+        passes = done + new >= goals[0]
+        if passes:
+            sums, weights = scores(state.params)
         began = time.perf_counter()
         state, metrics = step(state, jax.device_put(Batch(**row)))
         assert np.isfinite(float(metrics.ce_loss))
-        seconds += time.perf_counter() - began
+        took = time.perf_counter() - began
+        later = scores(state.params)[0] if passes else sums
+        while goals and done + new >= goals[0]:
+            # Steps of the sides end at other tokens: what lies between is a straight line.
+            share = (goals[0] - done) / new
+            point = {
+                "trained": goals.pop(0),
+                "places": round(places + share * row["tokens"].size),
+                "seconds": round(seconds + share * took, 1),
+            }
+            curve.append({**point, "sums": sums + share * (later - sums), "weights": weights})
+            print(settings["shared_prefixes"], seed, shown(curve[-1]), flush=True)
+        done, places, seconds = done + new, places + row["tokens"].size, seconds + took
     loader.close()
     return curve
 
@@ -234,10 +243,7 @@ def compared(shared: list[Curve], plain: list[Curve]) -> list[dict[str, Any]]:
         differences = losses[0] - losses[1]
         found.append(
             {
-                "trained_tokens": {
-                    name: [curve[number]["trained"] for curve in side]
-                    for name, side in (("shared", shared), ("plain", plain))
-                },
+                "trained_tokens": shared[0][number]["trained"],
                 "by_seed": [interval(one, weights) for one in differences],
                 "all_seeds": interval(differences.mean(0), weights),
             }
