@@ -29,8 +29,8 @@ def get_config(irm: str = presets.RECOMMENDED) -> ml_collections.ConfigDict:
             batch_size=1,
             packing_bins=32,
         ),
-        train=c.TrainConfig(steps=80, ce_chunk=512, log_every=1, eval_every=80, eval_batches=4),
-        optim=c.OptimConfig(learning_rate=5e-4, warmup_steps=0.1),
+        train=c.TrainConfig(steps=60, ce_chunk=512, log_every=1, eval_every=60, eval_batches=4),
+        optim=c.OptimConfig(learning_rate=2e-4, warmup_steps=0.1),
         ppo=c.PpoConfig(
             steps=10,
             prompts_per_step=4,
