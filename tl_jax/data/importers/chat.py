@@ -16,12 +16,14 @@ from tl_jax.calls.call import ToolCall, ToolSpec
 from tl_jax.data.importers import thoughts
 from tl_jax.data.importers.answers import Turn, in_call_order
 from tl_jax.data.importers.assistant import assistant_calls, sound_call, unparsable_turn
+from tl_jax.data.importers.declarations import TEXT_PARAMETER
 from tl_jax.data.importers.failures import error_text, result_status
 from tl_jax.data.importers.json_text import load_json, load_loose_json
+from tl_jax.data.importers.message_keys import CALL, CALLS, named, refuse_unread, with_content
 from tl_jax.data.importers.names import KEPT, writable_name
 from tl_jax.data.importers.nulls import is_table, says_nothing, without_null_arguments
 from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
-from tl_jax.data.importers.turn_weights import turn_weight
+from tl_jax.data.importers.turn_weights import MASK, mask_trains, turn_weight
 from tl_jax.data.importers.unread import decoded, read_keys
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
@@ -29,6 +31,7 @@ from tl_jax.errors import RowError
 REPAIRS: Mapping[str, str] = {
     "repeated_call": "a call that a message holds in two places, read once",
     "null_argument": "a null argument removed that its tool does not allow, or of a table's row",
+    "custom_call": "a call with free text in place of arguments, which became its 'input'",
     "media_in_result": "an image or other medium in a result, replaced by a named placeholder",
 }
 """Every kind of repair that is counted here."""
@@ -38,12 +41,14 @@ _ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "ai": "assistant",
-    "bot": "assistant",
+    "bot": "assistant", "chatbot": "assistant", "agent": "assistant",
     "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool",
     "function_response": "tool", "ipython": "tool", "tool_result": "tool", "tool_output": "tool",
     "function_call": _CALL, "tool_call": _CALL,
     **dict.fromkeys(thoughts.ROLES, _THOUGHT),
 }  # fmt: skip
+
+_REPLIES = ("assistant", _CALL, _THOUGHT)
 
 TextReader = Callable[[str, str], "Sequence[Turn] | None"]
 """Given a role and a text, the turns that the text stands for, or None: it is only text."""
@@ -57,12 +62,14 @@ class Reading:
       read_text: Finds calls and answers that a source writes into its texts.
       tools: The declared tools by name.
       table: Whether the row comes from a table, where a null says nothing.
+      mask_trains: What a true ``mask`` means, see ``turn_weights.mask_trains``.
       repairs: Counts by kind; see ``REPAIRS``.
     """
 
     read_text: TextReader | None = None
     tools: Mapping[str, ToolSpec] = dataclasses.field(default_factory=dict)
     table: bool = False
+    mask_trains: bool | None = None
     repairs: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
@@ -95,6 +102,7 @@ def dialogue(
         read_text,
         {tool.name: tool for tool in tools},
         is_table(entries),
+        _mask_trains(entries),
         Counter() if repairs is None else repairs,
     )
     turns: list[Turn] = []
@@ -115,20 +123,43 @@ def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
     """Convert one message; see ``dialogue``."""
     if not isinstance(entry, Mapping):
         raise RowError(f"a message must be an object, not {type(entry).__name__}")
-    role = _ROLES.get(str(entry.get("role")).lower())
+    role = _role(entry.get("role"))
     if role is None:
         raise RowError(f"unknown role {entry.get('role')!r}")
-    weight = turn_weight(entry)
+    weight = turn_weight(entry, mask_trains=reading.mask_trains)
+    entry = with_content(entry, role)
     if role == "tool":
         return _answers(entry, reading)
-    if role in ("assistant", _CALL, _THOUGHT):
+    if role in _REPLIES:
         found = _READERS[role](entry, reading)
+        if not (found.message.content or found.message.calls or found.message.thoughts):
+            refuse_unread(entry)
         if weight != 1:
             message = dataclasses.replace(found.message, weight=weight)
             found = dataclasses.replace(found, message=message)
         return (found,)
     text = content_text(entry.get("content"))
+    if not text:
+        refuse_unread(entry)
     return (reading.read_text and reading.read_text(role, text)) or (Turn(Message(role, text)),)
+
+
+def is_reply(role: Any) -> bool | None:
+    """Return whether the turns of a role are the model's; None if there is no such role."""
+    found = _role(role)
+    return None if found is None else found in _REPLIES
+
+
+def _role(role: Any) -> str | None:
+    return _ROLES.get(str(role).lower().replace("-", "_"))
+
+
+def _mask_trains(entries: Sequence[Any]) -> bool | None:
+    masked = [entry for entry in entries if isinstance(entry, Mapping) and MASK in entry]
+    if not masked:
+        return None
+    own = [entry[MASK] for entry in masked if is_reply(entry.get("role"))]
+    return mask_trains([e[MASK] for e in masked if is_reply(e.get("role")) is False], own)
 
 
 def _joined(before: Turn, turn: Turn) -> Turn | None:
@@ -176,12 +207,10 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
     if isinstance(refusal := entry.get("refusal"), str) and refusal and refusal not in texts:
         texts.append(refusal)
     thought, text = thoughts.split_thoughts("\n".join(texts))
+    places = [_tool_calls(entry, key) for key in named(entry, CALLS)]
+    places += [_function_call(entry, key) for key in named(entry, CALL)]
     found = _without_repeats(
-        [
-            inside,
-            [_found(call, reading) for call in _tool_calls(entry)],
-            [_found(call, reading) for call in _function_call(entry)],
-        ],
+        [inside, *([_found(call, reading) for call in calls] for calls in places)],
         reading.repairs,
     )
     turn = _turn(text, found)
@@ -208,19 +237,19 @@ def _with_text_calls(turn: Turn, text: str, reading: Reading) -> Turn:
     return dataclasses.replace(turn, message=dataclasses.replace(turn.message, content=content))
 
 
-def _tool_calls(entry: Mapping[str, Any]) -> Sequence[Any]:
-    calls = decoded(entry, "tool_calls", lambda text: load_json(text, "a list of calls"))
+def _tool_calls(entry: Mapping[str, Any], key: str) -> Sequence[Any]:
+    calls = decoded(entry, key, lambda text: load_json(text, "a list of calls"))
     if calls is not None and not isinstance(calls, list):
-        raise RowError("'tool_calls' must be a list")
+        raise RowError(f"{key!r} must be a list")
     return [call for call in calls or () if not says_nothing(call)]
 
 
-def _function_call(entry: Mapping[str, Any]) -> Sequence[Any]:
-    call = decoded(entry, "function_call", lambda text: load_loose_json(text, "a call"))
+def _function_call(entry: Mapping[str, Any], key: str) -> Sequence[Any]:
+    call = decoded(entry, key, lambda text: load_loose_json(text, "a call"))
     return () if says_nothing(call) else (call,)
 
 
-_TOOL_NAMES = ("tool_name", "toolName")
+_TOOL_NAMES = ("tool_name", "toolName", "function_name", "functionName")
 
 
 def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -302,6 +331,8 @@ def _found(call: Any, reading: Reading) -> _Found:
     inner = call.get("function")
     if isinstance(inner, Mapping):
         call = inner
+    elif isinstance(custom := call.get("custom"), Mapping):
+        call = _of_text(custom, reading)
     name = call.get("name", inner) or _first(call, _TOOL_NAMES) or None
     key = next((k for k in ("arguments", "args", "parameters", "input") if k in call), "")
     arguments = _arguments(call.get(key))
@@ -312,6 +343,19 @@ def _found(call: Any, reading: Reading) -> _Found:
             arguments, tool, table=reading.table, repairs=reading.repairs
         )
     return name, arguments, call_id
+
+
+def _of_text(custom: Mapping[str, Any], reading: Reading) -> Mapping[str, Any]:
+    """Return a call of a tool that takes free text as one of a function with that parameter.
+
+    Raises:
+      RowError: It has none, so that nothing is called with it.
+    """
+    text = custom.get("input")
+    if not isinstance(text, str):
+        raise RowError(f"the input of a custom call must be text, not {type(text).__name__}")
+    reading.repairs["custom_call"] += 1
+    return {"name": custom.get("name"), "arguments": {TEXT_PARAMETER: text}}
 
 
 def _arguments(value: Any) -> Any:
@@ -328,7 +372,10 @@ def _arguments(value: Any) -> Any:
 
 
 def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
-    """Return the turns of a message with the result of a call, or with several in its text."""
+    """Return the turns of a message with the result of a call, or with several."""
+    if isinstance(several := entry.get("tool_responses"), list) and several:
+        entry.get("content")  # which has the texts of all again
+        return [turn for one in several for turn in _answers(with_content(one, "tool"), reading)]
     answered = _first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
     content = entry.get("content")
     text = result_text(content, reading.repairs)

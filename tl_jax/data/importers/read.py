@@ -22,6 +22,8 @@ from tl_jax.data.importers import (
     intercode,
     langchain,
     livemcpbench,
+    logs,
+    message_parts,
     nestful,
     openai,
     prompt_completion,
@@ -69,6 +71,8 @@ _MODULES = (
     toolrl,
     tooltalk,
     # General forms come last: rows of the formats above may look like them.
+    logs,
+    message_parts,
     anthropic,
     responses,
     langchain,

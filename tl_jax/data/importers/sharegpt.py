@@ -14,6 +14,7 @@ from typing import Any
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.declarations import declared_tools, with_system
 from tl_jax.data.importers.nulls import is_table
+from tl_jax.data.importers.row_weights import with_row_weights
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.importers.text_calls import reader, tools_in_text
 from tl_jax.data.importers.unread import renamed
@@ -50,7 +51,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         raise RowError("'conversations' must be a list of objects")
     entries = [renamed(turn, _NAMES) for turn in turns]
     declared = declared_tools(row, entries)
-    entries = with_system(row, entries)
+    entries = with_system(row, with_row_weights(row, entries))
     in_text, entries = tools_in_text(entries, declared)
     repairs: Counter[str] = Counter()
     tools = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)

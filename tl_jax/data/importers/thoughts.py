@@ -13,7 +13,7 @@ from typing import Any
 KEYS = (
     "reasoning_content", "reasoning", "thinking", "thought", "thoughts", "reasoning_text",
     "thinking_content", "reasoning_details", "thinking_blocks", "reasoningContent",
-    "chain_of_thought", "cot",
+    "chain_of_thought", "cot", "tool_plan",
 )  # fmt: skip
 """Keys of a message under which sources keep thoughts."""
 BESIDE = ("additional_kwargs", "provider_specific_fields", "model_extra")

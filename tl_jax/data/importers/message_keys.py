@@ -1,0 +1,93 @@
+"""Find the text and the calls of a message, under whatever key its source keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tl_jax.data.importers.nulls import says_nothing
+from tl_jax.data.importers.unread import changed, unread_here
+from tl_jax.errors import RowError
+
+CALLS = ("tool_calls", "toolCalls", "function_calls", "functionCalls", "calls")
+"""Keys of a message under which its calls may stand as a list."""
+CALL = ("function_call", "functionCall", "tool_call", "toolCall")
+"""Keys of a message under which one call may stand."""
+
+_TEXTS = ("text", "message", "value")
+_TEXTS_OF = {
+    "system": (*_TEXTS, "system_prompt"),
+    "tool": ("output", "result", "response", "observation", "tool_output", *_TEXTS),
+}
+_STRUCTURED = ("structuredContent", "structured_content", "structured_output")
+_OF_A_RESULT = frozenset(("content", "isError", "is_error", "_meta", *_STRUCTURED))
+"""Keys of a whole result of the Model Context Protocol."""
+# What sources note of a turn beside what is said in it.
+_NOTES = frozenset(
+    ("name", "timestamp", "created", "created_at", "time", "date", "model", "model_name",
+     "provider", "finish_reason", "stop_reason", "usage", "usage_metadata", "response_metadata",
+     "annotations", "logprobs", "metadata", "meta", "extra", "kind", "type", "status", "source",
+     "sender", "author", "agent", "cutoff_date", "token_count", "cost", "latency", "duration",
+     "additional_kwargs", "cache_control", "provider_specific_fields", "model_extra")
+)  # fmt: skip
+
+
+def with_content(entry: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+    """Return a message with its text under ``content``.
+
+    A result keeps it also as what the Model Context Protocol returns for a call, whole or in its
+    structured form alone.
+
+    Args:
+      entry: The message.
+      role: ``system``, ``user``, ``tool``, or any other for the model's.
+    """
+    content = entry.get("content")
+    if role == "tool" and isinstance(content, Mapping):
+        return _unwrapped(entry, content)
+    if content is not None and not (role == "tool" and content == []):
+        return entry
+    for key in _TEXTS_OF.get(role, _TEXTS):
+        if key in entry and (isinstance(entry[key], str) or role == "tool"):
+            if not says_nothing(entry[key]):
+                return changed(entry, content=entry[key])
+    for key in _STRUCTURED if role == "tool" else ():
+        if key in entry and not says_nothing(entry[key]):
+            return changed(entry, content=entry[key])
+    audio = entry.get("audio")
+    if isinstance(audio, Mapping) and isinstance(audio.get("transcript"), str):
+        return changed(entry, content=audio["transcript"])
+    return entry
+
+
+def _unwrapped(entry: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the message of a whole result, with its parts as content and its mark of failure."""
+    parts = dict.get(content, "content") if isinstance(content, dict) else None
+    if not isinstance(parts, list) or not content.keys() <= _OF_A_RESULT:
+        return entry
+    failed = content.get("isError", content.get("is_error"))
+    inner: dict[str, Any] = {"content": content["content"]}
+    if not parts:
+        inner["structuredContent"] = next((content[k] for k in _STRUCTURED if k in content), None)
+    if failed is not None:
+        inner["isError"] = failed
+    return with_content(changed(entry, **inner), "tool")
+
+
+def refuse_unread(entry: Mapping[str, Any]) -> None:
+    """Refuse a message of which nothing was read if it has something to say.
+
+    Raises:
+      RowError: It has; its keys are named.
+    """
+    unread = [key for key in unread_here(entry) if key not in _NOTES]
+    if unread:
+        raise RowError(
+            f"nothing is read of a turn that has {', '.join(map(repr, unread[:5]))}; put its text "
+            "under 'content' and its calls under 'tool_calls'"
+        )
+
+
+def named(entry: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """Return those of the keys that a message has, in order."""
+    return [key for key in keys if key in entry]
