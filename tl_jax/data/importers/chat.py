@@ -12,24 +12,41 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers import thoughts
 from tl_jax.data.importers.answers import Turn, in_call_order
-from tl_jax.data.importers.assistant import assistant_calls, sound_call, unparsable_turn
-from tl_jax.data.importers.declarations import TEXT_PARAMETER
+from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.failures import error_text, result_status
-from tl_jax.data.importers.json_text import load_json, load_loose_json
-from tl_jax.data.importers.message_keys import CALL, CALLS, named, refuse_unread, with_content
-from tl_jax.data.importers.names import KEPT, writable_name
-from tl_jax.data.importers.nulls import is_table, says_nothing, without_null_arguments
+from tl_jax.data.importers.json_text import load_loose_json
+from tl_jax.data.importers.message_calls import (
+    TOOL_NAMES,
+    Found,
+    first,
+    found_call,
+    listed_calls,
+    single_call,
+    without_repeats,
+)
+from tl_jax.data.importers.message_keys import (
+    CALL,
+    CALLS,
+    named,
+    refuse_media,
+    refuse_unread,
+    with_content,
+)
+from tl_jax.data.importers.nulls import is_table
 from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
+from tl_jax.data.importers.reading import Reading, TextReader
 from tl_jax.data.importers.turn_weights import MASK, mask_trains, turn_weight
-from tl_jax.data.importers.unread import decoded, read_keys
+from tl_jax.data.importers.unread import changed, decoded
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
 
 REPAIRS: Mapping[str, str] = {
     "repeated_call": "a call that a message holds in two places, read once",
+    "repeated_thought": "a thought that the visible text begins with, read once",
+    "visible_reason_tag": "a turn in <reason> or the like, perhaps thoughts; trained as it is",
     "null_argument": "a null argument removed that its tool does not allow, or of a table's row",
     "custom_call": "a call with free text in place of arguments, which became its 'input'",
     "media_in_result": "an image or other medium in a result, replaced by a named placeholder",
@@ -48,29 +65,9 @@ _ROLES = {
     **dict.fromkeys(thoughts.ROLES, _THOUGHT),
 }  # fmt: skip
 
+_ANNOUNCED = "Calling tools:\n"
+"""What smolagents writes before the calls of a turn."""
 _REPLIES = ("assistant", _CALL, _THOUGHT)
-
-TextReader = Callable[[str, str], "Sequence[Turn] | None"]
-"""Given a role and a text, the turns that the text stands for, or None: it is only text."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How the messages of a row are read.
-
-    Attributes:
-      read_text: Finds calls and answers that a source writes into its texts.
-      tools: The declared tools by name.
-      table: Whether the row comes from a table, where a null says nothing.
-      mask_trains: What a true ``mask`` means, see ``turn_weights.mask_trains``.
-      repairs: Counts by kind; see ``REPAIRS``.
-    """
-
-    read_text: TextReader | None = None
-    tools: Mapping[str, ToolSpec] = dataclasses.field(default_factory=dict)
-    table: bool = False
-    mask_trains: bool | None = None
-    repairs: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def dialogue(
@@ -138,6 +135,7 @@ def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
             message = dataclasses.replace(found.message, weight=weight)
             found = dataclasses.replace(found, message=message)
         return (found,)
+    refuse_media(entry)
     text = content_text(entry.get("content"))
     if not text:
         refuse_unread(entry)
@@ -197,7 +195,7 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
     content = entry.get("content")
     for number, part in enumerate(content_parts(content)):
         if part.kind == "call":
-            inside.append(_found(part.call, reading))
+            inside.append(found_call(part.call, reading))
         elif part.kind == "thought":
             reasoned.append(part.text)
         elif part.kind != "text":
@@ -207,15 +205,21 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
     if isinstance(refusal := entry.get("refusal"), str) and refusal and refusal not in texts:
         texts.append(refusal)
     thought, text = thoughts.split_thoughts("\n".join(texts))
-    places = [_tool_calls(entry, key) for key in named(entry, CALLS)]
-    places += [_function_call(entry, key) for key in named(entry, CALL)]
-    found = _without_repeats(
-        [inside, *([_found(call, reading) for call in calls] for calls in places)],
+    places = [listed_calls(entry, key) for key in named(entry, CALLS)]
+    places += [single_call(entry, key) for key in named(entry, CALL)]
+    found = without_repeats(
+        [inside, *([found_call(call, reading) for call in calls] for calls in places)],
         reading.repairs,
     )
     turn = _turn(text, found)
     if reading.read_text and not turn.message.status:
         turn = _with_text_calls(turn, text, reading)
+    if reasoned[0] and text.lstrip().startswith(reasoned[0]):
+        # Agents note what they thought, and show it.
+        reading.repairs["repeated_thought"] += 1
+        reasoned = reasoned[1:]
+    if tag := thoughts.doubtful_tag(text):
+        reading.repairs[f"visible_{tag}_tag"] += 1
     reasoned = thoughts.joined(*reasoned, thought)
     if not reasoned:
         return turn
@@ -237,68 +241,21 @@ def _with_text_calls(turn: Turn, text: str, reading: Reading) -> Turn:
     return dataclasses.replace(turn, message=dataclasses.replace(turn.message, content=content))
 
 
-def _tool_calls(entry: Mapping[str, Any], key: str) -> Sequence[Any]:
-    calls = decoded(entry, key, lambda text: load_json(text, "a list of calls"))
-    if calls is not None and not isinstance(calls, list):
-        raise RowError(f"{key!r} must be a list")
-    return [call for call in calls or () if not says_nothing(call)]
-
-
-def _function_call(entry: Mapping[str, Any], key: str) -> Sequence[Any]:
-    call = decoded(entry, key, lambda text: load_loose_json(text, "a call"))
-    return () if says_nothing(call) else (call,)
-
-
-_TOOL_NAMES = ("tool_name", "toolName", "function_name", "functionName")
-
-
-def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """Return the first value under one of the keys as text; empty if there is none."""
-    return next((str(value) for key in keys if (value := entry.get(key))), "")
-
-
-_Found = tuple[Any, Any, str]
-"""Name, arguments and id of a call; the name is None where there is none."""
-
-
-def _without_repeats(places: Sequence[Sequence[_Found]], repairs: Counter[str]) -> Sequence[_Found]:
-    """Return the calls of a message from all places that hold some, each once.
-
-    Sources keep the same calls in several places, for old and new readers.
-
-    Raises:
-      RowError: Several places that hold other calls than each other.
-    """
-    filled = [calls for calls in places if calls]
-    if len(filled) < 2:
-        return filled[0] if filled else ()
-    most = max(filled, key=len)
-    known = [_sound(call) for call in most]
-    for calls in filled:
-        if calls is most:
-            continue
-        if any(_sound(call) not in known for call in calls):
-            raise RowError("a message with other calls in 'tool_calls' than elsewhere in it")
-        repairs["repeated_call"] += len(calls)
-    return most
-
-
-def _sound(found: _Found) -> ToolCall | None:
-    return sound_call(found[0], found[1], keep_names=True)
-
-
 def _bare_calls(entry: Mapping[str, Any], reading: Reading) -> Turn:
     """Return the turn of a message that holds nothing but one call or a list of them."""
     content = entry.get("content")
     thought = ""
+    if isinstance(content, list) and all(part.kind == "text" for part in content_parts(content)):
+        content = content_text(content)
+        entry = changed(entry, content=content)
     if isinstance(content, str):
-        thought, text = thoughts.split_thoughts(content)
+        thought, text = thoughts.split_thoughts(content.removeprefix(_ANNOUNCED))
         try:
             content = decoded(entry, "content", lambda _: load_loose_json(text, "a call"))
         except RowError:
             return Turn(dataclasses.replace(unparsable_turn(text), thoughts=thought), ("",))
     calls = content if isinstance(content, list) else [content]
-    turn = _turn("", [_found(call, reading) for call in calls])
+    turn = _turn("", [found_call(call, reading) for call in calls])
     reasoned = thoughts.joined(thoughts.thoughts_of(entry), thought)
     message = dataclasses.replace(turn.message, thoughts=reasoned)
     return dataclasses.replace(turn, message=message, continues=True)
@@ -311,64 +268,11 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], Reading], Turn]] = {
 }
 
 
-def _turn(text: str, found: Sequence[_Found]) -> Turn:
+def _turn(text: str, found: Sequence[Found]) -> Turn:
     pairs = [(name, arguments) for name, arguments, _ in found]
     return Turn(
         assistant_calls(text, pairs, keep_names=True), tuple(call_id for *_, call_id in found)
     )
-
-
-def _found(call: Any, reading: Reading) -> _Found:
-    if isinstance(call, str):
-        try:
-            call = load_loose_json(call, "a call")
-        except RowError:
-            return None, call, ""
-    if not isinstance(call, Mapping):
-        return None, call, ""
-    read_keys(call, ("type",))
-    call_id = _first(call, ("id", "call_id", "toolCallId", "tool_call_id"))
-    inner = call.get("function")
-    if isinstance(inner, Mapping):
-        call = inner
-    elif isinstance(custom := call.get("custom"), Mapping):
-        call = _of_text(custom, reading)
-    name = call.get("name", inner) or _first(call, _TOOL_NAMES) or None
-    key = next((k for k in ("arguments", "args", "parameters", "input") if k in call), "")
-    arguments = _arguments(call.get(key))
-    reading.repairs[KEPT] += isinstance(name, str) and writable_name(name) != name
-    if isinstance(arguments, Mapping):
-        tool = reading.tools.get(name.strip()) if isinstance(name, str) else None
-        arguments = without_null_arguments(
-            arguments, tool, table=reading.table, repairs=reading.repairs
-        )
-    return name, arguments, call_id
-
-
-def _of_text(custom: Mapping[str, Any], reading: Reading) -> Mapping[str, Any]:
-    """Return a call of a tool that takes free text as one of a function with that parameter.
-
-    Raises:
-      RowError: It has none, so that nothing is called with it.
-    """
-    text = custom.get("input")
-    if not isinstance(text, str):
-        raise RowError(f"the input of a custom call must be text, not {type(text).__name__}")
-    reading.repairs["custom_call"] += 1
-    return {"name": custom.get("name"), "arguments": {TEXT_PARAMETER: text}}
-
-
-def _arguments(value: Any) -> Any:
-    """Read arguments given as the text of a Python dictionary, or of JSON with a null in it.
-
-    All other JSON text is read later.
-    """
-    if isinstance(value, str) and (value.lstrip().startswith("{'") or "null" in value):
-        try:
-            return load_loose_json(value, "arguments")
-        except RowError:
-            pass
-    return value
 
 
 def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
@@ -376,7 +280,7 @@ def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
     if isinstance(several := entry.get("tool_responses"), list) and several:
         entry.get("content")  # which has the texts of all again
         return [turn for one in several for turn in _answers(with_content(one, "tool"), reading)]
-    answered = _first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
+    answered = first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
     content = entry.get("content")
     text = result_text(content, reading.repairs)
     status = result_status(entry)
@@ -384,6 +288,6 @@ def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
         text = error_text(entry) or text
     if reading.read_text and not status and (found := reading.read_text("tool", text)):
         return found
-    name = entry.get("name") or _first(entry, _TOOL_NAMES)
+    name = entry.get("name") or first(entry, TOOL_NAMES)
     name = name if isinstance(name, str) else ""
     return (Turn(Message("tool", text, status=status), (answered,), name),)

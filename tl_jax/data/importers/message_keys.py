@@ -23,6 +23,7 @@ _STRUCTURED = ("structuredContent", "structured_content", "structured_output")
 _OF_A_RESULT = frozenset(("content", "isError", "is_error", "_meta", *_STRUCTURED))
 """Keys of a whole result of the Model Context Protocol."""
 # What sources note of a turn beside what is said in it.
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 _NOTES = frozenset(
     ("name", "timestamp", "created", "created_at", "time", "date", "model", "model_name",
      "provider", "finish_reason", "stop_reason", "usage", "usage_metadata", "response_metadata",
@@ -86,6 +87,29 @@ def refuse_unread(entry: Mapping[str, Any]) -> None:
             f"nothing is read of a turn that has {', '.join(map(repr, unread[:5]))}; put its text "
             "under 'content' and its calls under 'tool_calls'"
         )
+
+
+def refuse_media(holder: Mapping[str, Any], entries: Any = None) -> None:
+    """Refuse a message, or a row, with images or other media beside its texts.
+
+    Args:
+      holder: The message or row.
+      entries: Of a row the messages, of which one must name the media, as ``<image>``.
+
+    Raises:
+      RowError: It has some, and only texts are trained.
+    """
+    for key in _MEDIA:
+        if key not in holder or says_nothing(holder[key]) or holder[key] in ("", []):
+            continue
+        mark = f"<{key.removesuffix('s')}>"
+        if entries is None or any(mark in text for text in _texts(entries)):
+            raise RowError(f"{key!r} beside the text, which alone is trained")
+
+
+def _texts(entries: Any) -> list[str]:
+    found = [entry.get("content") for entry in entries if isinstance(entry, Mapping)]
+    return [text for text in found if isinstance(text, str)]
 
 
 def named(entry: Mapping[str, Any], keys: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.declarations import declared_tools, with_system
+from tl_jax.data.importers.message_keys import refuse_media
 from tl_jax.data.importers.nulls import is_table
 from tl_jax.data.importers.row_weights import with_row_weights
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
@@ -50,6 +51,7 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise RowError("'conversations' must be a list of objects")
     entries = [renamed(turn, _NAMES) for turn in turns]
+    refuse_media(row, entries)
     declared = declared_tools(row, entries)
     entries = with_system(row, with_row_weights(row, entries))
     in_text, entries = tools_in_text(entries, declared)

@@ -15,9 +15,9 @@ from tl_jax.calls.call import ToolSpec
 from tl_jax.calls.parse import CallSyntaxError, parse_call
 from tl_jax.data.importers.answers import Turn
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
-from tl_jax.data.importers.chat import TextReader
 from tl_jax.data.importers.json_text import load_json_at, load_loose_json
 from tl_jax.data.importers.names import writable_name
+from tl_jax.data.importers.reading import TextReader
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
 

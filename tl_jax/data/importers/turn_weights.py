@@ -22,7 +22,8 @@ OPPOSITES = (
     "masked", "no_loss", "ignore_loss", "no_train", "skip_train",
     "exclude_from_loss", "untrained", "is_masked", "mask_loss", "skip_loss", "context_only",
     "ignore", "ignored", "ignore_turn", "exclude", "excluded", "exclude_from_training",
-    "skip_training", "no_training", "do_not_train", "dont_train", "not_trained",
+    "is_demo", "is_copied_context", "skip_training", "no_training", "do_not_train", "dont_train",
+    "not_trained",
 )  # fmt: skip
 """Keys that say whether a turn is left out of the loss, where true means that it is."""
 MASK = "mask"
