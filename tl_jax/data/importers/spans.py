@@ -54,7 +54,7 @@ def span(row: Any) -> tuple[dict[str, Any], Any] | None:
 
 def is_span(row: Any) -> bool:
     """Whether a row is a span with messages in its attributes."""
-    names = _attributes(row)
+    names = _attributes(row).keys()
     return any(name.startswith(_INPUTS) for name in names if isinstance(name, str))
 
 

@@ -46,6 +46,7 @@ _DOUBTFUL = re.compile(
     r"\s*+<((?i:reason|rationale|analysis|reflection|plan|planning|thoughts|cot|chain_of_thought"
     r"|inner_monologue|inner_thoughts|internal|deliberation|reasoning_process|thought_process))>"
 )
+_FIRST = frozenset(tag[0] for tag in _TAGS)
 _OPENED = re.compile("|".join(rf"^[ \t]*{re.escape(tag)}" for tag in _TAGS), re.MULTILINE)
 _NEXT = re.compile(r"\s*+(?:" + "|".join(map(re.escape, _TAGS)) + ")")
 _CLOSED = re.compile("|".join(map(re.escape, _TAGS.values())))
@@ -87,6 +88,8 @@ def split_thoughts(text: str) -> tuple[str, str]:
     Returns:
       The thoughts, and the visible text: as it was if there are none.
     """
+    if not any(mark in text for mark in _FIRST):  # as most texts are, and this is quick
+        return "", text
     first = _CLOSED.search(text)
     if first is None and not _OPENED.search(text):
         return "", text
