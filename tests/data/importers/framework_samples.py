@@ -1,4 +1,4 @@
-"""One dialogue as agent frameworks, tracers and providers write it: a call that fails, an answer."""
+"""One dialogue as frameworks, tracers and providers write it: a call that fails, an answer."""
 
 import json
 
