@@ -56,7 +56,8 @@ def whole(tmp_path_factory):
     [
         {"ignore": True}, {"exclude": 1}, {"no_loss": "true"}, {"train_mask": 0},
         {"train_mask": []}, {"loss_mask": False}, {"step_loss_mask": 0}, {"is_target": False},
-        {"is_demo": True}, {"do_not_train": True}, {"ignore": False}, {"exclude": None}, {"loss_mask": 1},
+        {"is_demo": True}, {"do_not_train": True}, {"ignore": False}, {"exclude": None},
+        {"loss_mask": 1},
     ],
 )  # fmt: skip
 def test_siblings_of_weight_0_take_a_turn_out(flag):
@@ -181,11 +182,8 @@ def test_a_turn_of_which_nothing_is_read_is_refused_by_its_keys(whole, role):
     kept = {"role": role, "tool_call_id": "c", "timestamp": "today", "utterance": ["Oslo?"]}
     entries[number] = kept
     found = whole({"messages": entries})
-    if role == "tool":
-        assert found.unread == {"messages[].timestamp": 1, "messages[].utterance": 1}
-    else:
-        assert isinstance(found, BadRow) and "'utterance'" in found.reason
-        assert "timestamp" not in found.reason
+    assert isinstance(found, BadRow) and "'utterance'" in found.reason
+    assert "timestamp" not in found.reason
 
 
 def test_media_beside_a_text_are_refused_as_those_in_it_are():
@@ -364,3 +362,98 @@ def test_rows_of_known_forms_that_cannot_be_read_say_what_to_do(row, said, whole
     with pytest.raises(ValueError, match="format not recognised") as caught:
         whole(row)
     assert said in str(caught.value)
+
+
+# Calls and turns in other shapes.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "weather", "kwargs": {"city": "Oslo"}},
+        {"tool": "weather", "params": {"city": "Oslo"}},
+        {"action": "weather", "action_input": '{"city": "Oslo"}'},
+        {"function": json.dumps({"name": "weather", "arguments": {"city": "Oslo"}})},
+        {"function_name": "weather", "tool_args": {"city": "Oslo"}},
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_call_is_read_whatever_its_keys_are(call, listed):
+    found = imported(USER, {**CALL, "tool_calls": [call] if listed else call})
+    assert found.messages[1].calls == (OSLO,)
+
+
+@pytest.mark.parametrize("call", [{"weather": {"city": "Oslo"}}, {"name": "weather", "with": 3}])
+def test_a_call_of_which_something_is_not_read_is_never_an_empty_one(call, whole):
+    (key,) = call.keys() - {"name"}
+    found = whole({"messages": [USER, {**CALL, "tool_calls": [call]}], "tools": [TOOL]})
+    assert isinstance(found, BadRow) and f"a call of which '{key}' is not read" in found.reason
+    bare = whole({"messages": [USER, {**CALL, "tool_calls": [{"name": "weather"}]}]})
+    assert bare.messages[1].calls == (ToolCall("weather", {}),)
+
+
+def test_results_that_stand_with_their_calls_are_turns():
+    inside = {**CALL, "tool_calls": [{**FOUND[0], "result": {"n": 3}}]}
+    beside = {**CALL, "tool_results": [{"tool_call_id": "c", "content": '{"n": 3}'}]}
+    for entry in (inside, beside):
+        found = imported(USER, entry, ANSWER).messages
+        assert [m.role for m in found] == ["user", "assistant", "tool", "assistant"]
+        assert found[2].content == '{"n": 3}'
+        assert "results in them and a text" in refusal(USER, {**entry, "content": "3."})
+
+
+def test_turns_of_harmony_are_thoughts_calls_and_answers():
+    turn = {"role": "assistant"}
+    found = imported(
+        USER,
+        {**turn, "channel": "analysis", "content": "Hm."},
+        {
+            **turn,
+            "channel": "commentary",
+            "recipient": "functions.weather",
+            "content": '{"city": "Oslo"}',
+        },
+        {"role": "tool", "name": "functions.weather", "content": "3"},
+        {**turn, "channel": "final", "content": "It is 3."},
+    )
+    assert found.messages[1:] == (
+        Message("assistant", calls=(OSLO,), thoughts="Hm."),
+        Message("tool", "3"),
+        Message("assistant", "It is 3."),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Oslo"}}]</s>',
+        "<tool_call>\n<function=weather>\n<parameter=city>\nOslo\n</parameter>\n</function>\n"
+        "</tool_call>",
+        "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n</tool_call>",
+        '{"name": "weather", "parameters": {"city": "Oslo"}}<|eom_id|>',
+        '<functioncall> {"name": "weather", "arguments": {"city": "Oslo"}}',
+        '<|tool_call_start|>[weather(city="Oslo")]<|tool_call_end|>',
+    ],
+)
+def test_calls_as_text_in_the_form_of_a_family_are_calls_of_declared_tools(text):
+    said = {"role": "assistant", "content": text}
+    assert imported(USER, said, RESULT, ANSWER).messages[1].calls == (OSLO,)
+    other = {**TOOL, "function": {"name": "other"}}
+    for tools in ([], [other]):
+        kept = imported(USER, said, RESULT, ANSWER, tools=tools).messages[1]
+        assert kept.calls == () and kept.content
+
+
+@pytest.mark.parametrize("keys", [("from", "content"), ("speaker", "text"), ("role", "value")])
+@pytest.mark.parametrize("holder", ["conversations", "dialogue"])
+def test_turns_have_their_speaker_and_text_under_any_of_their_names(keys, holder, whole):
+    if holder == "dialogue" and keys[0] == "role":
+        holder = "conversations"
+    turns = [dict(zip(keys, pair, strict=True)) for pair in (("user", "Hi"), ("bot", "Hello"))]
+    assert [message.content for message in whole({holder: turns}).messages] == ["Hi", "Hello"]
+
+
+def test_a_row_may_be_nothing_but_messages(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(2 * (json.dumps(DIALOGUE) + "\n"))
+    assert [len(row.messages) for row in read(path)] == [4, 4]

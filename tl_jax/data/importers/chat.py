@@ -23,6 +23,7 @@ from tl_jax.data.importers.message_calls import (
     Found,
     first,
     found_call,
+    inner_results,
     listed_calls,
     single_call,
     without_repeats,
@@ -39,7 +40,7 @@ from tl_jax.data.importers.nulls import is_table
 from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
 from tl_jax.data.importers.reading import Reading, TextReader
 from tl_jax.data.importers.turn_weights import MASK, mask_trains, turn_weight
-from tl_jax.data.importers.unread import changed, decoded
+from tl_jax.data.importers.unread import changed, decoded, read_keys
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
 
@@ -61,10 +62,14 @@ _ROLES = {
     "bot": "assistant", "chatbot": "assistant", "agent": "assistant",
     "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool",
     "function_response": "tool", "ipython": "tool", "tool_result": "tool", "tool_output": "tool",
-    "function_call": _CALL, "tool_call": _CALL,
+    "function_result": "tool", "function_results": "tool", "tool_results": "tool", "api": "tool",
+    "environment": "tool", "env": "tool", "tool_return": "tool",
+    "function_call": _CALL, "tool_call": _CALL, "tool_calls": _CALL,
     **dict.fromkeys(thoughts.ROLES, _THOUGHT),
 }  # fmt: skip
 
+_FUNCTIONS = "functions."
+"""What harmony has before the name of a tool."""
 _ANNOUNCED = "Calling tools:\n"
 """What smolagents writes before the calls of a turn."""
 _REPLIES = ("assistant", _CALL, _THOUGHT)
@@ -123,6 +128,8 @@ def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
     role = _role(entry.get("role"))
     if role is None:
         raise RowError(f"unknown role {entry.get('role')!r}")
+    if role == "assistant" and "channel" in entry:
+        role, entry = _of_channel(entry)
     weight = turn_weight(entry, mask_trains=reading.mask_trains)
     entry = with_content(entry, role)
     if role == "tool":
@@ -134,7 +141,7 @@ def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
         if weight != 1:
             message = dataclasses.replace(found.message, weight=weight)
             found = dataclasses.replace(found, message=message)
-        return (found,)
+        return (found, *_inner_answers(entry, found, reading))
     refuse_media(entry)
     text = content_text(entry.get("content"))
     if not text:
@@ -149,7 +156,35 @@ def is_reply(role: Any) -> bool | None:
 
 
 def _role(role: Any) -> str | None:
-    return _ROLES.get(str(role).lower().replace("-", "_"))
+    return _ROLES.get(str(role).lower().replace("-", "_").replace(" ", "_"))
+
+
+def _of_channel(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return role and message of a turn in harmony's form: a thought, a call, or an answer."""
+    channel, recipient = entry.get("channel"), entry.get("recipient")
+    if isinstance(recipient, str) and recipient not in ("", "all", "assistant", "user"):
+        read_keys(entry, ("content_type",))
+        arguments = content_text(entry.get("content")).strip() or "{}"
+        call = {"name": recipient.removeprefix(_FUNCTIONS), "arguments": arguments}
+        return "assistant", changed(entry, content=None, tool_calls=[call])
+    return (_THOUGHT if channel == "analysis" else "assistant"), entry
+
+
+def _inner_answers(entry: Mapping[str, Any], found: Turn, reading: Reading) -> list[Turn]:
+    """Return the results that stand with the calls they answer.
+
+    Raises:
+      RowError: There are some, and a text of which nothing says whether it came before them.
+    """
+    if not found.message.calls:
+        return []
+    results = inner_results(entry)
+    if results and found.message.content:
+        raise RowError(
+            "calls with their results in them and a text, which may stand before or after them; "
+            "give the results messages of their own"
+        )
+    return [turn for one in results for turn in _answers(one, reading)]
 
 
 def _mask_trains(entries: Sequence[Any]) -> bool | None:
@@ -275,19 +310,31 @@ def _turn(text: str, found: Sequence[Found]) -> Turn:
     )
 
 
+def _are_results(entry: Mapping[str, Any], key: str) -> bool:
+    """Whether a list of results stands under a key, each of a call that it names."""
+    value = dict.get(entry, key) if isinstance(entry, dict) else entry[key]
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(one, dict) and "tool_call_id" in one for one in value)
+
+
 def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
     """Return the turns of a message with the result of a call, or with several."""
-    if isinstance(several := entry.get("tool_responses"), list) and several:
-        entry.get("content")  # which has the texts of all again
-        return [turn for one in several for turn in _answers(with_content(one, "tool"), reading)]
+    for key in ("tool_responses", "tool_results", "content"):
+        if key in entry and _are_results(entry, key):
+            entry.get("content")  # which may have the texts of all again
+            each = [changed(one, role="tool") for one in entry[key]]
+            return [turn for one in each for turn in _answers(with_content(one, "tool"), reading)]
     answered = first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
     content = entry.get("content")
     text = result_text(content, reading.repairs)
     status = result_status(entry)
     if not text.strip() and status == "error":
         text = error_text(entry) or text
+    if not text.strip():
+        refuse_unread(entry, containers=True)
     if reading.read_text and not status and (found := reading.read_text("tool", text)):
         return found
     name = entry.get("name") or first(entry, TOOL_NAMES)
-    name = name if isinstance(name, str) else ""
+    name = name.removeprefix(_FUNCTIONS) if isinstance(name, str) else ""
     return (Turn(Message("tool", text, status=status), (answered,), name),)

@@ -75,13 +75,21 @@ def _unwrapped(entry: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[
     return with_content(changed(entry, **inner), "tool")
 
 
-def refuse_unread(entry: Mapping[str, Any]) -> None:
+def refuse_unread(entry: Mapping[str, Any], *, containers: bool = False) -> None:
     """Refuse a message of which nothing was read if it has something to say.
+
+    Args:
+      entry: The message.
+      containers: Count objects and lists only, as a result may be empty and have notes beside it.
 
     Raises:
       RowError: It has; its keys are named.
     """
-    unread = [key for key in unread_here(entry) if key not in _NOTES]
+    unread = [
+        key
+        for key in unread_here(entry)
+        if key not in _NOTES and (not containers or isinstance(entry[key], dict | list))
+    ]
     if unread:
         raise RowError(
             f"nothing is read of a turn that has {', '.join(map(repr, unread[:5]))}; put its text "

@@ -96,7 +96,7 @@ def _as_row(row: Mapping[str, Any], key: str, value: Any) -> Mapping[str, Any] |
         return None
     if all("parts" in entry and "content" not in entry for entry in entries):
         return changed(row, **{key: None, "contents": entries})
-    if all("from" in entry and "value" in entry for entry in entries):
+    if all("from" in entry or "speaker" in entry for entry in entries):
         return changed(row, **{key: None, "conversations": entries})
     return changed(row, **{key: None, "messages": entries})
 
@@ -123,7 +123,7 @@ def _opened(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_reply(entry: Mapping[str, Any]) -> bool:
-    said = [_peek(entry, key) for key in ("role", "from", "type")]
+    said = [_peek(entry, key) for key in ("role", "from", "speaker", "type")]
     return any(isinstance(role, str) and is_reply(role) for role in said)
 
 
