@@ -23,7 +23,7 @@ from framework_samples import (
 )
 
 from tl_jax.calls.call import ToolCall
-from tl_jax.data.importers import BadRow, read
+from tl_jax.data.importers import BadRow, RawRow, Source, read
 from tl_jax.data.importers.read import FORMATS
 from tl_jax.data.trajectory import Message
 
@@ -124,15 +124,17 @@ def objects(value, path=()):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_key_put_anywhere_is_read_counted_or_refused(name, imported):
+def test_a_key_put_anywhere_is_read_counted_or_refused(name, imported, tmp_path):
     form, before = imported(ROWS[name])
+    (tmp_path / "rows.jsonl").touch()
+    source = Source(str(tmp_path / "rows.jsonl"), form, "test")
     for path in objects(ROWS[name]):
         row = copy.deepcopy(ROWS[name])
         place = row
         for key in path:
             place = place[key]
         place["zzz"] = "news"
-        _, found = imported(row, form)
+        (found,) = source.converted(RawRow("rows.jsonl", 0, row))
         seen = isinstance(found, BadRow) or "zzz" in str(found.unread) or found != before
         assert seen or path[-1:] in (("usage",), ("arguments",)), path
 

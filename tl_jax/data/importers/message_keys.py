@@ -22,6 +22,8 @@ _TEXTS_OF = {
 _STRUCTURED = ("structuredContent", "structured_content", "structured_output")
 _OF_A_RESULT = frozenset(("content", "isError", "is_error", "_meta", *_STRUCTURED))
 """Keys of a whole result of the Model Context Protocol."""
+_OF_ITS_CALL = frozenset((*CALLS, *CALL, "arguments", "args", "input", "function", "origin"))
+"""Keys of a result that say again which call it answers."""
 # What sources note of a turn beside what is said in it.
 _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 _NOTES = frozenset(
@@ -80,7 +82,8 @@ def refuse_unread(entry: Mapping[str, Any], *, containers: bool = False) -> None
 
     Args:
       entry: The message.
-      containers: Count objects and lists only, as a result may be empty and have notes beside it.
+      containers: Count objects and lists only, and not those of a call, as a result may be empty
+        and have notes beside it.
 
     Raises:
       RowError: It has; its keys are named.
@@ -88,7 +91,8 @@ def refuse_unread(entry: Mapping[str, Any], *, containers: bool = False) -> None
     unread = [
         key
         for key in unread_here(entry)
-        if key not in _NOTES and (not containers or isinstance(entry[key], dict | list))
+        if key not in _NOTES
+        and not (containers and (key in _OF_ITS_CALL or not isinstance(entry[key], dict | list)))
     ]
     if unread:
         raise RowError(
