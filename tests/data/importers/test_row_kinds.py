@@ -456,4 +456,5 @@ def test_turns_have_their_speaker_and_text_under_any_of_their_names(keys, holder
 def test_a_row_may_be_nothing_but_messages(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(2 * (json.dumps(DIALOGUE) + "\n"))
-    assert [len(row.messages) for row in read(path)] == [4, 4]
+    found = [row for row in read(path) if not isinstance(row, BadRow)]
+    assert [len(row.messages) for row in found] == [4, 4]
