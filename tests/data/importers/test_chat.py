@@ -179,7 +179,7 @@ def test_reasoning_is_the_thought_of_its_turn_and_no_text():
         ([{"role": "robot", "content": "x"}], "unknown role 'robot'"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "'image_url' that holds no text"),
         ([{"role": "user", "content": 3}], "text or a list"),
-        ([{"role": "assistant", "tool_calls": {"name": "f"}}], "'tool_calls' must be a list"),
+        ([{"role": "assistant", "tool_calls": 3}], "'tool_calls' must be a list"),
     ],
 )
 def test_messages_that_cannot_be_read_are_row_errors_with_the_place(entries, reason):

@@ -12,23 +12,44 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tl_jax.calls.call import ToolCall, ToolSpec
+from tl_jax.calls.call import ToolSpec
 from tl_jax.data.importers import thoughts
 from tl_jax.data.importers.answers import Turn, in_call_order
-from tl_jax.data.importers.assistant import assistant_calls, sound_call, unparsable_turn
+from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.failures import error_text, result_status
-from tl_jax.data.importers.json_text import load_json, load_loose_json
-from tl_jax.data.importers.names import KEPT, writable_name
-from tl_jax.data.importers.nulls import is_table, says_nothing, without_null_arguments
+from tl_jax.data.importers.json_text import load_loose_json
+from tl_jax.data.importers.message_calls import (
+    TOOL_NAMES,
+    Found,
+    first,
+    found_call,
+    inner_results,
+    listed_calls,
+    single_call,
+    without_repeats,
+)
+from tl_jax.data.importers.message_keys import (
+    CALL,
+    CALLS,
+    named,
+    refuse_media,
+    refuse_unread,
+    with_content,
+)
+from tl_jax.data.importers.nulls import is_table
 from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
-from tl_jax.data.importers.turn_weights import turn_weight
-from tl_jax.data.importers.unread import decoded, read_keys
+from tl_jax.data.importers.reading import Reading, TextReader
+from tl_jax.data.importers.turn_weights import MASK, mask_trains, turn_weight
+from tl_jax.data.importers.unread import changed, decoded, read_keys
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
 
 REPAIRS: Mapping[str, str] = {
     "repeated_call": "a call that a message holds in two places, read once",
+    "repeated_thought": "a thought that the visible text begins with, read once",
+    "visible_reason_tag": "a turn in <reason> or the like, perhaps thoughts; trained as it is",
     "null_argument": "a null argument removed that its tool does not allow, or of a table's row",
+    "custom_call": "a call with free text in place of arguments, which became its 'input'",
     "media_in_result": "an image or other medium in a result, replaced by a named placeholder",
 }
 """Every kind of repair that is counted here."""
@@ -38,32 +59,20 @@ _ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "ai": "assistant",
-    "bot": "assistant",
+    "bot": "assistant", "chatbot": "assistant", "agent": "assistant",
     "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool",
     "function_response": "tool", "ipython": "tool", "tool_result": "tool", "tool_output": "tool",
-    "function_call": _CALL, "tool_call": _CALL,
+    "function_result": "tool", "function_results": "tool", "tool_results": "tool", "api": "tool",
+    "environment": "tool", "env": "tool", "tool_return": "tool",
+    "function_call": _CALL, "tool_call": _CALL, "tool_calls": _CALL,
     **dict.fromkeys(thoughts.ROLES, _THOUGHT),
 }  # fmt: skip
 
-TextReader = Callable[[str, str], "Sequence[Turn] | None"]
-"""Given a role and a text, the turns that the text stands for, or None: it is only text."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How the messages of a row are read.
-
-    Attributes:
-      read_text: Finds calls and answers that a source writes into its texts.
-      tools: The declared tools by name.
-      table: Whether the row comes from a table, where a null says nothing.
-      repairs: Counts by kind; see ``REPAIRS``.
-    """
-
-    read_text: TextReader | None = None
-    tools: Mapping[str, ToolSpec] = dataclasses.field(default_factory=dict)
-    table: bool = False
-    repairs: Counter[str] = dataclasses.field(default_factory=Counter)
+_FUNCTIONS = "functions."
+"""What harmony has before the name of a tool."""
+_ANNOUNCED = "Calling tools:\n"
+"""What smolagents writes before the calls of a turn."""
+_REPLIES = ("assistant", _CALL, _THOUGHT)
 
 
 def dialogue(
@@ -95,6 +104,7 @@ def dialogue(
         read_text,
         {tool.name: tool for tool in tools},
         is_table(entries),
+        _mask_trains(entries),
         Counter() if repairs is None else repairs,
     )
     turns: list[Turn] = []
@@ -115,20 +125,74 @@ def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
     """Convert one message; see ``dialogue``."""
     if not isinstance(entry, Mapping):
         raise RowError(f"a message must be an object, not {type(entry).__name__}")
-    role = _ROLES.get(str(entry.get("role")).lower())
+    role = _role(entry.get("role"))
     if role is None:
         raise RowError(f"unknown role {entry.get('role')!r}")
-    weight = turn_weight(entry)
+    if role == "assistant" and "channel" in entry:
+        role, entry = _of_channel(entry)
+    weight = turn_weight(entry, mask_trains=reading.mask_trains)
+    entry = with_content(entry, role)
     if role == "tool":
         return _answers(entry, reading)
-    if role in ("assistant", _CALL, _THOUGHT):
+    if role in _REPLIES:
         found = _READERS[role](entry, reading)
+        if not (found.message.content or found.message.calls or found.message.thoughts):
+            refuse_unread(entry)
         if weight != 1:
             message = dataclasses.replace(found.message, weight=weight)
             found = dataclasses.replace(found, message=message)
-        return (found,)
+        return (found, *_inner_answers(entry, found, reading))
+    refuse_media(entry)
     text = content_text(entry.get("content"))
+    if not text:
+        refuse_unread(entry)
     return (reading.read_text and reading.read_text(role, text)) or (Turn(Message(role, text)),)
+
+
+def is_reply(role: Any) -> bool | None:
+    """Return whether the turns of a role are the model's; None if there is no such role."""
+    found = _role(role)
+    return None if found is None else found in _REPLIES
+
+
+def _role(role: Any) -> str | None:
+    return _ROLES.get(str(role).lower().replace("-", "_").replace(" ", "_"))
+
+
+def _of_channel(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return role and message of a turn in harmony's form: a thought, a call, or an answer."""
+    channel, recipient = entry.get("channel"), entry.get("recipient")
+    if isinstance(recipient, str) and recipient not in ("", "all", "assistant", "user"):
+        read_keys(entry, ("content_type",))
+        arguments = content_text(entry.get("content")).strip() or "{}"
+        call = {"name": recipient.removeprefix(_FUNCTIONS), "arguments": arguments}
+        return "assistant", changed(entry, content=None, tool_calls=[call])
+    return (_THOUGHT if channel == "analysis" else "assistant"), entry
+
+
+def _inner_answers(entry: Mapping[str, Any], found: Turn, reading: Reading) -> list[Turn]:
+    """Return the results that stand with the calls they answer.
+
+    Raises:
+      RowError: There are some, and a text of which nothing says whether it came before them.
+    """
+    if not found.message.calls:
+        return []
+    results = inner_results(entry)
+    if results and found.message.content:
+        raise RowError(
+            "calls with their results in them and a text, which may stand before or after them; "
+            "give the results messages of their own"
+        )
+    return [turn for one in results for turn in _answers(one, reading)]
+
+
+def _mask_trains(entries: Sequence[Any]) -> bool | None:
+    masked = [entry for entry in entries if isinstance(entry, Mapping) and MASK in entry]
+    if not masked:
+        return None
+    own = [entry[MASK] for entry in masked if is_reply(entry.get("role"))]
+    return mask_trains([e[MASK] for e in masked if is_reply(e.get("role")) is False], own)
 
 
 def _joined(before: Turn, turn: Turn) -> Turn | None:
@@ -166,7 +230,7 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
     content = entry.get("content")
     for number, part in enumerate(content_parts(content)):
         if part.kind == "call":
-            inside.append(_found(part.call, reading))
+            inside.append(found_call(part.call, reading))
         elif part.kind == "thought":
             reasoned.append(part.text)
         elif part.kind != "text":
@@ -176,17 +240,21 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
     if isinstance(refusal := entry.get("refusal"), str) and refusal and refusal not in texts:
         texts.append(refusal)
     thought, text = thoughts.split_thoughts("\n".join(texts))
-    found = _without_repeats(
-        [
-            inside,
-            [_found(call, reading) for call in _tool_calls(entry)],
-            [_found(call, reading) for call in _function_call(entry)],
-        ],
+    places = [listed_calls(entry, key) for key in named(entry, CALLS)]
+    places += [single_call(entry, key) for key in named(entry, CALL)]
+    found = without_repeats(
+        [inside, *([found_call(call, reading) for call in calls] for calls in places)],
         reading.repairs,
     )
     turn = _turn(text, found)
     if reading.read_text and not turn.message.status:
         turn = _with_text_calls(turn, text, reading)
+    if reasoned[0] and text.lstrip().startswith(reasoned[0]):
+        # Agents note what they thought, and show it.
+        reading.repairs["repeated_thought"] += 1
+        reasoned = reasoned[1:]
+    if tag := thoughts.doubtful_tag(text):
+        reading.repairs[f"visible_{tag}_tag"] += 1
     reasoned = thoughts.joined(*reasoned, thought)
     if not reasoned:
         return turn
@@ -208,68 +276,21 @@ def _with_text_calls(turn: Turn, text: str, reading: Reading) -> Turn:
     return dataclasses.replace(turn, message=dataclasses.replace(turn.message, content=content))
 
 
-def _tool_calls(entry: Mapping[str, Any]) -> Sequence[Any]:
-    calls = decoded(entry, "tool_calls", lambda text: load_json(text, "a list of calls"))
-    if calls is not None and not isinstance(calls, list):
-        raise RowError("'tool_calls' must be a list")
-    return [call for call in calls or () if not says_nothing(call)]
-
-
-def _function_call(entry: Mapping[str, Any]) -> Sequence[Any]:
-    call = decoded(entry, "function_call", lambda text: load_loose_json(text, "a call"))
-    return () if says_nothing(call) else (call,)
-
-
-_TOOL_NAMES = ("tool_name", "toolName")
-
-
-def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """Return the first value under one of the keys as text; empty if there is none."""
-    return next((str(value) for key in keys if (value := entry.get(key))), "")
-
-
-_Found = tuple[Any, Any, str]
-"""Name, arguments and id of a call; the name is None where there is none."""
-
-
-def _without_repeats(places: Sequence[Sequence[_Found]], repairs: Counter[str]) -> Sequence[_Found]:
-    """Return the calls of a message from all places that hold some, each once.
-
-    Sources keep the same calls in several places, for old and new readers.
-
-    Raises:
-      RowError: Several places that hold other calls than each other.
-    """
-    filled = [calls for calls in places if calls]
-    if len(filled) < 2:
-        return filled[0] if filled else ()
-    most = max(filled, key=len)
-    known = [_sound(call) for call in most]
-    for calls in filled:
-        if calls is most:
-            continue
-        if any(_sound(call) not in known for call in calls):
-            raise RowError("a message with other calls in 'tool_calls' than elsewhere in it")
-        repairs["repeated_call"] += len(calls)
-    return most
-
-
-def _sound(found: _Found) -> ToolCall | None:
-    return sound_call(found[0], found[1], keep_names=True)
-
-
 def _bare_calls(entry: Mapping[str, Any], reading: Reading) -> Turn:
     """Return the turn of a message that holds nothing but one call or a list of them."""
     content = entry.get("content")
     thought = ""
+    if isinstance(content, list) and all(part.kind == "text" for part in content_parts(content)):
+        content = content_text(content)
+        entry = changed(entry, content=content)
     if isinstance(content, str):
-        thought, text = thoughts.split_thoughts(content)
+        thought, text = thoughts.split_thoughts(content.removeprefix(_ANNOUNCED))
         try:
             content = decoded(entry, "content", lambda _: load_loose_json(text, "a call"))
         except RowError:
             return Turn(dataclasses.replace(unparsable_turn(text), thoughts=thought), ("",))
     calls = content if isinstance(content, list) else [content]
-    turn = _turn("", [_found(call, reading) for call in calls])
+    turn = _turn("", [found_call(call, reading) for call in calls])
     reasoned = thoughts.joined(thoughts.thoughts_of(entry), thought)
     message = dataclasses.replace(turn.message, thoughts=reasoned)
     return dataclasses.replace(turn, message=message, continues=True)
@@ -282,61 +303,38 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], Reading], Turn]] = {
 }
 
 
-def _turn(text: str, found: Sequence[_Found]) -> Turn:
+def _turn(text: str, found: Sequence[Found]) -> Turn:
     pairs = [(name, arguments) for name, arguments, _ in found]
     return Turn(
         assistant_calls(text, pairs, keep_names=True), tuple(call_id for *_, call_id in found)
     )
 
 
-def _found(call: Any, reading: Reading) -> _Found:
-    if isinstance(call, str):
-        try:
-            call = load_loose_json(call, "a call")
-        except RowError:
-            return None, call, ""
-    if not isinstance(call, Mapping):
-        return None, call, ""
-    read_keys(call, ("type",))
-    call_id = _first(call, ("id", "call_id", "toolCallId", "tool_call_id"))
-    inner = call.get("function")
-    if isinstance(inner, Mapping):
-        call = inner
-    name = call.get("name", inner) or _first(call, _TOOL_NAMES) or None
-    key = next((k for k in ("arguments", "args", "parameters", "input") if k in call), "")
-    arguments = _arguments(call.get(key))
-    reading.repairs[KEPT] += isinstance(name, str) and writable_name(name) != name
-    if isinstance(arguments, Mapping):
-        tool = reading.tools.get(name.strip()) if isinstance(name, str) else None
-        arguments = without_null_arguments(
-            arguments, tool, table=reading.table, repairs=reading.repairs
-        )
-    return name, arguments, call_id
-
-
-def _arguments(value: Any) -> Any:
-    """Read arguments given as the text of a Python dictionary, or of JSON with a null in it.
-
-    All other JSON text is read later.
-    """
-    if isinstance(value, str) and (value.lstrip().startswith("{'") or "null" in value):
-        try:
-            return load_loose_json(value, "arguments")
-        except RowError:
-            pass
-    return value
+def _are_results(entry: Mapping[str, Any], key: str) -> bool:
+    """Whether a list of results stands under a key, each of a call that it names."""
+    value = dict.get(entry, key) if isinstance(entry, dict) else entry[key]
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(one, dict) and "tool_call_id" in one for one in value)
 
 
 def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
-    """Return the turns of a message with the result of a call, or with several in its text."""
-    answered = _first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
+    """Return the turns of a message with the result of a call, or with several."""
+    for key in ("tool_responses", "tool_results", "content"):
+        if key in entry and _are_results(entry, key):
+            entry.get("content")  # which may have the texts of all again
+            each = [changed(one, role="tool") for one in entry[key]]
+            return [turn for one in each for turn in _answers(with_content(one, "tool"), reading)]
+    answered = first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
     content = entry.get("content")
     text = result_text(content, reading.repairs)
     status = result_status(entry)
     if not text.strip() and status == "error":
         text = error_text(entry) or text
+    if not text.strip():
+        refuse_unread(entry, containers=True)
     if reading.read_text and not status and (found := reading.read_text("tool", text)):
         return found
-    name = entry.get("name") or _first(entry, _TOOL_NAMES)
-    name = name if isinstance(name, str) else ""
+    name = entry.get("name") or first(entry, TOOL_NAMES)
+    name = name.removeprefix(_FUNCTIONS) if isinstance(name, str) else ""
     return (Turn(Message("tool", text, status=status), (answered,), name),)

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from tl_jax.data.importers.api_lists import declared_apis
 from tl_jax.data.importers.json_text import load_json
-from tl_jax.data.importers.unread import changed, decoded, read_keys
+from tl_jax.data.importers.unread import changed, decoded, read_keys, read_tool
 from tl_jax.errors import RowError
 
 KEYS = (
@@ -16,9 +17,17 @@ KEYS = (
     "functions_schema", "tools_json", "tool_specs", "tool_defs",
 )  # fmt: skip
 """Keys of a row under which its tools may stand; the first two are the common ones."""
+LIKELY_KEYS = (
+    "api_list", "apis", "available_apis", "functions_list", "tools_list", "tool_schema",
+    "tools_available",
+    "mcp_tools", "tool_descriptions", "toolset", "toolsets", "toolConfig", "tool_config", "actions",
+    "available_actions", "callable_functions", "function", "tool",
+)  # fmt: skip
+"""Keys of a row under which there are tools where what stands there declares some."""
 BESIDE = (
     "chat_template_kwargs", "metadata", "extra", "extra_body", "extra_info", "kwargs", "request",
-    "info", "context", "config", "body", "payload",
+    "info", "context", "config", "body", "payload", "optional_params", "invocation_params",
+    "model_parameters", "modelParameters", "model_params", "parameters", "settings", "inputs",
 )  # fmt: skip
 """Keys of a row whose object may hold its tools."""
 SYSTEM_KEYS = (
@@ -30,6 +39,15 @@ SYSTEM_KEYS = (
 _COMMON = KEYS[:2]
 _WRAPPERS = ("functions", "tools", "function_declarations", "functionDeclarations")
 _OF_A_TOOL = frozenset(("description", "parameters", "input_schema", "inputSchema"))
+_SCHEMAS = _OF_A_TOOL - {"description"}
+TEXT_PARAMETER = "input"
+"""The parameter of a tool that takes a free text in place of arguments."""
+_TEXT_TOOL = {
+    "type": "object",
+    "properties": {TEXT_PARAMETER: {"type": "string"}},
+    "required": [TEXT_PARAMETER],
+}
+_TOOL_ROLES = ("tools", "available_tools", "tool_list", "tool_declare", "tool_declaration")
 _SYSTEM_ROLES = ("system", "developer")
 _DECLARING_ROLES = (*_SYSTEM_ROLES, "user", "human")
 
@@ -37,8 +55,9 @@ _DECLARING_ROLES = (*_SYSTEM_ROLES, "user", "human")
 def declared_tools(row: Mapping[str, Any], entries: Any) -> Any:
     """Return the tool declarations of a row as they are there, or None if it has none.
 
-    They stand under one of ``KEYS``, in one of the objects ``BESIDE``, or on a message of the
-    system or the user. ``tools`` and ``functions`` of the row itself go before all others.
+    They stand under one of ``KEYS`` or, where it declares some, ``LIKELY_KEYS``, in one of the
+    objects ``BESIDE``, on a message of the system or the user, or in a message of their own.
+    ``tools`` and ``functions`` of the row itself go before all others.
 
     Args:
       row: The row.
@@ -51,6 +70,7 @@ def declared_tools(row: Mapping[str, Any], entries: Any) -> Any:
         if _holds(row, key):
             return _read(row, key)
     places = [(row, key) for key in KEYS[2:]]
+    places += [(row, key) for key in LIKELY_KEYS if _declares(_peek(row, key))]
     places += [
         (row[outer], key)
         for outer in BESIDE
@@ -65,9 +85,11 @@ def declared_tools(row: Mapping[str, Any], entries: Any) -> Any:
             if isinstance(entry, Mapping) and _peek(entry, "role") in _DECLARING_ROLES
             for key in KEYS
         ]
+        places += [(entry, "content") for entry in entries if _is_declaring(entry)]
+    if not any(_holds(holder, key) for holder, key in places):
+        # ToolBench's declarations, in whose place others are better.
+        return declared_apis(row, entries)
     found = [(holder, key, _peek(holder, key)) for holder, key in places if _holds(holder, key)]
-    if not found:
-        return None
     if any(value != found[0][2] for *_, value in found):
         keys = ", ".join(dict.fromkeys(key for _, key, _ in found))
         raise RowError(f"different tools in several places ({keys}); put them under 'tools'")
@@ -82,6 +104,9 @@ def with_system(row: Mapping[str, Any], entries: Any) -> Any:
     """
     if not isinstance(entries, list):
         return entries
+    for entry in filter(_is_declaring, entries):
+        read_keys(entry, ("role",))
+    entries = [entry for entry in entries if not _is_declaring(entry)]
     texts: list[Any] = []
     for key in SYSTEM_KEYS:
         value = _peek(row, key)
@@ -121,6 +146,11 @@ def listed(declared: Any, repairs: Counter[str]) -> list[Any]:
             found.append(entry)
         elif (inner := _wrapped(entry)) is not None:
             found += inner
+        elif (text_tool := _text_tool(entry)) is not None:
+            repairs["custom_tool"] += 1
+            found.append(text_tool)
+        elif isinstance(_peek(entry, "toolSpec"), Mapping):
+            found.append(_of_converse(entry["toolSpec"]))
         elif _is_builtin(entry):
             read_keys(entry, ("type",))
             repairs["builtin_tool"] += 1
@@ -147,6 +177,57 @@ def _wrapped(entry: Mapping[str, Any]) -> list[Any] | None:
         return None
     key = next((key for key in _WRAPPERS if isinstance(_peek(entry, key), list)), None)
     return None if key is None else entry[key]
+
+
+def _text_tool(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a tool that takes free text as a function with that parameter; None for others.
+
+    The grammar that such a text may have is not read.
+    """
+    inner = _peek(entry, "custom")
+    if not isinstance(inner, Mapping):
+        inner = entry if _peek(entry, "type") == "custom" and not _SCHEMAS & _keys(entry) else {}
+    if not isinstance(_peek(inner, "name"), str):
+        return None
+    read_keys(entry, ("type", "custom"))
+    if isinstance(form := inner.get("format"), Mapping):
+        read_keys(form, ("type",))
+    described = {"name": inner["name"], "description": inner.get("description")}
+    kept = {key: value for key, value in described.items() if value is not None}
+    return {"type": "function", "function": {**kept, "parameters": _TEXT_TOOL}}
+
+
+def _of_converse(specification: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a tool of Bedrock's Converse as a function."""
+    schema = specification.get("inputSchema")
+    schema = schema.get("json") if isinstance(schema, Mapping) else schema
+    found = {"name": specification.get("name"), "description": specification.get("description")}
+    if schema is not None:
+        found["parameters"] = schema
+        read_tool(changed(specification, parameters=schema))
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _is_declaring(entry: Any) -> bool:
+    """Whether a message does nothing but declare tools."""
+    role = _peek(entry, "role")
+    return isinstance(role, str) and role.lower() in _TOOL_ROLES and _holds(entry, "content")
+
+
+def _declares(value: Any) -> bool:
+    """Whether a value is a declaration of a tool, or holds some; reads nothing."""
+    if isinstance(value, str):
+        return value.lstrip().startswith(("[{", "{")) and '"parameters"' in value
+    if isinstance(value, list):
+        return bool(value) and all(map(_declares, value))
+    if not isinstance(value, dict):
+        return False
+    for key in ("function", "toolSpec", "custom"):
+        if isinstance(inner := dict.get(value, key), dict):
+            value = inner
+    if isinstance(dict.get(value, "name"), str):
+        return bool(_OF_A_TOOL & _keys(value))
+    return any(_declares(dict.get(value, key)) for key in _WRAPPERS)
 
 
 def _is_builtin(entry: Mapping[str, Any]) -> bool:

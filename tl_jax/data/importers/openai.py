@@ -16,7 +16,9 @@ from typing import Any
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.declarations import declared_tools, with_system
 from tl_jax.data.importers.json_text import load_json
+from tl_jax.data.importers.message_keys import refuse_media
 from tl_jax.data.importers.nulls import is_table
+from tl_jax.data.importers.row_weights import with_row_weights
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.importers.side_files import read_tools
 from tl_jax.data.importers.text_calls import reader, tools_in_text
@@ -50,8 +52,9 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
       RowError: Messages or tools that cannot be read.
     """
     entries = decoded(row, "messages", lambda text: load_json(text, "the list of messages"))
+    refuse_media(row, entries)
     declared = declared_tools(row, entries)
-    entries = with_system(row, entries)
+    entries = with_system(row, with_row_weights(row, entries))
     in_text, entries = tools_in_text(entries, declared)
     repairs: Counter[str] = Counter()
     found = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)

@@ -21,6 +21,11 @@ def call(name: Any, arguments: Any, call_id: Any = None) -> Entry:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
+def text_call(name: Any, text: Any, call_id: Any = None) -> Entry:
+    """Return a call of a tool that takes free text."""
+    return {"id": call_id, "type": "custom", "custom": {"name": name, "input": text}}
+
+
 def answer(content: Any, call_id: Any = None, *, name: Any = None, failed: Any = None) -> Entry:
     """Return the result of a call.
 

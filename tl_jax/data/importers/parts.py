@@ -17,13 +17,14 @@ from tl_jax.data.importers import thoughts
 from tl_jax.errors import RowError
 
 _TEXTS = ("text", "input_text", "output_text", "refusal")
-_CALLS = ("tool_call", "function_call", "tool_use")
+_CALLS = ("tool_call", "function_call", "tool_use", "tool-call")
 _MEDIA = re.compile(r"(?:input_|output_)?(image|audio|video|file|document|media)(?:_url|_file)?")
 _DATA_URI = re.compile(
     r"data:([\w.+-]++\\?/[\w.+-]++)?+(?:;[\w.=+-]++)*+,(?:[A-Za-z0-9+/=_%-]|\\/)*+"
 )
 _NAMES = ("filename", "file_name", "name", "title", "path", "file_id", "id")
 _KINDS = ("mimeType", "mime_type", "media_type", "format")
+_JSON_PART = frozenset(("type", "json"))
 _LONGEST_NAME = 80
 
 
@@ -109,6 +110,8 @@ def _part(entry: Any) -> Part:
         return Part("thought")
     if kind in thoughts.PARTS or entry.get("thought") is True:
         return Part("thought", thoughts.thought_text(entry))
+    if (text := _inner_text(entry)) is not None:
+        return Part("text", text)
     if kind and (medium := _MEDIA.fullmatch(kind)):
         return Part("media", _placeholder(medium[1], entry))
     keys = ("text", "content", "value", str(kind)) if kind in _TEXTS else ()
@@ -116,6 +119,24 @@ def _part(entry: Any) -> Part:
         keys = ("text",)
     text = next((entry[key] for key in keys if key in entry), None)
     return Part("text", text) if isinstance(text, str) else Part("other")
+
+
+def _inner_text(entry: Mapping[str, Any]) -> str | None:
+    """Return the text that a part of another kind holds: a document, a resource, or a value."""
+    if isinstance(inner := entry.get("document"), Mapping) and "data" in inner:
+        return _written(inner["data"])
+    source = entry.get("source") if entry.get("type") == "document" else None
+    if isinstance(source, Mapping) and source.get("type") == "text":
+        return _written(source.get("data"))
+    if isinstance(inner := entry.get("resource"), Mapping) and isinstance(inner.get("text"), str):
+        return inner["text"]
+    if entry.keys() <= _JSON_PART and "json" in entry:
+        return _written(entry["json"])
+    return None
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _placeholder(kind: str, entry: Mapping[str, Any]) -> str:

@@ -49,6 +49,8 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     Raises:
       RowError: Messages or tools that cannot be read, or a prompt that is a whole dialogue.
     """
+    if row.get("label") is False:
+        raise RowError("a completion that its row marks as unwanted ('label': false); leave it out")
     prompt = _entries(row.get("prompt"), "prompt", "user")
     completion = _entries(row.get("completion"), "completion", "assistant")
     context = [
@@ -56,6 +58,19 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     ]
     found = changed(row, messages=[*context, *completion])
     return openai.trajectory(found, source=source, line=line)
+
+
+def refuse_marks(text: str, key: str) -> None:
+    """Refuse a text that is a whole dialogue, written in some template.
+
+    Raises:
+      RowError: It has marks of one in it.
+    """
+    if found := _MARKS.search(text):
+        raise RowError(
+            f"'{key}' is a text with marks of a template ({found[0].strip()!r}); give its "
+            "messages, as a list of role and content"
+        )
 
 
 def _is_trained(role: Any) -> bool:
@@ -66,11 +81,7 @@ def _entries(value: Any, key: str, role: str) -> list[Entry]:
     if isinstance(value, str):
         if not value.strip():
             raise RowError(f"'{key}' is empty")
-        if found := _MARKS.search(value):
-            raise RowError(
-                f"'{key}' is a text with marks of a template ({found[0].strip()!r}); give its "
-                "messages, as a list of role and content"
-            )
+        refuse_marks(value, key)
         # Completions of this kind begin with the blank that stood between the two texts.
         return [{"role": role, "content": value.strip()}]
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):

@@ -17,11 +17,17 @@ from tl_jax.data.importers import (
     anthropic,
     api_bank,
     api_bank_steps,
+    atif,
+    autogen,
     canonical,
     gemini,
+    glaive,
+    instructions,
     intercode,
     langchain,
     livemcpbench,
+    logs,
+    message_parts,
     nestful,
     openai,
     prompt_completion,
@@ -37,8 +43,10 @@ from tl_jax.data.importers import (
     toolbench,
     toolrl,
     tooltalk,
+    wrapped,
     xlam,
 )
+from tl_jax.data.importers.advice import advice
 from tl_jax.data.importers.custom import open_importer
 from tl_jax.data.importers.evaluation_sets import evaluation_set
 from tl_jax.data.importers.hub_sets import is_file, local_file
@@ -69,11 +77,18 @@ _MODULES = (
     toolrl,
     tooltalk,
     # General forms come last: rows of the formats above may look like them.
+    atif,
+    autogen,
+    logs,
+    message_parts,
     anthropic,
     responses,
     langchain,
     gemini,
     prompt_completion,
+    wrapped,
+    glaive,
+    instructions,
     sharegpt,
     openai,
 )
@@ -289,6 +304,8 @@ def _recognised(
             f"{path}: rows of {name}, an evaluation set, which must not be trained on; score it "
             "with `tl-jax evaluate --suite`, and name it in data.contamination_paths"
         )
+    if sentence := advice(values):
+        raise ValueError(f"{path}: format not recognised: {sentence}")
     keys = dict.fromkeys(key for value in values if isinstance(value, dict) for key in value)
     kinds = sorted({type(value).__name__ for value in values})
     seen = f"its rows have the keys {', '.join(keys)}" if keys else f"rows of {', '.join(kinds)}"

@@ -158,11 +158,10 @@ class _Turn:
 
 
 def _call(item: Mapping[str, Any]) -> Entry:
+    name, call_id = item.get("name"), item.get("call_id") or item.get("id")
     if item.get("type") == "custom_tool_call":
-        arguments: Any = {"input": item.get("input")}
-    else:
-        arguments = item.get("arguments")
-    return openai_form.call(item.get("name"), arguments, item.get("call_id") or item.get("id"))
+        return openai_form.text_call(name, item.get("input"), call_id)
+    return openai_form.call(name, item.get("arguments"), call_id)
 
 
 def _thoughts(item: Mapping[str, Any]) -> str:

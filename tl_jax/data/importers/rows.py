@@ -91,12 +91,21 @@ def parsed(row: RawRow, repairs: Counter[str]) -> Any:
             raw = _line(raw, repairs)
         elif row.table and isinstance(raw, dict):
             raw = {name: _plain(cell, repairs) for name, cell in raw.items()}
+        if _is_dialogue(raw):
+            raw = {"messages": raw}
         return with_lists(raw, repairs) if isinstance(raw, dict) else raw
     except RowError as error:
         return BadRow(row.path, row.line, str(error), raw)
     except (ValueError, RecursionError) as error:
         shown = raw[:SHOWN].decode("utf-8", errors="replace") if isinstance(raw, bytes) else None
         return BadRow(row.path, row.line, why(error), shown)
+
+
+def _is_dialogue(value: Any) -> bool:
+    """Whether a row is nothing but a list of messages."""
+    if not isinstance(value, list) or len(value) < 2:
+        return False
+    return all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in value)
 
 
 def load(text: str, repairs: Counter[str]) -> Any:

@@ -43,6 +43,7 @@ REPAIRS: Mapping[str, str] = {
     "duplicate_parameter": "a second parameter of one name, dropped",
     "duplicate_tool": "a second tool of one name, dropped",
     "builtin_tool": "a tool of the service that made the row, without a declaration, left out",
+    "custom_tool": "a tool that takes free text, read as a function with the parameter 'input'",
     "null_property": "a parameter declared as null, which is none of this tool, removed",
     "null_keyword": "a keyword of a schema that is null, such as enum, removed",
 }

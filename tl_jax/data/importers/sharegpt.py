@@ -13,7 +13,9 @@ from typing import Any
 
 from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.declarations import declared_tools, with_system
+from tl_jax.data.importers.message_keys import refuse_media
 from tl_jax.data.importers.nulls import is_table
+from tl_jax.data.importers.row_weights import with_row_weights
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.importers.text_calls import reader, tools_in_text
 from tl_jax.data.importers.unread import renamed
@@ -21,7 +23,12 @@ from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
 NAME = "sharegpt"
-_NAMES = {"from": "role", "value": "content"}
+_NAMES = {"from": "role", "speaker": "role", "value": "content"}
+_FORMS = (
+    ("from", "value"), ("role", "content"), ("from", "content"), ("role", "value"),
+    ("speaker", "text"), ("speaker", "value"), ("speaker", "content"), ("from", "text"),
+)  # fmt: skip
+"""Keys of who speaks and of what is said."""
 
 
 def recognise(row: Any) -> str:
@@ -31,9 +38,9 @@ def recognise(row: Any) -> str:
         return ""
     if not all(isinstance(turn, Mapping) for turn in turns):
         return ""
-    for names in (_NAMES, _NAMES.values()):
+    for names in _FORMS:
         # A turn of calls may have no content of its own.
-        needed = tuple(names)[: 1 if any("tool_calls" in turn for turn in turns) else 2]
+        needed = names[: 1 if any("tool_calls" in turn for turn in turns) else 2]
         if all(set(needed) <= turn.keys() for turn in turns):
             return f"conversations of {'/'.join(names)}{' and tools' if 'tools' in row else ''}"
     return ""
@@ -48,9 +55,12 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     turns = row.get("conversations")
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise RowError("'conversations' must be a list of objects")
-    entries = [renamed(turn, _NAMES) for turn in turns]
+    entries = [
+        renamed(turn, {old: new for old, new in _NAMES.items() if old in turn}) for turn in turns
+    ]
+    refuse_media(row, entries)
     declared = declared_tools(row, entries)
-    entries = with_system(row, entries)
+    entries = with_system(row, with_row_weights(row, entries))
     in_text, entries = tools_in_text(entries, declared)
     repairs: Counter[str] = Counter()
     tools = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.calls.parse import CallSyntaxError, parse_call
+from tl_jax.calls.parse import CallSyntaxError, parse_call, parse_calls
+from tl_jax.calls.styles import STYLES
 from tl_jax.data.importers.answers import Turn
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
-from tl_jax.data.importers.chat import TextReader
 from tl_jax.data.importers.json_text import load_json_at, load_loose_json
 from tl_jax.data.importers.names import writable_name
+from tl_jax.data.importers.reading import TextReader
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
 
@@ -31,6 +32,12 @@ _TOKEN = re.compile(
 # Prose may name the mark; before a call stands nothing but blanks.
 _OPENED = re.compile(r"<tool_call>(?=\s*+[{\[])")
 _ALONE = re.compile(r"^[ \t]*+<tool_call>", re.MULTILINE)
+_GLAIVE = "<functioncall>"
+_BARE = ("llama_json", "json")
+"""Styles whose calls are JSON and nothing else."""
+_WITH_MARKS = tuple(name for name, style in STYLES.items() if style.mark and name not in _BARE)
+_MARKED = re.compile("|".join(sorted({re.escape(STYLES[name].mark) for name in _WITH_MARKS})))
+_LAST_TOKEN = re.compile(r"(?:<\|(?:im_end|eot_id|eom_id|endoftext|call|end)\|>|</s>)\s*\Z")
 _OF_TOOLS = frozenset(("description", "parameters", "input_schema", "inputSchema"))
 _BETWEEN = re.compile(r"\s*(,|\])")
 
@@ -86,6 +93,8 @@ def reader(tools: Sequence[ToolSpec]) -> TextReader:
         if role == "assistant":
             if _OPENED.search(text):
                 turn = _tagged_calls(text)
+            elif turn := _styled_calls(text, tools):
+                pass
             elif _END_OF_CALL in text and _ALONE.search(text):
                 turn = Turn(unparsable_turn(text), ("",))
             else:
@@ -96,6 +105,33 @@ def reader(tools: Sequence[ToolSpec]) -> TextReader:
         return None
 
     return read
+
+
+def _styled_calls(text: str, tools: Sequence[ToolSpec]) -> Turn | None:
+    """Read a turn that ends with calls in the form of some family of models, or return None.
+
+    Any text may speak of such a form; here it is one only if declared tools are called.
+    """
+    whole = _LAST_TOKEN.sub("", text.strip())
+    head, mark, call = whole.partition(_GLAIVE)
+    if mark:
+        head, whole = head.strip(), call.strip()
+    bare = whole.startswith(("{", "[{"))
+    if not tools or not (bare or _MARKED.search(whole)):
+        return None
+    known = {tool.name for tool in tools}
+    for name in _BARE if bare else _WITH_MARKS:
+        start = 0 if bare else whole.find(STYLES[name].mark)
+        if start < 0:
+            continue
+        try:
+            calls = parse_calls(whole[start:], name, tools)
+        except ValueError:
+            continue
+        if {call.name for call in calls} <= known:
+            message = Message("assistant", head if mark else whole[:start].strip(), calls)
+            return Turn(message, ("",) * len(calls))
+    return None
 
 
 def _declarations(block: str) -> list[Any]:

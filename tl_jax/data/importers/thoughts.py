@@ -13,7 +13,7 @@ from typing import Any
 KEYS = (
     "reasoning_content", "reasoning", "thinking", "thought", "thoughts", "reasoning_text",
     "thinking_content", "reasoning_details", "thinking_blocks", "reasoningContent",
-    "chain_of_thought", "cot",
+    "chain_of_thought", "cot", "tool_plan",
 )  # fmt: skip
 """Keys of a message under which sources keep thoughts."""
 BESIDE = ("additional_kwargs", "provider_specific_fields", "model_extra")
@@ -29,18 +29,24 @@ SEALED_PARTS = frozenset(("redacted_thinking", "reasoning.encrypted"))
 """Types of parts whose thoughts cannot be read."""
 
 _TEXT_KEYS = ("text", "thinking", "reasoning", "thought", "content", "value", "summary")
+_PLAIN_TAGS = ("think", "thinking", "thought", "reasoning", "scratchpad")
 _TAGS = {
-    "<think>": "</think>",
-    "<thinking>": "</thinking>",
-    "<thought>": "</thought>",
-    "<reasoning>": "</reasoning>",
+    **{
+        f"<{written}>": f"</{written}>"
+        for tag in _PLAIN_TAGS
+        for written in (tag, tag.upper(), tag.capitalize())
+    },
     "<seed:think>": "</seed:think>",
     "[THINK]": "[/THINK]",
     "<|START_THINKING|>": "<|END_THINKING|>",
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "◁think▷": "◁/think▷",
-    "<scratchpad>": "</scratchpad>",
 }
+_DOUBTFUL = re.compile(
+    r"\s*+<((?i:reason|rationale|analysis|reflection|plan|planning|thoughts|cot|chain_of_thought"
+    r"|inner_monologue|inner_thoughts|internal|deliberation|reasoning_process|thought_process))>"
+)
+_FIRST = frozenset(tag[0] for tag in _TAGS)
 _OPENED = re.compile("|".join(rf"^[ \t]*{re.escape(tag)}" for tag in _TAGS), re.MULTILINE)
 _NEXT = re.compile(r"\s*+(?:" + "|".join(map(re.escape, _TAGS)) + ")")
 _CLOSED = re.compile("|".join(map(re.escape, _TAGS.values())))
@@ -82,6 +88,8 @@ def split_thoughts(text: str) -> tuple[str, str]:
     Returns:
       The thoughts, and the visible text: as it was if there are none.
     """
+    if not any(mark in text for mark in _FIRST):  # as most texts are, and this is quick
+        return "", text
     first = _CLOSED.search(text)
     if first is None and not _OPENED.search(text):
         return "", text
@@ -112,6 +120,15 @@ def split_thoughts(text: str) -> tuple[str, str]:
         return "", text
     visible.append(text[begin:])
     return joined(*map(str.strip, found)), "\n".join(filter(None, map(str.strip, visible)))
+
+
+def doubtful_tag(text: str) -> str:
+    """Return the tag that a turn begins with if thoughts may stand in it, or an empty text.
+
+    It may be asked for as well, as ``<analysis>`` of a judge, so the text stays visible.
+    """
+    match = _DOUBTFUL.match(text)
+    return match[1].lower() if match and f"</{match[1]}>" in text else ""
 
 
 def _closed(text: str, closing: str, start: int) -> int:

@@ -224,6 +224,25 @@ def read_keys(entry: Any, keys: Iterable[str]) -> None:
             entry.read = set(keys)
 
 
+def read_whole(entry: Any, keys: Iterable[str]) -> None:
+    """Count keys of an object as read that it may have, with all that stands under them."""
+    if isinstance(entry, Watched):
+        for key in entry.keys() & frozenset(keys):
+            kept(entry[key])
+
+
+def unread_here(entry: Any) -> list[str]:
+    """Return the keys of a watched object itself that say something and that nothing read yet."""
+    if not isinstance(entry, Watched):
+        return []
+    read = getattr(entry, "read", ())
+    return [
+        key
+        for key, value in dict.items(entry)
+        if key not in read and not _is_identifier(key) and _says_something(value)
+    ]
+
+
 def unread_keys(row: Any) -> Counter[str]:
     """Count the keys of a watched row that nothing read, by path, such as ``messages[].audio``.
 
