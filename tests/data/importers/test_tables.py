@@ -106,7 +106,7 @@ def test_the_nulls_that_fill_up_a_table_are_left_out_and_counted(tmp_path):
 
 def json_column(values):
     texts = [None if value is None else json.dumps(value) for value in values]
-    return pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts))
+    return pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts, pa.string()))
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import importlib
 import itertools
 from collections import Counter
@@ -99,12 +100,13 @@ def _json_reader(kind: Any) -> Callable[[Any], Any] | None:
         part = _json_reader(kind.item_type if is_map else kind.value_type)
         if part is None:
             return None
-        return lambda value: value and _each(part, value)
+        parts = functools.partial(_each, part)
+        return lambda value: value and parts(value)
     fields = [kind.field(index) for index in range(kind.num_fields)]
-    parts = {field.name: part for field in fields if (part := _json_reader(field.type))}
-    if not parts:
+    named = {field.name: part for field in fields if (part := _json_reader(field.type))}
+    if not named:
         return None
-    return lambda value: value and value | {name: parts[name](value[name]) for name in parts}
+    return lambda value: value and value | {name: named[name](value[name]) for name in named}
 
 
 def _each(part: Callable[[Any], Any], value: Any) -> Any:
