@@ -3,12 +3,12 @@
 #
 # Guess:  a call that a chat template shipped with TRL writes is parsed by the response template that
 #         add_response_schema sets for it, as GRPO with tools needs; what cannot be read is an error.
-# Seen:   with trl 1.16.0 and transformers 5.24.0 a comma within a text ends the argument for LFM2.5:
-#         of 'Oslo, Norway' the tool gets "'Oslo", and an apostrophe cuts like that, too; a tool named
-#         get-weather is no call at all for it, and for Gemma 4 an error of the parser, after which
-#         GRPO takes the turn for plain text. Qwen3.5, GLM-4 and Nemotron lose spaces and line ends
-#         round a text, so code loses its first indentation. Qwen3 and Llama 3.1 read all of them. The
-#         reward then falls on another call than the one that was sampled.
+# Seen:   with trl 1.16.0 and transformers 5.24.0 a bracket within a text ends the call for LFM2.5: of
+#         'Oslo (Norway)' the tool gets "'Oslo (Norway", and an apostrophe cuts like that, too; a tool
+#         named get-weather is no call at all for it, and for Gemma 4 an error of the parser, after
+#         which GRPO takes the turn for plain text. Qwen3.5, GLM-4 and Nemotron lose spaces and line
+#         ends round a text, so code loses its first indentation. Qwen3 and Llama 3.1 read all of them.
+#         The reward then falls on another call than the one that was sampled.
 #
 # Needs pip and a network. Exits 1 if the behaviour is another one.
 set -euo pipefail
@@ -77,7 +77,7 @@ seen = {
     (family, name, text): read_back(family, name, text)
     for name, text in (
         ("find", "Oslo"),
-        ("find", "Oslo, Norway"),
+        ("find", "Oslo (Norway)"),
         ("find", "it's"),
         ("get-weather", "Oslo"),
         ("find", "  return 1\n"),
@@ -86,7 +86,7 @@ seen = {
 }
 wrong = {place: found for place, found in seen.items() if found != "right"}
 expected = {
-    ("LFM2.5", "find", "Oslo, Norway"): cut("find", "'Oslo"),
+    ("LFM2.5", "find", "Oslo (Norway)"): cut("find", "'Oslo (Norway"),
     ("LFM2.5", "find", "it's"): cut("find", "it"),
     ("LFM2.5", "get-weather", "Oslo"): [],
     ("Gemma 4", "get-weather", "Oslo"): "error",
