@@ -4,7 +4,7 @@
 # Guess:  a dialogue of langchain in OpenAI's form has every call of the model: one with broken
 #         arguments, too, as it was written, since "arguments" is a text there, and the tool's answer
 #         names its id.
-# Seen:   with langchain-core 1.8.4 calls in invalid_tool_calls are gone, without a warning, and the
+# Seen:   with langchain-core 1.8.3 calls in invalid_tool_calls are gone, without a warning, and the
 #         tool's answer to them stays, with an id that no call has: APIs refuse such a dialogue, and as
 #         training data it is an answer out of nothing behind a turn that says nothing. What langchain
 #         sends to OpenAI itself has the call.
@@ -14,7 +14,7 @@ set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf -- "$folder"' EXIT
 "${PYTHON:-python3}" -m venv "$folder/env"
-"$folder/env/bin/python" -m pip install --quiet langchain-core==1.8.4 pydantic==2.14.4
+"$folder/env/bin/python" -m pip install --quiet langchain-core==1.8.3 pydantic==2.14.4
 "$folder/env/bin/python" - <<'PYTHON'
 import importlib.metadata
 import json

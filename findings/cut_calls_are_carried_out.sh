@@ -3,7 +3,7 @@
 #
 # Guess:  a reply that ends within a call's arguments has it in invalid_tool_calls, streamed or not, as
 #         langchain does with broken JSON: there is no object to call the tool with.
-# Seen:   with langchain-core 1.8.4 the arguments of streamed chunks are completed: '{"city": "San Fr'
+# Seen:   with langchain-core 1.8.3 the arguments of streamed chunks are completed: '{"city": "San Fr'
 #         becomes {"city": "San Fr"}, '{"ids": [10, 20, 3' becomes {"ids": [10, 20, 3]}, in tool_calls
 #         of the sum of all chunks, and of the message made of it at the end, too. Only finish_reason
 #         tells. The same reply in one piece is an invalid call. So an agent that streams carries out
@@ -14,7 +14,7 @@ set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf -- "$folder"' EXIT
 "${PYTHON:-python3}" -m venv "$folder/env"
-"$folder/env/bin/python" -m pip install --quiet langchain-core==1.8.4 pydantic==2.14.4
+"$folder/env/bin/python" -m pip install --quiet langchain-core==1.8.3 pydantic==2.14.4
 "$folder/env/bin/python" - <<'PYTHON'
 import importlib.metadata
 import sys

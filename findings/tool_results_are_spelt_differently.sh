@@ -3,7 +3,7 @@
 #
 # Guess:  {"open": True, "left": None} of a tool written in Python is {"open": true, "left": null} in the
 #         prompt, whichever library runs the tool, as results are in data sets; and no hits are [].
-# Seen:   pydantic-ai-slim 2.68.0 and langchain-core 1.8.4 write JSON. openai-agents 0.24.0 writes
+# Seen:   pydantic-ai-slim 2.68.0 and langchain-core 1.8.3 write JSON. openai-agents 0.24.0 writes
 #         str(), so that the model reads {'open': True, 'left': None} (as TRL's GRPO does when it
 #         trains with tools). An empty list is "[]" for openai-agents, an empty text for pydantic-ai, an
 #         empty list of content for langchain, and for mcp 2.1.1 a result without any content: a
@@ -15,7 +15,7 @@ folder="$(mktemp -d)"
 trap 'rm -rf -- "$folder"' EXIT
 "${PYTHON:-python3}" -m venv "$folder/env"
 "$folder/env/bin/python" -m pip install --quiet openai-agents==0.24.0 pydantic-ai-slim==2.68.0 \
-    langchain-core==1.8.4 mcp==2.1.1
+    langchain-core==1.8.3 mcp==2.1.1
 "$folder/env/bin/python" - <<'PYTHON'
 import asyncio
 import importlib.metadata
