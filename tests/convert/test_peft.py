@@ -168,7 +168,14 @@ def test_adapters_that_do_not_fit_are_refused_with_what_to_write(trained, tmp_pa
         peft.load(path, narrow, mesh)
 
     settings = json.loads((path / "adapter_config.json").read_text())
-    for field, value in (("use_dora", True), ("bias", "all"), ("init_lora_weights", "pissa")):
+    for field, value in (
+        ("use_dora", True),
+        ("bias", "all"),
+        ("init_lora_weights", "pissa"),
+        ("arrow_config", {"top_k": 2}),
+        ("kasa_config", {"beta": 1e-4}),
+        ("use_qalora", True),
+    ):
         (path / "adapter_config.json").write_text(json.dumps(settings | {field: value}))
         with pytest.raises(ModelError, match=f"{field} is .*only plain LoRA is implemented"):
             load()

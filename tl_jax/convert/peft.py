@@ -53,6 +53,11 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "layer_replication": (),
     "trainable_token_indices": (),
     "alora_invocation_tokens": (),
+    "arrow_config": (),
+    "use_bdlora": (),
+    "kasa_config": (),
+    "monteclora_config": (),
+    "use_qalora": (False,),
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
 }
 

@@ -104,6 +104,44 @@ def test_the_nulls_that_fill_up_a_table_are_left_out_and_counted(tmp_path):
         assert not found.unread
 
 
+def json_column(values):
+    texts = [None if value is None else json.dumps(value) for value in values]
+    return pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts, pa.string()))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_columns_declared_to_be_json_are_read_with_the_nulls_of_their_rows(tmp_path, name):
+    call = {"function": {"name": "weather", "arguments": {"city": "Oslo", "day": None}}}
+    turns = [MESSAGES[0][0], {"role": "assistant", "content": None, "tool_calls": [call]}]
+    schema = {"type": "object", "properties": {"city": {"type": "string"}, "day": {}}}
+    tool = pa.StructArray.from_arrays(
+        [pa.array(["weather"]), *(json_column([value]) for value in (schema, None, {}))],
+        ["name", "parameters", "absent", "empty"],
+    )
+    columns = {
+        "messages": pa.ListArray.from_arrays([0, 2], json_column(turns)),
+        "tools": pa.ListArray.from_arrays([0, 1], tool),
+        "map": pa.MapArray.from_arrays([0, 2], ["a", "b"], json_column([[1.0], None])),
+    }
+    WRITERS[name](pa.table(columns), str(tmp_path / name))
+    source = read(tmp_path / name)
+    (raw,) = source.raw()
+    assert parsed(raw, Counter()) == {
+        "messages": turns,
+        "tools": [{"name": "weather", "parameters": schema, "empty": {}}],
+        "map": {"a": [1.0]},
+    }
+    (row,) = source
+    assert row.messages[1].calls[0].arguments == {"city": "Oslo", "day": None}
+
+
+def test_a_text_that_is_not_the_json_its_column_declares_is_a_bad_row(tmp_path):
+    damaged = pa.ExtensionArray.from_storage(pa.json_(), pa.array(['{"a"']))
+    pq.write_table(pa.table({"messages": [MESSAGES[0]], "a": damaged}), tmp_path / "a.parquet")
+    (row,) = read(tmp_path / "a.parquet", format="openai")
+    assert isinstance(row, BadRow) and "a column of JSON is not JSON" in row.reason
+
+
 @pytest.mark.parametrize(
     ("delimiter", "encoding"),
     [(",", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-8")],

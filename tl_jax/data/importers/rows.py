@@ -53,6 +53,10 @@ class BadRow:
     unread: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
 
+class JsonText(str):
+    """A text of a table at a place that is declared to be JSON, as ``datasets`` does."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawRow:
     """A row as it stands in its file; small and picklable, for other processes to read.
@@ -206,10 +210,17 @@ def _list(key: str, text: str, repairs: Counter[str]) -> Any:
 
 def _plain(value: Any, repairs: Counter[str]) -> Any:
     """Return a value of a table as JSON has it, without the nulls that fill objects up."""
+    if isinstance(value, JsonText):
+        # Its nulls are the row's own: such a column does not fill up.
+        return load_json(value, "a value of a column of JSON")
     if isinstance(value, dict):
         found = {key: _plain(part, repairs) for key, part in value.items()}
         # An object that was absent may be there with nothing but nulls in it.
-        absent = [k for k, part in found.items() if part is None or (part == {} and value[k])]
+        absent = [
+            k
+            for k, part in found.items()
+            if not isinstance(value[k], JsonText) and (part is None or (part == {} and value[k]))
+        ]
         if not absent:
             return found
         repairs["table_null"] += len(absent)

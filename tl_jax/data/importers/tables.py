@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import importlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tl_jax.data.importers.opened import opened_text
-from tl_jax.data.importers.rows import BadRow, RawRow, not_utf8
+from tl_jax.data.importers.rows import BadRow, JsonText, RawRow, not_utf8
 from tl_jax.errors import DataError
 
 _BATCH_ROWS = 256
 _DELIMITERS = ",;\t|"
 _LONGEST_CELL = 2**31 - 1
 _IPC_FILE, _FEATHER_1 = b"ARROW1", b"FEA1"
+_JSON = "arrow.json"
 
 
 def csv_rows(path: str) -> Iterator[RawRow]:
@@ -80,10 +82,37 @@ def arrow_rows(path: str) -> Iterator[RawRow]:
 def _of_batches(path: str, batches: Iterable[Any]) -> Iterator[RawRow]:
     number = 0
     for batch in batches:
+        found = {field.name: _json_reader(field.type) for field in batch.schema}
+        readers = {name: reader for name, reader in found.items() if reader is not None}
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             for row in batch.slice(start, _BATCH_ROWS).to_pylist(maps_as_pydicts="strict"):
+                row.update({name: reader(row[name]) for name, reader in readers.items()})
                 yield RawRow(path, number, row, table=True)
                 number += 1
+
+
+def _json_reader(kind: Any) -> Callable[[Any], Any] | None:
+    """Return what marks the texts of JSON in a value of an Arrow type; None if it has none."""
+    if getattr(kind, "extension_name", None) == _JSON:
+        return lambda value: value if value is None else JsonText(value)
+    is_map = hasattr(kind, "item_type")
+    if is_map or hasattr(kind, "value_type"):
+        part = _json_reader(kind.item_type if is_map else kind.value_type)
+        if part is None:
+            return None
+        parts = functools.partial(_each, part)
+        return lambda value: value and parts(value)
+    fields = [kind.field(index) for index in range(kind.num_fields)]
+    named = {field.name: part for field in fields if (part := _json_reader(field.type))}
+    if not named:
+        return None
+    return lambda value: value and value | {name: named[name](value[name]) for name in named}
+
+
+def _each(part: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: part(each) for name, each in value.items()}
+    return [part(each) for each in value]
 
 
 def _named(path: str, number: int, names: list[str], cells: list[str]) -> Any:
