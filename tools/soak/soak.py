@@ -45,8 +45,8 @@ def main() -> int:
     with concurrent.futures.ThreadPoolExecutor(1) as beside:
         fuzzing = beside.submit(fuzz, ledger, options.executions, run)
         injure(ledger, options.injuries)
-        kill(ledger, options.kills)
         kill_pods(ledger, options.pods)
+        kill(ledger, options.kills)
         fuzzing.result()
     print(ledger.write_table())
     return int(ledger.failures() > 0)

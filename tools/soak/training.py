@@ -113,7 +113,8 @@ def _train(folder: str, compiled: str, variables: dict[str, str], said: str) -> 
         os.dup2(nowhere.fileno(), 1)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     os.environ.update(variables)
-    os.environ["XLA_FLAGS"] = ""  # without the virtual devices of tests
+    # Quick to compile, and without the virtual devices of tests.
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
