@@ -33,6 +33,7 @@ PATIENCE_S = 4 * BEAT_S
 """Seconds without a count after which a writer on another machine is taken for gone."""
 
 _LOST = 4
+_DRAFT_S = 86_400.0  # no clock is wrong by more
 _held: dict[Path, int] = {}
 
 
@@ -65,6 +66,7 @@ def hold(run_dir: str | os.PathLike[str]) -> Iterator[None]:
         raise RunNotWritable(problem)
     with contextlib.ExitStack() as stack:
         if token:
+            _clear_drafts(path)
             stack.enter_context(_beating(path, token))
         _held[path] = 1
         stack.callback(_held.pop, path)
@@ -111,6 +113,14 @@ def _create(path: Path, token: str) -> bool:
     finally:
         draft.unlink(missing_ok=True)
     return True
+
+
+def _clear_drafts(path: Path) -> None:
+    """Remove what writers left that were killed while they took the lock, and are gone for sure."""
+    for draft in path.parent.glob(f"{FILE}.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _DRAFT_S:
+                draft.unlink()
 
 
 def _set_aside(path: Path, other: dict[str, Any]) -> None:
