@@ -44,11 +44,13 @@ def ask(): return input()
 def shout():
     print("one"); print("two", file=sys.stderr); os.write(1, b'{"result": "three"}\\n')
     return "shouted"
-def cheat():
+def cheat(line='{"result": "1"}\\n{"result": "2"}'):
     for stream in range(3, 20):
-        try: os.write(stream, b'{"result": "1"}\\n{"result": "2"}\\n')
+        try: os.write(stream, line.encode() + b"\\n")
         except OSError: pass
     return "cheated"
+def nest(): return cheat("[" * 1300)
+def number(): return cheat('{"result": 3}')
 def fork():
     if not os.fork():
         return "child"
@@ -151,6 +153,8 @@ def test_the_streams_of_the_process_are_out_of_reach(session, name, result):
     [
         ("leave", "the tool ended its process"),
         ("cheat", "the tool wrote to the stream of its results"),
+        ("nest", "the tool wrote to the stream of its results"),
+        ("number", "the tool wrote to the stream of its results"),
     ],
 )
 def test_a_process_that_is_lost_is_replaced(session, name, error):

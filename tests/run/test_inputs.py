@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tl_jax.config import DataConfig, LoraConfig, ModelSourceConfig, RunConfig
+from tl_jax.config import DataConfig, LoraConfig, ModelSourceConfig, RunConfig, TrainConfig
 from tl_jax.convert import model_files
 from tl_jax.data.examples.build import Example
 from tl_jax.data.examples.order import write_order
@@ -24,6 +24,7 @@ from tl_jax.data.prepare.files import (
 from tl_jax.errors import ConfigError
 from tl_jax.run import inputs
 from tl_jax.run.directory import Run
+from tl_jax.train import sft
 
 WEIGHTS = "model.safetensors"
 
@@ -169,6 +170,22 @@ def test_the_code_that_reward_training_runs_is_held_to_once_it_has_begun(run, se
     inputs.check(run)  # to score or export needs none of it
     inputs.settle(dataclasses.replace(run, force=True))
     inputs.settle(run)
+
+
+def test_reward_training_goes_on_from_the_model_that_it_began_from(run):
+    def of_steps(count):
+        return Run(dataclasses.replace(run.config, train=TrainConfig(steps=count)))
+
+    begin(of_steps(3))
+    inputs.settle(of_steps(3))
+    for phase, step in (("reward", 1), ("supervised", 5)):
+        folder = run.checkpoint_dir(phase) / str(step)
+        folder.mkdir(parents=True)
+        (folder / "commit_success.txt").touch()
+    with pytest.raises(ConfigError, match="has changed: the model it starts from"):
+        inputs.settle(of_steps(5))
+    with pytest.raises(ConfigError, match=r"has begun from supervised step 5.*train\.steps=5"):
+        sft.train(of_steps(9))
 
 
 def test_until_anything_is_trained_all_may_change_but_not_apart(run):

@@ -1,8 +1,9 @@
 """What a run is trained from: digests of its initial model, tokenizer, chat template and data.
 
 They are written down when training begins. What has changed by a later command is refused by name,
-or, where the user insists, accepted and written down, too. Reward training is held to the files
-with its reward and its tools, once it has begun; not to what these files import.
+or, where the user insists, accepted and written down, too. Reward training is held to the model
+that it starts from and to the files with its reward and its tools, once it has begun; not to what
+these files import.
 """
 
 from __future__ import annotations
@@ -85,11 +86,11 @@ def _settle(run: Run) -> None:
     known = record if trained else {}
     data = {name: run.data_dir / name for name in _TRAINED_ON}
     files = _weights(run) | {name: file for name, file in data.items() if file.exists()}
-    code = known.get("code", {}) if run.saved_step("reward") is not None else {}
-    now = _code(run)
-    found = {"files": _digests(files, record), "texts": _texts(run), "code": {**code, **now}}
+    before = known.get("reward", {}) if run.saved_step("reward") is not None else {}
+    now = _of_reward(run)
+    found = {"files": _digests(files, record), "texts": _texts(run), "reward": {**before, **now}}
     changed = damaged + _changed(known, found)
-    changed += [name for name in now if code.get(name, now[name]) != now[name]]
+    changed += [name for name in now if before.get(name, now[name]) != now[name]]
     if changed and not run.force:
         raise ConfigError(_refusal(run, changed))
     if changed:
@@ -155,15 +156,17 @@ def _texts(run: Run) -> dict[str, str]:
     return {"tokenizer": run.tokenizer.fingerprint, "stop tokens": stops, **template}
 
 
-def _code(run: Run) -> dict[str, str]:
-    """Return digests of the user's files that reward training runs, by the setting."""
+def _of_reward(run: Run) -> dict[str, str]:
+    """Return the model that reward training starts from, and digests of the files that it runs."""
     config = run.config
     files = {
         "config.reward.path": config.reward.path.rpartition(":")[0],
         "config.environment.path": config.environment.path,
     }
     # Whether they are there is checked where they are opened.
-    return {name: digest(file) for name, file in files.items() if Path(file).is_file()}
+    found = {name: digest(file) for name, file in files.items() if Path(file).is_file()}
+    phase = "supervised" if run.phase_done("supervised") else "before"
+    return {"the model it starts from": f"{phase} step {run.model_step(phase)}", **found}
 
 
 def _weights(run: Run) -> dict[str, Path]:

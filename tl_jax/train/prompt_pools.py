@@ -15,13 +15,12 @@ from tl_jax.data.loader.json_lines import JsonlSource
 from tl_jax.data.prepare.files import PROMPTS
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import memory, processes
-from tl_jax.report.read import read_json
 from tl_jax.rewards import taxonomy
 from tl_jax.rl.custom_reward import open_reward
 from tl_jax.rl.prompts import StoredPrompts, choose_prompts, select_prompts
 from tl_jax.rl.scoring import score_samples
 from tl_jax.run.directory import Run
-from tl_jax.run.record import replace_text
+from tl_jax.run.record import read_own, replace_text
 from tl_jax.sampling.sampler import generate
 from tl_jax.screen import screen
 from tl_jax.types import Params
@@ -157,8 +156,9 @@ def _record(run: Run, counts: dict[str, object]) -> None:
     if processes.is_first():
         run.results_dir.mkdir(parents=True, exist_ok=True)
         path = run.results_dir / "prompts.json"
-        found = read_json(path) if "used" not in counts else {}
-        replace_text(path, json.dumps(found | counts, indent=1) + "\n")
+        mend = "move it away: it only counts prompts"
+        found = read_own(path, mend) if "used" not in counts else None
+        replace_text(path, json.dumps((found or {}) | counts, indent=1) + "\n")
 
 
 def _say(text: str) -> None:

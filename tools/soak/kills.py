@@ -51,7 +51,7 @@ def kill(ledger: Ledger, times: int) -> None:
             if training.status():
                 found = Outcome(fault, "traceback", f"{note}: {training.stop()}")
             else:
-                problem = problem_of(run, (whole / DIGEST).read_text())
+                problem = problem_of(run, whole)
                 found = Outcome(fault, "lost" if problem else "as before", f"{note}: {problem}")
             shutil.rmtree(run, ignore_errors=True)
         ledger.finish("kills", number, [found])
@@ -93,13 +93,15 @@ def newest_step(run: Path) -> int:
     return max((int(path.parent.name) for path in commits), default=0)
 
 
-def problem_of(run: Path, trained: str) -> str:
-    """Return what a finished run lacks that one has that nobody kills, or nothing."""
+def problem_of(run: Path, whole: Path) -> str:
+    """Return what a finished run lacks, or has more, than one that nobody kills; or nothing."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if row["stage"] == "supervised"]
     if steps != list(range(1, STEPS + 1)):
         return f"rows of steps {steps}"
-    if (run / DIGEST).read_text() != trained:
+    if (run / DIGEST).read_text() != (whole / DIGEST).read_text():
         return "other parameters than without a kill"
-    left = [path.name for path in run.iterdir() if path.name.startswith(".")]
-    return f"leftovers {left}" if left else ""
+    # What a kill leaves while the lock is taken goes after a day.
+    left = {path.name for path in run.iterdir() if not path.name.startswith("lock.json.")}
+    left -= {path.name for path in whole.iterdir()}
+    return f"leftovers {sorted(left)}" if left else ""

@@ -59,7 +59,7 @@ def _killed(
         return "hang", f"the training that was started again does not end: {_stopped(running)}"
     if any(training.status() for training in running):
         return "traceback", _stopped(running)
-    problem = problem_of(run, (whole / DIGEST).read_text())
+    problem = problem_of(run, whole)
     return ("lost" if problem else "as before"), problem
 
 
