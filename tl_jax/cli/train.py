@@ -2,7 +2,7 @@
 
 Supervised training reads <run_dir>/data/examples for config.train.steps steps, or as many as
 config.train.epochs passes take; reward training samples calls for <run_dir>/data/prompts.jsonl for
-config.ppo.steps rollouts. Zero of them leave a phase out; more of them later go on with it, with the
+config.ppo.steps rollouts. Zero of them leave a phase out; more of them later go on with it, of the
 supervised phase until reward training has begun. With config.environment.path the sampled calls
 run, and each sample is a dialogue with the tools of that file. State is saved to
 <run_dir>/checkpoints every config.checkpoint.every_steps steps, at the end and on SIGTERM; the same
