@@ -133,8 +133,8 @@ def _train(folder: str, compiled: str, variables: dict[str, str], said: str) -> 
         Path(folder, DIGEST).write_text(told.hexdigest())
         if jax.distributed.is_initialized():
             jax.distributed.shutdown()  # what a program does when it ends, but not a fork of one
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        traceback.print_exception(error)
         processes.leave(1)
 
 
