@@ -18,7 +18,7 @@ from tl_jax.rl import tool_process
 from tl_jax.rl.tool_process import Session, open_environment
 
 TOOLS = """
-import os, resource, subprocess, sys
+import os, resource, subprocess, sys, time
 from json import dumps
 import beside
 
@@ -50,7 +50,9 @@ def cheat(line='{"result": "1"}\\n{"result": "2"}'):
         except OSError: pass
     return "cheated"
 def nest(): return cheat("[" * 1300)
-def number(): return cheat('{"result": 3}')
+def number():
+    cheat('{"result": 3}')
+    time.sleep(600)
 def fork():
     if not os.fork():
         return "child"
