@@ -1,6 +1,7 @@
 """Memory that computations on the CPU free stays with the process."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 import types
@@ -45,6 +46,45 @@ def test_a_program_that_runs_again_finds_its_scratch_memory():
     # 64 MiB are 16384 pages of 4 KiB, in each of ten runs.
     assert faults["default"] > 100_000
     assert faults["kept"] < 40_000
+
+
+SPLIT = """
+import ctypes
+from tl_jax.parallel import host_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+kept = host_memory.keep_freed()
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+before = resident()
+large = []
+for _ in range(16):
+    large.append(library.malloc(ctypes.c_size_t(2**23)))
+    library.malloc(ctypes.c_size_t(100))  # stays, so that the large ones do not become one
+    ctypes.memset(ctypes.c_void_p(large[-1]), 1, 2**23)
+for block in large:
+    library.free(ctypes.c_void_p(block))
+freed = resident() - before
+little, much = host_memory.give_back(0.9), host_memory.give_back(0.0)
+print(kept, freed, little, much / 2**20, resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about the C library of Linux")
+def test_freed_memory_goes_back_once_too_much_of_it_is_kept():
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", SPLIT], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    kept, freed, little, much, left = done.stdout.split()
+    if kept != "True":
+        pytest.skip("another C library")
+    assert float(freed) > 120  # MiB, of 128
+    assert int(little) == 0
+    assert float(much) > 120 and float(left) < 8
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="about the C library of Linux")

@@ -14,7 +14,7 @@ import jax
 
 from tl_jax.data.prepare.files import FINGERPRINT
 from tl_jax.errors import ConfigError, Stopped
-from tl_jax.parallel import processes
+from tl_jax.parallel import host_memory, processes
 from tl_jax.run import inputs
 from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
@@ -175,6 +175,7 @@ class Loop:
         self._times.step()
         self.done += 1
         self._watchdog.step(self.done)
+        host_memory.give_back()
         self._pending = (self.done, dict(values))
         for sample in samples:
             self._metrics.write_sample(self.phase, self.done, sample)
