@@ -23,6 +23,7 @@ from typing import Any
 from tl_jax.errors import RunNotWritable
 from tl_jax.parallel import machine, processes
 from tl_jax.run.record import replace_text
+from tl_jax.screen import visible
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +154,8 @@ def _beating(path: Path, token: str) -> Iterator[None]:
                 # Two writers would spoil each other's work; the newer one goes on from what is
                 # saved.
                 print(
-                    f"tl-jax: {_who(other)}: this process stood still for too long and lost the "
-                    "run directory; the other one goes on",
+                    f"tl-jax: {visible(_who(other))}: this process stood still for too long and "
+                    "lost the run directory; the other one goes on",
                     file=sys.stderr,
                     flush=True,
                 )
