@@ -13,9 +13,13 @@ from kills import copy_prepared, problem_of
 from ledger import Ledger, Outcome, draw_of
 from training import DIGEST, STEPS, Training, start
 
+from tl_jax.run.checkpoint import MANIFEST
+
 LEFT_S = 300.0
 """Seconds in which processes must end of which one is dead."""
 _LIMIT_S = 1800.0
+_SPOILT = 0.3
+"""Share of the trainings whose newest checkpoint is damaged, too, before they go on."""
 _SAVING = "*orbax-checkpoint-tmp*"
 
 
@@ -32,13 +36,15 @@ def run_unit(ledger: Ledger, number: int) -> Outcome:
     victim = draw.choice((0, draw.randrange(1, count)))
     name = "the coordinator" if victim == 0 else "one"
     saving = draw.random() < 0.5
-    fault = f"{name} of {count} processes killed{' during a save' if saving else ''}"
-    outcome, note = _killed(ledger, count, victim, saving, draw)
-    return Outcome(fault, outcome, f"unit {number}: {note}")
+    spoils = draw_of(ledger.seed, "damage of pods", number).random() < _SPOILT
+    more = " during a save" if saving else ""
+    more += ", newest checkpoint damaged" if spoils else ""
+    outcome, note = _killed(ledger, count, victim, saving, spoils, draw)
+    return Outcome(f"{name} of {count} processes killed{more}", outcome, f"unit {number}: {note}")
 
 
 def _killed(
-    ledger: Ledger, count: int, victim: int, saving: bool, draw: random.Random
+    ledger: Ledger, count: int, victim: int, saving: bool, spoils: bool, draw: random.Random
 ) -> tuple[str, str]:
     whole = _whole(ledger, count)
     run = ledger.folder / "killed_pod"
@@ -46,7 +52,9 @@ def _killed(
         shutil.rmtree(run, ignore_errors=True)
         copy_prepared(whole, run)
         running = _start(ledger, run, count)
-        if _wait_for_moment(running, run, draw.randint(1, STEPS - 2), saving):
+        # So late that there is a checkpoint before the one that is damaged.
+        row = draw.randint(STEPS - 2 if spoils else 1, STEPS - 2)
+        if _wait_for_moment(running, run, row, saving):
             break
         if any(not training.end(_LIMIT_S) or training.status() for training in running):
             return "traceback", f"before any was killed: {_stopped(running)}"
@@ -54,6 +62,8 @@ def _killed(
     if not _end(running, LEFT_S):
         told = _stopped(running)
         return "hang", f"others still run {LEFT_S:g} s after process {victim} was killed: {told}"
+    if spoils:
+        _spoil(run)
     running = _start(ledger, run, count)
     if not _end(running, _LIMIT_S):
         return "hang", f"the training that was started again does not end: {_stopped(running)}"
@@ -61,6 +71,16 @@ def _killed(
         return "traceback", _stopped(running)
     problem = problem_of(run, whole)
     return ("lost" if problem else "as before"), problem
+
+
+def _spoil(run: Path) -> None:
+    """Flip a bit of the newest checkpoint that has digests; the training goes on from another."""
+    sealed = (run / "checkpoints" / "supervised").glob(f"[0-9]*/{MANIFEST}")
+    newest = max((path.parent for path in sealed), key=lambda step: int(step.name))
+    file = max(newest.rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
 
 
 def _wait_for_moment(running: Sequence[Training], run: Path, row: int, saving: bool) -> bool:
