@@ -116,7 +116,8 @@ def test_what_a_writer_left_that_was_killed_as_it_took_the_lock_goes_in_time(tmp
     for name, age in (("old", 2 * lock._DRAFT_S), ("new", 0)):
         draft = tmp_path / f"{lock.FILE}.{name}"
         draft.touch()
-        os.utime(draft, (time.time() - age,) * 2)
+        at = time.time() - age
+        os.utime(draft, (at, at))
     with lock.hold(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {lock.FILE, f"{lock.FILE}.new"}
 
