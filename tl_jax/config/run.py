@@ -318,8 +318,9 @@ class EvaluateConfig:
     and ``index`` (empty: not scored). ``suites`` chooses what is scored (empty: all of these that
     are set): names such as ``"synthetic/unseen"``, and Python files of yours that each define a
     ``SUITE`` (``tl_jax.evaluate.suites.Suite``); ``"rotbench=FILE"`` names the data of a suite. If
-    empty, the held-out turns of the run's own data are scored, too. ``max_tasks`` caps every set
-    (0: no cap), ``held_out_tasks`` that of held-out turns (0: none are scored).
+    empty, the held-out turns of the run's own data are scored, too. ``max_tasks`` caps every suite
+    (0: no cap), ``held_out_tasks`` that of held-out turns (0: none are scored); what is scored is
+    evenly spread over a suite, so that each of its levels and categories has its part.
 
     While a phase trains, held-out turns are scored after ``every`` so many steps and the last one
     (0: never). ``best`` keeps the model with the best such score, or with the lowest validation

@@ -175,7 +175,7 @@ def read_tasks(run: Run, suite: Chosen) -> TaskSet:
         items = suite.items()
         if suite.path == own_data.source(run.config):
             items = own_data.spread(items, limits.held_out_tasks)
-        items = items[: limits.max_tasks or len(items)]
+        items = own_data.spread(items, limits.max_tasks or len(items))
         return task_set(
             suite.suite, items, run.renderer, max_prompt_length=limits.max_prompt_length
         )

@@ -16,7 +16,7 @@ from tl_jax.evaluate.reading import STYLES, writer
 from tl_jax.evaluate.results import Reply
 from tl_jax.evaluate.suites.choose import Chosen, file_name, find_suite, read_items
 from tl_jax.evaluate.suites.found import ALL, check_one_folder, found_in
-from tl_jax.evaluate.suites.suite import Item
+from tl_jax.evaluate.suites.own_data import spread
 
 REPLIES = ".items.jsonl"
 """Ending of the file with the line of each reply, in place of ``.json``."""
@@ -72,19 +72,15 @@ def _stem(path: str) -> str:
     return f"{Path(path).parent.name}-{os.path.basename(path).partition('.')[0]}".strip("-")
 
 
-def limited(items: Sequence[Item], limit: int) -> Sequence[Item]:
-    """Return the first items; all of them where the limit is 0."""
-    return items[: limit or len(items)]
-
-
 def noisy_items(chosen: Chosen, noise: str, seed: int, limit: int) -> list[Noisy]:
-    """Return the items of a suite, perturbed.
+    """Return the items of a suite, perturbed; of more than the limit (0: none) some of all over it.
 
     Raises:
       DataError: The data cannot be read.
       ConfigError: There is no such noise.
     """
-    items = limited(read_items(chosen.suite, chosen.path), limit)
+    items = read_items(chosen.suite, chosen.path)
+    items = spread(items, limit or len(items))
     noisy = make_noisy(items, noise, seed)
     if noise != CLEAN and all(one.item == one.original for one in noisy):
         raise ConfigError(

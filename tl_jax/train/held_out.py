@@ -42,7 +42,7 @@ def make_measure(run: Run, frozen: Params) -> Measure | None:
         return None
     suite = SUITES[own_data.NAME]
     items = own_data.spread(read_items(suite, path), limits.held_out_tasks)
-    items = items[: limits.max_tasks or len(items)]
+    items = own_data.spread(items, limits.max_tasks or len(items))
     tasks = task_set(suite, items, run.renderer, max_prompt_length=limits.max_prompt_length)
     sample = run.sampler(limits.max_new_tokens, 0.0, 1.0, stop_strings=limits.stop_strings)
     constrain = run.constraints() if limits.constrained else None

@@ -88,6 +88,12 @@ def test_all_sets_of_a_folder_are_found_each_with_a_result_of_its_own(tmp_path):
     ]
     names = [path.name for path in suite_file.result_paths(found, "scores")]
     assert names == ["bfcl-one-data.json", "bfcl-two-data.json"]
+    # A folder of links is as good as one of copies, also where one leads in a circle.
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "two").symlink_to(tmp_path / "two")
+    (linked / "two" / "again").symlink_to(tmp_path / "two")
+    assert [one.path for one in found_in(str(linked))] == [str(linked / "two" / "data.jsonl")]
 
 
 @pytest.mark.parametrize("paths", [[], ["a", "b"], ["no such folder"]])

@@ -63,11 +63,18 @@ def check_one_folder(names: Sequence[str], paths: Sequence[str]) -> str:
 
 def _places(folder: Path) -> list[Path]:
     """Return the folder, and folders and files of data below it, the outer ones first."""
-    found = [folder]
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if len(parts) > _DEEP or any(part.startswith(".") for part in parts):
+    found: list[Path] = []
+    seen = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        inside, real = Path(name), os.path.realpath(name)
+        deep = len(inside.relative_to(folder).parts)
+        if real in seen or deep > _DEEP:  # links lead in circles
+            folders[:] = []
             continue
-        if path.is_dir() or path.name.endswith(_ENDINGS):
-            found.append(path)
-    return sorted(found, key=lambda path: len(path.parts))
+        seen.add(real)
+        found.append(inside)
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        if deep < _DEEP:
+            data = [one for one in files if one.endswith(_ENDINGS) and not one.startswith(".")]
+            found += [inside / one for one in data]
+    return sorted(found, key=lambda path: (len(path.parts), path))
