@@ -1,11 +1,12 @@
 """What data and models write cannot steer the terminal."""
 
 import io
+import logging
 
 from rich.table import Table
 from rich.text import Text
 
-from tl_jax.screen import Screen, visible
+from tl_jax.screen import Screen, ShownLog, visible
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07b\r\x9b31mc\u202ed\te\nf"
 SHOWN = "a␛[2J␛]0;title␇b␍\\u009b31mc\\u202ed"
@@ -32,3 +33,11 @@ def test_whatever_is_printed_holds_no_control_character_of_its_own():
     assert "\x1b[31m" in printed, "styles stay"
     for bad in ("\x1b[2J", "\x1b]0", "\x9b", "\u202e", "\x07"):
         assert bad not in printed
+
+
+def test_what_is_logged_holds_none_either():
+    out = io.StringIO()
+    logger = logging.Logger("of this test")
+    logger.addHandler(ShownLog(out))
+    logger.warning("%s was left", HOSTILE)
+    assert out.getvalue() == f"{SHOWN}\te\nf was left\n"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.segment import Segment
@@ -37,6 +38,14 @@ class Screen(Console):
         """Render as ``Console`` does, with texts that are ``visible``."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+class ShownLog(logging.StreamHandler[TextIO]):
+    """What writes log records to the standard error, their control characters ``visible``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return visible(super().format(record))
 
 
 @functools.cache

@@ -240,6 +240,7 @@ def test_a_call_is_checked_against_the_schema_of_its_tool(call, problems):
     ("text", "message"),
     [
         (None, r"--tools: no file '.*tools\.json'; give a JSON list of function objects"),
+        ("[" * 100_000, r"--tools .*tools\.json: not JSON"),
         ("[{", r"--tools .*tools\.json: not JSON \(.*line 1 column 3"),
         ("{}", r"must be a JSON list of function objects"),
         ("[]", r"must be a JSON list of function objects"),

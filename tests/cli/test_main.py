@@ -82,8 +82,8 @@ def test_an_orderly_stop_is_status_3(failing):
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, FileNotFoundError, KeyError])
 def test_a_fault_of_the_software_shows_where_and_what_to_report(failing, kind):
-    status, out, err = failing(kind("x"))
-    assert status == 1 and kind.__name__ in err and "Traceback" in err
+    status, out, err = failing(kind("x\x1b[2J"))
+    assert status == 1 and kind.__name__ in err and "Traceback" in err and "\x1b[2J" not in err
     assert "fault of tl_jax" in out and "report it" in out and tl_jax.__version__ in out
 
 

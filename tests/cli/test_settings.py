@@ -92,6 +92,7 @@ def test_a_word_that_cannot_be_is_refused_by_name(word, told):
         ("c.py", "x = 1", "it must define get_config"),
         ("c.py", "def get_config():\n    return 3", "must hold sections with settings, got int"),
         ("c.json", "{", "c.json is broken"),
+        ("c.json", "[" * 100_000, "c.json is broken"),
         ("c.yaml", "a: [", "c.yaml is broken"),
         ("c.json", "[1]", "must hold sections with settings, got list"),
         ("c.json", '{"train": {"step": 1}}', "did you mean config.train.steps?"),

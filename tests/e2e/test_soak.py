@@ -66,8 +66,9 @@ def test_a_failure_is_counted_and_can_be_repeated(tmp_path, monkeypatch):
 def test_damaged_files_and_killed_processes_lose_nothing(tmp_path):
     from injuries import injure
     from kills import kill
-    from ledger import Ledger
+    from ledger import SURVIVED, Ledger
     from pods import kill_pods
+    from soak import again
 
     ledger = Ledger(tmp_path)
     injure(ledger, 40)
@@ -75,6 +76,8 @@ def test_damaged_files_and_killed_processes_lose_nothing(tmp_path):
     kill_pods(ledger, 2)  # of two processes, and of four
     assert ledger.failures() == 0, (tmp_path / "failures.jsonl").read_text()
     assert sum(row["times"] for row in ledger.rows()) >= 44
+    for kind in ("injuries", "fuzz"):
+        assert {found.outcome for found in again(ledger, kind, 3)} <= set(SURVIVED)
 
 
 @pytest.mark.slow

@@ -318,9 +318,10 @@ def test_what_asks_for_nothing_passes_and_is_kept(tmp_path):
 def test_an_absent_or_broken_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         registry.read_config(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match="config.json: not valid JSON"):
-        registry.read_config(tmp_path)
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ConfigError, match="config.json: not valid JSON"):
+            registry.read_config(tmp_path)
 
 
 BORN = {

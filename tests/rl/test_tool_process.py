@@ -18,7 +18,7 @@ from tl_jax.rl import tool_process
 from tl_jax.rl.tool_process import Session, open_environment
 
 TOOLS = """
-import os, resource, subprocess, sys
+import os, resource, subprocess, sys, time
 from json import dumps
 import beside
 
@@ -44,11 +44,15 @@ def ask(): return input()
 def shout():
     print("one"); print("two", file=sys.stderr); os.write(1, b'{"result": "three"}\\n')
     return "shouted"
-def cheat():
+def cheat(line='{"result": "1"}\\n{"result": "2"}'):
     for stream in range(3, 20):
-        try: os.write(stream, b'{"result": "1"}\\n{"result": "2"}\\n')
+        try: os.write(stream, line.encode() + b"\\n")
         except OSError: pass
     return "cheated"
+def nest(): return cheat("[" * 1300)
+def number():
+    cheat('{"result": 3}')
+    time.sleep(600)
 def fork():
     if not os.fork():
         return "child"
@@ -151,6 +155,8 @@ def test_the_streams_of_the_process_are_out_of_reach(session, name, result):
     [
         ("leave", "the tool ended its process"),
         ("cheat", "the tool wrote to the stream of its results"),
+        ("nest", "the tool wrote to the stream of its results"),
+        ("number", "the tool wrote to the stream of its results"),
     ],
 )
 def test_a_process_that_is_lost_is_replaced(session, name, error):

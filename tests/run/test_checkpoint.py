@@ -169,6 +169,25 @@ def test_damage_is_noticed_and_the_newest_good_step_is_used(tmp_path, caplog, da
         assert_equal(saver.restore(abstract(make_state()))[0], make_state(3))
 
 
+def test_all_processes_list_the_steps_after_damaged_ones_are_gone(tmp_path, monkeypatch):
+    """Else one would take such a step for saved, and not save it with the others."""
+    save_steps(tmp_path, [1, 2, 3])
+    (tmp_path / "2" / "_CHECKPOINT_METADATA").write_text("{")
+    flip_bit(array_file(tmp_path / "3"))
+    seen = []
+
+    def wait(name):
+        seen.append((name, [n for n in (1, 2, 3) if (tmp_path / str(n)).exists()]))
+
+    monkeypatch.setattr(checkpoint.processes, "wait_for_all", wait)
+    reload = checkpoint.ocp.training.Checkpointer.reload
+    listed = lambda self: (seen.append("listed"), reload(self))  # noqa: E731
+    monkeypatch.setattr(checkpoint.ocp.training.Checkpointer, "reload", listed)
+    with checkpoint.Checkpoints(tmp_path, 1, 5) as saver:
+        saver.restore(abstract(make_state()))
+    assert seen == [(f"steps of {tmp_path.name}", [1, 3]), ("without step 3", [1]), "listed"]
+
+
 def test_every_flipped_bit_of_an_array_file_is_noticed(tmp_path):
     save_steps(tmp_path, [1])
     path = array_file(tmp_path / "1")

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tl_jax.config import DataConfig, LoraConfig, ModelSourceConfig, RunConfig
+from tl_jax.config import DataConfig, LoraConfig, ModelSourceConfig, RunConfig, TrainConfig
 from tl_jax.convert import model_files
 from tl_jax.data.examples.build import Example
 from tl_jax.data.examples.order import write_order
@@ -24,6 +24,7 @@ from tl_jax.data.prepare.files import (
 from tl_jax.errors import ConfigError
 from tl_jax.run import inputs
 from tl_jax.run.directory import Run
+from tl_jax.train import sft
 
 WEIGHTS = "model.safetensors"
 
@@ -130,6 +131,61 @@ def test_initial_weights_that_no_model_is_made_of_any_more_may_go_where_a_model_
     inputs.check(run)
     with pytest.raises(ConfigError, match=WEIGHTS):
         inputs.settle(run)
+
+
+def test_a_damaged_record_is_no_missing_one(run):
+    """Else a flipped bit would let any other change through."""
+    run = begin(run)
+    file = run.run_dir / inputs.FILE
+    for content in ("", "[]", '{"files": 3}', "[" * 100_000):
+        file.write_text(content)
+        flip(run.model_dir / WEIGHTS)
+        for look in (inputs.settle, inputs.check):
+            with pytest.raises(ConfigError, match=r"inputs\.json is damaged.*--force"):
+                look(run)
+    forced = dataclasses.replace(run, force=True)
+    inputs.check(forced)
+    inputs.settle(forced)
+    [change] = json.loads(file.read_text())["changes"]
+    assert change["what"] == [inputs.FILE]
+    inputs.settle(run)
+
+
+@pytest.mark.parametrize("section", ["reward", "environment"])
+def test_the_code_that_reward_training_runs_is_held_to_once_it_has_begun(run, section, tmp_path):
+    code = tmp_path / "mine.py"
+    path = f"{code}:f" if section == "reward" else str(code)
+    config = dataclasses.replace(
+        run.config, **{section: dataclasses.replace(getattr(run.config, section), path=path)}
+    )
+    code.write_text("def f(reply, prompt):\n    return 1\n")
+    run = begin(Run(config))
+    code.write_text("def f(reply, prompt):\n    return 2\n")
+    inputs.settle(run)  # while the supervised phase trains
+    run.checkpoint_dir("supervised").rename(run.checkpoint_dir("reward"))
+    inputs.settle(run)
+    code.write_text("def f(reply, prompt):\n    return 3\n")
+    with pytest.raises(ConfigError, match=rf"has changed: config\.{section}\.path.*--force"):
+        inputs.settle(run)
+    inputs.check(run)  # to score or export needs none of it
+    inputs.settle(dataclasses.replace(run, force=True))
+    inputs.settle(run)
+
+
+def test_reward_training_goes_on_from_the_model_that_it_began_from(run):
+    def of_steps(count):
+        return Run(dataclasses.replace(run.config, train=TrainConfig(steps=count)))
+
+    begin(of_steps(3))
+    inputs.settle(of_steps(3))
+    for phase, step in (("reward", 1), ("supervised", 5)):
+        folder = run.checkpoint_dir(phase) / str(step)
+        folder.mkdir(parents=True)
+        (folder / "commit_success.txt").touch()
+    with pytest.raises(ConfigError, match="has changed: the model it starts from"):
+        inputs.settle(of_steps(5))
+    with pytest.raises(ConfigError, match=r"has begun from supervised step 5.*train\.steps=5"):
+        sft.train(of_steps(9))
 
 
 def test_until_anything_is_trained_all_may_change_but_not_apart(run):

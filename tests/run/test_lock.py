@@ -112,6 +112,16 @@ def test_a_lock_that_somebody_else_took_is_left_alone(tmp_path, other):
     assert there(tmp_path)["machine"] == "new"
 
 
+def test_what_a_writer_left_that_was_killed_as_it_took_the_lock_goes_in_time(tmp_path):
+    for name, age in (("old", 2 * lock._DRAFT_S), ("new", 0)):
+        draft = tmp_path / f"{lock.FILE}.{name}"
+        draft.touch()
+        at = time.time() - age
+        os.utime(draft, (at, at))
+    with lock.hold(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {lock.FILE, f"{lock.FILE}.new"}
+
+
 def test_a_directory_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunNotWritable, match="cannot be written"), lock.hold(tmp_path / "file"):

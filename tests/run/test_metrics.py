@@ -72,6 +72,27 @@ def test_a_line_cut_by_a_kill_is_removed_before_appending(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
+def test_damaged_rows_end_no_training_and_are_left_out_with_a_word(tmp_path, caplog):
+    with metrics.MetricsWriter(tmp_path) as writer:
+        for step in range(1, 8):
+            writer.write("supervised", step, {"loss": step})
+    file = tmp_path / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    damages = (
+        b"\xf3 no text\n",
+        lines[2].replace(b"loss", b"l\xefss"),
+        b"[1]\n",
+        b"[" * 9999 + b"\n",
+    )
+    lines[1:5] = damages
+    lines.append(b'{"stage": "superv')  # as a kill leaves it: nothing to say
+    file.write_bytes(b"".join(lines))
+    with metrics.MetricsWriter(tmp_path) as writer:
+        assert writer.resume("supervised", 6)["step"] == 7
+    assert "left out: 4 of 8 rows (line 2, 3, 4, 5)" in caplog.text
+    assert [row["step"] for row in rows(file)] == [1, 6]
+
+
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0c", "\r\n"])
 def test_a_sample_with_any_character_outlives_the_next_start(tmp_path, mark):
     with metrics.MetricsWriter(tmp_path) as writer:

@@ -49,6 +49,11 @@ def test_compiling_validating_and_slow_steps_are_no_hang(tmp_path, quick):
         with dog.paused():
             time.sleep(0.5)
         dog.step(102)
+        with dog.saving():
+            assert dog.limit() == 0.6
+            time.sleep(0.4)
+        assert dog.limit() == 0.2
+        dog.step(103)
     time.sleep(0.5)  # ended
     assert files(tmp_path) == []
 

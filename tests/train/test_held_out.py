@@ -79,6 +79,17 @@ def test_a_resumed_phase_goes_on_the_same_and_a_new_one_begins_anew(tmp_path, ke
     assert json.loads(run.best_dir("supervised").with_suffix(".json").read_text())["value"] == 1.0
 
 
+def test_a_best_model_is_not_replaced_because_its_score_cannot_be_read(tmp_path, kept):
+    run = run_with(tmp_path, best="cf")
+    seen(run, [5.0])
+    for content in ("", "{", "[]"):
+        run.best_dir("supervised").with_suffix(".json").write_text(content)
+        with pytest.raises(ConfigError, match=r"supervised-best\.json is damaged.*put it back"):
+            held_out.Best(run, "supervised", 1)
+    assert kept == [(1, 5.0)]
+    held_out.Best(run, "supervised", 0)  # what begins anew needs none
+
+
 def test_without_a_score_nothing_is_kept(tmp_path, kept):
     assert not any(seen(run_with(tmp_path), [5.0, 6.0])) and not kept
 
@@ -92,6 +103,9 @@ def test_a_phase_that_was_ended_is_done_until_it_is_to_be_longer(tmp_path, monke
     assert run.phase_done("supervised")
     run.ended_file("supervised").write_text(json.dumps([20, run.steps("supervised") - 1]))
     assert not run.phase_done("supervised")
+    run.ended_file("supervised").write_text("[20,")
+    with pytest.raises(ConfigError, match=r"supervised-ended\.json is damaged.*move it away"):
+        run.phase_done("supervised")
 
 
 @pytest.mark.parametrize(

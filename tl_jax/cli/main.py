@@ -20,7 +20,7 @@ from tl_jax.cli import help as help_lib
 from tl_jax.cli.options import COMMANDS, Arguments, nearest, parse
 from tl_jax.errors import ConfigError, Stopped, TlJaxError
 from tl_jax.parallel import host_memory
-from tl_jax.screen import screen
+from tl_jax.screen import ShownLog, screen, visible
 
 # Commands that begin or continue a run; the others read one that is there.
 _WRITERS = ("prepare", "inspect", "train", "run")
@@ -63,7 +63,7 @@ def run() -> None:
         if refused := system_refusal(error):
             console.print(f"tl-jax: {refused}", markup=False)
             _leave(2)
-        traceback.print_exception(error)
+        sys.stderr.write(visible("".join(traceback.format_exception(error))))
         console.print(
             f"tl-jax {tl_jax.__version__}: this is a fault of tl_jax, not of your settings; "
             "please report it with the lines above and the run's config.json and versions.json",
@@ -188,6 +188,8 @@ def system_refusal(error: BaseException) -> str:
 
 
 def _quiet() -> None:
+    # Names of files, and what a library says of them, come from anywhere.
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[ShownLog()])
     # Grain and Orbax read absl's flags, which nobody parses here, and log a line for every file.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()

@@ -2,15 +2,15 @@
 
 Supervised training reads <run_dir>/data/examples for config.train.steps steps, or as many as
 config.train.epochs passes take; reward training samples calls for <run_dir>/data/prompts.jsonl for
-config.ppo.steps rollouts. Zero of them leave a phase out; more of them later go on with it. With
-config.environment.path the sampled calls run, and each sample is a dialogue with the tools of that
-file. State is saved to <run_dir>/checkpoints every config.checkpoint.every_steps steps, at the end
-and on SIGTERM; the same command resumes. Metrics go to metrics.jsonl and tensorboard/, sampled
-calls with gold call, category and reward to samples.jsonl. Where ten steps in a row go badly, a
-phase goes back to its newest good checkpoint and on with other data (config.checkpoint.rollbacks;
-rollbacks/ holds what is passed over). What a run was trained from (weights, tokenizer, data) is
-told by inputs.json; where it has changed, nothing goes on but with --force, which writes the change
-down.
+config.ppo.steps rollouts. Zero of them leave a phase out; more of them later go on with it, of the
+supervised phase until reward training has begun. With config.environment.path the sampled calls
+run, and each sample is a dialogue with the tools of that file. State is saved to
+<run_dir>/checkpoints every config.checkpoint.every_steps steps, at the end and on SIGTERM; the same
+command resumes. Metrics go to metrics.jsonl and tensorboard/, sampled calls with gold call,
+category and reward to samples.jsonl. Where ten steps in a row go badly, a phase goes back to its
+newest good checkpoint and on with other data (config.checkpoint.rollbacks; rollbacks/ holds what is
+passed over). What a run was trained from (weights, tokenizer, data) is told by inputs.json; where
+it has changed, nothing goes on but with --force, which writes the change down.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ def _read_json(path: Path) -> tuple[Path, dict[str, Any]]:
         )
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not valid JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: must be a JSON object, got {type(raw).__name__}")

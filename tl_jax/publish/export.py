@@ -13,7 +13,7 @@ from typing import NoReturn
 import jax
 from rich.console import Console
 
-from tl_jax.convert import hub, peft, to_hf
+from tl_jax.convert import hf_directory, hub, peft, to_hf
 from tl_jax.data.render.probe import own_source
 from tl_jax.data.tokenize import pretrained
 from tl_jax.errors import ConfigError
@@ -193,7 +193,7 @@ def export_adapters(run: Run, request: Request, console: Console) -> Path:
 def renew_card(run: Run) -> None:
     """Write the model card of the run's export anew if what it tells has changed."""
     file = run.export_dir / CARD
-    exported = json.loads((run.export_dir / "config.json").read_text(encoding="utf-8"))
+    exported = hf_directory.read_json(run.export_dir / "config.json")
     text = _card(run, exported.get("dtype") or exported["torch_dtype"])
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         draft = file.with_name(f".{CARD}.tmp")

@@ -43,6 +43,7 @@ _VARIABLES = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONHASHSEED", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
 )
 """What of the environment tools see: where things are, and no keys to them."""
+_KINDS: dict[str, type] = {"result": str, "tools": list}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,9 +205,10 @@ class Session:
             reply = json.loads(line)
             if "error" in reply:
                 raise _Lost(f"it cannot be loaded ({reply['error']})")
-            reply[key]
+            if not isinstance(reply[key], _KINDS[key]):
+                raise ValueError(key)
             return reply
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise _Lost("the tool wrote to the stream of its results") from None
 
 

@@ -84,7 +84,7 @@ def read_tools(path: str) -> tuple[ToolSpec, ...]:
         raise ConfigError(f"--tools: no file {path!r}; give a JSON list of function objects")
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--tools {path}: not JSON ({error})") from error
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"--tools {path}: must be a JSON list of function objects")
@@ -94,6 +94,6 @@ def read_tools(path: str) -> tuple[ToolSpec, ...]:
             if not isinstance(entry, dict):
                 raise ValueError(f"a tool must be an object, got {entry!r}")
             tools.append(tool_from_schema(entry))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"--tools {path}: entry {number}: {error}") from error
     return tuple(tools)

@@ -44,11 +44,14 @@ class Checkpoints:
     def __init__(self, directory: str | os.PathLike[str], every_steps: int, keep: int):
         self.directory = epath.Path(os.fspath(directory)).resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
-        for step in _steps(self.directory):
+        for step in _steps(self.directory) if processes.is_first() else ():
             if not (self.directory / str(step) / _COMMIT).exists():
                 self._set_aside(step, "was never committed")
             elif problem := _unreadable(self.directory / str(step)):
                 self._set_aside(step, problem)  # which all steps would not be read for
+        # All processes are to list the same steps: one that took a step for saved, because it
+        # looked before that was moved away, would wait for the others at its next save.
+        processes.wait_for_all(f"steps of {self.directory.name}")
         interval = ocp.training.save_decision_policies.FixedIntervalPolicy(every_steps)
         newest = ocp.training.preservation_policies.LatestN(keep)
         self._checkpointer = ocp.training.Checkpointer(
@@ -150,6 +153,7 @@ class Checkpoints:
                     problem = f"cannot be read ({error!r})"
             aside.append(step)
             self._set_aside(step, problem or "is damaged")
+            processes.wait_for_all(f"without step {step}")
             self._checkpointer.reload()
         moved = f" (steps {aside} were damaged and moved aside)" if aside else ""
         raise CheckpointError(

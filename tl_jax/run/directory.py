@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tl_jax.parallel import sharding
 from tl_jax.parallel.mesh import make_mesh, make_sampling_mesh
 from tl_jax.run import checkpoint
 from tl_jax.run.length import supervised_steps
+from tl_jax.run.record import read_own
 from tl_jax.sampling import grammar
 from tl_jax.sampling.next_token import SampleConfig
 from tl_jax.sampling.sampler import Constraint, Sampler, make_sampler
@@ -187,10 +187,10 @@ class Run:
         saved = self.saved_step(phase)
         if saved is None:
             return False
-        ended = self.ended_file(phase)
-        # With other steps it goes on.
-        early = ended.is_file() and json.loads(ended.read_text()) == [saved, self.steps(phase)]
-        return early or saved >= self.steps(phase)
+        steps = self.steps(phase)
+        mend = f"it tells of an early end: move it away to train all {steps} steps"
+        early = read_own(self.ended_file(phase), mend) == [saved, steps]
+        return early or saved >= steps  # with other steps it goes on
 
     def model_step(self, phase: str) -> int | None:
         """Return the step of the model that a phase has: its best one if that is kept."""

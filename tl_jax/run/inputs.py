@@ -1,7 +1,9 @@
 """What a run is trained from: digests of its initial model, tokenizer, chat template and data.
 
 They are written down when training begins. What has changed by a later command is refused by name,
-or, where the user insists, accepted and written down, too.
+or, where the user insists, accepted and written down, too. Reward training is held to the model
+that it starts from and to the files with its reward and its tools, once it has begun; not to what
+these files import.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tl_jax.config.user_file import digest
 from tl_jax.convert import hf_directory, model_files, peft
 from tl_jax.data.examples.shards import INDEX
 from tl_jax.data.prepare.files import (
@@ -27,11 +30,12 @@ from tl_jax.errors import ConfigError, TlJaxError
 from tl_jax.parallel import processes
 from tl_jax.report.read import read_json
 from tl_jax.run.directory import PHASES, Run
-from tl_jax.run.record import replace_text
+from tl_jax.run.record import read_own, replace_text
 
 logger = logging.getLogger(__name__)
 
 FILE = "inputs.json"
+_MEND = "it says what the run is trained from: put it back, or go on with `tl-jax train --force`"
 _TRAINED_ON = (f"{EXAMPLES}/{INDEX}", f"{VALIDATION}/{INDEX}", PROMPTS, VALIDATION_PROMPTS)
 
 
@@ -73,17 +77,20 @@ def _by_first(do: Any) -> None:
 def _settle(run: Run) -> None:
     if problem := find_damage(run.data_dir, remembering=True):
         raise ConfigError(f"{problem}; run `tl-jax prepare` again")
-    record = read_json(run.run_dir / FILE)
     trained = _is_trained(run)
-    if trained and not record:
+    record, damaged = _read(run) if trained else (read_json(run.run_dir / FILE), [])
+    if trained and not record and not damaged:
         logger.warning("%s: no %s of its training; it is written now", run.run_dir, FILE)
     if not trained:
         _check_prepared(run)
     known = record if trained else {}
     data = {name: run.data_dir / name for name in _TRAINED_ON}
     files = _weights(run) | {name: file for name, file in data.items() if file.exists()}
-    found = {"files": _digests(files, record), "texts": _texts(run)}
-    changed = _changed(known, found)
+    before = known.get("reward", {}) if run.saved_step("reward") is not None else {}
+    now = _of_reward(run)
+    found = {"files": _digests(files, record), "texts": _texts(run), "reward": {**before, **now}}
+    changed = damaged + _changed(known, found)
+    changed += [name for name in now if before.get(name, now[name]) != now[name]]
     if changed and not run.force:
         raise ConfigError(_refusal(run, changed))
     if changed:
@@ -99,13 +106,31 @@ def _settle(run: Run) -> None:
 
 
 def _check(run: Run) -> None:
-    record = read_json(run.run_dir / FILE)
-    if not record or run.force or not _is_trained(run):
+    if run.force or not _is_trained(run):
+        return
+    record, _ = _read(run)
+    if not record:
         return
     # Without adapters the initial weights are in no model but themselves any more.
     files = _weights(run) if run.config.lora.rank else {}
     if changed := _changed(record, {"files": _digests(files, record), "texts": _texts(run)}):
         raise ConfigError(_refusal(run, changed))
+
+
+def _read(run: Run) -> tuple[dict[str, Any], list[str]]:
+    """Return the record, and its name if it is damaged and that is accepted."""
+    path = run.run_dir / FILE
+    try:
+        found = read_own(path, _MEND)
+        if found is None:
+            return {}, []
+        if isinstance(found, dict) and isinstance(found.get("files"), dict):
+            return found, []
+        raise ConfigError(f"{path} is damaged; {_MEND}")
+    except ConfigError:
+        if not run.force:
+            raise
+        return {}, [FILE]
 
 
 def _is_trained(run: Run) -> bool:
@@ -129,6 +154,19 @@ def _texts(run: Run) -> dict[str, str]:
     template = {} if chat is None else {"chat template": chat.fingerprint}
     stops = " ".join(map(str, run.renderer.stop_ids))
     return {"tokenizer": run.tokenizer.fingerprint, "stop tokens": stops, **template}
+
+
+def _of_reward(run: Run) -> dict[str, str]:
+    """Return the model that reward training starts from, and digests of the files that it runs."""
+    config = run.config
+    files = {
+        "config.reward.path": config.reward.path.rpartition(":")[0],
+        "config.environment.path": config.environment.path,
+    }
+    # Whether they are there is checked where they are opened.
+    found = {name: digest(file) for name, file in files.items() if Path(file).is_file()}
+    phase = "supervised" if run.phase_done("supervised") else "before"
+    return {"the model it starts from": f"{phase} step {run.model_step(phase)}", **found}
 
 
 def _weights(run: Run) -> dict[str, Path]:

@@ -23,6 +23,7 @@ from typing import Any
 from tl_jax.errors import RunNotWritable
 from tl_jax.parallel import machine, processes
 from tl_jax.run.record import replace_text
+from tl_jax.screen import visible
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ PATIENCE_S = 4 * BEAT_S
 """Seconds without a count after which a writer on another machine is taken for gone."""
 
 _LOST = 4
+_DRAFT_S = 86_400.0  # no clock is wrong by more
 _held: dict[Path, int] = {}
 
 
@@ -65,6 +67,7 @@ def hold(run_dir: str | os.PathLike[str]) -> Iterator[None]:
         raise RunNotWritable(problem)
     with contextlib.ExitStack() as stack:
         if token:
+            _clear_drafts(path)
             stack.enter_context(_beating(path, token))
         _held[path] = 1
         stack.callback(_held.pop, path)
@@ -113,6 +116,14 @@ def _create(path: Path, token: str) -> bool:
     return True
 
 
+def _clear_drafts(path: Path) -> None:
+    """Remove what writers left that were killed while they took the lock, and are gone for sure."""
+    for draft in path.parent.glob(f"{FILE}.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _DRAFT_S:
+                draft.unlink()
+
+
 def _set_aside(path: Path, other: dict[str, Any]) -> None:
     """Remove the lock of a writer that is gone, and nobody else's."""
     aside = path.with_name(f"{FILE}.{secrets.token_hex(8)}")
@@ -143,8 +154,8 @@ def _beating(path: Path, token: str) -> Iterator[None]:
                 # Two writers would spoil each other's work; the newer one goes on from what is
                 # saved.
                 print(
-                    f"tl-jax: {_who(other)}: this process stood still for too long and lost the "
-                    "run directory; the other one goes on",
+                    f"tl-jax: {visible(_who(other))}: this process stood still for too long and "
+                    "lost the run directory; the other one goes on",
                     file=sys.stderr,
                     flush=True,
                 )

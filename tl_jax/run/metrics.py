@@ -6,6 +6,7 @@ Every file lies in the run directory. Every process calls these functions, the f
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -16,6 +17,8 @@ from typing import Any
 from tl_jax.parallel import processes
 from tl_jax.run.record import replace_text
 from tl_jax.run.trackers import TensorBoard, Tracker
+
+logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
@@ -76,7 +79,7 @@ class MetricsWriter:
             return {}
         self._close_files()
         newest = self._newest(stage)
-        self._drop(lambda row: row.get("stage") == stage and row.get("step", -1) > step)
+        self._drop(lambda row: row.get("stage") == stage and row["step"] > step)
         self._open()
         for tracker in self._trackers:
             tracker.resume(stage, step)
@@ -136,17 +139,30 @@ class MetricsWriter:
             rows = [row for line in file if (row := json.loads(line)).get("stage") == stage]
         return rows[-1] if rows else {}
 
-    def _drop(self, unwanted: Any) -> None:
-        """Rewrite the files without unwanted rows and without a line cut by a kill."""
+    def _drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Rewrite the files without unwanted rows and without a line cut by a kill.
+
+        Other lines that are no rows are left out, too, and that is said.
+        """
         for name in (METRICS_FILE, SAMPLES_FILE):
             path = self.run_dir / name
             if not path.exists():
                 continue
-            with path.open(encoding="utf-8", errors="replace") as file:
+            with path.open("rb") as file:
                 lines = list(file)  # str.splitlines would cut at U+2028 inside a text, too
-            kept = [line for line in lines if _is_row(line) and not unwanted(json.loads(line))]
+            rows = [_row(line) for line in lines]
+            if damaged := [i for i, row in enumerate(rows, 1) if row is None and _ended(lines, i)]:
+                logger.warning(
+                    "%s: damaged and left out: %d of %d rows (line %s)",
+                    *(path, len(damaged), len(lines), ", ".join(map(str, damaged[:10]))),
+                )
+            kept = [
+                line
+                for line, row in zip(lines, rows, strict=True)
+                if row is not None and not unwanted(row)
+            ]
             if len(kept) < len(lines):
-                replace_text(path, "".join(kept))
+                replace_text(path, b"".join(kept).decode())
 
 
 def _number(name: str, value: Any) -> int | float | None:
@@ -159,8 +175,14 @@ def _number(name: str, value: Any) -> int | float | None:
     return number if math.isfinite(number) else None
 
 
-def _is_row(line: str) -> bool:
+def _row(line: bytes) -> dict[str, Any] | None:
+    """Return the row of a whole line; None if it is none."""
     try:
-        return line.endswith("\n") and isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+        row = json.loads(line.decode()) if line.endswith(b"\n") else None
+        return row if isinstance(row, dict) and isinstance(row["step"], int) else None
+    except (ValueError, KeyError, RecursionError):
+        return None
+
+
+def _ended(lines: Sequence[bytes], number: int) -> bool:
+    return lines[number - 1].endswith(b"\n")

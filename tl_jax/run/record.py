@@ -48,7 +48,7 @@ def changed_settings(run_dir: str | os.PathLike[str], config: Mapping[str, Any])
         return []
     try:
         old = flatten(present_names(RunConfig, json.loads(path.read_text(encoding="utf-8"))))
-    except ValueError as error:
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"{path} is damaged ({error}); put back the settings of the run, or move the file away "
             "and give them with --config"
@@ -130,6 +130,24 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
     processes.wait_for_all(path.name)
+
+
+def read_own(path: Path, mend: str) -> Any:
+    """Return what a JSON file holds that the run itself has written; None if there is none.
+
+    Args:
+      path: The file.
+      mend: What to do if it is damaged, as the end of the message.
+
+    Raises:
+      ConfigError: It is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); {mend}") from error
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -22,7 +22,7 @@ LEAST_S = 300.0
 STEPS = 20
 """Median steps that may pass without the end of one."""
 FIRST_S = 3600.0
-"""Seconds that the first step may take, which is compiled."""
+"""Seconds that the first step may take, which is compiled, and a save, on a slow bucket."""
 STATUS = 5
 """Exit status of a process that leaves because it hangs."""
 
@@ -43,7 +43,8 @@ class Watchdog:
     def __init__(self, run_dir: Path, phase: str, *, leave: bool):
         self._run_dir, self._phase, self._leave = run_dir, phase, leave
         self._times: collections.deque[float] = collections.deque(maxlen=_REMEMBERED)
-        self._done, self._since, self._paused = 0, time.monotonic(), False
+        self._done, self._since = 0, time.monotonic()
+        self._paused, self._saving = False, False
         self._told_of = -1
         self._ended = threading.Event()
 
@@ -71,11 +72,20 @@ class Watchdog:
             self._since += time.monotonic() - began
             self._paused = False
 
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Take longer for a hang in the block: a process that left would save no more next time."""
+        self._saving = True
+        try:
+            yield
+        finally:
+            self._saving = False
+
     def limit(self) -> float:
         """Return the seconds after which a step that has not ended is taken for hanging."""
         if not self._times:
             return max(FIRST_S, LEAST_S)
-        return max(LEAST_S, STEPS * statistics.median(self._times))
+        return max(FIRST_S if self._saving else LEAST_S, STEPS * statistics.median(self._times))
 
     def _watch(self) -> None:
         while not self._ended.wait(min(LEAST_S / 20, 10.0)):

@@ -7,10 +7,10 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from tl_jax.data.prepare.files import VALIDATION_PROMPTS
+from tl_jax.errors import ConfigError
 from tl_jax.evaluate.suites import SUITES, own_data
 from tl_jax.evaluate.suites.choose import read_items
 from tl_jax.evaluate.tasks import evaluate, task_set
@@ -18,13 +18,17 @@ from tl_jax.models import lora
 from tl_jax.parallel import processes
 from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.directory import Run
-from tl_jax.run.record import replace_text
+from tl_jax.run.record import read_own, replace_text
 from tl_jax.types import Params, TrainState
 
 Measure = Callable[[TrainState], dict[str, float]]
 
 _LOSS = "validation_loss"
 _NEVER = 1 << 60
+_MEND = (
+    "it says how good the best model is that lies beside it, which else a worse one would replace: "
+    'put it back, or write {"value": SCORE, "since": 0, "at": STEP} with what metrics.jsonl says'
+)
 
 
 def make_measure(run: Run, frozen: Params) -> Measure | None:
@@ -75,6 +79,9 @@ class Best:
       run: The run.
       phase: The phase that trains.
       start: Steps of it that are done; at 0 what lies there is of another training.
+
+    Raises:
+      ConfigError: The record of how good it is is damaged.
     """
 
     def __init__(self, run: Run, phase: str, start: int):
@@ -86,7 +93,10 @@ class Best:
         self._file = self._directory.with_suffix(".json")
         self._seen: dict[str, Any] = {}
         if start:
-            self._seen = _read(self._file)
+            found = read_own(self._file, _MEND)
+            if not isinstance(found, dict | None):
+                raise ConfigError(f"{self._file} is damaged; {_MEND}")
+            self._seen = found or {}
         elif processes.is_first():
             shutil.rmtree(self._directory, ignore_errors=True)
             self._file.unlink(missing_ok=True)
@@ -116,10 +126,3 @@ class Best:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             replace_text(self._file, json.dumps(self._seen) + "\n")
         return bool(self._patience) and self._seen["since"] >= self._patience
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

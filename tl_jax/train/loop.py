@@ -241,14 +241,15 @@ class Loop:
         if ended or not self._guard.in_a_row:
             facts = {"stage": self.phase, "phase_step": self.done}
             facts |= {"losses": list(self._guard.losses), "seconds": self._times.row()}
-            with self._times.during("save"):
+            with self._times.during("save"), self._watchdog.saving():
                 self._checkpoints.save(self.done, state, self._loader, facts, force=last)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._opened:
             if kind is None:
                 self._write_pending(last=True)
-                self._checkpoints.wait()
+                with self._watchdog.saving():
+                    self._checkpoints.wait()
                 self._stop = self._stopping()
         if kind is None and self._stop:
             raise Stopped(

@@ -20,6 +20,7 @@ from tl_jax.rl.custom_reward import open_reward
 from tl_jax.rl.prompts import StoredPrompts, choose_prompts, select_prompts
 from tl_jax.rl.scoring import score_samples
 from tl_jax.run.directory import Run
+from tl_jax.run.record import read_own, replace_text
 from tl_jax.sampling.sampler import generate
 from tl_jax.screen import screen
 from tl_jax.types import Params
@@ -155,8 +156,9 @@ def _record(run: Run, counts: dict[str, object]) -> None:
     if processes.is_first():
         run.results_dir.mkdir(parents=True, exist_ok=True)
         path = run.results_dir / "prompts.json"
-        found = json.loads(path.read_text()) if "used" not in counts else {}
-        path.write_text(json.dumps(found | counts, indent=1) + "\n")
+        mend = "move it away: it only counts prompts"
+        found = read_own(path, mend) if "used" not in counts else None
+        replace_text(path, json.dumps((found or {}) | counts, indent=1) + "\n")
 
 
 def _say(text: str) -> None:

@@ -42,8 +42,8 @@ def train(run: Run) -> None:
     """Do what is left of the phase, from the newest checkpoint if there is one.
 
     Raises:
-      ConfigError: The data have not been prepared, rows that cannot be spread evenly, or attention
-        that cannot compute them.
+      ConfigError: The data have not been prepared, rows that cannot be spread evenly, attention
+        that cannot compute them, or reward training has begun.
       Stopped: A signal came; the same command resumes.
       Diverged: Too many steps in a row went badly; ``rollback.Rollbacks`` may try again.
     """
@@ -55,6 +55,7 @@ def train(run: Run) -> None:
         count_rows(run, share)
     if not run.steps_left(PHASE):
         return
+    check_order(run)
     if config.data.shared_prefixes and config.data.packing and not share:
         logger.warning(
             "config.data.shared_prefixes: samples that begin alike are computed apart, as the "
@@ -103,6 +104,23 @@ def train(run: Run) -> None:
                         end_early(run, loop)
                 loop.save(state)
         loader.close()
+
+
+def check_order(run: Run) -> None:
+    """Refuse to train on after reward training has begun from the model that there is.
+
+    Raises:
+      ConfigError: It has; the message says how the phase stays as it is.
+    """
+    if run.saved_step("reward") is None:
+        return
+    saved = run.saved_step(PHASE) or 0
+    raise ConfigError(
+        f"{run.run_dir}: its reward training has begun from supervised step {saved}, which "
+        f"config.train.steps={run.steps(PHASE)} (or config.train.epochs) would train on from. Set "
+        f"config.train.steps={saved} and config.train.epochs=0 to go on with reward training, or "
+        "begin another run beside it with --config.run_dir=DIR"
+    )
 
 
 def check_attention(model: ModelConfig, length: int, mesh: Mesh) -> str:

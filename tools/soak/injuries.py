@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +54,26 @@ class Part:
 
 def injure(ledger: Ledger, times: int) -> None:
     """Damage files one after another until so many were, those of earlier runs included."""
+    left = range(ledger.units.get("injuries", 0), times)
+    for number, found in zip(left, run_units(ledger, left), strict=True):
+        ledger.finish("injuries", number + 1, [found])
+
+
+def run_units(ledger: Ledger, numbers: Sequence[int]) -> Iterator[Outcome]:
+    """Give what the injuries of these numbers lead to."""
+    if not numbers:
+        return
     scene = ledger.folder / "scene"
     if not (scene / "whole").exists():
         shutil.rmtree(scene, ignore_errors=True)
         make_scene(scene)
         (scene / "whole").touch()
     wanted = {part.name: part.read(scene) for part in PARTS}
-    for number in range(ledger.units.get("injuries", 0), times):
+    for number in numbers:
         draw = draw_of(ledger.seed, "injuries", number)
         part = PARTS[number % len(PARTS)]
         fault, outcome, note = injured(ledger.folder / "injured", scene, part, wanted, draw)
-        found = Outcome(fault, outcome, f"unit {number}: {note}")
-        ledger.finish("injuries", number + 1, [found])
+        yield Outcome(fault, outcome, f"unit {number}: {note}")
 
 
 def injured(

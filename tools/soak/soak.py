@@ -19,12 +19,12 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import pods  # noqa: E402
 import workers  # noqa: E402
-from fuzz import fuzz  # noqa: E402
-from injuries import injure  # noqa: E402
+from fuzz import fuzz, run_unit, scratch, targets  # noqa: E402
+from injuries import injure, run_units  # noqa: E402
 from kills import kill  # noqa: E402
-from ledger import Ledger  # noqa: E402
-from pods import kill_pods  # noqa: E402
+from ledger import FAILED, Ledger, Outcome  # noqa: E402
 
 
 def main() -> int:
@@ -39,17 +39,41 @@ def main() -> int:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that fuzz")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="repeat one unit and count nothing: pods:3")
     options = parser.parse_args()
     ledger = Ledger(options.state, options.seed)
+    if options.only:
+        kind, _, number = options.only.partition(":")
+        found = again(ledger, kind, int(number))
+        print(*found, sep="\n")
+        return int(any(outcome.outcome in FAILED for outcome in found))
     run = functools.partial(workers.run, options.workers, options.seed)
     with concurrent.futures.ThreadPoolExecutor(1) as beside:
         fuzzing = beside.submit(fuzz, ledger, options.executions, run)
         injure(ledger, options.injuries)
+        pods.kill_pods(ledger, options.pods)
         kill(ledger, options.kills)
-        kill_pods(ledger, options.pods)
         fuzzing.result()
     print(ledger.write_table())
     return int(ledger.failures() > 0)
+
+
+def again(ledger: Ledger, kind: str, number: int) -> list[Outcome]:
+    """Return what one unit of pods, injuries or executions leads to.
+
+    Raises:
+      KeyError: There is no such kind. Kills follow each other, so that none can be repeated alone.
+    """
+
+    def fuzzed() -> list[Outcome]:
+        with scratch() as folder:
+            return run_unit(targets(Path(folder)), ledger.seed, number)
+
+    return {
+        "fuzz": fuzzed,
+        "injuries": lambda: list(run_units(ledger, [number])),
+        "pods": lambda: [pods.run_unit(ledger, number)],
+    }[kind]()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Templates are run as transformers runs them, and as little as there can break out."""
 
 import threading
+import time
 
 import jinja2
 import pytest
@@ -177,3 +178,21 @@ def test_a_limit_is_told_also_where_something_swallows_the_error(monkeypatch):
                 pass  # as a library that catches everything would
     with template_limits.limited():  # and no error comes late
         pass
+
+
+def test_a_loop_that_swallows_the_error_gets_it_again(monkeypatch):
+    """As where it arrives while a callback of the garbage collector runs."""
+    monkeypatch.setattr(template_limits, "SECONDS", 0.1)
+    monkeypatch.setattr(template_limits, "_AGAIN_S", 0.1)
+    swallowed, until = 0, time.monotonic() + 30
+    with pytest.raises(template_limits.LimitExceeded):
+        with template_limits.limited():
+            while time.monotonic() < until:
+                try:
+                    while time.monotonic() < until:
+                        pass
+                except template_limits.LimitExceeded:
+                    swallowed += 1
+                    if swallowed == 3:
+                        raise
+    assert swallowed == 3 and time.monotonic() < until

@@ -26,6 +26,7 @@ GROWTH = 2 << 30
 """Bytes by which the process may grow in that time."""
 
 _LOOK_S = 0.1
+_AGAIN_S = 1.0  # after which a text that is still being written is ended once more
 _MOST = 50_000_000  # characters or entries that one step may make
 _WIDEST = 10_000  # characters of padding
 _WIDE = re.compile(r"[0-9]{5}|\*")
@@ -45,14 +46,15 @@ class _Watch:
       deadline: Time of the monotonic clock.
       size: Bytes of the process when it was first looked at; 0 before.
       reason: Why it was stopped; empty if it was not.
+      again: Time of the clock at which it is stopped once more.
       told: Whether the thread has seen that.
     """
 
-    __slots__ = ("deadline", "reason", "size", "told")
+    __slots__ = ("again", "deadline", "reason", "size", "told")
 
     def __init__(self) -> None:
         self.deadline = time.monotonic() + SECONDS
-        self.size, self.reason, self.told = 0, "", False
+        self.size, self.reason, self.again, self.told = 0, "", 0.0, False
 
 
 _watched: dict[int, _Watch] = {}
@@ -82,11 +84,14 @@ def limited() -> Iterator[None]:
         finally:
             with _lock:
                 _watched.pop(me, None)
-            if watch.reason and not watch.told:
-                # The error is on its way and must not come later, or something has swallowed it.
+            if watch.reason:
+                # An error that is on its way must not come later.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(me), None)
-                raise LimitExceeded
+                if not watch.told:  # or something has swallowed it
+                    raise LimitExceeded
     except LimitExceeded:
+        watch.told = True
+        _watched.pop(me, None)
         raise LimitExceeded(watch.reason) from None
 
 
@@ -95,15 +100,16 @@ def _look() -> None:
         time.sleep(_LOOK_S)
         with _lock:
             for thread, watch in list(_watched.items()):
-                size = _resident()
+                now, size = time.monotonic(), _resident()
                 watch.size = watch.size or size
-                if watch.reason:
-                    continue
-                if time.monotonic() > watch.deadline:
+                if not watch.reason and now > watch.deadline:
                     watch.reason = f"it took more than {SECONDS:g} s"
-                elif size - watch.size > GROWTH:
+                elif not watch.reason and size - watch.size > GROWTH:
                     watch.reason = f"it took more than {GROWTH >> 20} MiB"
-                if watch.reason:
+                # An error may reach the thread where it is swallowed: in a callback of the garbage
+                # collector, say, while a loop of the template goes on.
+                if watch.reason and not watch.told and now >= watch.again:
+                    watch.again = now + _AGAIN_S
                     error = ctypes.py_object(LimitExceeded)
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
