@@ -1,7 +1,8 @@
 """Every combination of MAE, PKT and IRM on SmolLM2-135M-Instruct and real GPT-4 trajectories.
 
     tl-jax run --config=configs/proof.py \\
-        --config.model.path=SmolLM2-135M-Instruct.Q4_1.gguf --config.data.path=trajectories.jsonl.gz \\
+        --config.model.path=SmolLM2-135M-Instruct.Q4_1.gguf \\
+        --config.data.path=trajectories.jsonl.gz \\
         --config.evaluate.rotbench_path=first_turn.jsonl.gz
 
 Where: a CPU, with patience: a supervised step of 4096 places, about five trajectories, takes 40 to
