@@ -27,7 +27,7 @@ def row(number, tools=(TOOL,), **more):
     return {
         "tools": list(tools),
         "messages": [
-            {"role": "user", "content": f"Weather? {number}", "audio": "a.wav"},
+            {"role": "user", "content": f"Weather? {number}", "mood": "calm"},
             call("Paris", "1", weight=0),
             {"role": "tool", "tool_call_id": "1", "content": "3"},
             {"role": "user", "content": "I said Oslo."},
@@ -77,7 +77,7 @@ def test_weights_unread_keys_and_repairs_reach_files_and_report(run, tmp_path):
     assert (tmp_path / "out" / "repair_pairs.jsonl").read_text() == ""
     counts = report["sources"]["rows"]
     # The row that this text form cannot write keeps its counts.
-    assert counts["unread_keys"] == {"messages[].audio": 3, "split": 1} == report["unread_keys"]
+    assert counts["unread_keys"] == {"messages[].mood": 3, "split": 1} == report["unread_keys"]
     assert counts["turn_weights"] == {"0": 3, "0.5": 3} == report["turn_weights"]
     assert counts["repairs"]["renamed_tool"] == 3
     assert report["reasons"]["context: its source does not train it"] == 2
@@ -86,7 +86,7 @@ def test_weights_unread_keys_and_repairs_reach_files_and_report(run, tmp_path):
 
 
 def test_strict_refuses_rows_with_unread_keys_by_name(run):
-    with pytest.raises(DataError, match=r"(?s)2 of 2 rows .* nothing reads messages\[\]\.audio"):
+    with pytest.raises(DataError, match=r"(?s)2 of 2 rows .* nothing reads messages\[\]\.mood"):
         run([row(0), row(1)], strict=True)
 
 

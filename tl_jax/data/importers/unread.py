@@ -244,7 +244,7 @@ def unread_here(entry: Any) -> list[str]:
 
 
 def unread_keys(row: Any) -> Counter[str]:
-    """Count the keys of a watched row that nothing read, by path, such as ``messages[].audio``.
+    """Count the keys of a watched row that nothing read, by path, such as ``messages[].mood``.
 
     Keys without content (null, empty text, list or object) and mere identifiers are left out.
     """
