@@ -252,6 +252,8 @@ def test_the_exported_tokenizer_is_the_one_of_the_run(run_dir, workspace):
     ids, _ = workspace.tokenizer.encode(text)
     assert theirs(text, add_special_tokens=False)["input_ids"] == ids
     assert theirs.decode(ids) == text
+    settings = json.loads((run_dir / "export" / "tokenizer_config.json").read_text())
+    assert settings["tl_jax_text_form"] == "released"  # what evaluates the directory asks in
     assert load_tokenizer(run_dir / "export").fingerprint == workspace.tokenizer.fingerprint
     generation = json.loads((run_dir / "export" / "generation_config.json").read_text())
     assert generation["eos_token_id"] == workspace.tokenizer.eos_id

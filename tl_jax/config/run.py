@@ -108,8 +108,9 @@ class DataConfig:
     ``template`` is the text form: the model's own chat template (``"chat"``), a Jinja file
     (``FILE.jinja``), ChatML with tools (``"chatml_tools"``) for a model with ChatML tokens whose
     own template drops tools, the released model's, or the published conversion script's.
-    ``"auto"`` takes the first of own template, ChatML with tools and released form that can be
-    used. It also decides how calls are written and read, and which token ends a reply.
+    ``"auto"`` takes the form that an export of this package says it was trained in, or the first of
+    own template, ChatML with tools and released form that can be used. It also decides how calls
+    are written and read, and which token ends a reply.
     ``template_settings`` fixes variables of a chat template, each ``"name=value"`` with a JSON
     value. ``train_thoughts`` trains hidden thoughts where the template has a place for them, and
     asks it for its thinking form; otherwise they are left out.

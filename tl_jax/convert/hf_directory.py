@@ -195,7 +195,13 @@ def write_tensors(
     (directory / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | None = None) -> None:
+def copy_tokenizer(
+    source: str | Path,
+    target: Path,
+    *,
+    chat_template: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     """Copy the tokenizer files that ``source`` has.
 
     The copy names a class that takes ``tokenizer.json`` as it is: those of some families write its
@@ -206,6 +212,7 @@ def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | Non
       target: Directory to copy to.
       chat_template: Takes the place of the chat template of ``source``, wherever that stands;
         empty leaves it out, with all that have a name, None keeps it.
+      settings: Of ``tokenizer_config.json``, in place of those of ``source``; None takes one out.
 
     Raises:
       ModelError: A file is a link out of ``source``.
@@ -225,16 +232,18 @@ def copy_tokenizer(source: str | Path, target: Path, *, chat_template: str | Non
             shutil.copyfile(file, target / NAMED_TEMPLATES / file.name)
     settings_file = target / "tokenizer_config.json"
     try:
-        settings = read_json(settings_file) if settings_file.is_file() else {}
+        before = read_json(settings_file) if settings_file.is_file() else {}
     except ModelError:
-        settings = {}  # copied as it is: no tokenizer is read from it here
-    wanted = dict(settings)
+        before = {}  # copied as it is: no tokenizer is read from it here
+    given = settings or {}
+    kept = {name: value for name, value in before.items() if name not in given}
+    wanted = kept | {name: value for name, value in given.items() if value is not None}
     if chat_template is not None:
         wanted.pop("chat_template", None)
-    if settings and (target / "tokenizer.json").is_file():
-        if settings.get("tokenizer_class") not in _READ_THE_FILE:
+    if before and (target / "tokenizer.json").is_file():
+        if before.get("tokenizer_class") not in _READ_THE_FILE:
             wanted["tokenizer_class"] = _READ_THE_FILE[0]
-    if wanted != settings:
+    if wanted != before:
         write_json(settings_file, wanted)
     if chat_template:
         (target / _TEMPLATE_FILES[0]).write_text(chat_template, encoding="utf-8")

@@ -70,6 +70,7 @@ def save(
     base: str,
     source: str | Path | None = None,
     chat_template: str | None = None,
+    tokenizer_settings: Mapping[str, Any] | None = None,
     readme: str = "",
     dtype: str = "float32",
     overwrite: bool = False,
@@ -86,6 +87,7 @@ def save(
       base: Path or name of the model that the adapters belong to, kept for PEFT.
       source: Directory whose tokenizer files are copied; None copies none.
       chat_template: See ``hf_directory.copy_tokenizer``.
+      tokenizer_settings: As ``settings`` of ``hf_directory.copy_tokenizer``.
       readme: Model card to write as ``README.md``.
       dtype: Type of the tensors, ``"float32"`` or ``"bfloat16"``.
       overwrite: Replace ``path`` if it exists.
@@ -126,7 +128,9 @@ def save(
         count = lambda: on_tensor and on_tensor(next(done), len(tensors))  # noqa: E731
         safetensors_file.write(directory / _WEIGHTS, tensors, dtype=dtype, on_tensor=count)
         if source is not None:
-            hf_directory.copy_tokenizer(source, directory, chat_template=chat_template)
+            hf_directory.copy_tokenizer(
+                source, directory, chat_template=chat_template, settings=tokenizer_settings
+            )
         if readme:
             (directory / "README.md").write_text(readme, encoding="utf-8")
         hf_directory.write_json(directory / _CONFIG, settings)

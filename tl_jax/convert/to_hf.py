@@ -30,6 +30,7 @@ def save(
     max_shard_bytes: int = hf_directory.SHARD_BYTES,
     generation: Mapping[str, Any] | None = None,
     chat_template: str | None = None,
+    tokenizer_settings: Mapping[str, Any] | None = None,
     readme: str = "",
     overwrite: bool = False,
     on_tensor: Callable[[int, int], None] | None = None,
@@ -54,6 +55,7 @@ def save(
         among them also go into a ``config.json`` that does not come from ``source``.
       chat_template: Chat template to write in place of that of ``source``; empty leaves it out,
         None keeps it.
+      tokenizer_settings: As ``settings`` of ``hf_directory.copy_tokenizer``.
       readme: Model card to write as ``README.md``.
       overwrite: Replace ``path`` if it exists.
       on_tensor: Told how many tensors are written, and of how many.
@@ -92,7 +94,9 @@ def save(
         )
         if directory is not None:
             if source is not None:
-                hf_directory.copy_tokenizer(source, directory, chat_template=chat_template)
+                hf_directory.copy_tokenizer(
+                    source, directory, chat_template=chat_template, settings=tokenizer_settings
+                )
             if readme:
                 (directory / "README.md").write_text(readme, encoding="utf-8")
             if settings:

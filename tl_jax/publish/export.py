@@ -135,6 +135,7 @@ def export(run: Run, request: Request, console: Console) -> Path:
             dtype=request.dtype,
             generation=None if run.renderer.chat is None else {"eos_token_id": stops},
             chat_template=_chat_template(run),
+            tokenizer_settings=_trained_in(run),
             readme=_card(run, request.dtype),
             overwrite=request.force,
             on_tensor=on_tensor,
@@ -162,6 +163,13 @@ def _chat_template(run: Run) -> str | None:
     return None if chat.source == own_source(run.tokenizer) else chat.source
 
 
+def _trained_in(run: Run) -> dict[str, str | None]:
+    """Return what an export notes of a plain text form, so that it is evaluated in that form."""
+    if run.newest_phase() == "before":
+        return {}
+    return {pretrained.TEXT_FORM: None if run.renderer.chat else run.renderer.template}
+
+
 def export_adapters(run: Run, request: Request, console: Console) -> Path:
     """Write the newest adapters of the run as a directory for PEFT and return its path.
 
@@ -182,6 +190,7 @@ def export_adapters(run: Run, request: Request, console: Console) -> Path:
             base=base.id if base else str(run.model_dir),
             source=run.model_dir,
             chat_template=_chat_template(run),
+            tokenizer_settings=_trained_in(run),
             readme=_card(run, request.dtype, adapter=True),
             dtype=request.dtype,
             overwrite=request.force,

@@ -146,8 +146,8 @@ def _use(renderer: Renderer, model: Exported) -> list[str]:
         query = Message("user", "What is the weather in Oslo?")
         prompt = renderer.render_prompt([_TOOL], [query]).text
         form = [
-            "It was trained on plain text of this form, without a chat template; generation ends "
-            "at the end-of-sequence token:",
+            "It was trained on plain text of this form, without a chat template (`tl-jax evaluate "
+            "--model=DIRECTORY` asks in it); generation ends at the end-of-sequence token:",
             _code(prompt, "text"),
         ]
     else:

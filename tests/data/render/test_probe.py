@@ -5,10 +5,12 @@ import template_cases as cases
 from template_cases import FAMILIES, make_tokenizer, renderer_of
 
 from tl_jax.calls.call import ToolCall, ToolSpec, tool_from_schema
+from tl_jax.convert.hf_directory import copy_tokenizer
 from tl_jax.data.render import probe
 from tl_jax.data.render.chat_template import render_chat
 from tl_jax.data.render.probe import FALLBACK, choose, open_template
-from tl_jax.data.tokenize.tokenizer import train_byte_bpe
+from tl_jax.data.tokenize import pretrained
+from tl_jax.data.tokenize.tokenizer import load_tokenizer, train_byte_bpe
 from tl_jax.data.trajectory import Message, Trajectory
 from tl_jax.errors import DataError
 
@@ -273,6 +275,28 @@ def test_auto_takes_the_first_form_that_can_be_used(tmp_path):
         "text form released with python calls: the form of the paper, as the model has no chat "
         "template"
     )
+
+
+@pytest.mark.parametrize("note", ["released", "script", "no such form", None])
+def test_a_model_is_asked_in_the_plain_form_that_its_directory_says_it_was_trained_in(
+    note, tmp_path
+):
+    source, export = tmp_path / "source", tmp_path / "export"
+    export.mkdir()
+    fast = make_tokenizer("chatml").fast
+    fast.save_pretrained(source)
+    copy_tokenizer(source, export, chat_template="", settings={pretrained.TEXT_FORM: note})
+    found = choose("auto", load_tokenizer(export))
+    known = note in ("released", "script")
+    assert found.name == (note if known else FALLBACK)
+    assert ("was trained in" in found.reason) == known
+    # What it is trained in next takes the place of the note.
+    again = tmp_path / "again"
+    again.mkdir()
+    settings = {pretrained.TEXT_FORM: None}
+    copy_tokenizer(export, again, chat_template=cases.CHATML, settings=settings)
+    assert choose("auto", load_tokenizer(again)).name == "chat"
+    assert pretrained.TEXT_FORM not in (again / "tokenizer_config.json").read_text()
 
 
 @pytest.mark.parametrize(

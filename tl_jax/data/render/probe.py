@@ -21,6 +21,7 @@ from tl_jax.data.render.control_tokens import control_tokens
 from tl_jax.data.render.dialogue import LACKS, ChatTemplate
 from tl_jax.data.render.template_text import fixed_values, free_names, with_fixed
 from tl_jax.data.render.trial import TrialError, tried
+from tl_jax.data.tokenize import pretrained
 from tl_jax.data.tokenize.tokenizer import Tokenizer
 from tl_jax.errors import DataError
 
@@ -84,6 +85,9 @@ def choose(
         chat = open_template(name, tokenizer, settings, train_thoughts=train_thoughts)
         return TextForm(name, chat, f"as set{_without(chat)}")
     problem = "the model has no chat template"
+    trained_in = pretrained.text_form(tokenizer.fast)
+    if not tokenizer.fast.chat_template and trained_in in paper_template.STYLES:
+        return _paper(trained_in, settings, "the form that the model was trained in")
     if tokenizer.fast.chat_template:
         try:
             chat = _opened(OWN, tokenizer, settings, train_thoughts)

@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 FILE = "tokenizer.json"
+TEXT_FORM = "tl_jax_text_form"
+"""Key of ``tokenizer_config.json``: the plain text form that a model without a chat template was
+trained in."""
 # Numbers, blanks, line feeds, quotes, accents in both forms, scripts, code: where classes differ.
 _PROBE = (
     "tel 12 345  678\n\n  9: \"3.14\", don't DON'T\tnaïve cafe\u0301\r\n日本語 🦙\n"
@@ -63,6 +66,12 @@ def served_alike(path: str) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return ids[0] == ids[1]
+
+
+def text_form(fast: Any) -> str:
+    """Return what the directory of a tokenizer says under ``TEXT_FORM``, or an empty text."""
+    found = fast.init_kwargs.get(TEXT_FORM)
+    return found if isinstance(found, str) else ""
 
 
 def steps(serialized: str) -> str:
