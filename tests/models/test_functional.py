@@ -178,7 +178,7 @@ def test_slots_of_padding_are_never_attended(params):
 
 def test_unused_slots_of_a_longer_cache_change_nothing(params):
     short = with_cache(params, TOKENS, (5, 3))
-    np.testing.assert_allclose(with_cache(params, TOKENS, (5, 3), length=24), short, atol=1e-6)
+    np.testing.assert_allclose(with_cache(params, TOKENS, (5, 3), length=24), short, atol=2e-5)
 
 
 @pytest.mark.parametrize("config", [MODEL, TIED], ids=["untied", "tied"])

@@ -221,7 +221,10 @@ def test_dialogues_in_shared_rows_are_scored_as_in_rows_of_their_own(collect, di
         jax.tree.leaves(shared.batch), jax.tree.leaves(dialogues.batch), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert shared.metrics == pytest.approx(dialogues.metrics, rel=1e-5, abs=1e-5)
+    metrics, expected = dict(shared.metrics), dict(dialogues.metrics)
+    # Rounding alone parts the sampler from the scoring, and by how much depends on the processor.
+    assert max(found.pop("sampler_logprob_gap") for found in (metrics, expected)) < 1e-4
+    assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-5)
     for ours, theirs in zip(shared.records, dialogues.records, strict=True):
         assert ours | {"advantage": 0} == theirs | {"advantage": 0}
 
