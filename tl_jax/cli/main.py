@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import importlib
 import logging
@@ -126,12 +127,19 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     model = arguments.options.get("model", "")
     if arguments.without_run and not arguments.config and not arguments.run_dir and not model:
         return None
-    from tl_jax.run.remote import check_local
+    from tl_jax.run.remote import check_local, is_bucket
 
-    for name, place in {"run": arguments.run_dir, **arguments.options}.items():
+    for name, place in arguments.options.items():
         if name in _PLACES:
             check_local(f"--{name}", place)
-    config = read_config(arguments.config, arguments.run_dir, arguments.settings, model)
+    run_dir = arguments.run_dir
+    if is_bucket(run_dir):
+        run_dir = _brought_here(command, run_dir, arguments.dry_run, writing)
+    check_local("--run", run_dir)
+    config = read_config(arguments.config, run_dir, arguments.settings, model)
+    if is_bucket(config.run_dir) and not arguments.without_run:
+        here = _brought_here(command, config.run_dir, arguments.dry_run, writing)
+        config = dataclasses.replace(config, run_dir=here)
     from tl_jax.data.prepare.files import EXAMPLES
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.run.directory import Run
@@ -164,6 +172,27 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     )
     writing.enter_context(checks)
     return opened
+
+
+def _brought_here(command: str, place: str, dry_run: bool, writing: contextlib.ExitStack) -> str:
+    """Return the folder in which a run on a bucket is worked on until ``writing`` is left."""
+    import jax
+
+    from tl_jax.parallel.mesh import start_distributed
+    from tl_jax.run.mirror import mirrored
+
+    start_distributed()
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"{place}: several processes need one directory that all of them see; mount the bucket "
+            "(gcsfuse, mount-s3) and give the path below the mount; launch/README.md does it"
+        )
+    begins = command in _WRITERS and command != "inspect" and not dry_run
+    folder = writing.enter_context(mirrored(place, writes=begins, sends=not dry_run))
+    if command not in _WRITERS and not (folder / "config.json").exists():
+        raise ConfigError(f"{place} holds no run; begin it with `tl-jax run` or `tl-jax prepare`")
+    screen().print(f"{place} is worked on in {folder}", markup=False)
+    return str(folder)
 
 
 def system_refusal(error: BaseException) -> str:

@@ -74,6 +74,12 @@ def hold(run_dir: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
+def is_held(run_dir: str | os.PathLike[str]) -> bool:
+    """Whether another process of this machine writes a run directory now."""
+    other = _read(Path(run_dir).resolve() / FILE)
+    return bool(other) and _is_here(other) and other["process"] != os.getpid() and _runs(other)
+
+
 def _take(path: Path, token: str) -> str:
     """Write the lock; return why it cannot be had, or nothing."""
     told = False

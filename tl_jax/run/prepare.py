@@ -14,7 +14,7 @@ import jax
 from rich.console import Console
 
 from tl_jax.config import DataConfig, ModelConfig, RunConfig
-from tl_jax.convert import gguf, hub, to_hf
+from tl_jax.convert import gguf, hub, to_hf, whole_directory
 from tl_jax.data.importers import BadRow
 from tl_jax.data.loader.loader import measure
 from tl_jax.data.prepare import dataset
@@ -24,7 +24,7 @@ from tl_jax.data.prepare.sources import open_sources
 from tl_jax.data.prepare.split import is_validation, round_robin
 from tl_jax.data.render.paper_template import STYLES, render_prompt
 from tl_jax.data.render.probe import AUTO, PAPER
-from tl_jax.data.tokenize.tokenizer import train_byte_bpe
+from tl_jax.data.tokenize.tokenizer import load_tokenizer, train_byte_bpe
 from tl_jax.errors import ConfigError
 from tl_jax.models import functional, known, registry
 from tl_jax.parallel import processes
@@ -52,7 +52,10 @@ def make_model(run: Run, console: Console) -> None:
         console.print(f"training a tokenizer and initialising {run.model_dir}", markup=False)
         bpe = run.run_dir / "tokenizer"
         texts = itertools.islice(_texts(run), TOKENIZER_TEXTS)
-        tokenizer = train_byte_bpe(texts, source.scratch_vocab_size, bpe)
+        with whole_directory.written_by_first(bpe, overwrite=True) as made:
+            if made is not None:
+                train_byte_bpe(texts, source.scratch_vocab_size, made)
+        tokenizer = load_tokenizer(bpe)
         config = scratch_config(run.config, tokenizer.vocab_size)
         to_hf.save(
             functional.init(config, jax.random.key(run.config.seed)),
@@ -64,6 +67,9 @@ def make_model(run: Run, console: Console) -> None:
         )
     elif hub.is_id(source.path):
         console.print(f"fetching {source.path} from the Hugging Face Hub", markup=False)
+        if processes.is_first():
+            hub.pin(source.path, run.run_dir)
+        processes.wait_for_all("commit of the model")  # the others take the one it has decided
         model = hub.pin(source.path, run.run_dir)
         console.print(f"this run uses {model.id} at commit {model.commit}", markup=False)
     else:
