@@ -35,9 +35,10 @@ def check_local(name: str, value: Any) -> None:
         if isinstance(text, str) and (found := _SCHEME.match(text)):
             raise ConfigError(
                 f"{name}: {text} is a place of {found[1]}://, and only paths of the file system "
-                "are read and written; only a run may lie on a bucket (--config.run_dir or --run "
-                "of a command). Mount the bucket (gcsfuse, mount-s3, rclone mount; launch/README.md "
-                "does it on TPUs) and give the path below the mount, or copy it here first"
+                "are read and written; only a run may lie on a bucket (--config.run_dir, or --run "
+                "of a command). Mount the bucket (gcsfuse, mount-s3, rclone mount; "
+                "launch/README.md does it on TPUs) and give the path below the mount, or copy it "
+                "here first"
             )
 
 
