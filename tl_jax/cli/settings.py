@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
-import yaml
 from absl import flags
 from ml_collections import config_flags
 
+from tl_jax.cli import plain_values
 from tl_jax.cli.options import nearest
 from tl_jax.config import RunConfig
 from tl_jax.config.fields import check_path, from_dict, renamed, to_dict
@@ -73,6 +72,8 @@ def load(source: str) -> Mapping[str, Any]:
     if not name.endswith(".py"):
         found = shipped()
         if name not in found:
+            if (path / CONFIG_FILE).is_file():
+                raise ConfigError(f"--config: {name} is the directory of a run; give --run={name}")
             known = nearest(name, list(found)) or f"; shipped: {', '.join(sorted(found))}"
             raise ConfigError(f"--config: no shipped configuration {name!r}, and no file{known}")
         path = found[name]
@@ -111,20 +112,23 @@ def _from_python(path: Path, argument: str) -> Mapping[str, Any]:
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f" ({Path(last.filename).name}, line {last.lineno})"
+        if isinstance(error, SyntaxError):  # which says its own
+            place = ""
         raise ConfigError(
-            f"--config: {path} is broken: {type(error).__name__}: {error} "
-            f"({Path(last.filename).name}, line {last.lineno}); it must define get_config()"
+            f"--config: {path} is broken: {type(error).__name__}: {error}{place}; it must define "
+            "get_config()"
         ) from error
     return made.to_dict() if isinstance(made, ml_collections.ConfigDict) else _mapping(made, path)
 
 
 def _plain(path: Path) -> Mapping[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8-sig")
+        values = plain_values.read(text, is_json=path.suffix == ".json")
     except OSError as error:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--config: {path} is broken: {error}") from error
     return _mapping(values, path)
 
