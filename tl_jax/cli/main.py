@@ -18,6 +18,7 @@ from rich.console import Console
 import tl_jax
 from tl_jax.cli import help as help_lib
 from tl_jax.cli.options import COMMANDS, Arguments, nearest, parse
+from tl_jax.config.places import check_place
 from tl_jax.errors import ConfigError, Stopped, TlJaxError
 from tl_jax.parallel import host_memory
 from tl_jax.screen import ShownLog, screen, visible
@@ -37,7 +38,8 @@ _REFUSALS = {
     errno.EIO: f"look at the disk and its connection, {_AGAIN}",
     errno.EMFILE: f"raise the limit of open files (ulimit -n), {_AGAIN}",
 }
-_PLACES = ("run", "runs", "source", "target", "model", "tools", "file", "html")
+# Flags whose texts are never paths.
+_NO_PLACES = ("prompt",)
 # Flag of those that write which is about the run, not about the command.
 _FORCE = "force"
 
@@ -123,14 +125,12 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     """
     from tl_jax.cli.settings import read_config
 
+    for name, place in {"run": arguments.run_dir, **arguments.options}.items():
+        if name not in _NO_PLACES:
+            check_place(f"--{name}", place)
     model = arguments.options.get("model", "")
     if arguments.without_run and not arguments.config and not arguments.run_dir and not model:
         return None
-    from tl_jax.run.remote import check_local
-
-    for name, place in {"run": arguments.run_dir, **arguments.options}.items():
-        if name in _PLACES:
-            check_local(f"--{name}", place)
     config = read_config(arguments.config, arguments.run_dir, arguments.settings, model)
     from tl_jax.data.prepare.files import EXAMPLES
     from tl_jax.parallel.mesh import start_distributed

@@ -13,11 +13,12 @@ import dataclasses
 import difflib
 import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
+from tl_jax.config import RunConfig
 from tl_jax.errors import ConfigError
 
 COMMANDS = ("prepare", "inspect", "train", "evaluate", "generate", "convert", "report", "run")
@@ -144,7 +145,20 @@ def _unknown(command: str, word: str, known: list[str]) -> str:
     owners = [f"`tl-jax {other}`" for other in COMMANDS if name in describe(other).flags]
     if owners:
         return f"--{name} is a flag of {' and '.join(owners)}; `tl-jax {command}` does not take it"
+    if meant := [path for path in _paths(RunConfig()) if f".{path}".endswith(f".{name}")]:
+        ways = " or ".join(f"--config.{path}=VALUE" for path in meant)
+        return f"unknown flag --{name}; settings are written {ways}"
     return f"unknown flag --{name}{nearest(f'--{name}', [f'--{flag}' for flag in known])}"
+
+
+def _paths(config: Any, before: str = "") -> Iterator[str]:
+    """Yield the dotted names of all settings."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value, f"{before}{field.name}.")
+        else:
+            yield f"{before}{field.name}"
 
 
 def _all_flags() -> set[str]:

@@ -11,11 +11,11 @@ from jax.sharding import Mesh
 
 from tl_jax.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from tl_jax.config.fields import to_dict
-from tl_jax.convert import hub, whole_directory
+from tl_jax.convert import hub, model_files, whole_directory
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.sources import check_sources
 from tl_jax.data.render.paper_template import STYLES
-from tl_jax.data.render.probe import AUTO
+from tl_jax.data.render.probe import AUTO, SUFFIX
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate import ablation
 from tl_jax.evaluate.suites.choose import chosen_suites
@@ -127,13 +127,16 @@ def _check_best(config: RunConfig) -> None:
 
 
 def check_inputs(config: RunConfig) -> None:
-    """Refuse sources and evaluation sets that are no files.
+    """Refuse sources, evaluation sets and a template that are no files.
 
     Raises:
       ConfigError: The message names the setting.
     """
     check_sources(config.data)
     checked_data(config)
+    template = config.data.template
+    if template.endswith(SUFFIX) and not Path(template).is_file():
+        raise ConfigError(f"config.data.template: no file {template}")
 
 
 def check_rows(config: RunConfig, shape: Mapping[str, int]) -> None:
@@ -167,6 +170,8 @@ def _check_model_source(config: RunConfig) -> None:
             raise ConfigError(f"config.model.path: no file {source.path}; give a .gguf file")
     elif source.path != "embedded" and not hub.is_id(source.path):
         if not (Path(source.path) / "config.json").is_file():
+            if instead := model_files.held_instead(source.path):
+                raise ConfigError(f"config.model.path: {source.path}: {instead}")
             raise ConfigError(
                 f"config.model.path: {source.path} is no directory with a config.json; give a "
                 "Hugging Face model directory, the id of a model on the Hub "
@@ -174,7 +179,10 @@ def _check_model_source(config: RunConfig) -> None:
                 "or 'scratch'"
             )
     if source.adapter and not Path(source.adapter).is_dir():
-        raise ConfigError(f"config.model.adapter: no directory {source.adapter}")
+        raise ConfigError(
+            f"config.model.adapter: no directory {source.adapter}; give one that PEFT wrote (fetch "
+            "one with `hf download NAME --local-dir DIR`)"
+        )
 
 
 def _check_row_length(data: DataConfig) -> None:
