@@ -253,7 +253,7 @@ def test_only_what_will_work_is_advised():
 
 def test_a_file_is_a_template_like_any(tmp_path):
     file = tmp_path / "mine.jinja"
-    file.write_text(cases.CHATML)
+    file.write_text("\ufeff" + cases.CHATML, encoding="utf-8")
     tokenizer = make_tokenizer("chatml", template=cases.WITHOUT_TOOLS)
     assert open_template(str(file), tokenizer).source == cases.CHATML
     with pytest.raises(DataError, match="other.jinja' cannot be used: the file cannot be read"):

@@ -225,7 +225,7 @@ def _source(name: str, tokenizer: Tokenizer) -> str:
         return begin + CHATML_TOOLS
     if name.endswith(SUFFIX):
         try:
-            return Path(name).read_text(encoding="utf-8")
+            return Path(name).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise ValueError(f"the file cannot be read ({error})") from error
     if name != OWN:
