@@ -231,7 +231,7 @@ SLIDING = ["sliding_attention"] * 3
         (QWEN2, {"use_sliding_window": True, "max_window_layers": -1}, "max_window_layers"),
         (QWEN3, {"mlp_bias": True}, "mlp_bias"),
         (LLAMA, {"hidden_act": "gelu"}, "hidden_act"),
-        (LLAMA, {"quantization_config": {"bits": 4}}, "quantization_config"),
+        (LLAMA, {"quantization_config": {"bits": 4}}, "from before the quantisation"),
         (LLAMA, {"architectures": ["MistralForCausalLM"]}, "architectures"),
         (LLAMA, {"model_type": "gpt2"}, "model_type"),
         (LLAMA, {"model_type": ["llama"]}, "model_type"),
