@@ -232,13 +232,13 @@ def _source(name: str, tokenizer: Tokenizer) -> str:
         raise ValueError(
             f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}, FILE{SUFFIX}"
         )
-    source = own_source(tokenizer)
+    source = _own_source(tokenizer)
     if not source:
         raise ValueError("this tokenizer has no chat template")
     return source
 
 
-def own_source(tokenizer: Tokenizer) -> str:
+def _own_source(tokenizer: Tokenizer) -> str:
     """Return the tokenizer's own chat template for tools; empty if it has none.
 
     Raises:
