@@ -14,7 +14,7 @@ from tl_jax.data.tokenize.tokenizer import load_tokenizer
 from tl_jax.errors import ConfigError, ModelError
 from tl_jax.models import registry
 from tl_jax.run.directory import Run
-from tl_jax.train.validate import validate
+from tl_jax.train.validate import checked
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -65,8 +65,9 @@ def test_a_gguf_file_that_git_lfs_left_is_named(tmp_path):
 )
 def test_a_directory_without_a_model_is_told_for_what_it_holds(tmp_path, names, told):
     put(tmp_path, *names)
+    run = Run(RunConfig(model=ModelSourceConfig(path=str(tmp_path))))
     with pytest.raises(ConfigError, match=rf"config\.model\.path: .*{told}"):
-        validate(RunConfig(model=ModelSourceConfig(path=str(tmp_path))))
+        checked(run, prepares=True, computes=False, writes=True).__enter__()
     with pytest.raises(ModelError, match="holds no config.json"):
         model_files.check_model(tmp_path)
 

@@ -52,6 +52,9 @@ def changed(**sections):
             "config.model.path: nowhere/at/all is no directory",
         ),
         ({"model": {"path": "nowhere.gguf"}}, "config.model.path: no file nowhere.gguf"),
+        ({"model": {"path": __file__}}, "config.model.path: .*test_validate.py is a file; give th"),
+        ({"model": {"path": ""}}, "config.model.path: an empty text is no directory"),
+        ({"run_dir": ""}, "config.run_dir is empty"),
         ({"model": {"path": "scratch"}, "data": {"template": "chat"}}, "has no chat tokens"),
         ({"model": {"path": "scratch", "scratch_embed_dim": 12}}, "scratch_embed_dim 12 must be"),
         (
@@ -119,6 +122,7 @@ def test_a_phase_without_steps_is_not_checked():
         ({"data": {"tools_path": "no.json"}}, "config.data.tools_path: no file no.json"),
         ({"data": {"contamination_paths": ("no.json",)}}, "data.contamination_paths"),
         ({"evaluate": {"rotbench_path": "no.json"}}, "evaluate.rotbench_path"),
+        ({"data": {"path": ""}}, "config.data.path is empty"),
         ({"data": {"template": "no.jinja"}}, "config.data.template: no file no.jinja"),
     ],
 )

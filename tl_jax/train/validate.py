@@ -54,6 +54,7 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
     config = run.config
     check_all_local(to_dict(config))
     computes = computes and not config.mesh.topology
+    _check_model_source(config)  # before its architecture is read
     validate(config, planned_model(run), run.mesh if computes else None)
     if prepares:
         check_inputs(config)
@@ -87,6 +88,8 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     """
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed must be from 0 to 2**32 - 1, got {config.seed}")
+    if not config.run_dir:
+        raise ConfigError("config.run_dir is empty; give a directory")
     if found := sorted(_UNREADABLE & set(str(Path(config.run_dir).absolute()))):
         raise ConfigError(
             f"config.run_dir: checkpoints below a path with {' or '.join(found)} could not be read "
@@ -132,6 +135,8 @@ def check_inputs(config: RunConfig) -> None:
     Raises:
       ConfigError: The message names the setting.
     """
+    if not config.data.path and not config.data.sources:
+        raise ConfigError("config.data.path is empty; give a file, a directory or 'synthetic'")
     check_sources(config.data)
     checked_data(config)
     template = config.data.template
@@ -169,11 +174,16 @@ def _check_model_source(config: RunConfig) -> None:
         if not Path(source.path).is_file():
             raise ConfigError(f"config.model.path: no file {source.path}; give a .gguf file")
     elif source.path != "embedded" and not hub.is_id(source.path):
-        if not (Path(source.path) / "config.json").is_file():
-            if instead := model_files.held_instead(source.path):
-                raise ConfigError(f"config.model.path: {source.path}: {instead}")
+        if Path(source.path).is_file():
             raise ConfigError(
-                f"config.model.path: {source.path} is no directory with a config.json; give a "
+                f"config.model.path: {source.path} is a file; give the directory of the model"
+            )
+        if not source.path or not (Path(source.path) / "config.json").is_file():
+            if source.path and (instead := model_files.held_instead(source.path)):
+                raise ConfigError(f"config.model.path: {source.path}: {instead}")
+            name = source.path or "an empty text"
+            raise ConfigError(
+                f"config.model.path: {name} is no directory with a config.json; give a "
                 "Hugging Face model directory, the id of a model on the Hub "
                 "(organisation/name, or organisation/name@revision), a .gguf file, 'embedded' "
                 "or 'scratch'"
