@@ -260,6 +260,17 @@ def test_a_file_is_a_template_like_any(tmp_path):
         open_template(str(tmp_path / "other.jinja"), tokenizer)
 
 
+def test_settings_that_cannot_be_are_refused_whatever_form_is_taken():
+    tokenizer = make_tokenizer("thinking")
+    for name in ("auto", "chat", "chatml_tools"):
+        for setting, told in (("enable_thinkin=false", "reads no variable"), ("a", "is not name=")):
+            with pytest.raises(DataError) as refused:
+                choose(name, tokenizer, (setting,))
+            assert told in str(refused.value) and "choose" not in str(refused.value)
+    with pytest.raises(DataError, match="no variable enable_thinkin; it reads enable_thinking"):
+        choose("auto", tokenizer, ("enable_thinkin=false",))
+
+
 def test_auto_takes_the_first_form_that_can_be_used(tmp_path):
     own = choose("auto", make_tokenizer("headers"))
     assert (own.name, own.chat.call_style) == ("chat", "llama_json")

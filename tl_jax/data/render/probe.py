@@ -92,6 +92,8 @@ def choose(
         try:
             chat = _opened(OWN, tokenizer, settings, train_thoughts)
             return TextForm(OWN, chat, f"the model's own chat template{_without(chat)}")
+        except DataError:
+            raise
         except ValueError as error:
             problem = f"the model's own chat template cannot be used: {error}"
     if not _lacking(tokenizer):
@@ -136,6 +138,8 @@ def open_template(
     """
     try:
         return _opened(name, tokenizer, settings, train_thoughts)
+    except DataError:  # of the settings, which no other template would mend
+        raise
     except ValueError as error:
         raise DataError(
             f"data.template={name!r} cannot be used: {error}; {_advice(name, tokenizer)}"

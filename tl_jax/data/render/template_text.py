@@ -69,7 +69,8 @@ def free_names(source: str) -> frozenset[str]:
         line = getattr(error, "lineno", None)
         place = f"line {line}: " if line else ""
         raise ValueError(
-            f"the chat template cannot be read ({place}{type(error).__name__}: {error})"
+            f"the chat template cannot be read ({place}{type(error).__name__}: "
+            f"{getattr(error, 'message', error)})"
         ) from error
 
 
