@@ -112,15 +112,18 @@ def nearest(name: str, names: Sequence[str]) -> str:
 def _settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Part the words into settings of the configuration and all others."""
     settings, rest = [], []
-    remaining = iter(words)
-    for word in remaining:
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
         bare = word.lstrip("-").partition("=")[0]
-        if word.startswith("-") and bare.startswith(("config.", "noconfig.")):
-            valued = "=" in word or bare.startswith("noconfig.")
-            # absl's other way to write it: the value as a word of its own.
-            settings.append(word if valued else f"{word}={next(remaining, '')}")
-        else:
+        if not (word.startswith("-") and bare.startswith(("config.", "noconfig."))):
             rest.append(word)
+            continue
+        valued = "=" in word or bare.startswith("noconfig.")
+        if not valued and remaining and not remaining[0].startswith("--"):
+            # absl's other way to write it: the value as a word of its own.
+            word = f"{word}={remaining.pop(0)}"
+        settings.append(word)
     return settings, rest
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
+import operator
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +15,14 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from tl_jax.cli import plain_values
+from tl_jax.cli import plain_values, text_list
 from tl_jax.cli.options import nearest
 from tl_jax.config import RunConfig
 from tl_jax.config.fields import check_path, from_dict, renamed, to_dict
 from tl_jax.errors import ConfigError, TlJaxError
 
 CONFIG_FILE = "config.json"
+_LISTS_OF_NUMBERS = ("ablation.seeds",)
 
 
 def read_config(source: str, run_dir: str, settings: Sequence[str], model: str = "") -> RunConfig:
@@ -145,13 +148,20 @@ def _overridden(values: dict[str, Any], settings: Sequence[str]) -> Mapping[str,
     """Return the values with ``--config.NAME=VALUE`` put in, each of the type it has there."""
     words = ["tl-jax"]
     for word in settings:
-        name, _, value = word.lstrip("-").partition("=")
+        name, equals, value = word.lstrip("-").partition("=")
         path = name.partition("config.")[2]
         if path in RunConfig.RENAMED:
             path, value = renamed(RunConfig, path, value)
             word = f"--config.{path}={value}"
         check_path(RunConfig, path)
-        words.append(word)
+        *sections, field = path.split(".")
+        section = functools.reduce(operator.getitem, sections, values)
+        if not equals and not isinstance(section[field], bool):
+            raise ConfigError(f"config.{path} needs a value: --config.{path}=VALUE")
+        if isinstance(section[field], tuple) and path not in _LISTS_OF_NUMBERS:
+            section[field] = text_list.read(f"config.{path}", value)
+        else:
+            words.append(word)
     holder = flags.FlagValues()
     config_flags.DEFINE_config_dict(
         "config", ml_collections.ConfigDict(values), flag_values=holder, sys_argv=words
