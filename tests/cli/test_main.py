@@ -102,6 +102,12 @@ def wrapped(error):
         (ValueError("RESOURCE_EXHAUSTED: No space left on device"), "(ValueError); free some"),
         (PermissionError(13, "Permission denied", "x"), "x: Permission denied; give yourself"),
         (OSError(122, "Disk quota exceeded"), "Disk quota exceeded; free some space or"),
+        (NotADirectoryError(20, "Not a directory", "a/b"), "a/b: Not a directory; a part of this"),
+        (
+            IsADirectoryError(21, "Is a directory", "a"),
+            "a: Is a directory; give the path of a file",
+        ),
+        (OSError(36, "File name too long", "a"), "a: File name too long; give a shorter name"),
     ],
 )
 def test_what_the_system_refuses_is_a_sentence_and_status_2(failing, error, told):
@@ -346,3 +352,23 @@ def test_a_run_goes_on_with_the_settings_in_its_directory(tmp_path):
     assert found.train.steps == 7
     rest = dataclasses.replace(found, train=config.train, run_dir="elsewhere")
     assert rest == config and found.run_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("m.gguf", "GGUF", "--model: no directory .*m.gguf; .* convert --source=FILE.gguf"),
+        ("org/name", None, "--model: no directory .*org/name; .*`hf "),
+        ("run/config.json", '{"run_dir": "x"}', "settings of a run, not of a model"),
+        ("adapter/adapter_config.json", "{}", "config.model.path: .*adapter: it holds adapters"),
+    ],
+)
+def test_what_is_scored_by_itself_must_be_a_model(tmp_path, name, text, told):
+    path = tmp_path / name
+    if text is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    model = path.parent if path.suffix == ".json" else path
+    arguments = main_lib.Arguments("", "", False, (), {"model": str(model)}, True)
+    with contextlib.ExitStack() as writing, pytest.raises(ConfigError, match=told):
+        main_lib.open_run("evaluate", arguments, writing)

@@ -35,6 +35,9 @@ _REFUSALS = {
     errno.EDQUOT: f"free some space or raise the quota, {_AGAIN}",
     errno.EROFS: "give a place that can be written, with --config.run_dir or --target",
     errno.EACCES: "give yourself the right to it, or another place",
+    errno.ENOTDIR: "a part of this path is a file; give another place",
+    errno.EISDIR: "give the path of a file",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EIO: f"look at the disk and its connection, {_AGAIN}",
     errno.EMFILE: f"raise the limit of open files (ulimit -n), {_AGAIN}",
 }
@@ -133,9 +136,10 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
         return None
     config = read_config(arguments.config, arguments.run_dir, arguments.settings, model)
     from tl_jax.data.prepare.files import EXAMPLES
+    from tl_jax.models import registry
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.run.directory import Run
-    from tl_jax.train.validate import checked
+    from tl_jax.train.validate import check_model_source, checked
 
     if config.ablation.seeds and command != "run":
         raise ConfigError(
@@ -145,6 +149,15 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     forced = command in _WRITERS and bool(arguments.options.get(_FORCE))
     opened = Run(config, force=forced)
     if arguments.without_run:
+        if model and model != "embedded":
+            if not os.path.isdir(model):
+                raise ConfigError(
+                    f"--model: no directory {model}; give one in Hugging Face's form (`tl-jax "
+                    "convert --source=FILE.gguf --target=DIR` makes one of a GGUF file, `hf "
+                    "download NAME --local-dir DIR` fetches one of the Hub)"
+                )
+            check_model_source(config)
+            registry.read_config(model)  # what is no model is told before its tokenizer is read
         return opened
     start_distributed()
     begun = (opened.run_dir / "config.json").exists()

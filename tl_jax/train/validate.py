@@ -54,7 +54,7 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
     config = run.config
     check_all_local(to_dict(config))
     computes = computes and not config.mesh.topology
-    _check_model_source(config)  # before its architecture is read
+    check_model_source(config)  # before its architecture is read
     validate(config, planned_model(run), run.mesh if computes else None)
     if prepares:
         check_inputs(config)
@@ -95,7 +95,7 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
             f"config.run_dir: checkpoints below a path with {' or '.join(found)} could not be read "
             f"back; give {config.run_dir} another name"
         )
-    _check_model_source(config)
+    check_model_source(config)
     policy_of(config.mae)
     lora.check(config)
     _check_row_length(config.data)
@@ -161,7 +161,12 @@ def check_rows(config: RunConfig, shape: Mapping[str, int]) -> None:
         ppo.check_rows(config, shape)
 
 
-def _check_model_source(config: RunConfig) -> None:
+def check_model_source(config: RunConfig) -> None:
+    """Refuse a model that is not there, or is in another form than is read.
+
+    Raises:
+      ConfigError: The message says what is there instead, if that is known.
+    """
     source = config.model
     if source.path == "scratch":
         scratch_config(config, source.scratch_vocab_size)
