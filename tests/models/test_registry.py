@@ -306,6 +306,7 @@ def test_what_asks_for_nothing_passes_and_is_kept(tmp_path):
         "layer_drop": 0,
         "unsloth_version": "2025.9.1",
         "license": "apache-2.0",
+        "hidden_act": "swish",
         "trained_on": ["a", "b"],
     }
     for family in (LLAMA, MISTRAL, QWEN2, QWEN3):
@@ -313,6 +314,12 @@ def test_what_asks_for_nothing_passes_and_is_kept(tmp_path):
         assert read(tmp_path, family=family, **harmless) == plain
         raw = {**family, **harmless}
         assert registry.update_hf_config(raw, plain, plain, "bfloat16") == raw
+
+
+def test_the_architecture_may_stand_alone_in_place_of_a_list(tmp_path):
+    assert read(tmp_path, architectures="LlamaForCausalLM") == read(tmp_path)
+    with pytest.raises(ConfigError, match="architectures is LlamaModel; supported for llama"):
+        read(tmp_path, architectures="LlamaModel")
 
 
 def test_an_absent_or_broken_file_is_named(tmp_path):

@@ -55,6 +55,8 @@ _ONLY = {
     "embedding_multiplier": 1.0,
     "residual_multiplier": 1.0,
 }
+# Other names of these values.
+_ALSO = {"hidden_act": ("swish",)}
 _MENDS = {
     "quantization_config": "take the weights from before the quantisation",
     "attention_dropout": "it is for training alone, so that 0.0 there leaves the model as it is",
@@ -81,7 +83,7 @@ def check(raw: Mapping[str, Any], read: Iterable[str], only: Mapping[str, Any]) 
       ConfigError: The message names the field.
     """
     for field, value in {**_ONLY, **only}.items():
-        if raw.get(field, value) not in (value, None):
+        if raw.get(field, value) not in (value, None, *_ALSO.get(field, ())):
             mend = f"; {_MENDS[field]}" if field in _MENDS else ""
             raise ConfigError(
                 f"{field} is {shown(raw[field])}; only {value!r} is implemented for "

@@ -318,7 +318,10 @@ def _family(raw: Mapping[str, Any]) -> Family:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(f"model_type is {model_type!r}; supported: {', '.join(FAMILIES)}")
     family = FAMILIES[model_type]
-    if (raw.get("architectures") or [family.architecture]) != [family.architecture]:
+    if (raw.get("architectures") or [family.architecture]) not in (
+        family.architecture,
+        [family.architecture],
+    ):
         raise ConfigError(
             f"architectures is {raw['architectures']}; supported for {model_type}: "
             f"{family.architecture}"

@@ -86,7 +86,7 @@ def _settle(run: Run) -> None:
     if trained and not record and not damaged:
         logger.warning("%s: no %s of its training; it is written now", run.run_dir, FILE)
     if not trained:
-        _check_prepared(run)
+        check_prepared(run)
     known = record if trained else {}
     data = {name: run.data_dir / name for name in _TRAINED_ON}
     files = _weights(run) | {name: file for name, file in data.items() if file.exists()}
@@ -141,8 +141,12 @@ def _is_trained(run: Run) -> bool:
     return any(run.saved_step(phase) is not None for phase in PHASES[1:])
 
 
-def _check_prepared(run: Run) -> None:
-    """Refuse data that were prepared with other settings, tokenizer or template than those now."""
+def check_prepared(run: Run) -> None:
+    """Refuse data that were prepared with other settings, tokenizer or template than those now.
+
+    Raises:
+      ConfigError: The message says which.
+    """
     prepared, config = read_json(run.data_dir / FINGERPRINT), run.config
     data = dataclasses.replace(config.data, template=run.renderer.template)
     settings = settings_hash(data, config.mae, config.key_tokens, config.seed)
