@@ -22,6 +22,7 @@ from tl_jax.data.prepare.files import (
     SHARDED,
     write_fingerprint,
 )
+from tl_jax.data.prepare.sources import identities, open_sources
 from tl_jax.errors import ConfigError
 from tl_jax.run import inputs
 from tl_jax.run.directory import Run
@@ -232,15 +233,23 @@ def test_training_does_not_begin_on_damaged_data(run, name):
         ("data", {"path": "synthetic", "sources": ("rows.jsonl", "b.jsonl")}, "sources"),
         ("data", {"path": "./rows.jsonl", "batch_size": 3, "packing": False}, ""),
         ("data", {"path": "synthetic", "sources": ("rows.jsonl:openai@1",)}, ""),
+        ("data", {"path": "copy.jsonl"}, ""),
     ],
 )
-def test_training_begins_on_data_of_the_settings_that_it_has(run, section, changes, told):
+def test_training_begins_on_data_of_the_settings_that_it_has(
+    run, section, changes, told, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    for name, rows in (("copy.jsonl", 1), ("other.jsonl", 2), ("rows.jsonl", 1), ("b.jsonl", 1)):
+        (tmp_path / name).write_text(rows * (json.dumps(row) + "\n"))
     data = dataclasses.replace(run.config.data, path="rows.jsonl")
     config = dataclasses.replace(run.config, data=data)
     settings = settings_hash(data, config.mae, config.key_tokens, config.seed)
     (run.data_dir / REPORT).write_text(json.dumps({"sources": {"rows.jsonl": {}}}))
     made = {"tokenizer": run.tokenizer.fingerprint, "config": settings}
-    write_fingerprint(run.data_dir, {**made, "sources": [["openai/abc", 1.0]]})
+    made |= {"sources": identities(open_sources(data, config.seed))}
+    write_fingerprint(run.data_dir, made)
     inputs.settle(Run(config))
     changed = dataclasses.replace(getattr(config, section), **changes)
     other = Run(dataclasses.replace(config, **{section: changed}))

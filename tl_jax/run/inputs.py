@@ -28,7 +28,7 @@ from tl_jax.data.prepare.files import (
     VALIDATION,
     VALIDATION_PROMPTS,
 )
-from tl_jax.data.prepare.sources import are_others
+from tl_jax.data.prepare.sources import are_others, identities, open_sources
 from tl_jax.data.prepare.verify import find_damage
 from tl_jax.errors import ConfigError, TlJaxError
 from tl_jax.parallel import processes
@@ -157,7 +157,10 @@ def check_prepared(run: Run) -> None:
         others = "settings (of config.data, config.mae, config.key_tokens or config.seed)"
     elif len(names) == len(entries) > 0:
         made_of = dict(zip(names, entries, strict=True))
-        others = "sources" if are_others(data, config.seed, made_of) else ""
+        # The same rows under another name are no others.
+        if are_others(data, config.seed, made_of):
+            now = identities(open_sources(config.data, config.seed))
+            others = "sources" if now != entries else ""
     if others:
         raise ConfigError(
             f"{run.data_dir} was prepared with other {others} than there are now; leave them as "

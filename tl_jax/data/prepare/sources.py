@@ -204,6 +204,8 @@ def _open(
 def are_others(data: DataConfig, seed: int, made_of: Mapping[str, Sequence[str | float]]) -> bool:
     """Whether the settings name other sources than a data set was made of; no file is read.
 
+    What has another name may still have the same rows.
+
     Args:
       data: Settings of the data.
       seed: Of the run.
