@@ -194,6 +194,19 @@ def test_adapters_that_do_not_fit_are_refused_with_what_to_write(trained, tmp_pa
         peft.save(lora.split(trained, LORA)[1], path, config=BASE, base="base")
 
 
+def test_the_scale_that_is_asked_for_is_taken(trained, tmp_path, mesh):
+    path = tmp_path / "adapter"
+    peft.save(trained, path, config=with_lora(LORA), base="base")
+    file = path / "adapter_config.json"
+    settings = json.loads(file.read_text())
+    # sqrt(3) times: no short decimal
+    file.write_text(json.dumps(settings | {"use_rslora": True, "lora_alpha": 7}))
+    with pytest.raises(ConfigError) as refused:
+        peft.load(path, with_lora(LORA), mesh)
+    alpha = float(str(refused.value).rpartition("alpha=")[2])
+    peft.load(path, with_lora(dataclasses.replace(LORA, alpha=alpha)), mesh)
+
+
 def test_what_is_not_known_of_adapters_is_refused_by_name(trained, tmp_path, mesh):
     path = tmp_path / "adapter"
     peft.save(trained, path, config=with_lora(LORA), base="base")

@@ -254,9 +254,11 @@ def _check_settings(path: Path, found: Mapping[str, Any], config: LoraConfig) ->
     if found.get("use_rslora"):
         alpha *= math.sqrt(rank)  # its scale is alpha / sqrt(r)
     if rank != config.rank or not math.isclose(alpha, config.alpha):
+        # In full: a shortened one would be refused again.
+        exact = repr(float(alpha)).removesuffix(".0")
         raise ConfigError(
-            f"config.model.adapter {path} has rank {rank} and alpha {alpha:g}; set "
-            f"config.lora.rank={rank} and config.lora.alpha={alpha:g}"
+            f"config.model.adapter {path} has rank {rank} and alpha {exact}; set "
+            f"config.lora.rank={rank} and config.lora.alpha={exact}"
         )
 
 
