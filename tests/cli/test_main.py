@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -372,3 +374,22 @@ def test_what_is_scored_by_itself_must_be_a_model(tmp_path, name, text, told):
     arguments = main_lib.Arguments("", "", False, (), {"model": str(model)}, True)
     with contextlib.ExitStack() as writing, pytest.raises(ConfigError, match=told):
         main_lib.open_run("evaluate", arguments, writing)
+
+
+def begun(*words, **options):
+    code = "from tl_jax.cli.main import run; run()"
+    return subprocess.run([sys.executable, "-c", code, *words], check=False, **options)
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_number():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = begun("prepare", "--config=öl", env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "") and "configuration '\\xf6l'" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+def test_how_a_command_ended_is_told_also_where_its_output_is_full():
+    with open("/dev/full", "w") as full:
+        done = begun("prepare", "--config=none", stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and "no shipped configuration 'none'" in done.stderr
+    assert "Traceback" not in done.stderr

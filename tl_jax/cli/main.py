@@ -56,25 +56,33 @@ def run() -> None:
     try:
         main(sys.argv[1:], console)
     except Stopped as stopped:
-        console.print(str(stopped), markup=False)
+        _tell(console, str(stopped))
         sys.exit(3)
     except TlJaxError as error:
-        console.print(f"tl-jax: {error}", markup=False)
+        _tell(console, f"tl-jax: {error}")
         _leave(2)
     except KeyboardInterrupt:
-        console.print("tl-jax: interrupted; the same command goes on", markup=False)
+        _tell(console, "tl-jax: interrupted; the same command goes on")
         _leave(130)
     except Exception as error:
         if refused := system_refusal(error):
-            console.print(f"tl-jax: {refused}", markup=False)
+            _tell(console, f"tl-jax: {refused}")
             _leave(2)
         sys.stderr.write(visible("".join(traceback.format_exception(error))))
-        console.print(
+        _tell(
+            console,
             f"tl-jax {tl_jax.__version__}: this is a fault of tl_jax, not of your settings; "
             "please report it with the lines above and the run's config.json and versions.json",
-            markup=False,
         )
         _leave(1)
+
+
+def _tell(console: Console, text: str) -> None:
+    """Print how a command ended, also where the standard output takes no more."""
+    try:
+        console.print(text, markup=False)
+    except OSError:
+        sys.stderr.write(visible(f"{text}\n"))
 
 
 def main(words: list[str], console: Console) -> None:
