@@ -164,6 +164,21 @@ def test_yarn_fields_that_are_left_out_follow_from_the_others(tmp_path):
     assert found.rope_scaling.attention_factor == 1.5
 
 
+def test_a_factor_that_only_some_engines_read_is_refused_until_all_agree(tmp_path):
+    section = {"rope_type": "yarn", "factor": 4.0, "attn_factor": 0.8782488562869419}
+    with pytest.raises(ConfigError, match="vLLM scales by 1, .* by 1.13863; write attention_fac"):
+        read(tmp_path, family=QWEN3, rope_scaling=section)
+    found = read(tmp_path, family=QWEN3, rope_scaling=section | {"attention_factor": 1.0})
+    assert found.rope_scaling.attention_factor == 1.0
+    plain = {"rope_type": "yarn", "factor": 4.0}
+    assert read(tmp_path, rope_scaling=plain) == read(
+        tmp_path, rope_scaling=plain | {"attn_factor": 1.0}
+    )
+    for value in ("1", True, 0):
+        with pytest.raises(ConfigError, match="rope_scaling.attn_factor must be a number"):
+            read(tmp_path, rope_scaling=plain | {"attn_factor": value})
+
+
 def test_dynamic_scaling_changes_nothing_within_the_context_and_no_text_is_longer(tmp_path):
     config = read(tmp_path, rope_scaling={"type": "dynamic", "factor": 4.0})
     assert config == read(tmp_path)
