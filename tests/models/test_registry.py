@@ -247,6 +247,7 @@ SLIDING = ["sliding_attention"] * 3
         (QWEN3, {"mlp_bias": True}, "mlp_bias"),
         (LLAMA, {"hidden_act": "gelu"}, "hidden_act"),
         (LLAMA, {"quantization_config": {"bits": 4}}, "from before the quantisation"),
+        (QWEN3, {"quantization": {"group_size": 64, "bits": 4}}, "from before the quantisation"),
         (LLAMA, {"architectures": ["MistralForCausalLM"]}, "architectures"),
         (LLAMA, {"model_type": "gpt2"}, "model_type"),
         (LLAMA, {"model_type": ["llama"]}, "model_type"),
@@ -287,6 +288,7 @@ def test_refusals_name_the_file_and_the_field(tmp_path, family, changes, field):
         ("norm_type", "layer_norm"),
         ("position_embedding_type", "alibi"),
         ("hidden_activation", "gelu"),
+        ("activation", "gelu"),
         ("vision_config", {"hidden_size": 8}),
         ("something_new", 3),
     ],
@@ -322,6 +324,7 @@ def test_what_asks_for_nothing_passes_and_is_kept(tmp_path):
         "unsloth_version": "2025.9.1",
         "license": "apache-2.0",
         "hidden_act": "swish",
+        "activation": "swiglu",
         "trained_on": ["a", "b"],
     }
     for family in (LLAMA, MISTRAL, QWEN2, QWEN3):

@@ -39,13 +39,16 @@ _GENERATION = """
 
 _HARMLESS = frozenset((*_LIBRARY, *_LENGTHS.split(), *_GENERATION))
 
+# How the weights are packed, as transformers, MLX and older tools write it.
+_QUANTISED = ("quantization_config", "quantization", "compression_config")
 # Fields of which one value is implemented, for all families; and what to do about another.
 _ONLY = {
     "hidden_act": "silu",
+    "activation": "swiglu",
     "attention_dropout": 0.0,
     "rope_interleaved": False,
     "partial_rotary_factor": 1.0,
-    "quantization_config": None,
+    **dict.fromkeys(_QUANTISED),
     "is_causal": True,
     "is_encoder_decoder": False,
     "add_cross_attention": False,
@@ -56,9 +59,9 @@ _ONLY = {
     "residual_multiplier": 1.0,
 }
 # Other names of these values.
-_ALSO = {"hidden_act": ("swish",)}
+_ALSO = {"hidden_act": ("swish",), "activation": ("silu", "swish")}
 _MENDS = {
-    "quantization_config": "take the weights from before the quantisation",
+    **dict.fromkeys(_QUANTISED, "take the weights from before the quantisation"),
     "attention_dropout": "it is for training alone, so that 0.0 there leaves the model as it is",
 }
 
