@@ -82,6 +82,21 @@ require_label() {
         fail "$1=${!1} must be lower-case letters, digits and inner dashes, at most 63"
 }
 
+# Stop unless every word of A,B,... is a stage of tl-jax: a misspelt one would be found out hours
+# later, behind those before it.
+check_stages() {
+    local stage stages
+    IFS=, read -r -a stages <<<"$1"
+    [ "${#stages[@]}" -gt 0 ] || fail "--stages names no stage"
+    for stage in "${stages[@]}"; do
+        case "$stage" in
+            prepare | inspect | train | evaluate | convert | report | run) ;;
+            *) fail "--stages=$1: no stage ${stage:-without a name}; there are prepare, inspect, train," \
+                "evaluate, convert, report, run" ;;
+        esac
+    done
+}
+
 # Stop unless ARGUMENTS begin a run in a directory that all hosts see.
 require_arguments() {
     local argument config="" run_dir=""
@@ -90,10 +105,27 @@ require_arguments() {
             *$'\n'*) fail "an argument of tl-jax has a line break: $argument" ;;
             --config=*) config=1 ;;
             --config.run_dir="$1"/*) run_dir=1 ;;
+            --stages=*) check_stages "${argument#*=}" ;;
         esac
     done
     [ -n "$config" ] || fail "give the configuration: -- --config=configs/NAME.py ..."
     [ -n "$run_dir" ] || fail "give a directory that all hosts see: --config.run_dir=$1/..."
+}
+
+# Stop unless the configuration that ARGUMENTS name is in the commit that the hosts get.
+require_committed() {
+    local argument file=""
+    for argument in "${ARGUMENTS[@]}"; do
+        case "$argument" in --config=*) file="${argument#*=}" ;; esac
+    done
+    file="${file%%:*}"
+    case "$file" in
+        "$MOUNT"/*) return ;;
+        *.py | *.yaml | *.yml | *.json) ;;
+        *) file="configs/$file.py" ;;
+    esac
+    git -C "$ROOT" cat-file -e "HEAD:$file" 2>/dev/null ||
+        fail "--config: $file is not in the last commit, which is what the hosts get; commit it, or correct the name"
 }
 
 # Print the chip's name (of its flag file) for an accelerator type or a GKE accelerator label.

@@ -37,6 +37,7 @@ make_request() {
     local chip restarts metadata
     require BUCKET ACCELERATOR RUNTIME_VERSION
     require_arguments "$MOUNT"
+    require_committed
     chip="$(chip_of "$ACCELERATOR")"
     restarts="$(max_restarts)"
     upload_code

@@ -19,8 +19,8 @@ for word in "$@"; do
         *) words+=("$word") ;;
     esac
 done
+check_stages "$names"
 IFS=, read -r -a stages <<<"$names"
-[ "${#stages[@]}" -gt 0 ] || fail "--stages names no stage"
 set -- ${words[@]+"${words[@]}"}
 if [ -n "${CHIP:-}" ]; then
     # Flags that are set already come later and win.

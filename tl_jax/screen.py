@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
+import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -50,5 +52,11 @@ class ShownLog(logging.StreamHandler[TextIO]):
 
 @functools.cache
 def screen() -> Screen:
-    """Return the console of this process: whole lines, numbers without colours."""
+    """Return the console of this process: whole lines, numbers without colours.
+
+    A character that the terminal's encoding lacks is written as its number.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     return Screen(soft_wrap=True, highlight=False)

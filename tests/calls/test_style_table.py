@@ -44,6 +44,11 @@ def test_constraints_follow_the_table():
     assert "mistral" not in STYLES
 
 
+def test_the_front_page_counts_the_styles():
+    readme = pathlib.Path(__file__).parents[2] / "README.md"
+    assert f"in {len(styles.STYLES)} styles" in readme.read_text("utf-8")
+
+
 def test_the_readme_names_every_style():
     readme = pathlib.Path(styles.__file__ or "").with_name("README.md").read_text("utf-8")
     assert [

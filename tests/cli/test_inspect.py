@@ -114,3 +114,10 @@ def test_what_holds_no_examples_is_refused(tmp_path):
     (tmp_path / "old.jsonl").write_text('{"id": "a", "ids": [1], "weights": [0], "tags": {}}\n')
     with pytest.raises(DataError, match="write them with `tl-jax prepare`"):
         inspect.read_example(tmp_path / "old.jsonl", 1)
+
+
+def test_data_of_other_settings_are_not_shown_for_those_asked_for(workspace):
+    output(workspace)
+    config = dataclasses.replace(workspace.config, key_tokens=KeyTokenConfig(w_max=2.0))
+    with pytest.raises(ConfigError, match="with other settings .* run `tl-jax prepare` again"):
+        output(Run(config))

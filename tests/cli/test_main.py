@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -102,6 +104,12 @@ def wrapped(error):
         (ValueError("RESOURCE_EXHAUSTED: No space left on device"), "(ValueError); free some"),
         (PermissionError(13, "Permission denied", "x"), "x: Permission denied; give yourself"),
         (OSError(122, "Disk quota exceeded"), "Disk quota exceeded; free some space or"),
+        (NotADirectoryError(20, "Not a directory", "a/b"), "a/b: Not a directory; a part of this"),
+        (
+            IsADirectoryError(21, "Is a directory", "a"),
+            "a: Is a directory; give the path of a file",
+        ),
+        (OSError(36, "File name too long", "a"), "a: File name too long; give a shorter name"),
     ],
 )
 def test_what_the_system_refuses_is_a_sentence_and_status_2(failing, error, told):
@@ -136,7 +144,12 @@ def test_an_interruption_is_a_sentence_and_status_130(failing):
         (["train", "--example=3"], 2, "--example is a flag of `tl-jax inspect`; `tl-jax train`"),
         (["run", "--phase=before"], 2, "--phase is a flag of `tl-jax evaluate`"),
         (["inspect", "--noforce"], 2, "--force is a flag of `tl-jax prepare` and `tl-jax train`"),
+        (["train", "--steps=3"], 2, "--config.train.steps=VALUE or --config.ppo.steps=VALUE"),
+        (["run", "--data.path=x"], 2, "settings are written --config.data.path=VALUE"),
         (["evaluate", "--runs=x"], 2, "--runs is a flag of `tl-jax report`"),
+        (["evaluate", "--suite=bfcl", "--oracle", "--out=gs://b/x"], 2, "--out: gs://b/x is a pl"),
+        (["convert", "--source=m.gguf", "--target=~/m"], 2, "--target: ~/m would be a folder"),
+        (["report", "suites", "--results=ours=~/r"], 2, "--results: ours=~/r would be a folder"),
         (["inspect", "--example=two"], 2, "two"),
         (["convert", "--dtype=int8"], 2, "float32"),
         (["evaluate", "--run=nowhere"], 2, "--run: nowhere holds no run (no config.json)"),
@@ -341,3 +354,42 @@ def test_a_run_goes_on_with_the_settings_in_its_directory(tmp_path):
     assert found.train.steps == 7
     rest = dataclasses.replace(found, train=config.train, run_dir="elsewhere")
     assert rest == config and found.run_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("m.gguf", "GGUF", "--model: no directory .*m.gguf; .* convert --source=FILE.gguf"),
+        ("org/name", None, "--model: no directory .*org/name; .*`hf "),
+        ("run/config.json", '{"run_dir": "x"}', "settings of a run, not of a model"),
+        ("adapter/adapter_config.json", "{}", "config.model.path: .*adapter: it holds adapters"),
+    ],
+)
+def test_what_is_scored_by_itself_must_be_a_model(tmp_path, name, text, told):
+    path = tmp_path / name
+    if text is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    model = path.parent if path.suffix == ".json" else path
+    arguments = main_lib.Arguments("", "", False, (), {"model": str(model)}, True)
+    with contextlib.ExitStack() as writing, pytest.raises(ConfigError, match=told):
+        main_lib.open_run("evaluate", arguments, writing)
+
+
+def begun(*words, **options):
+    code = "from tl_jax.cli.main import run; run()"
+    return subprocess.run([sys.executable, "-c", code, *words], check=False, **options)
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_number():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = begun("prepare", "--config=öl", env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "") and "configuration '\\xf6l'" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+def test_how_a_command_ended_is_told_also_where_its_output_is_full():
+    with open("/dev/full", "w") as full:
+        done = begun("prepare", "--config=none", stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and "no shipped configuration 'none'" in done.stderr
+    assert "Traceback" not in done.stderr

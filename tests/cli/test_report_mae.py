@@ -69,6 +69,15 @@ def test_the_policy_of_the_configuration_judges(rows):
     assert report.judge(str(rows), off)["calls"] == {"no_feedback": 3}
 
 
+def test_a_file_without_calls_to_judge_is_told_for_what_it_is(rows, console, tmp_path):
+    with pytest.raises(ConfigError, match=r"2 rows could not be read; row 1: 'conv"):
+        report.main(None, console, "mae", f"{rows}:sharegpt")
+    words = Trajectory("t", (), (Message("user", "q"), Message("assistant", "a")))
+    rows.write_text(json.dumps(to_json(words)))
+    with pytest.raises(ConfigError, match="no calls to judge; its rows call no tools"):
+        report.main(None, console, "mae", f"{rows}:canonical")
+
+
 def test_a_prepared_run_is_read_and_not_judged_again(console, tmp_path):
     workspace = Run(RunConfig(run_dir=str(tmp_path)))
     with pytest.raises(ConfigError, match="tl-jax prepare"):

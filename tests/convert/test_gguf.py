@@ -267,6 +267,8 @@ def test_the_flag_for_a_leading_bos_is_honoured(original, tmp_path):
         ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'"),
         ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8; only 16"),
         ({"llama.expert_count": 4}, "llama.expert_count is 4"),
+        ({"llama.attention.new_scale": 0.5}, "llama.attention.new_scale is 0.5, which is not kno"),
+        ({"split.count": 3}, "is one of 3 parts of a model; join them"),
         ({"llama.block_count": None}, "lacks llama.block_count"),
         ({"llama.block_count": 1}, "tensor blk.1.* is not part of"),
         ({"llama.block_count": 3}, "9 tensors missing, first model.layers.2"),
@@ -291,6 +293,7 @@ def test_what_is_not_supported_is_refused_by_key(original, tmp_path, changes, me
     ("changes", "expected"),
     [
         ({}, RopeScaling()),
+        ({"llama.vocab_size": len(TOKENS), "llama.new_flag": False}, RopeScaling()),
         ({"llama.rope.scaling.factor": 2.5}, RopeScaling("linear", 2.5)),
         ({"llama.rope.scaling.type": "linear"}, RopeScaling()),
         (

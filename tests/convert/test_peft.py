@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tl_jax.config import LoraConfig, MeshConfig, ModelConfig
 from tl_jax.convert import from_hf, names, peft, to_hf
@@ -180,7 +180,58 @@ def test_adapters_that_do_not_fit_are_refused_with_what_to_write(trained, tmp_pa
         with pytest.raises(ModelError, match=f"{field} is .*only plain LoRA is implemented"):
             load()
     (path / "adapter_config.json").unlink()
-    with pytest.raises(ModelError, match="adapter_config.json: no such file"):
-        load()
+    for name, told in (
+        (None, "give a directory that PEFT wrote"),
+        ("config.json", "holds a whole model; give it as config.model.path"),
+        ("adapters.safetensors", "is of MLX"),
+        ("adapter_model.bin", "is pickled"),
+    ):
+        if name:
+            (path / name).write_text("{}")
+        with pytest.raises(ModelError, match=f"adapter_config.json: no such file; .*{told}"):
+            load()
     with pytest.raises(ModelError, match="the model has no adapters"):
         peft.save(lora.split(trained, LORA)[1], path, config=BASE, base="base")
+
+
+def test_the_scale_that_is_asked_for_is_taken(trained, tmp_path, mesh):
+    path = tmp_path / "adapter"
+    peft.save(trained, path, config=with_lora(LORA), base="base")
+    file = path / "adapter_config.json"
+    settings = json.loads(file.read_text())
+    # sqrt(3) times: no short decimal
+    file.write_text(json.dumps(settings | {"use_rslora": True, "lora_alpha": 7}))
+    with pytest.raises(ConfigError) as refused:
+        peft.load(path, with_lora(LORA), mesh)
+    alpha = float(str(refused.value).rpartition("alpha=")[2])
+    peft.load(path, with_lora(dataclasses.replace(LORA, alpha=alpha)), mesh)
+
+
+def test_what_is_not_known_of_adapters_is_refused_by_name(trained, tmp_path, mesh):
+    path = tmp_path / "adapter"
+    peft.save(trained, path, config=with_lora(LORA), base="base")
+    file = path / "adapter_config.json"
+    settings = json.loads(file.read_text())
+    harmless = {"peft_version": "0.99", "lora_dropout": 0.1, "use_new": False, "new_config": None}
+    harmless |= {"layers_to_transform": [0, 1], "target_modules": "all-linear"}
+    file.write_text(json.dumps(settings | harmless))
+    peft.load(path, with_lora(LORA), mesh)
+    for field, value in (("use_new", True), ("new_config", {"gain": 2.0}), ("new_scale", 3)):
+        file.write_text(json.dumps(settings | {field: value}))
+        with pytest.raises(ModelError, match=f"adapter_config.json: {field} is .*not known here"):
+            peft.load(path, with_lora(LORA), mesh)
+
+
+def test_a_matrix_that_is_saved_whole_beside_adapters_is_named(trained, tmp_path, mesh):
+    path = tmp_path / "adapter"
+    peft.save(trained, path, config=with_lora(LORA), base="base")
+    file = path / "adapter_model.safetensors"
+    name = "base_model.model.model.embed_tokens.weight"
+    save_file(load_file(file) | {name: np.zeros((64, 32), np.float32)}, file)
+    with pytest.raises(ModelError, match=rf"{name} is no part of a plain adapter.*merge_and_unl"):
+        peft.load(path, with_lora(LORA), mesh)
+
+
+def test_every_field_of_the_installed_peft_is_known():
+    known = peft._KNOWN | peft._PLAIN.keys()
+    assert {field.name for field in dataclasses.fields(theirs.LoraConfig)} <= known

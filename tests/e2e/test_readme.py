@@ -247,4 +247,4 @@ def test_the_commands_of_the_front_page_run():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     left_out = [line for line in done.stdout.splitlines() if line.startswith("readme: left out: ")]
-    assert len(left_out) == 4, left_out
+    assert len(left_out) == 5, left_out

@@ -287,6 +287,12 @@ def test_a_missing_value_is_named_and_nothing_is_called(cloud, checkout, case, m
             "--config.run_dir=/mnt/tl_jax/",
         ),
         ("gke apply", ["apply", "--", *ARGUMENTS, "--a=b\nc"], {}, "line break"),
+        (
+            "queued_resource create",
+            ["create", "--", "--stages=prepare,trian", *ARGUMENTS],
+            {},
+            "--stages=prepare,trian: no stage trian; there are prepare",
+        ),
         ("tpu_vm create", ["create"], {"NAME": "My_Run"}, "NAME=My_Run must be lower-case"),
         ("xpk status", ["status"], {"NAME": "a" * 29}, "longer than the 28 characters"),
         ("tpu_vm run", ["run", "--", *ARGUMENTS], {"ACCELERATOR": "h100-8"}, "no TPU known"),
@@ -422,3 +428,16 @@ def test_setup_leaves_the_code_of_a_running_training_alone(cloud, checkout, stat
     assert done.returncode == (2 if running else 0), done.stderr
     assert ("a training is running here" in done.stderr) == running
     assert any(call[0] == "sudo" for call in cloud.calls) != running
+
+
+@pytest.mark.parametrize("name", ["configs/mine.py", "mine", "configs/mine.yaml:preset"])
+def test_a_configuration_that_the_hosts_would_not_get_is_refused(cloud, checkout, name):
+    git = cloud.programs / "git"
+    git.write_text(git.read_text() + 'case "$*" in *cat-file*mine*) exit 128 ;; esac\n')
+    words = ("create", "--", f"--config={name}", ARGUMENTS[1])
+    done = run(cloud, checkout, "queued_resource create", words, SETTINGS)
+    assert done.returncode == 2 and "is not in the last commit" in done.stderr
+    assert not cloud.calls
+    in_bucket = ("create", "--", "--config=/mnt/tl_jax/mine.py", ARGUMENTS[1])
+    done = run(cloud, checkout, "queued_resource create", in_bucket, SETTINGS)
+    assert done.returncode == 0

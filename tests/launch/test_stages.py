@@ -97,6 +97,17 @@ def test_no_stage_is_refused(tl_jax):
     assert done.returncode == 2 and "names no stage" in done.stderr and not tl_jax.calls
 
 
+def test_a_misspelt_stage_is_refused_before_the_first_begins(tl_jax):
+    for names in ("prepare,trian", "prepare,,train", "generate", "prepare train"):
+        done = tl_jax.run("run_stages.sh", f"--stages={names}", *ARGUMENTS, settings={})
+        assert done.returncode == 2 and f"--stages={names}: no stage " in done.stderr
+        assert not tl_jax.calls
+    stages = [command for command in COMMANDS if command != "generate"]
+    words = (f"--stages={','.join(stages)}", *ARGUMENTS)
+    assert tl_jax.run("run_stages.sh", *words, settings={}).returncode == 0
+    assert [call[1] for call in tl_jax.calls] == stages
+
+
 def test_an_unknown_chip_is_refused(tl_jax):
     done = tl_jax.run("run_stages.sh", *ARGUMENTS, settings={"CHIP": "v9"})
     assert done.returncode == 2 and "no flag file" in done.stderr and not tl_jax.calls

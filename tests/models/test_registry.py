@@ -164,6 +164,21 @@ def test_yarn_fields_that_are_left_out_follow_from_the_others(tmp_path):
     assert found.rope_scaling.attention_factor == 1.5
 
 
+def test_a_factor_that_only_some_engines_read_is_refused_until_all_agree(tmp_path):
+    section = {"rope_type": "yarn", "factor": 4.0, "attn_factor": 0.8782488562869419}
+    with pytest.raises(ConfigError, match="vLLM scales by 1, .* by 1.13863; write attention_fac"):
+        read(tmp_path, family=QWEN3, rope_scaling=section)
+    found = read(tmp_path, family=QWEN3, rope_scaling=section | {"attention_factor": 1.0})
+    assert found.rope_scaling.attention_factor == 1.0
+    plain = {"rope_type": "yarn", "factor": 4.0}
+    assert read(tmp_path, rope_scaling=plain) == read(
+        tmp_path, rope_scaling=plain | {"attn_factor": 1.0}
+    )
+    for value in ("1", True, 0):
+        with pytest.raises(ConfigError, match="rope_scaling.attn_factor must be a number"):
+            read(tmp_path, rope_scaling=plain | {"attn_factor": value})
+
+
 def test_dynamic_scaling_changes_nothing_within_the_context_and_no_text_is_longer(tmp_path):
     config = read(tmp_path, rope_scaling={"type": "dynamic", "factor": 4.0})
     assert config == read(tmp_path)
@@ -231,7 +246,8 @@ SLIDING = ["sliding_attention"] * 3
         (QWEN2, {"use_sliding_window": True, "max_window_layers": -1}, "max_window_layers"),
         (QWEN3, {"mlp_bias": True}, "mlp_bias"),
         (LLAMA, {"hidden_act": "gelu"}, "hidden_act"),
-        (LLAMA, {"quantization_config": {"bits": 4}}, "quantization_config"),
+        (LLAMA, {"quantization_config": {"bits": 4}}, "from before the quantisation"),
+        (QWEN3, {"quantization": {"group_size": 64, "bits": 4}}, "from before the quantisation"),
         (LLAMA, {"architectures": ["MistralForCausalLM"]}, "architectures"),
         (LLAMA, {"model_type": "gpt2"}, "model_type"),
         (LLAMA, {"model_type": ["llama"]}, "model_type"),
@@ -272,6 +288,7 @@ def test_refusals_name_the_file_and_the_field(tmp_path, family, changes, field):
         ("norm_type", "layer_norm"),
         ("position_embedding_type", "alibi"),
         ("hidden_activation", "gelu"),
+        ("activation", "gelu"),
         ("vision_config", {"hidden_size": 8}),
         ("something_new", 3),
     ],
@@ -306,6 +323,8 @@ def test_what_asks_for_nothing_passes_and_is_kept(tmp_path):
         "layer_drop": 0,
         "unsloth_version": "2025.9.1",
         "license": "apache-2.0",
+        "hidden_act": "swish",
+        "activation": "swiglu",
         "trained_on": ["a", "b"],
     }
     for family in (LLAMA, MISTRAL, QWEN2, QWEN3):
@@ -313,6 +332,12 @@ def test_what_asks_for_nothing_passes_and_is_kept(tmp_path):
         assert read(tmp_path, family=family, **harmless) == plain
         raw = {**family, **harmless}
         assert registry.update_hf_config(raw, plain, plain, "bfloat16") == raw
+
+
+def test_the_architecture_may_stand_alone_in_place_of_a_list(tmp_path):
+    assert read(tmp_path, architectures="LlamaForCausalLM") == read(tmp_path)
+    with pytest.raises(ConfigError, match="architectures is LlamaModel; supported for llama"):
+        read(tmp_path, architectures="LlamaModel")
 
 
 def test_an_absent_or_broken_file_is_named(tmp_path):

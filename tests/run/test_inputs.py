@@ -12,6 +12,7 @@ from tl_jax.convert import model_files
 from tl_jax.data.examples.build import Example
 from tl_jax.data.examples.order import write_order
 from tl_jax.data.examples.shards import shard_name, write_examples
+from tl_jax.data.prepare.dataset import settings_hash
 from tl_jax.data.prepare.files import (
     EXAMPLES,
     FINGERPRINT,
@@ -21,6 +22,7 @@ from tl_jax.data.prepare.files import (
     SHARDED,
     write_fingerprint,
 )
+from tl_jax.data.prepare.sources import identities, open_sources
 from tl_jax.errors import ConfigError
 from tl_jax.run import inputs
 from tl_jax.run.directory import Run
@@ -215,4 +217,54 @@ def test_training_does_not_begin_on_damaged_data(run, name):
     else:
         flip(run.data_dir / name)
     with pytest.raises(ConfigError, match="run `tl-jax prepare` again"):
+        inputs.settle(run)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "told"),
+    [
+        ("mae", {"rules": "static"}, "settings"),
+        ("key_tokens", {"w_max": 3.0}, "settings"),
+        ("data", {"max_length": 77}, "settings"),
+        ("data", {"samples": "per_turn"}, "settings"),
+        ("data", {"path": "other.jsonl"}, "sources"),
+        ("data", {"path": "synthetic"}, "sources"),
+        ("data", {"path": "synthetic", "sources": ("rows.jsonl@2",)}, "sources"),
+        ("data", {"path": "synthetic", "sources": ("rows.jsonl", "b.jsonl")}, "sources"),
+        ("data", {"path": "./rows.jsonl", "batch_size": 3, "packing": False}, ""),
+        ("data", {"path": "synthetic", "sources": ("rows.jsonl:openai@1",)}, ""),
+        ("data", {"path": "copy.jsonl"}, ""),
+    ],
+)
+def test_training_begins_on_data_of_the_settings_that_it_has(
+    run, section, changes, told, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    for name, rows in (("copy.jsonl", 1), ("other.jsonl", 2), ("rows.jsonl", 1), ("b.jsonl", 1)):
+        (tmp_path / name).write_text(rows * (json.dumps(row) + "\n"))
+    data = dataclasses.replace(run.config.data, path="rows.jsonl")
+    config = dataclasses.replace(run.config, data=data)
+    settings = settings_hash(data, config.mae, config.key_tokens, config.seed)
+    (run.data_dir / REPORT).write_text(json.dumps({"sources": {"rows.jsonl": {}}}))
+    made = {"tokenizer": run.tokenizer.fingerprint, "config": settings}
+    made |= {"sources": identities(open_sources(data, config.seed))}
+    write_fingerprint(run.data_dir, made)
+    inputs.settle(Run(config))
+    changed = dataclasses.replace(getattr(config, section), **changes)
+    other = Run(dataclasses.replace(config, **{section: changed}))
+    if not told:
+        inputs.settle(other)
+        return
+    with pytest.raises(ConfigError, match=rf"with other {told}.* or run `tl-jax prepare` again"):
+        inputs.settle(other)
+
+
+def test_training_begins_on_as_much_of_the_embedded_world_as_is_set(run):
+    data = dataclasses.replace(run.config.data, synthetic_trajectories=9)
+    (run.data_dir / REPORT).write_text(json.dumps({"sources": {"synthetic": {}}}))
+    made = {"tokenizer": run.tokenizer.fingerprint, "sources": [["synthetic/9/0", 1.0]]}
+    write_fingerprint(run.data_dir, made)
+    inputs.settle(Run(dataclasses.replace(run.config, data=data)))
+    with pytest.raises(ConfigError, match="with other sources"):
         inputs.settle(run)

@@ -8,10 +8,10 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from tl_jax.config.places import check_place
 from tl_jax.errors import ConfigError, RunNotWritable
 from tl_jax.run import bucket, bucket_writer, lock, mirror
-from tl_jax.run.bucket import Bucket
-from tl_jax.run.remote import check_local, is_bucket
+from tl_jax.run.bucket import Bucket, is_bucket
 
 PLACE = "s3://bucket/runs/first"
 
@@ -291,4 +291,4 @@ def test_only_runs_lie_on_buckets():
     assert is_bucket("gs://bucket/run") and is_bucket("s3://bucket/run")
     assert not is_bucket("runs/gs") and not is_bucket("hf://org/name")
     with pytest.raises(ConfigError, match="only a run may lie on a bucket"):
-        check_local("config.data.path", "s3://bucket/rows.jsonl")
+        check_place("config.data.path", "s3://bucket/rows.jsonl")

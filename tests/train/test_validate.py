@@ -52,6 +52,9 @@ def changed(**sections):
             "config.model.path: nowhere/at/all is no directory",
         ),
         ({"model": {"path": "nowhere.gguf"}}, "config.model.path: no file nowhere.gguf"),
+        ({"model": {"path": __file__}}, "config.model.path: .*test_validate.py is a file; give th"),
+        ({"model": {"path": ""}}, "config.model.path: an empty text is no directory"),
+        ({"run_dir": ""}, "config.run_dir is empty"),
         ({"model": {"path": "scratch"}, "data": {"template": "chat"}}, "has no chat tokens"),
         ({"model": {"path": "scratch", "scratch_embed_dim": 12}}, "scratch_embed_dim 12 must be"),
         (
@@ -119,6 +122,8 @@ def test_a_phase_without_steps_is_not_checked():
         ({"data": {"tools_path": "no.json"}}, "config.data.tools_path: no file no.json"),
         ({"data": {"contamination_paths": ("no.json",)}}, "data.contamination_paths"),
         ({"evaluate": {"rotbench_path": "no.json"}}, "evaluate.rotbench_path"),
+        ({"data": {"path": ""}}, "config.data.path is empty"),
+        ({"data": {"template": "no.jinja"}}, "config.data.template: no file no.jinja"),
     ],
 )
 def test_files_that_are_not_there_are_refused(sections, told):
@@ -135,6 +140,9 @@ def test_files_that_are_not_there_are_refused(sections, told):
         ({"data": {"path": "memory://rows.jsonl"}}, "config.data.path"),
         ({"data": {"sources": ("here.jsonl", "file:///a.jsonl")}}, "config.data.sources"),
         ({"evaluate": {"suites": ("rotbench=gs://b/clean.json",)}}, "config.evaluate.suites"),
+        ({"run_dir": "~/runs/x"}, "config.run_dir: ~/runs/x would be a folder called ~; .*HOME"),
+        ({"data": {"sources": ("~/a.jsonl@2",)}}, "config.data.sources: ~/a.jsonl"),
+        ({"evaluate": {"suites": ("rotbench=~/clean.json",)}}, "config.evaluate.suites"),
     ],
 )
 def test_places_on_a_network_are_refused_before_a_folder_of_their_name_is_made(
@@ -145,7 +153,7 @@ def test_places_on_a_network_are_refused_before_a_folder_of_their_name_is_made(
     with pytest.raises(ConfigError, match=told):
         checked(run, prepares=True, computes=False, writes=True).__enter__()
     assert not list(tmp_path.iterdir())
-    check_all_local(to_dict(changed(evaluate={"stop_strings": ("http://",)})))
+    check_all_local(to_dict(changed(evaluate={"stop_strings": ("http://", "~/")})))
 
 
 def test_the_door_waits_for_nothing_that_only_training_needs():

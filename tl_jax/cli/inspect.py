@@ -25,6 +25,7 @@ from tl_jax.data.prepare.files import EXAMPLES
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
 from tl_jax.report.example import LEVELS, TURN_COLUMNS, Piece, Sample, read_sample, write_page
+from tl_jax.run import inputs
 from tl_jax.run.directory import Run
 
 _STYLES = {"untrained": "dim", "trained": "", "masked": "strike red"}
@@ -48,6 +49,8 @@ def main(run: Run, console: Console, *, example: int, html: str) -> None:
         prepare.main(run, console)
     if not processes.is_first():
         return
+    if run.newest_phase() == "before":  # else the settings are those of the training
+        inputs.check_prepared(run)
     if html and Path(html).is_dir():
         raise ConfigError(f"--html: {html} is a directory; give the path of a file")
     found = read_example(run.data_dir / EXAMPLES, example)

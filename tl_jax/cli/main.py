@@ -19,6 +19,7 @@ from rich.console import Console
 import tl_jax
 from tl_jax.cli import help as help_lib
 from tl_jax.cli.options import COMMANDS, Arguments, nearest, parse
+from tl_jax.config.places import check_place
 from tl_jax.errors import ConfigError, Stopped, TlJaxError
 from tl_jax.parallel import host_memory
 from tl_jax.screen import ShownLog, screen, visible
@@ -35,10 +36,14 @@ _REFUSALS = {
     errno.EDQUOT: f"free some space or raise the quota, {_AGAIN}",
     errno.EROFS: "give a place that can be written, with --config.run_dir or --target",
     errno.EACCES: "give yourself the right to it, or another place",
+    errno.ENOTDIR: "a part of this path is a file; give another place",
+    errno.EISDIR: "give the path of a file",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EIO: f"look at the disk and its connection, {_AGAIN}",
     errno.EMFILE: f"raise the limit of open files (ulimit -n), {_AGAIN}",
 }
-_PLACES = ("run", "runs", "source", "target", "model", "tools", "file", "html")
+# Flags whose texts are never paths.
+_NO_PLACES = ("prompt",)
 # Flag of those that write which is about the run, not about the command.
 _FORCE = "force"
 
@@ -52,25 +57,33 @@ def run() -> None:
     try:
         main(sys.argv[1:], console)
     except Stopped as stopped:
-        console.print(str(stopped), markup=False)
+        _tell(console, str(stopped))
         sys.exit(3)
     except TlJaxError as error:
-        console.print(f"tl-jax: {error}", markup=False)
+        _tell(console, f"tl-jax: {error}")
         _leave(2)
     except KeyboardInterrupt:
-        console.print("tl-jax: interrupted; the same command goes on", markup=False)
+        _tell(console, "tl-jax: interrupted; the same command goes on")
         _leave(130)
     except Exception as error:
         if refused := system_refusal(error):
-            console.print(f"tl-jax: {refused}", markup=False)
+            _tell(console, f"tl-jax: {refused}")
             _leave(2)
         sys.stderr.write(visible("".join(traceback.format_exception(error))))
-        console.print(
+        _tell(
+            console,
             f"tl-jax {tl_jax.__version__}: this is a fault of tl_jax, not of your settings; "
             "please report it with the lines above and the run's config.json and versions.json",
-            markup=False,
         )
         _leave(1)
+
+
+def _tell(console: Console, text: str) -> None:
+    """Print how a command ended, also where the standard output takes no more."""
+    try:
+        console.print(text, markup=False)
+    except OSError:
+        sys.stderr.write(visible(f"{text}\n"))
 
 
 def main(words: list[str], console: Console) -> None:
@@ -124,26 +137,27 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     """
     from tl_jax.cli.settings import read_config
 
+    for name, place in arguments.options.items():
+        if name not in _NO_PLACES:
+            check_place(f"--{name}", place)
+    run_dir = arguments.run_dir
     model = arguments.options.get("model", "")
     if arguments.without_run and not arguments.config and not arguments.run_dir and not model:
         return None
-    from tl_jax.run.remote import check_local, is_bucket
+    from tl_jax.run.bucket import is_bucket
 
-    for name, place in arguments.options.items():
-        if name in _PLACES:
-            check_local(f"--{name}", place)
-    run_dir = arguments.run_dir
     if is_bucket(run_dir):
         run_dir = _brought_here(command, run_dir, arguments.dry_run, writing)
-    check_local("--run", run_dir)
+    check_place("--run", run_dir)
     config = read_config(arguments.config, run_dir, arguments.settings, model)
     if is_bucket(config.run_dir) and not arguments.without_run:
         here = _brought_here(command, config.run_dir, arguments.dry_run, writing)
         config = dataclasses.replace(config, run_dir=here)
     from tl_jax.data.prepare.files import EXAMPLES
+    from tl_jax.models import registry
     from tl_jax.parallel.mesh import start_distributed
     from tl_jax.run.directory import Run
-    from tl_jax.train.validate import checked
+    from tl_jax.train.validate import check_model_source, checked
 
     if config.ablation.seeds and command != "run":
         raise ConfigError(
@@ -153,6 +167,15 @@ def open_run(command: str, arguments: Arguments, writing: contextlib.ExitStack) 
     forced = command in _WRITERS and bool(arguments.options.get(_FORCE))
     opened = Run(config, force=forced)
     if arguments.without_run:
+        if model and model != "embedded":
+            if not os.path.isdir(model):
+                raise ConfigError(
+                    f"--model: no directory {model}; give one in Hugging Face's form (`tl-jax "
+                    "convert --source=FILE.gguf --target=DIR` makes one of a GGUF file, `hf "
+                    "download NAME --local-dir DIR` fetches one of the Hub)"
+                )
+            check_model_source(config)
+            registry.read_config(model)  # what is no model is told before its tokenizer is read
         return opened
     start_distributed()
     begun = (opened.run_dir / "config.json").exists()

@@ -13,11 +13,12 @@ import dataclasses
 import difflib
 import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
+from tl_jax.config import RunConfig
 from tl_jax.errors import ConfigError
 
 COMMANDS = ("prepare", "inspect", "train", "evaluate", "generate", "convert", "report", "run")
@@ -111,15 +112,18 @@ def nearest(name: str, names: Sequence[str]) -> str:
 def _settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Part the words into settings of the configuration and all others."""
     settings, rest = [], []
-    remaining = iter(words)
-    for word in remaining:
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
         bare = word.lstrip("-").partition("=")[0]
-        if word.startswith("-") and bare.startswith(("config.", "noconfig.")):
-            valued = "=" in word or bare.startswith("noconfig.")
-            # absl's other way to write it: the value as a word of its own.
-            settings.append(word if valued else f"{word}={next(remaining, '')}")
-        else:
+        if not (word.startswith("-") and bare.startswith(("config.", "noconfig."))):
             rest.append(word)
+            continue
+        valued = "=" in word or bare.startswith("noconfig.")
+        if not valued and remaining and not remaining[0].startswith("--"):
+            # absl's other way to write it: the value as a word of its own.
+            word = f"{word}={remaining.pop(0)}"
+        settings.append(word)
     return settings, rest
 
 
@@ -144,7 +148,20 @@ def _unknown(command: str, word: str, known: list[str]) -> str:
     owners = [f"`tl-jax {other}`" for other in COMMANDS if name in describe(other).flags]
     if owners:
         return f"--{name} is a flag of {' and '.join(owners)}; `tl-jax {command}` does not take it"
+    if meant := [path for path in _paths(RunConfig()) if f".{path}".endswith(f".{name}")]:
+        ways = " or ".join(f"--config.{path}=VALUE" for path in meant)
+        return f"unknown flag --{name}; settings are written {ways}"
     return f"unknown flag --{name}{nearest(f'--{name}', [f'--{flag}' for flag in known])}"
+
+
+def _paths(config: Any, before: str = "") -> Iterator[str]:
+    """Yield the dotted names of all settings."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value, f"{before}{field.name}.")
+        else:
+            yield f"{before}{field.name}"
 
 
 def _all_flags() -> set[str]:

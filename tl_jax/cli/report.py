@@ -138,18 +138,21 @@ def _check(topic: str, data: str, runs: Sequence[str], results: Sequence[str]) -
 def judge(text: str, config: RunConfig) -> dict[str, Any]:
     """Return the MAE counts of a trajectory file, as ``LabelCounts.report`` with ``bad_rows``.
 
+    Beside their number stands what is wrong with the first of them.
+
     Args:
       text: ``FILE`` or ``FILE:FORMAT``.
       config: Its ``mae`` section is the policy.
     """
     policy = policy_of(config.mae)
-    counts, bad = LabelCounts(), 0
+    counts, bad, first = LabelCounts(), 0, ""
     for row in _rows(text, config):
         if isinstance(row, BadRow):
             bad += 1
+            first = first or f"row {row.line + 1}: {row.reason}"
         else:
             counts.add(label_turns(row, policy))
-    return {**counts.report(), "bad_rows": bad}
+    return {**counts.report(), "bad_rows": bad, "first_bad_row": first}
 
 
 def _rows(text: str, config: RunConfig) -> Any:
@@ -167,6 +170,13 @@ def _show_mae(run: Run | None, console: Console, data: str) -> None:
         report, chart = read_json(run.data_dir / REPORT), run.run_dir / CHART
         name = str(run.run_dir)
     rows = mae.category_rows(report)
+    if not rows and report.get("first_bad_row"):
+        raise ConfigError(
+            f"{name}: no calls to judge, and {report['bad_rows']:,} rows could not be read; "
+            f"{report['first_bad_row']}"
+        )
+    if not rows and data:
+        raise ConfigError(f"{name}: no calls to judge; its rows call no tools")
     if not rows:
         raise ConfigError(
             f"{name} has no judged calls; run `tl-jax prepare` first, or give --data=FILE"

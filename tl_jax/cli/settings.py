@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
-import json
+import operator
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
-import yaml
 from absl import flags
 from ml_collections import config_flags
 
+from tl_jax.cli import plain_values, text_list
 from tl_jax.cli.options import nearest
 from tl_jax.config import RunConfig
 from tl_jax.config.fields import check_path, from_dict, renamed, to_dict
 from tl_jax.errors import ConfigError, TlJaxError
 
 CONFIG_FILE = "config.json"
+_LISTS_OF_NUMBERS = ("ablation.seeds",)
 
 
 def read_config(source: str, run_dir: str, settings: Sequence[str], model: str = "") -> RunConfig:
@@ -73,6 +75,8 @@ def load(source: str) -> Mapping[str, Any]:
     if not name.endswith(".py"):
         found = shipped()
         if name not in found:
+            if (path / CONFIG_FILE).is_file():
+                raise ConfigError(f"--config: {name} is the directory of a run; give --run={name}")
             known = nearest(name, list(found)) or f"; shipped: {', '.join(sorted(found))}"
             raise ConfigError(f"--config: no shipped configuration {name!r}, and no file{known}")
         path = found[name]
@@ -111,20 +115,23 @@ def _from_python(path: Path, argument: str) -> Mapping[str, Any]:
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f" ({Path(last.filename).name}, line {last.lineno})"
+        if isinstance(error, SyntaxError):  # which says its own
+            place = ""
         raise ConfigError(
-            f"--config: {path} is broken: {type(error).__name__}: {error} "
-            f"({Path(last.filename).name}, line {last.lineno}); it must define get_config()"
+            f"--config: {path} is broken: {type(error).__name__}: {error}{place}; it must define "
+            "get_config()"
         ) from error
     return made.to_dict() if isinstance(made, ml_collections.ConfigDict) else _mapping(made, path)
 
 
 def _plain(path: Path) -> Mapping[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8-sig")
+        values = plain_values.read(text, is_json=path.suffix == ".json")
     except OSError as error:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--config: {path} is broken: {error}") from error
     return _mapping(values, path)
 
@@ -141,13 +148,20 @@ def _overridden(values: dict[str, Any], settings: Sequence[str]) -> Mapping[str,
     """Return the values with ``--config.NAME=VALUE`` put in, each of the type it has there."""
     words = ["tl-jax"]
     for word in settings:
-        name, _, value = word.lstrip("-").partition("=")
+        name, equals, value = word.lstrip("-").partition("=")
         path = name.partition("config.")[2]
         if path in RunConfig.RENAMED:
             path, value = renamed(RunConfig, path, value)
             word = f"--config.{path}={value}"
         check_path(RunConfig, path)
-        words.append(word)
+        *sections, field = path.split(".")
+        section = functools.reduce(operator.getitem, sections, values)
+        if not equals and not isinstance(section[field], bool):
+            raise ConfigError(f"config.{path} needs a value: --config.{path}=VALUE")
+        if isinstance(section[field], tuple) and path not in _LISTS_OF_NUMBERS:
+            section[field] = text_list.read(f"config.{path}", value)
+        else:
+            words.append(word)
     holder = flags.FlagValues()
     config_flags.DEFINE_config_dict(
         "config", ml_collections.ConfigDict(values), flag_values=holder, sys_argv=words

@@ -152,6 +152,7 @@ def _check(path: Path, files: TensorFiles, expected: dict[str, names.Tensor], ti
                     f"{file}: {name} has shape {files.shape(name)}, config.json calls for "
                     f"{expected[name].shape}"
                 )
+            files.check_type(name)
         elif not (tied and name == _HEAD) and not name.endswith(names.IGNORED_SUFFIXES):
             raise ModelError(f"{file}: {name} is not part of a model of this config")
 

@@ -13,7 +13,14 @@ import gguf
 import numpy as np
 
 from tl_jax.config import ModelConfig, RopeScaling
-from tl_jax.convert import gguf_header, gguf_tokenizer, hf_directory, names, whole_directory
+from tl_jax.convert import (
+    gguf_header,
+    gguf_tokenizer,
+    hf_directory,
+    model_files,
+    names,
+    whole_directory,
+)
 from tl_jax.convert.hf_directory import ModelError, Writable
 from tl_jax.errors import TlJaxError
 from tl_jax.models import functional, registry, rotary
@@ -41,6 +48,15 @@ _ROTARY_HEADS = {
 _TOKEN_IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 # Factors by which the rotary frequencies are divided, one for each pair; LLaMA 3.1 has them.
 _FACTORS = "rope_freqs.weight"
+# Keys of the architecture that are read, or say nothing about the computation.
+_KEYS = frozenset(
+    """
+    context_length embedding_length block_count feed_forward_length attention.head_count
+    attention.head_count_kv attention.key_length attention.layer_norm_rms_epsilon rope.freq_base
+    rope.scaling.type rope.scaling.factor rope.scale_linear rope.scaling.original_context_length
+    rope.scaling.finetuned vocab_size tensor_data_layout
+    """.split()
+)
 _LARGEST = 2**31
 _MOST_LAYERS = 10_000
 
@@ -111,8 +127,15 @@ def read_config(gguf_path: str | Path) -> ModelConfig:
 def _open(gguf_path: str | Path) -> tuple[Path, gguf.GGUFReader]:
     file = Path(gguf_path)
     with _reading(file):
+        model_files.check_content(file)
         gguf_header.check(file)
-        return file, gguf.GGUFReader(file)
+        reader = gguf.GGUFReader(file)
+        if (parts := _value(reader, "split.count", 0)) > 1:
+            raise ModelError(
+                f"{file}: is one of {parts} parts of a model; join them with llama.cpp's "
+                "`llama-gguf-split --merge FIRST.gguf WHOLE.gguf` and give the whole"
+            )
+        return file, reader
 
 
 @contextlib.contextmanager
@@ -137,7 +160,10 @@ def _value(reader: gguf.GGUFReader, key: str, default: Any = None) -> Any:
 def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
     architecture = _value(reader, "general.architecture")
     if architecture != "llama":
-        raise ModelError(f"{file}: general.architecture is {architecture!r}; supported: llama")
+        raise ModelError(
+            f"{file}: general.architecture is {architecture!r}; supported: llama. Of a model of "
+            f"another architecture give the Hugging Face directory ({', '.join(registry.FAMILIES)})"
+        )
 
     def need(key: str) -> int:
         value = _value(reader, f"llama.{key}")
@@ -162,6 +188,13 @@ def _config(file: Path, reader: gguf.GGUFReader) -> ModelConfig:
         if _value(reader, key) not in allowed:
             raise ModelError(
                 f"{file}: {key} is {_value(reader, key)!r}; only {allowed[1]!r} is implemented"
+            )
+    for key in reader.fields:
+        name = key.removeprefix("llama.")
+        if name != key and name not in _KEYS and key not in neutral and _value(reader, key):
+            raise ModelError(
+                f"{file}: {key} is {_value(reader, key)!r}, which is not known here and may change "
+                "the computation"
             )
     theta = _shortest(_value(reader, "llama.rope.freq_base", 10000.0))
     return ModelConfig(

@@ -21,6 +21,7 @@ SHARD_BYTES = 2 * 1024**3
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_PLAIN_TYPES = ("F64", "F32", "F16", "BF16")
 # Beside tokenizer.json it would be read in its place where mistral-common is installed.
 _TEKKEN = "tekken.json"
 # Classes that take tokenizer.json as it is; transformers 4 knows the first only.
@@ -60,18 +61,26 @@ class TensorFiles:
         """Read the files' headers; no tensor is read.
 
         Raises:
-          ModelError: No safetensors files, a damaged one, or one that the index names is
-            absent.
+          ModelError: No safetensors files, a damaged one, one that the index names is absent, or
+            two that hold the same tensor.
         """
         self.files: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._types: dict[str, str] = {}
         self._handles: dict[Path, Any] = {}
         for file in weight_files(Path(directory)):
             try:
                 with safe_open(file, framework="numpy") as handle:
                     for name in handle.keys():
+                        if name in self.files:
+                            raise ModelError(
+                                f"{file}: {name} is in {self.files[name].name}, too; take the "
+                                "file away that is not meant"
+                            )
                         self.files[name] = file
-                        self._shapes[name] = tuple(handle.get_slice(name).get_shape())
+                        part = handle.get_slice(name)
+                        self._shapes[name] = tuple(part.get_shape())
+                        self._types[name] = part.get_dtype()
             except (SafetensorError, OSError) as error:
                 raise ModelError(f"{file}: cannot be read as safetensors: {error}") from error
 
@@ -84,6 +93,19 @@ class TensorFiles:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor from its header."""
         return self._shapes[name]
+
+    def check_type(self, name: str) -> None:
+        """Refuse a tensor whose values are no plain numbers, but those of a quantised model.
+
+        Raises:
+          ModelError: The message names the file, the tensor and its type.
+        """
+        if self._types[name] not in _PLAIN_TYPES:
+            raise ModelError(
+                f"{self.files[name]}: {name} is of type {self._types[name]}, in which only a "
+                f"quantised model is kept; take the weights from before that, as "
+                f"{', '.join(_PLAIN_TYPES)}"
+            )
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """Read only the part ``index`` of a tensor (as stored: no transpose, no cast)."""
@@ -111,11 +133,14 @@ def weight_files(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise ModelError(f"{directory}: no such directory")
     model_files.check_own(directory)
-    index = directory / _INDEX
-    if index.is_file():
-        files = [directory / name for name in _indexed(index)]
-    else:
-        files = [directory / _WEIGHTS]
+    index, whole = directory / _INDEX, directory / _WEIGHTS
+    files = [directory / name for name in _indexed(index)] if index.is_file() else [whole]
+    if whole.is_file() and files != [whole]:
+        # transformers reads the whole file, others the parts: one of them is not meant.
+        raise ModelError(
+            f"{directory}: holds {_WEIGHTS} and {_INDEX}, which names other files; take away "
+            "those that are not the model"
+        )
     missing = [file for file in files if not file.is_file()]
     if files and not missing:
         return files
@@ -130,6 +155,11 @@ def weight_files(directory: Path) -> list[Path]:
             f"{directory}: holds {pickled[0]} but no safetensors; pickled weights can run code and "
             "are not read. Convert them where torch is installed: "
             "`AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)`"
+        )
+    if other := sorted(directory.glob("*.safetensors")):
+        raise ModelError(
+            f"{directory}: holds {other[0].name}, but neither {_WEIGHTS} nor {_INDEX}, which says "
+            "what is in which file; fetch that, too, or give a single file this name"
         )
     raise ModelError(
         f"{directory}: holds neither {_WEIGHTS} nor {_INDEX}; a model of the Hub that has pickled "
@@ -250,13 +280,17 @@ def copy_tokenizer(
 
 
 def generation_stops(directory: str | Path) -> tuple[int, ...]:
-    """Return the ids that end generation by the ``generation_config.json`` of a model directory.
+    """Return the ids that end generation by the settings of a model directory.
+
+    They stand in ``generation_config.json``; without that file, in ``config.json``, as engines and
+    ``transformers`` have it.
 
     Raises:
       ModelError: The file is damaged.
     """
-    file = Path(directory) / "generation_config.json"
-    found = read_json(file).get("eos_token_id") if file.is_file() else None
+    files = [Path(directory) / name for name in ("generation_config.json", "config.json")]
+    file = next((file for file in files if file.is_file()), None)
+    found = None if file is None else read_json(file).get("eos_token_id")
     ids = found if isinstance(found, list) else [found]
     return tuple(token for token in ids if isinstance(token, int) and 0 <= token < 2**31)
 

@@ -19,6 +19,7 @@ PIN = "hub_model.json"
 _ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DEFAULT_REVISION = "main"
+_CONFIG = "config.json"
 # Weights and tokenizers that hold data only: no pickles, no Python.
 _FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "tokenizer.model")
 # Other forms of the same weights, and exports to other frameworks in folders: all folders but that
@@ -67,13 +68,19 @@ def fetch(text: str, files: tuple[str, ...] = _FILES) -> HubModel:
       files: Patterns of the files wanted.
 
     Raises:
-      ModelError: There is no such model or revision, its terms are not accepted, or it is not
-        in the cache and the Hub cannot be reached; the message says what to do.
+      ModelError: There is no such model or revision, its terms are not accepted, it is in another
+        form, or it is not in the cache and the Hub cannot be reached; the message says what to do.
     """
     name, revision = _parse(text)
     directory = _snapshot(name, revision, files)
     if not _COMMIT.fullmatch(directory.name):
         raise ModelError(f"{text}: {directory} does not tell the commit of its files")
+    if not (directory / _CONFIG).is_file():
+        instead = model_files.held_instead(directory) or (
+            "if it is a GGUF file, download that and give its path; if it holds adapters, give "
+            "their model and the directory of the adapters as config.model.adapter"
+        )
+        raise ModelError(f"{text}: the Hub has no {_CONFIG} of it; {instead}")
     return HubModel(name, revision, directory.name, directory)
 
 

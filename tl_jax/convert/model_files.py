@@ -14,10 +14,13 @@ from tl_jax.errors import ModelError
 
 CHECKSUMS = "SHA256SUMS"
 """File with a digest of every safetensors file, as ``sha256sum --check`` reads it."""
+ADAPTERS = "adapter_config.json"
+"""File by which a directory of PEFT's adapters is known."""
 NAMED_TEMPLATES = "additional_chat_templates"
 """Folder with the chat templates that have a name, such as ``tool_use``."""
 
 _READ = (".json", ".jinja", ".safetensors", ".model", ".txt", ".md")
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 
 
@@ -28,7 +31,8 @@ def check_own(directory: str | Path) -> None:
     cache are links to the blobs beside them, which are the model's own.
 
     Raises:
-      ModelError: A file is a link out of the directory, or no regular file.
+      ModelError: A file is a link out of the directory, no regular file, or only says where its
+        content is kept.
     """
     root = Path(directory).resolve()
     for path in _entries(root):
@@ -40,6 +44,59 @@ def check_own(directory: str | Path) -> None:
             )
         if end.exists() and not (end.is_file() or path.name == NAMED_TEMPLATES):
             raise ModelError(f"{path}: is no regular file; take it away")
+        if end.is_file():
+            check_content(path)
+
+
+def check_content(file: Path) -> None:
+    """Refuse the pointer that a clone without Git LFS leaves in the place of a large file.
+
+    Raises:
+      ModelError: The file is one.
+    """
+    with file.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise ModelError(
+                f"{file}: only says where Git LFS keeps the file; bring the content with `git lfs "
+                "pull` in its folder, or fetch the model with `hf download NAME --local-dir DIR`"
+            )
+
+
+def check_model(directory: str | Path) -> None:
+    """Refuse a directory without ``config.json``.
+
+    Raises:
+      ModelError: The message says what it holds, if that is known.
+    """
+    if not (Path(directory) / "config.json").is_file():
+        instead = held_instead(directory) or "give a Hugging Face model directory"
+        raise ModelError(f"{directory}: holds no config.json; {instead}")
+
+
+def held_instead(directory: str | Path) -> str:
+    """Return what a directory without ``config.json`` holds, and what to give then.
+
+    Empty if that is not known.
+    """
+    root = Path(directory)
+    if (root / ADAPTERS).is_file():
+        return (
+            "it holds adapters of PEFT: give the model that they belong to as config.model.path, "
+            "and this directory as config.model.adapter"
+        )
+    if found := sorted(root.glob("*.gguf")):
+        return f"it holds a GGUF file: give {found[0]}"
+    if (root / "refs").is_dir() and (found := sorted(root.glob("snapshots/*/config.json"))):
+        return f"it is a folder of the Hugging Face cache: give {found[-1].parent}"
+    if any(any(root.glob(name)) for name in ("params.json", "consolidated.*")):
+        return (
+            "it holds the form of its authors' own programs (params.json, consolidated.*): fetch "
+            "the one for transformers"
+        )
+    inside = [file.parent for file in sorted(root.glob("*/config.json"))]
+    if len(inside) == 1:
+        return f"the model is in {inside[0]}: give that"
+    return ""
 
 
 def verify(directory: str | Path, files: Iterable[Path]) -> None:

@@ -33,7 +33,7 @@ from tl_jax.parallel import processes
 from tl_jax.parallel import sharding as sharding_lib
 from tl_jax.types import Params
 
-_WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_WEIGHTS, _CONFIG = "adapter_model.safetensors", model_files.ADAPTERS
 FILES = (_CONFIG, _WEIGHTS)
 """The files of a directory of adapters that are read."""
 _PREFIX, _KERNEL = "base_model.model.", ".weight"
@@ -60,6 +60,15 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "use_qalora": (False,),
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
 }
+# Fields that are read here, or that no longer matter once the adapters are trained.
+_KNOWN = frozenset(
+    """
+    r lora_alpha use_rslora target_modules exclude_modules layers_to_transform layers_pattern
+    target_parameters base_model_name_or_path revision task_type inference_mode auto_mapping
+    peft_version lora_dropout megatron_config megatron_core loftq_config eva_config corda_config
+    lora_ga_config velora_config qalora_group_size runtime_config ensure_weight_tying
+    """.split()
+)
 
 
 def save(
@@ -157,7 +166,7 @@ def load(path: str | Path, config: ModelConfig, mesh: jax.sharding.Mesh) -> Para
     path = Path(path)
     for name in (_CONFIG, _WEIGHTS):
         if not (path / name).is_file():
-            raise ModelError(f"{path / name}: no such file; give a directory that PEFT wrote")
+            raise ModelError(f"{path / name}: no such file; {_held_instead(path)}")
     model_files.check_own(path)
     model_files.verify(path, [path / _WEIGHTS])
     _check_settings(path, hf_directory.read_json(path / _CONFIG), config.lora)
@@ -212,6 +221,20 @@ def _tensor_names(path: names.Path, layers: int) -> list[str]:
     return [_PREFIX + name.removesuffix(_KERNEL) + _FACTORS[path[-1]] for name in kernels]
 
 
+def _held_instead(path: Path) -> str:
+    """Return what a directory without plain adapters holds, and what to do then."""
+    if (path / "adapter_model.bin").is_file():
+        return (
+            "adapter_model.bin beside it is pickled, which can run code and is not read; load and "
+            "save the adapters with PEFT 0.6 or newer"
+        )
+    if (path / "adapters.safetensors").is_file():
+        return "adapters.safetensors beside it is of MLX; write them in PEFT's form"
+    if (path / "config.json").is_file():
+        return "the directory holds a whole model; give it as config.model.path"
+    return "give a directory that PEFT wrote"
+
+
 def _check_settings(path: Path, found: Mapping[str, Any], config: LoraConfig) -> None:
     for field, plain in _PLAIN.items():
         value = found.get(field)
@@ -219,21 +242,35 @@ def _check_settings(path: Path, found: Mapping[str, Any], config: LoraConfig) ->
             raise ModelError(
                 f"{path / _CONFIG}: {field} is {value!r}; only plain LoRA is implemented"
             )
+    for field, value in found.items():
+        if value and field not in _KNOWN and field not in _PLAIN:
+            raise ModelError(
+                f"{path / _CONFIG}: {field} is {value!r}, which is not known here and may change "
+                "what the adapters do; if it does not, take it out of the file"
+            )
     rank, alpha = found.get("r"), found.get("lora_alpha")
     if type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
         raise ModelError(f"{path / _CONFIG}: r is {rank!r} and lora_alpha {alpha!r}")
     if found.get("use_rslora"):
         alpha *= math.sqrt(rank)  # its scale is alpha / sqrt(r)
     if rank != config.rank or not math.isclose(alpha, config.alpha):
+        # In full: a shortened one would be refused again.
+        exact = repr(float(alpha)).removesuffix(".0")
         raise ConfigError(
-            f"config.model.adapter {path} has rank {rank} and alpha {alpha:g}; set "
-            f"config.lora.rank={rank} and config.lora.alpha={alpha:g}"
+            f"config.model.adapter {path} has rank {rank} and alpha {exact}; set "
+            f"config.lora.rank={rank} and config.lora.alpha={exact}"
         )
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
     if found == expected:
         return
+    if whole := sorted(name for name in found if not name.endswith(tuple(_FACTORS.values()))):
+        raise ModelError(
+            f"{path / _WEIGHTS}: {whole[0]} is no part of a plain adapter, such as an embedding "
+            "that is saved whole beside it; merge all into the model with PEFT's "
+            "`merge_and_unload()` and give that as config.model.path"
+        )
     known = {
         name.partition("{i}.")[2].removesuffix(_KERNEL): "/".join(leaf[1:-1])
         for leaf, name in ((leaf, entry.name) for leaf, entry in names.TABLE.items())

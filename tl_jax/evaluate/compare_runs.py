@@ -150,7 +150,7 @@ def _replies(run_dir: Path, phase: str) -> dict[str, list[Reply]]:
     if not files:
         raise ConfigError(
             f"--runs: no file {folder}/*{REPLIES}; `tl-jax evaluate --phase={phase}` with that "
-            "run's --config writes it"
+            "run's --run=DIR writes it"
         )
     found = {}
     for path in files:

@@ -39,6 +39,32 @@ _GENERATION = """
 
 _HARMLESS = frozenset((*_LIBRARY, *_LENGTHS.split(), *_GENERATION))
 
+# How the weights are packed, as transformers, MLX and older tools write it.
+_QUANTISED = ("quantization_config", "quantization", "compression_config")
+# Fields of which one value is implemented, for all families; and what to do about another.
+_ONLY = {
+    "hidden_act": "silu",
+    "activation": "swiglu",
+    "attention_dropout": 0.0,
+    "rope_interleaved": False,
+    "partial_rotary_factor": 1.0,
+    **dict.fromkeys(_QUANTISED),
+    "is_causal": True,
+    "is_encoder_decoder": False,
+    "add_cross_attention": False,
+    "causal": True,
+    "use_rope": True,
+    "logits_scaling": 1.0,
+    "embedding_multiplier": 1.0,
+    "residual_multiplier": 1.0,
+}
+# Other names of these values.
+_ALSO = {"hidden_act": ("swish",), "activation": ("silu", "swish")}
+_MENDS = {
+    **dict.fromkeys(_QUANTISED, "take the weights from before the quantisation"),
+    "attention_dropout": "it is for training alone, so that 0.0 there leaves the model as it is",
+}
+
 _OF_A_MODEL = """
     activation attention attn audio block bias clip config conv embed expert gate head hidden layer
     logit mamba mlp moe multiplier norm position quant residual rope rotary scal ssm type vision
@@ -47,17 +73,26 @@ _OF_A_MODEL = """
 """What the name of a field speaks of whose value may change the computation."""
 
 
-def check(raw: Mapping[str, Any], read: Iterable[str]) -> None:
+def check(raw: Mapping[str, Any], read: Iterable[str], only: Mapping[str, Any]) -> None:
     """Refuse fields that may ask for a computation which is not implemented.
 
     Args:
       raw: The whole ``config.json``.
-      read: Fields that are read or checked elsewhere.
+      read: Fields that are read elsewhere.
+      only: Fields of which one value is implemented for this family (an absent field counts as
+        that).
 
     Raises:
       ConfigError: The message names the field.
     """
-    known = _HARMLESS.union(read)
+    for field, value in {**_ONLY, **only}.items():
+        if raw.get(field, value) not in (value, None, *_ALSO.get(field, ())):
+            mend = f"; {_MENDS[field]}" if field in _MENDS else ""
+            raise ConfigError(
+                f"{field} is {shown(raw[field])}; only {value!r} is implemented for "
+                f"{raw['model_type']} models{mend}"
+            )
+    known = _HARMLESS.union(read, _ONLY, only)
     for field, value in raw.items():
         if field in known or field.startswith("_") or not value:
             continue
@@ -65,11 +100,12 @@ def check(raw: Mapping[str, Any], read: Iterable[str]) -> None:
         if isinstance(value, (str, list, Mapping)) and not spoken_of:
             continue
         raise ConfigError(
-            f"{field} is {_shown(value)}, which is not known here and may change the computation; "
+            f"{field} is {shown(value)}, which is not known here and may change the computation; "
             "if it does not, take it out of the file"
         )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value for a message, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

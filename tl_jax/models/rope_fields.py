@@ -41,7 +41,7 @@ _REQUIRED = ("factor", "low_freq_factor", "high_freq_factor")
 _BESIDE = {"type", "rope_type", "rope_theta", "partial_rotary_factor"}
 _BESIDE_KIND = {
     "dynamic": {"factor", _ORIGINAL},
-    "yarn": {"mscale", "mscale_all_dim"},
+    "yarn": {"mscale", "mscale_all_dim", "attn_factor"},
 }
 
 
@@ -138,11 +138,30 @@ def _scaling(raw: Mapping[str, Any], name: str, max_position: int) -> RopeScalin
     if kind == "yarn" and "attention_factor" not in section:
         factor = _yarn_magnitude(section, scaling.factor)
         scaling = from_dict(RopeScaling, {**vars(scaling), "attention_factor": factor}, path=name)
+    if "attn_factor" in section:
+        _check_engines_agree(section, scaling, name)
     if scaling.high_freq_factor <= scaling.low_freq_factor:
         raise ConfigError(f"{name}.high_freq_factor must be above low_freq_factor")
     if scaling.beta_fast <= scaling.beta_slow:
         raise ConfigError(f"{name}.beta_fast must be above beta_slow")
     return scaling
+
+
+def _check_engines_agree(section: Mapping[str, Any], scaling: RopeScaling, name: str) -> None:
+    """Refuse a factor that some engines multiply into that of YaRN and others do not know.
+
+    Source: ``YaRNScalingRotaryEmbedding`` of vLLM; transformers leaves ``attn_factor`` out.
+    """
+    given = section["attn_factor"]
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
+        raise ConfigError(f"{name}.attn_factor must be a number above 0, got {given!r}")
+    vllm = given * _yarn_magnitude({}, scaling.factor)
+    if not math.isclose(vllm, scaling.attention_factor, rel_tol=1e-3):
+        raise ConfigError(
+            f"{name}.attn_factor is {given:g}: with it vLLM scales by {vllm:g}, while transformers "
+            f"does not know it and scales by {scaling.attention_factor:g}; write attention_factor="
+            f"{vllm:g} beside it if vLLM is right, or take it out if transformers is"
+        )
 
 
 def _yarn_magnitude(section: Mapping[str, Any], factor: float) -> float:

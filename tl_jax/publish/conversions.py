@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tl_jax.convert import from_hf, gguf, hub, to_hf, whole_directory
+from tl_jax.convert import from_hf, gguf, hub, model_files, to_hf, whole_directory
 from tl_jax.models import registry
 from tl_jax.publish.export import CARD, Request, ending_in_order, source_and_target, tensor_progress
 from tl_jax.publish.model_card import conversion_card
@@ -29,6 +29,7 @@ def convert(request: Request, console: Console) -> Path:
             return target
         base = hub.fetch(request.source) if hub.is_id(request.source) else None
         source = base.directory if base else Path(request.source)
+        model_files.check_model(source)
         where = f"{base.id}@{base.commit}" if base else str(source)
         if base:
             console.print(f"source: {where}", markup=False)

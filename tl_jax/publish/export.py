@@ -14,7 +14,7 @@ import jax
 from rich.console import Console
 
 from tl_jax.convert import hf_directory, hub, peft, to_hf
-from tl_jax.data.render.probe import own_source
+from tl_jax.data.render.probe import OWN
 from tl_jax.data.tokenize import pretrained
 from tl_jax.errors import ConfigError
 from tl_jax.parallel import processes
@@ -160,14 +160,20 @@ def _chat_template(run: Run) -> str | None:
     chat = run.renderer.chat
     if chat is None:
         return None if run.newest_phase() == "before" else ""
-    return None if chat.source == own_source(run.tokenizer) else chat.source
+    return None if chat.name == OWN and chat.source == chat.given else chat.source
 
 
 def _trained_in(run: Run) -> dict[str, str | None]:
-    """Return what an export notes of a plain text form, so that it is evaluated in that form."""
+    """Return the settings of an export's tokenizer by which it is used as in training.
+
+    A plain text form is noted, so that the export is evaluated in that; and the control tokens of a
+    chat template are none if the tokenizer is told to split them.
+    """
     if run.newest_phase() == "before":
         return {}
-    return {pretrained.TEXT_FORM: None if run.renderer.chat else run.renderer.template}
+    if run.renderer.chat is None:
+        return {pretrained.TEXT_FORM: run.renderer.template}
+    return {pretrained.TEXT_FORM: None, "split_special_tokens": None}
 
 
 def export_adapters(run: Run, request: Request, console: Console) -> Path:

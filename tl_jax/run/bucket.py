@@ -39,6 +39,12 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified
 T = TypeVar("T")
 
 
+def is_bucket(place: str) -> bool:
+    """Whether a place is one on which a run can lie, such as ``gs://bucket/run``."""
+    scheme, found, _ = place.partition("://")
+    return bool(found) and scheme in SCHEMES
+
+
 class Bucket:
     """A folder on object storage; an object is written whole or not at all.
 

@@ -83,7 +83,7 @@ def read_tools(path: str) -> tuple[ToolSpec, ...]:
     if not path or not Path(path).is_file():
         raise ConfigError(f"--tools: no file {path!r}; give a JSON list of function objects")
     try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"--tools {path}: not JSON ({error})") from error
     if not isinstance(entries, list) or not entries:

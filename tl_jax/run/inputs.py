@@ -8,6 +8,7 @@ these files import.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -18,13 +19,16 @@ from typing import Any
 from tl_jax.config.user_file import digest
 from tl_jax.convert import hf_directory, model_files, peft
 from tl_jax.data.examples.shards import INDEX
+from tl_jax.data.prepare.dataset import settings_hash
 from tl_jax.data.prepare.files import (
     EXAMPLES,
     FINGERPRINT,
     PROMPTS,
+    REPORT,
     VALIDATION,
     VALIDATION_PROMPTS,
 )
+from tl_jax.data.prepare.sources import are_others, identities, open_sources
 from tl_jax.data.prepare.verify import find_damage
 from tl_jax.errors import ConfigError, TlJaxError
 from tl_jax.parallel import processes
@@ -82,7 +86,7 @@ def _settle(run: Run) -> None:
     if trained and not record and not damaged:
         logger.warning("%s: no %s of its training; it is written now", run.run_dir, FILE)
     if not trained:
-        _check_prepared(run)
+        check_prepared(run)
     known = record if trained else {}
     data = {name: run.data_dir / name for name in _TRAINED_ON}
     files = _weights(run) | {name: file for name, file in data.items() if file.exists()}
@@ -137,9 +141,31 @@ def _is_trained(run: Run) -> bool:
     return any(run.saved_step(phase) is not None for phase in PHASES[1:])
 
 
-def _check_prepared(run: Run) -> None:
-    """Refuse data that were prepared with another tokenizer or chat template than there is now."""
-    prepared = read_json(run.data_dir / FINGERPRINT)
+def check_prepared(run: Run) -> None:
+    """Refuse data that were prepared with other settings, tokenizer or template than those now.
+
+    Raises:
+      ConfigError: The message says which.
+    """
+    prepared, config = read_json(run.data_dir / FINGERPRINT), run.config
+    data = dataclasses.replace(config.data, template=run.renderer.template)
+    settings = settings_hash(data, config.mae, config.key_tokens, config.seed)
+    names = read_json(run.data_dir / REPORT).get("sources", {})
+    entries = prepared.get("sources", [])
+    others = ""
+    if prepared.get("config", settings) != settings:
+        others = "settings (of config.data, config.mae, config.key_tokens or config.seed)"
+    elif len(names) == len(entries) > 0:
+        made_of = dict(zip(names, entries, strict=True))
+        # The same rows under another name are no others.
+        if are_others(data, config.seed, made_of):
+            now = identities(open_sources(config.data, config.seed))
+            others = "sources" if now != entries else ""
+    if others:
+        raise ConfigError(
+            f"{run.data_dir} was prepared with other {others} than there are now; leave them as "
+            "they were, or run `tl-jax prepare` again"
+        )
     now = _texts(run)
     for name, words in (("tokenizer", "tokenizer"), ("template", "chat template")):
         if name in prepared and prepared[name] != now.get(words):

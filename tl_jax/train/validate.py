@@ -11,11 +11,11 @@ from jax.sharding import Mesh
 
 from tl_jax.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from tl_jax.config.fields import to_dict
-from tl_jax.convert import hub, whole_directory
+from tl_jax.convert import hub, model_files, whole_directory
 from tl_jax.data.mae.policy import policy_of
 from tl_jax.data.prepare.sources import check_sources
 from tl_jax.data.render.paper_template import STYLES
-from tl_jax.data.render.probe import AUTO
+from tl_jax.data.render.probe import AUTO, SUFFIX
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate import ablation
 from tl_jax.evaluate.suites.choose import chosen_suites
@@ -54,6 +54,7 @@ def checked(run: Run, *, prepares: bool, computes: bool, writes: bool) -> Iterat
     config = run.config
     check_all_local(to_dict(config))
     computes = computes and not config.mesh.topology
+    check_model_source(config)  # before its architecture is read
     validate(config, planned_model(run), run.mesh if computes else None)
     if prepares:
         check_inputs(config)
@@ -87,12 +88,14 @@ def validate(config: RunConfig, model: ModelConfig | None = None, mesh: Mesh | N
     """
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed must be from 0 to 2**32 - 1, got {config.seed}")
+    if not config.run_dir:
+        raise ConfigError("config.run_dir is empty; give a directory")
     if found := sorted(_UNREADABLE & set(str(Path(config.run_dir).absolute()))):
         raise ConfigError(
             f"config.run_dir: checkpoints below a path with {' or '.join(found)} could not be read "
             f"back; give {config.run_dir} another name"
         )
-    _check_model_source(config)
+    check_model_source(config)
     policy_of(config.mae)
     lora.check(config)
     _check_row_length(config.data)
@@ -127,13 +130,18 @@ def _check_best(config: RunConfig) -> None:
 
 
 def check_inputs(config: RunConfig) -> None:
-    """Refuse sources and evaluation sets that are no files.
+    """Refuse sources, evaluation sets and a template that are no files.
 
     Raises:
       ConfigError: The message names the setting.
     """
+    if not config.data.path and not config.data.sources:
+        raise ConfigError("config.data.path is empty; give a file, a directory or 'synthetic'")
     check_sources(config.data)
     checked_data(config)
+    template = config.data.template
+    if template.endswith(SUFFIX) and not Path(template).is_file():
+        raise ConfigError(f"config.data.template: no file {template}")
 
 
 def check_rows(config: RunConfig, shape: Mapping[str, int]) -> None:
@@ -153,7 +161,12 @@ def check_rows(config: RunConfig, shape: Mapping[str, int]) -> None:
         ppo.check_rows(config, shape)
 
 
-def _check_model_source(config: RunConfig) -> None:
+def check_model_source(config: RunConfig) -> None:
+    """Refuse a model that is not there, or is in another form than is read.
+
+    Raises:
+      ConfigError: The message says what is there instead, if that is known.
+    """
     source = config.model
     if source.path == "scratch":
         scratch_config(config, source.scratch_vocab_size)
@@ -166,15 +179,25 @@ def _check_model_source(config: RunConfig) -> None:
         if not Path(source.path).is_file():
             raise ConfigError(f"config.model.path: no file {source.path}; give a .gguf file")
     elif source.path != "embedded" and not hub.is_id(source.path):
-        if not (Path(source.path) / "config.json").is_file():
+        if Path(source.path).is_file():
             raise ConfigError(
-                f"config.model.path: {source.path} is no directory with a config.json; give a "
+                f"config.model.path: {source.path} is a file; give the directory of the model"
+            )
+        if not source.path or not (Path(source.path) / "config.json").is_file():
+            if source.path and (instead := model_files.held_instead(source.path)):
+                raise ConfigError(f"config.model.path: {source.path}: {instead}")
+            name = source.path or "an empty text"
+            raise ConfigError(
+                f"config.model.path: {name} is no directory with a config.json; give a "
                 "Hugging Face model directory, the id of a model on the Hub "
                 "(organisation/name, or organisation/name@revision), a .gguf file, 'embedded' "
                 "or 'scratch'"
             )
     if source.adapter and not Path(source.adapter).is_dir():
-        raise ConfigError(f"config.model.adapter: no directory {source.adapter}")
+        raise ConfigError(
+            f"config.model.adapter: no directory {source.adapter}; give one that PEFT wrote (fetch "
+            "one with `hf download NAME --local-dir DIR`)"
+        )
 
 
 def _check_row_length(data: DataConfig) -> None:

@@ -253,11 +253,22 @@ def test_only_what_will_work_is_advised():
 
 def test_a_file_is_a_template_like_any(tmp_path):
     file = tmp_path / "mine.jinja"
-    file.write_text(cases.CHATML)
+    file.write_text("\ufeff" + cases.CHATML, encoding="utf-8")
     tokenizer = make_tokenizer("chatml", template=cases.WITHOUT_TOOLS)
     assert open_template(str(file), tokenizer).source == cases.CHATML
     with pytest.raises(DataError, match="other.jinja' cannot be used: the file cannot be read"):
         open_template(str(tmp_path / "other.jinja"), tokenizer)
+
+
+def test_settings_that_cannot_be_are_refused_whatever_form_is_taken():
+    tokenizer = make_tokenizer("thinking")
+    for name in ("auto", "chat", "chatml_tools"):
+        for setting, told in (("enable_thinkin=false", "reads no variable"), ("a", "is not name=")):
+            with pytest.raises(DataError) as refused:
+                choose(name, tokenizer, (setting,))
+            assert told in str(refused.value) and "choose" not in str(refused.value)
+    with pytest.raises(DataError, match="no variable enable_thinkin; it reads enable_thinking"):
+        choose("auto", tokenizer, ("enable_thinkin=false",))
 
 
 def test_auto_takes_the_first_form_that_can_be_used(tmp_path):

@@ -59,5 +59,10 @@ def test_only_what_a_template_reads_is_fixed():
     assert found == {"b": 2, "strftime_now": "2024-07-26"}
     assert fixed_values("{{ date_string }}", {}) == {"date_string": "26 Jul 2024"}
     assert fixed_values("{{ date_string }}", {"date_string": "x"}) == {"date_string": "x"}
-    with pytest.raises(ValueError, match="cannot be read .TemplateSyntaxError"):
-        free_names("{% for %}")
+
+
+def test_a_template_that_is_none_is_refused_with_its_line():
+    with pytest.raises(ValueError, match=r"cannot be read \(line 3: TemplateSyntaxError"):
+        free_names("{{ a }}\n\n{% for %}")
+    with pytest.raises(ValueError, match=r"cannot be read \(line 2: TemplateSyntaxError"):
+        free_names("{% if a %}\n{{ 'b }}\n")

@@ -153,7 +153,7 @@ def prepare(
         "sources": identities(sources),
         "contamination": [source_hash(path) for path in data.contamination_paths],
         "tokenizer": tokenizer.fingerprint,
-        "config": _config_hash(data, mae, key_tokens, seed),
+        "config": settings_hash(data, mae, key_tokens, seed),
     }
     if renderer.chat is not None:
         fingerprint["template"] = renderer.chat.fingerprint
@@ -296,8 +296,15 @@ def _thin(path: Path, count: int, size: int, seed: int) -> None:
     thinned.replace(path)
 
 
-def _config_hash(data: DataConfig, mae: MaeConfig, key_tokens: KeyTokenConfig, seed: int) -> str:
-    """Hash the settings that change the files; batching and prefetch do not."""
+def settings_hash(data: DataConfig, mae: MaeConfig, key_tokens: KeyTokenConfig, seed: int) -> str:
+    """Hash the settings that change the files; batching and prefetch do not.
+
+    Args:
+      data: With the text form that its template has come to.
+      mae: As for ``prepare``.
+      key_tokens: As for ``prepare``.
+      seed: As for ``prepare``.
+    """
     settings = {name: to_dict(data)[name] for name in _DATA_FIELDS}
     whole = [settings, to_dict(mae), to_dict(key_tokens), seed]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

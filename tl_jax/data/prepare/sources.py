@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tl_jax.config import DataConfig
@@ -198,6 +199,30 @@ def _open(
         name if importers.is_hub_file(name) else source_hash(name) for name in source.files
     )
     return WeightedSource(path, source, f"{source.format}/{hashes}", weight)
+
+
+def are_others(data: DataConfig, seed: int, made_of: Mapping[str, Sequence[str | float]]) -> bool:
+    """Whether the settings name other sources than a data set was made of; no file is read.
+
+    What has another name may still have the same rows.
+
+    Args:
+      data: Settings of the data.
+      seed: Of the run.
+      made_of: Identity and weight of the data set's sources, by name.
+    """
+    if data.importer:  # its own formats may stand behind a name
+        return False
+    named = [parse_source(text) for text in data.sources] or [(data.path, data.format, 1.0)]
+    found = {os.path.abspath(name): entry for name, entry in made_of.items()}
+    if {os.path.abspath(path) for path, _, _ in named} != found.keys():
+        return True
+    world = f"{SYNTHETIC}/{data.synthetic_trajectories}/{seed}"
+    return any(
+        found[os.path.abspath(path)][1] != weight
+        or (path == SYNTHETIC and found[os.path.abspath(path)][0] != world)
+        for path, _, weight in named
+    )
 
 
 def refused_unread(

@@ -92,6 +92,8 @@ def choose(
         try:
             chat = _opened(OWN, tokenizer, settings, train_thoughts)
             return TextForm(OWN, chat, f"the model's own chat template{_without(chat)}")
+        except DataError:
+            raise
         except ValueError as error:
             problem = f"the model's own chat template cannot be used: {error}"
     if not _lacking(tokenizer):
@@ -136,6 +138,8 @@ def open_template(
     """
     try:
         return _opened(name, tokenizer, settings, train_thoughts)
+    except DataError:  # of the settings, which no other template would mend
+        raise
     except ValueError as error:
         raise DataError(
             f"data.template={name!r} cannot be used: {error}; {_advice(name, tokenizer)}"
@@ -225,20 +229,20 @@ def _source(name: str, tokenizer: Tokenizer) -> str:
         return begin + CHATML_TOOLS
     if name.endswith(SUFFIX):
         try:
-            return Path(name).read_text(encoding="utf-8")
+            return Path(name).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise ValueError(f"the file cannot be read ({error})") from error
     if name != OWN:
         raise ValueError(
             f"unknown chat template {name!r}; known: {', '.join(TEMPLATES)}, FILE{SUFFIX}"
         )
-    source = own_source(tokenizer)
+    source = _own_source(tokenizer)
     if not source:
         raise ValueError("this tokenizer has no chat template")
     return source
 
 
-def own_source(tokenizer: Tokenizer) -> str:
+def _own_source(tokenizer: Tokenizer) -> str:
     """Return the tokenizer's own chat template for tools; empty if it has none.
 
     Raises:

@@ -66,8 +66,11 @@ def free_names(source: str) -> frozenset[str]:
         tree = environment.parse(_GENERATION_TAGS.sub("", source))
         return frozenset(jinja2.meta.find_undeclared_variables(tree))
     except Exception as error:
+        line = getattr(error, "lineno", None)
+        place = f"line {line}: " if line else ""
         raise ValueError(
-            f"the chat template cannot be read ({type(error).__name__}: {error})"
+            f"the chat template cannot be read ({place}{type(error).__name__}: "
+            f"{getattr(error, 'message', error)})"
         ) from error
 
 

@@ -62,9 +62,11 @@ def served_alike(path: str) -> bool:
 
     readers = _automatic, PreTrainedTokenizerFast.from_pretrained
     try:
-        ids = [read(path)(_PROBE, add_special_tokens=False)["input_ids"] for read in readers]
+        found = [read(path) for read in readers]
     except (OSError, ValueError, KeyError):
         return False
+    text = _PROBE + " ".join(token for fast in found for token in fast.get_added_vocab())
+    ids = [fast(text, add_special_tokens=False)["input_ids"] for fast in found]
     return ids[0] == ids[1]
 
 

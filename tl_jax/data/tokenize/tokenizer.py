@@ -233,7 +233,7 @@ def from_fast(fast: Any, path: str = "") -> Tokenizer:
     if not getattr(fast, "is_fast", False):
         raise ValueError(f"{path}: character offsets need a fast tokenizer (tokenizer.json)")
     if fast.eos_token_id is None:
-        raise ValueError(f"{path}: the tokenizer has no eos_token; set it in its config")
+        raise ValueError(f"{path}: the tokenizer has no eos_token; set it in tokenizer_config.json")
     serialized = fast.backend_tokenizer.to_str()
     backend = tokenizers.Tokenizer.from_str(serialized)
     backend.no_truncation()
