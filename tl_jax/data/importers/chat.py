@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.data.importers import thoughts
-from tl_jax.data.importers.answers import Turn, in_call_order
+from tl_jax.data.importers import frames, thoughts
+from tl_jax.data.importers.answers import Turn, in_call_order, said_name
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.failures import error_text, result_status
 from tl_jax.data.importers.json_text import load_loose_json
@@ -49,6 +49,7 @@ REPAIRS: Mapping[str, str] = {
     "repeated_thought": "a thought that the visible text begins with, read once",
     "visible_reason_tag": "a turn in <reason> or the like, perhaps thoughts; trained as it is",
     "null_argument": "a null argument removed that its tool does not allow, or of a table's row",
+    "system_of_tools": "a system text that holds the tools and how to call them, left out",
     "custom_call": "a call with free text in place of arguments, which became its 'input'",
     "media_in_result": "an image or other medium in a result, replaced by a named placeholder",
 }
@@ -70,6 +71,13 @@ _ROLES = {
 
 _FUNCTIONS = "functions."
 """What harmony has before the name of a tool."""
+_OTHER_IDS = (
+    "toolUseId", "callId", "function_call_id", "functionCallId", "tool_id", "request_id",
+    "tool_request_id", "source_call_id", "tool_call_ids", "parent_id", "reply_to", "in_reply_to",
+)  # fmt: skip
+"""Keys of a result under which the id of its call may stand, or that of something else."""
+_OTHER_NAMES = ("tool", "function", "func", "recipient", "api_name", "action")
+"""Keys of a result under which the name of its tool may stand, or something else."""
 _ANNOUNCED = "Calling tools:\n"
 """What smolagents writes before the calls of a turn."""
 _REPLIES = ("assistant", _CALL, _THOUGHT)
@@ -239,7 +247,7 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
             texts.append(part.text)
     if isinstance(refusal := entry.get("refusal"), str) and refusal and refusal not in texts:
         texts.append(refusal)
-    thought, text = thoughts.split_thoughts("\n".join(texts))
+    thought, text = frames.parted("\n".join(texts))
     places = [listed_calls(entry, key) for key in named(entry, CALLS)]
     places += [single_call(entry, key) for key in named(entry, CALL)]
     found = without_repeats(
@@ -255,7 +263,7 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
         reasoned = reasoned[1:]
     if tag := thoughts.doubtful_tag(text):
         reading.repairs[f"visible_{tag}_tag"] += 1
-    reasoned = thoughts.joined(*reasoned, thought)
+    reasoned = thoughts.joined(*reasoned, thought, turn.message.thoughts)
     if not reasoned:
         return turn
     return dataclasses.replace(turn, message=dataclasses.replace(turn.message, thoughts=reasoned))
@@ -284,7 +292,7 @@ def _bare_calls(entry: Mapping[str, Any], reading: Reading) -> Turn:
         content = content_text(content)
         entry = changed(entry, content=content)
     if isinstance(content, str):
-        thought, text = thoughts.split_thoughts(content.removeprefix(_ANNOUNCED))
+        thought, text = frames.parted(content.removeprefix(_ANNOUNCED))
         try:
             content = decoded(entry, "content", lambda _: load_loose_json(text, "a call"))
         except RowError:
@@ -310,6 +318,13 @@ def _turn(text: str, found: Sequence[Found]) -> Turn:
     )
 
 
+def _texts(entry: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts under some keys, also where one stands alone in a list."""
+    found = [entry[key] for key in keys if key in entry]
+    found = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in found]
+    return tuple(one for one in found if isinstance(one, str))
+
+
 def _are_results(entry: Mapping[str, Any], key: str) -> bool:
     """Whether a list of results stands under a key, each of a call that it names."""
     value = dict.get(entry, key) if isinstance(entry, dict) else entry[key]
@@ -326,6 +341,7 @@ def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
             each = [changed(one, role="tool") for one in entry[key]]
             return [turn for one in each for turn in _answers(with_content(one, "tool"), reading)]
     answered = first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
+    others = () if answered else _texts(entry, _OTHER_IDS)
     content = entry.get("content")
     text = result_text(content, reading.repairs)
     status = result_status(entry)
@@ -337,4 +353,6 @@ def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
         return found
     name = entry.get("name") or first(entry, TOOL_NAMES)
     name = name.removeprefix(_FUNCTIONS) if isinstance(name, str) else ""
-    return (Turn(Message("tool", text, status=status), (answered,), name),)
+    said = "" if answered or name else first(entry, _OTHER_NAMES) or said_name(text)
+    message = Message("tool", text, status=status)
+    return (Turn(message, (answered, *others), name, said),)

@@ -18,12 +18,13 @@ from tl_jax.errors import RowError
 
 TOOL_NAMES = ("tool_name", "toolName", "function_name", "functionName")
 """Keys of a call or a result under which the name of its tool may stand."""
-_NAMES = ("tool", "action", "func", "api_name", "api")
+NAMES = ("tool", "action", "func", "api_name", "api")
 """Other keys of a call under which the name may stand, as a text."""
-_ARGUMENTS = (
+ARGUMENTS = (
     "arguments", "args", "parameters", "input", "params", "kwargs", "argument", "action_input",
     "tool_input", "tool_args", "toolArgs", "tool_arguments", "function_arguments", "inputs",
 )  # fmt: skip
+"""Keys of a call under which its arguments may stand."""
 _IDS = ("id", "call_id", "toolCallId", "tool_call_id")
 RESULTS = ("result", "output", "response", "observation")
 """Keys of a call under which its result may stand."""
@@ -106,8 +107,8 @@ def found_call(call: Any, reading: Reading) -> Found:
         call = _of_text(custom, reading)
     elif call.get("type") in _CUSTOM and isinstance(call.get("input"), str):
         call = _of_text(call, reading)
-    name = call.get("name", inner) or first(call, TOOL_NAMES) or _text_under(call, _NAMES)
-    key = next((k for k in _ARGUMENTS if k in call), "")
+    name = call.get("name", inner) or first(call, TOOL_NAMES) or _text_under(call, NAMES)
+    key = next((k for k in ARGUMENTS if k in call), "")
     arguments = _arguments(call.get(key))
     if not name or not key:
         _refuse_unread(call)
