@@ -300,6 +300,7 @@ def test_a_thought_that_is_shown_as_well_is_shown_once():
         ({"instruction": "Add.", "input": "1 2", "output": "3"}, ["Add.\n1 2", "3"]),
         ({"query": "b", "response": "c", "history": [["x", "y"]]}, ["x", "y", "b", "c"]),
         ({"question": "b", "answer": "c", "system": "s"}, ["s", "b", "c"]),
+        ({"instruction": "a", "context": "b", "response": "c"}, ["a\nb", "c"]),
         ({"conversation": [{"human": "b", "assistant": "c"}] * 2}, ["b", "c", "b", "c"]),
     ],
 )

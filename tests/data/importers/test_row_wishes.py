@@ -39,6 +39,7 @@ def test_more_names_of_a_weight(flag, left):
         ({"example_weight": 0.5}, 0.5),
         ({"train": True}, 1),
         ({"exclude": "tests"}, 1),
+        ({"exclude": ["tests"]}, 1),
         ({"label": 0}, 1),
         ({"label": True}, 1),
     ],

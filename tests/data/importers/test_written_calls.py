@@ -1,6 +1,7 @@
 """Calls, tools and answers that stand in texts in many forms, and what only looks so."""
 
 import json
+import time
 
 import pytest
 
@@ -45,6 +46,11 @@ WRITTEN = {
     "builtin": '<|python_tag|>weather.call(city="Oslo")',
     "python tag": f"<|python_tag|>{CALL}<|eom_id|>",
     "functionary": '>>>weather\n{"city": "Oslo"}',
+    "name and object": 'weather\n{"city": "Oslo"}',
+    "any tag": f"<tool_use>{CALL}</tool_use>",
+    "python in tags": "<tool_call>\nweather(city='Oslo')\n</tool_call>",
+    "tag of the prompt": f"{CALL}\n</tool_call>",
+    "action in a fence": f"Action:\n```\n{CALL}\n```",
     "tags of a call": f"<function_call>\n{CALL}\n</function_call>",
     "phi": f"<|tool_call|>[{CALL}]<|/tool_call|>",
     "openhands": "<function=weather>\n<parameter=city>Oslo</parameter>\n</function>",
@@ -82,6 +88,10 @@ def test_what_is_said_and_thought_before_a_call_is_kept():
 @pytest.mark.parametrize(
     "text",
     [
+        f"<example>{CALL}</example>",
+        json.dumps(WEATHER),
+        f"```json\n{json.dumps({'name': 'weather', 'parameters': CITY})}\n```",
+        json.dumps({"name": "weather", "parameters": CITY}),
         f"So it is written:\n```json\n{CALL}\n```\nTry it.",
         f"Qwen writes:\n```\n<tool_call>\n{CALL}\n</tool_call>\n```\nThat is all.",
         f"Write `<tool_call>{CALL}</tool_call>`.",
@@ -115,6 +125,30 @@ def test_a_user_may_write_anything(text):
         line=0,
     )
     assert found.messages[0] == Message("user", text)
+
+
+def test_a_call_under_the_role_of_a_function_is_one_where_it_answers_nothing():
+    result = {"role": "tool", "content": "3"}
+    found = read({"role": "function", "content": CALL}, result).messages
+    assert found[1:] == (Message("assistant", "", (OSLO,)), Message("tool", "3"))
+    again = read({"role": "assistant", "content": CALL}, {"role": "function", "content": CALL})
+    assert again.messages[2] == Message("tool", CALL)
+
+
+HOSTILE = ["```\n", f"```json\n{CALL}\n```\n", f"<t>{CALL}</t>\n", "</t>", "f(", "<tool_call>"]
+
+
+@pytest.mark.parametrize(
+    "unit", [*HOSTILE, "Action: weather\n\n", "weather(", "[{", CALL, "<tools>"]
+)
+@pytest.mark.parametrize("end", ["", "```", "</t>"])
+def test_hostile_texts_are_read_in_linear_time(unit, end):
+    system = {"role": "system", "content": unit * (200_000 // len(unit)) + end}
+    said = {"role": "assistant", "content": system["content"]}
+    start = time.process_time()
+    openai.trajectory({"messages": [system, USER, said], "tools": TOOLS}, source="s", line=0)
+    assert openai.trajectory({"messages": [system, USER, said]}, source="s", line=0)
+    assert time.process_time() - start < 2
 
 
 # Answers.

@@ -58,14 +58,18 @@ REPAIRS: Mapping[str, str] = {
 _CALL, _THOUGHT = "call", "thought"
 _ROLES = {
     "system": "system", "developer": "system",
-    "user": "user", "human": "user",
+    "user": "user", "human": "user", "prompter": "user", "customer": "user", "client": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "ai": "assistant",
-    "bot": "assistant", "chatbot": "assistant", "agent": "assistant",
-    "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool",
+    "bot": "assistant", "chatbot": "assistant", "agent": "assistant", "chatgpt": "assistant",
+    "claude": "assistant", "bing": "assistant", "bard": "assistant", "llm": "assistant",
+    "tool": "tool", "tool_outputs": "tool", "function": "tool", "observation": "tool",
+    "tool_response": "tool",
     "function_response": "tool", "ipython": "tool", "tool_result": "tool", "tool_output": "tool",
     "function_result": "tool", "function_results": "tool", "tool_results": "tool", "api": "tool",
     "environment": "tool", "env": "tool", "tool_return": "tool",
-    "function_call": _CALL, "tool_call": _CALL, "tool_calls": _CALL,
+    "functionresponse": "tool",
+    "function_call": _CALL, "tool_call": _CALL, "tool_calls": _CALL, "functioncall": _CALL,
+    "assistant_tool_call": _CALL, "function_calls": _CALL, "tool_use": _CALL,
     **dict.fromkeys(thoughts.ROLES, _THOUGHT),
 }  # fmt: skip
 
@@ -122,11 +126,27 @@ def dialogue(
         except RowError as error:
             raise RowError(f"message {number}: {error}") from error
         for turn in found:
+            turn = _as_call(turn, turns, reading)
             if turns and (joined := _joined(turns[-1], turn)):
                 turns[-1] = joined
             else:
                 turns.append(turn)
     return in_call_order(turns)
+
+
+def _as_call(turn: Turn, before: Sequence[Turn], reading: Reading) -> Turn:
+    """Return a result that answers nothing as the call that it is, where it is one.
+
+    The role ``function`` says either, and some sources give it to calls.
+    """
+    if turn.message.role != "tool" or turn.name or reading.read_text is None:
+        return turn
+    if before and (before[-1].ids or before[-1].message.role == "tool"):
+        return turn
+    found = reading.read_text("assistant", turn.message.content)
+    if not found or not found[0].message.calls:
+        return turn
+    return dataclasses.replace(found[0], continues=True)
 
 
 def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:

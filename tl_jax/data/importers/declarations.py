@@ -25,7 +25,8 @@ LIKELY_KEYS = (
     "tools_available",
     "mcp_tools", "tool_descriptions", "toolset", "toolsets", "toolConfig", "tool_config", "actions",
     "available_actions", "callable_functions", "function", "tool", "tool_set", "toolSpecs",
-    "functions_available", "tool_description", "tool_candidates", "all_tools", "tool_info",
+    "functions_available", "tool_description", "function_description", "tool_candidates",
+    "all_tools", "tool_info",
 )  # fmt: skip
 """Keys of a row under which there are tools where what stands there declares some."""
 BESIDE = (

@@ -48,7 +48,7 @@ def load_json_at(text: str, start: int, what: str) -> tuple[Any, int]:
     """
     try:
         value, end = _DECODER.raw_decode(text, start)
-        return check_characters(value, text), end
+        return check_characters(value, text[start:end]), end
     except (ValueError, RecursionError) as error:
         raise RowError(f"{what} is not JSON: {str(error)[:200]}") from error
 

@@ -12,6 +12,7 @@ from tl_jax.data.importers.turn_weights import (
     OPPOSITES,
     WEIGHTS,
     factor,
+    is_word,
     mask_trains,
 )
 from tl_jax.data.importers.unread import changed
@@ -122,7 +123,7 @@ def _weighed(entry: Mapping[str, Any], weight: float) -> Mapping[str, Any]:
 def _is_list(value: Any) -> bool:
     if not isinstance(value, list) or not value:
         return False
-    return all(entry is None or isinstance(entry, int | float | str) for entry in value)
+    return all(entry is None or isinstance(entry, int | float) or is_word(entry) for entry in value)
 
 
 def _peek(holder: Any, key: str) -> Any:

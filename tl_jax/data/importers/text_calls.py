@@ -20,7 +20,7 @@ from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.json_text import load_json_at, load_loose_json
 from tl_jax.data.importers.names import writable_name
 from tl_jax.data.importers.reading import TextReader
-from tl_jax.data.importers.written_calls import shaped_call, written_calls
+from tl_jax.data.importers.written_calls import declares, shaped_call, written_calls
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
 
@@ -120,9 +120,11 @@ def _listed(text: str) -> list[Any] | None:
             value, end = load_json_at(text, match.end(), "a tool")
         except RowError:
             return None
+        if not _is_schema(value):
+            return None
         found.append(value)
         match = _NEXT.match(text, end)
-    return found if found and all(map(_is_schema, found)) else None
+    return found or None
 
 
 def _literal(text: str, start: int) -> Any:
@@ -199,7 +201,7 @@ def _styled_calls(text: str, tools: Sequence[ToolSpec]) -> Turn | None:
             calls = parse_calls(whole[start:], name, tools)
         except ValueError:
             continue
-        if {call.name for call in calls} <= known:
+        if {call.name for call in calls} <= known and not any(map(declares, calls)):
             message = Message("assistant", head if mark else whole[:start].strip(), calls)
             return Turn(message, ("",) * len(calls))
     return None

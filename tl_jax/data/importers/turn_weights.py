@@ -80,8 +80,8 @@ def turn_weight(entry: Mapping[str, Any], *, mask_trains: bool | None = None) ->
 
 def _flagged(inner: Mapping[str, Any]) -> float:
     """Return 0 where an object beside the text of a turn says that it is not trained, else 1."""
-    trained = [inner[key] for key in FLAGS if isinstance(inner.get(key), bool)]
-    trained += [not inner[key] for key in OPPOSITES if isinstance(inner.get(key), bool)]
+    trained = [inner[key] for key in FLAGS if isinstance(_peek(inner, key), bool)]
+    trained += [not inner[key] for key in OPPOSITES if isinstance(_peek(inner, key), bool)]
     return float(all(trained))
 
 
@@ -122,6 +122,17 @@ def factor(key: str, value: Any) -> float:
       RowError: A value that is no weight; the key is named.
     """
     return turn_weight({key: value})
+
+
+def is_word(value: Any) -> bool:
+    """Whether a value is a text that stands for true, false or a number."""
+    if not isinstance(value, str):
+        return False
+    return value.strip().lower() in _WORDS or value.strip().replace(".", "", 1).isdecimal()
+
+
+def _peek(holder: Mapping[str, Any], key: str) -> Any:
+    return dict.get(holder, key) if isinstance(holder, dict) else holder.get(key)
 
 
 def _is_trained(part: Any) -> bool:
