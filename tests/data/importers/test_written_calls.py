@@ -138,9 +138,7 @@ def test_a_call_under_the_role_of_a_function_is_one_where_it_answers_nothing():
 HOSTILE = ["```\n", f"```json\n{CALL}\n```\n", f"<t>{CALL}</t>\n", "</t>", "f(", "<tool_call>"]
 
 
-@pytest.mark.parametrize(
-    "unit", [*HOSTILE, "Action: weather\n\n", "weather(", "[{", CALL, "<tools>"]
-)
+@pytest.mark.parametrize("unit", [*HOSTILE, "Action: weather\n\n", "weather(", "[{", CALL])
 @pytest.mark.parametrize("end", ["", "```", "</t>"])
 def test_hostile_texts_are_read_in_linear_time(unit, end):
     system = {"role": "system", "content": unit * (200_000 // len(unit)) + end}
