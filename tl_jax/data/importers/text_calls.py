@@ -100,7 +100,8 @@ def _block(text: str, *, closed: bool) -> str | None:
         block, closing, _ = block.partition(f"</{tag}>")
         if opening and (closing or (tag == _BLOCKS[0] and not closed)):
             block = _INNER.sub("", block).strip()
-            if tag == _BLOCKS[0] or block.startswith(("[", "{")):
+            # A block that is closed but cannot be read is refused, prose on such tags is not.
+            if block.startswith(("[", "{")) or (tag == _BLOCKS[0] and closing):
                 return block
     return None
 
