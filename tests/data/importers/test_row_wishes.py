@@ -6,7 +6,7 @@ import pytest
 
 from tl_jax.data.importers import BadRow, openai, read, sharegpt
 from tl_jax.data.trajectory import Message
-from tl_jax.errors import RowError
+from tl_jax.errors import DataError, RowError
 
 USER = {"role": "user", "content": "Oslo?"}
 ANSWER = {"role": "assistant", "content": "It is 3."}
@@ -82,4 +82,24 @@ def test_messages_that_are_written_as_columns_are_read(row, tmp_path):
     values.append("user")
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match="not recognised"):
+        read(path)
+
+
+@pytest.mark.parametrize("key", ["messages", "conversations"])
+def test_messages_that_are_each_a_text_are_read(key, tmp_path):
+    turns = [USER, ANSWER] if key == "messages" else [{"from": "gpt", "value": "It is 3."}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({key: list(map(json.dumps, turns))}) + "\n")
+    (found,) = read(path)
+    assert not isinstance(found, BadRow) and found.messages[-1].content == "It is 3."
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [(b"PAR1", "a Parquet file"), (b"PK\x03\x04", "a zip archive"), (b"BZh9", "with bzip2")],
+)
+def test_a_file_of_another_kind_than_its_name_says_is_named(head, what, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(head + b"\x00\x01")
+    with pytest.raises(DataError, match=what):
         read(path)

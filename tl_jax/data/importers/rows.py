@@ -182,8 +182,11 @@ def with_lists(row: dict[str, Any], repairs: Counter[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for key, names in _STRUCTURES.items():
-        if isinstance(columns := row.get(key), dict) and (lists := _rows(columns, names)):
+        value = row.get(key)
+        if isinstance(value, dict) and (lists := _rows(value, names)):
             found[key] = lists
+        elif isinstance(value, list) and value and all(map(_is_object_text, value)):
+            found[key] = [load_json(text, f"a text in {key!r}") for text in value]
     for key in _TEXT_COLUMNS:
         text = row.get(key)
         if isinstance(text, str) and text.lstrip()[:1] == "[":
@@ -191,6 +194,10 @@ def with_lists(row: dict[str, Any], repairs: Counter[str]) -> dict[str, Any]:
             if value is not None:
                 found[key] = value
     return {**row, **found} if found else row
+
+
+def _is_object_text(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith("{")
 
 
 def _rows(columns: dict[str, Any], names: Collection[str]) -> list[Any] | None:
