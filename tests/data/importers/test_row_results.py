@@ -1,8 +1,11 @@
 """Results of tools: more signs of a failure, and more ways to say which call they answer."""
 
+import json
+
 import pytest
 
 from tl_jax.data.importers import openai
+from tl_jax.errors import RowError
 
 USER = {"role": "user", "content": "Oslo?"}
 NAMES = ("weather", "mail")
@@ -52,3 +55,32 @@ def test_an_id_or_a_name_under_another_key_counts_where_it_is_that_of_a_call(key
     # Of something else it says nothing, and the order counts.
     found = read(("1", {key: "x"}), ("2", {key: "y"}))
     assert [m.content for m in found] == ["1", "2"]
+
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAA" + "A" * 2000
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (PNG, "[image: image/png]"),
+        ({"shot": PNG}, '{"shot": "[image: image/png]"}'),
+        (json.dumps({"pdf": f"JVBERi0xLjQK{PNG}"}), '{"pdf": "[file: application/pdf]"}'),
+        ([{"type": "resource", "resource": {"uri": "a://b/c.bin", "blob": PNG}}], "[file: c.bin]"),
+        ("A" * 3000, "A" * 3000),
+        ("src/9j/" + "a/b" * 900, "src/9j/" + "a/b" * 900),
+    ],
+)
+def test_files_written_out_are_placeholders_also_where_nothing_says_what_they_are(content, text):
+    (found,) = read((content, {}), calls=1)
+    assert found.content == text
+
+
+@pytest.mark.parametrize("role", ["user", "assistant", "system"])
+def test_a_file_in_the_text_of_a_turn_is_refused_as_an_image_is(role):
+    entry = {"role": role, "content": f"![](data:image/png;base64,{PNG})"}
+    with pytest.raises(RowError, match="a file as data"):
+        openai.trajectory({"messages": [entry]}, source="s", line=0)
+    entry["content"] = "Write `data:image/gif;base64,R0lGODlhAQABAAAAACw=` there."
+    found = openai.trajectory({"messages": [entry]}, source="s", line=0)
+    assert found.messages[0].content == entry["content"]

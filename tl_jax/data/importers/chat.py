@@ -37,7 +37,13 @@ from tl_jax.data.importers.message_keys import (
     with_content,
 )
 from tl_jax.data.importers.nulls import is_table
-from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
+from tl_jax.data.importers.parts import (
+    content_parts,
+    content_text,
+    not_text,
+    refuse_data,
+    result_text,
+)
 from tl_jax.data.importers.reading import Reading, TextReader
 from tl_jax.data.importers.turn_weights import MASK, mask_trains, turn_weight
 from tl_jax.data.importers.unread import changed, decoded, read_keys
@@ -172,6 +178,7 @@ def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
         return (found, *_inner_answers(entry, found, reading))
     refuse_media(entry)
     text = content_text(entry.get("content"))
+    refuse_data(text)
     if not text:
         refuse_unread(entry)
     return (reading.read_text and reading.read_text(role, text)) or (Turn(Message(role, text)),)
@@ -268,6 +275,7 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
     if isinstance(refusal := entry.get("refusal"), str) and refusal and refusal not in texts:
         texts.append(refusal)
     thought, text = frames.parted("\n".join(texts))
+    refuse_data(text)
     places = [listed_calls(entry, key) for key in named(entry, CALLS)]
     places += [single_call(entry, key) for key in named(entry, CALL)]
     found = without_repeats(
