@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall
+from tl_jax.calls.parse import CallSyntaxError, parse_call
 from tl_jax.data.importers.assistant import sound_call
 from tl_jax.data.importers.declarations import TEXT_PARAMETER
 from tl_jax.data.importers.json_text import load_json, load_loose_json
@@ -18,7 +19,9 @@ from tl_jax.errors import RowError
 
 TOOL_NAMES = ("tool_name", "toolName", "function_name", "functionName")
 """Keys of a call or a result under which the name of its tool may stand."""
-NAMES = ("tool", "action", "func", "api_name", "api")
+_HOLDERS = ("function_call", "tool_call", "functionCall", "toolCall", "tool", "action")
+"""Other keys of a call than ``function`` under which all of it may stand, as an object."""
+NAMES = ("method", "recipient_name", "tool", "action", "func", "api_name", "api")
 """Other keys of a call under which the name may stand, as a text."""
 ARGUMENTS = (
     "arguments", "args", "parameters", "input", "params", "kwargs", "argument", "action_input",
@@ -95,7 +98,7 @@ def found_call(call: Any, reading: Reading) -> Found:
         try:
             call = load_loose_json(call, "a call")
         except RowError:
-            return None, call, ""
+            return _written(call)
     if not isinstance(call, Mapping):
         return None, call, ""
     read_keys(call, ("type",))
@@ -103,11 +106,16 @@ def found_call(call: Any, reading: Reading) -> Found:
     inner = decoded(call, "function", _object_or_name)
     if isinstance(inner, Mapping):
         call = inner
+    elif holder := next((k for k in _HOLDERS if isinstance(_peek(call, k), Mapping)), ""):
+        name, arguments, inner_id = found_call(call[holder], reading)
+        return name, arguments, call_id or inner_id
     elif isinstance(custom := call.get("custom"), Mapping):
         call = _of_text(custom, reading)
     elif call.get("type") in _CUSTOM and isinstance(call.get("input"), str):
         call = _of_text(call, reading)
     name = call.get("name", inner) or first(call, TOOL_NAMES) or _text_under(call, NAMES)
+    if isinstance(name, str) and "recipient_name" in call:
+        name = name.removeprefix("functions.")
     key = next((k for k in ARGUMENTS if k in call), "")
     arguments = _arguments(call.get(key))
     if not name or not key:
@@ -169,11 +177,31 @@ def _of_text(custom: Mapping[str, Any], reading: Reading) -> Mapping[str, Any]:
 def _arguments(value: Any) -> Any:
     """Read arguments given as the text of a Python dictionary, or of JSON with a null in it.
 
-    All other JSON text is read later.
+    So are those that are a list of names and values. All other JSON text is read later.
     """
+    if isinstance(value, list) and value and all(map(_is_pair, value)):
+        named = {one.get("name", one.get("key")): one["value"] for one in value}
+        return named if len(named) == len(value) else value
     if isinstance(value, str) and (value.lstrip().startswith("{'") or "null" in value):
         try:
             return load_loose_json(value, "arguments")
         except RowError:
             pass
     return value
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() in ({"name", "value"}, {"key", "value"})
+
+
+def _written(text: str) -> Found:
+    """Return a call that is written as Python, or the text as what is none."""
+    try:
+        call = parse_call(text)
+    except CallSyntaxError:
+        return None, text, ""
+    return call.name, dict(call.arguments), ""
+
+
+def _peek(holder: Mapping[str, Any], key: str) -> Any:
+    return dict.get(holder, key) if isinstance(holder, dict) else holder.get(key)
