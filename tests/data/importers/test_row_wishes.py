@@ -103,3 +103,27 @@ def test_a_file_of_another_kind_than_its_name_says_is_named(head, what, tmp_path
     path.write_bytes(head + b"\x00\x01")
     with pytest.raises(DataError, match=what):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("others", "kept"),
+    [
+        (True, True),
+        ({"type": ["string", "null"]}, True),
+        ({"type": "string"}, False),
+        (None, False),
+    ],
+)
+def test_a_null_of_an_undeclared_parameter_stays_where_the_tool_takes_others(others, kept):
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    schema |= {} if others is None else {"additionalProperties": others}
+    call = {"function": {"name": "weather", "arguments": {"city": "Oslo", "near": None}}}
+    found = openai.trajectory(
+        {
+            "messages": [USER, {"role": "assistant", "content": None, "tool_calls": [call]}],
+            "tools": [{"type": "function", "function": {"name": "weather", "parameters": schema}}],
+        },
+        source="s",
+        line=0,
+    )
+    assert ("near" in found.messages[1].calls[0].arguments) == kept

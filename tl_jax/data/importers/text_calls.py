@@ -96,12 +96,14 @@ def _block(text: str, *, closed: bool) -> str | None:
       closed: Leave out a block that is not closed.
     """
     for tag in _BLOCKS:
-        _, opening, block = text.rpartition(f"<{tag}>")
+        before, opening, block = text.rpartition(f"<{tag}>")
         block, closing, _ = block.partition(f"</{tag}>")
-        if opening and (closing or (tag == _BLOCKS[0] and not closed)):
+        own = tag == _BLOCKS[0]
+        if opening and (closing or (own and not closed)):
             block = _INNER.sub("", block).strip()
-            # A block that is closed but cannot be read is refused, prose on such tags is not.
-            if block.startswith(("[", "{")) or (tag == _BLOCKS[0] and closing):
+            # A block that cannot be read is refused; a sentence may speak of such tags.
+            alone = closing or before.endswith("\n") or not before.strip()
+            if block.startswith(("[", "{")) or (own and alone):
                 return block
     return None
 
