@@ -84,3 +84,15 @@ def test_a_file_in_the_text_of_a_turn_is_refused_as_an_image_is(role):
     entry["content"] = "Write `data:image/gif;base64,R0lGODlhAQABAAAAACw=` there."
     found = openai.trajectory({"messages": [entry]}, source="s", line=0)
     assert found.messages[0].content == entry["content"]
+
+
+def test_results_with_their_calls_as_cohere_has_them_are_paired_by_name():
+    calls = [{"name": name, "parameters": {"n": 1}} for name in NAMES]
+    each = [{"call": calls[n], "outputs": [{"text": NAMES[n]}]} for n in (1, 0)]
+    row = [
+        {"role": "USER", "message": "Oslo?"},
+        {"role": "CHATBOT", "message": "", "tool_calls": calls},
+        {"role": "TOOL", "tool_results": each},
+    ]
+    found = openai.trajectory({"messages": row}, source="s", line=0)
+    assert [m.content for m in found.messages[2:]] == list(NAMES)

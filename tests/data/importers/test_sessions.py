@@ -217,6 +217,30 @@ def test_the_way_to_the_current_node_is_a_dialogue(imported):
     assert "holds no text" in bad.reason
 
 
+def test_chats_that_have_senders_and_blocks_are_read(imported):
+    called, answered = use("t", "ls"), result("t", "a.txt")[0]
+    blocks = [called, answered, text("One file.")]
+    form, (found,) = imported(
+        {
+            "chat_messages": [
+                {"sender": "human", "text": "Which files?", "content": [text("Which files?")]},
+                {"sender": "assistant", "text": "One file.", "content": blocks},
+            ]
+        }
+    )
+    call = Message("assistant", "", (LS,))
+    assert found.messages == (ASKED, call, Message("tool", "a.txt"), ANSWERED)
+    assert form == "wrapped" and not found.unread
+
+
+def test_a_generation_in_a_trace_is_a_log(imported):
+    asked = [{"role": "user", "content": "Which files?"}]
+    said = [{"role": "assistant", "content": "One file."}]
+    held = {"type": "generation", "input": asked, "output": said, "model": "m"}
+    form, (found,) = imported({"object": "trace.span", "id": "s", "span_data": held})
+    assert form == "logs" and found.messages == (ASKED, ANSWERED) and not found.unread
+
+
 # OpenHands.
 
 

@@ -25,6 +25,7 @@ from tl_jax.data.importers.message_calls import (
     found_call,
     inner_results,
     listed_calls,
+    several_results,
     single_call,
     without_repeats,
 )
@@ -353,21 +354,10 @@ def _texts(entry: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(one for one in found if isinstance(one, str))
 
 
-def _are_results(entry: Mapping[str, Any], key: str) -> bool:
-    """Whether a list of results stands under a key, each of a call that it names."""
-    value = dict.get(entry, key) if isinstance(entry, dict) else entry[key]
-    if not isinstance(value, list) or not value:
-        return False
-    return all(isinstance(one, dict) and "tool_call_id" in one for one in value)
-
-
 def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
     """Return the turns of a message with the result of a call, or with several."""
-    for key in ("tool_responses", "tool_results", "content"):
-        if key in entry and _are_results(entry, key):
-            entry.get("content")  # which may have the texts of all again
-            each = [changed(one, role="tool") for one in entry[key]]
-            return [turn for one in each for turn in _answers(with_content(one, "tool"), reading)]
+    if (each := several_results(entry)) is not None:
+        return [turn for one in each for turn in _answers(with_content(one, "tool"), reading)]
     answered = first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
     others = () if answered else _texts(entry, _OTHER_IDS)
     content = entry.get("content")

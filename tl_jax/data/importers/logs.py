@@ -68,7 +68,8 @@ def recognise(row: Any) -> str:
         return ""
     if is_span(row):
         return "a span with the messages of a request"
-    if responses.recognise(row):
+    outer, row = row, _inside(row)
+    if row is outer and responses.recognise(row):
         return ""
     try:
         found = _pair(row)
@@ -89,6 +90,9 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
       RowError: No request or no reply, one that failed or was cut off, or messages or tools that
         cannot be read.
     """
+    outer, row = row, _inside(row)
+    if row is not outer:
+        read_whole(outer, _NOTES)
     if is_span(row):
         found = span(row)
         if found is None:
@@ -139,6 +143,12 @@ def _only_reply(whole: Trajectory, before: int, name: str) -> Trajectory:
         tags={**whole.tags, "task": f"log/{task}"},
         repairs=repairs,
     )
+
+
+def _inside(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the Agents SDK holds in a span of its traces, or the row itself."""
+    held = _peek(row, "span_data")
+    return row["span_data"] if isinstance(held, Mapping) else row
 
 
 def _pair(row: Mapping[str, Any]) -> tuple[str, str, Any, Any] | None:

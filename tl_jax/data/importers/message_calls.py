@@ -14,7 +14,7 @@ from tl_jax.data.importers.json_text import load_json, load_loose_json
 from tl_jax.data.importers.names import KEPT, writable_name
 from tl_jax.data.importers.nulls import says_nothing, without_null_arguments
 from tl_jax.data.importers.reading import Reading
-from tl_jax.data.importers.unread import changed, decoded, read_keys, unread_here
+from tl_jax.data.importers.unread import changed, decoded, read_keys, read_whole, unread_here
 from tl_jax.errors import RowError
 
 TOOL_NAMES = ("tool_name", "toolName", "function_name", "functionName")
@@ -159,6 +159,36 @@ def inner_results(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if isinstance(results := entry.get("tool_results"), list):
         found += [changed(one, role="tool") for one in results if isinstance(one, Mapping)]
     return found
+
+
+def several_results(entry: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """Return the results of a message that holds several, as messages; None if it holds one."""
+    for key in ("tool_responses", "tool_results", "content"):
+        if key in entry and _are_results(entry, key):
+            entry.get("content")  # which may have the texts of all again
+            return [_result(one) for one in entry[key]]
+    return None
+
+
+def _are_results(entry: Mapping[str, Any], key: str) -> bool:
+    """Whether a list of results stands under a key, each of a call that it names."""
+    value = _peek(entry, key)
+    if not isinstance(value, list) or not value:
+        return False
+    return all(
+        isinstance(one, dict) and ("tool_call_id" in one or {"call", "outputs"} <= one.keys())
+        for one in value
+    )
+
+
+def _result(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return one of several results as a message; Cohere has each with its call."""
+    if "tool_call_id" in entry:
+        return changed(entry, role="tool")
+    call = entry["call"]
+    read_whole(call, ("parameters",))
+    name = call.get("name") if isinstance(call, Mapping) else None
+    return changed(entry, role="tool", name=name, content=entry["outputs"])
 
 
 def _of_text(custom: Mapping[str, Any], reading: Reading) -> Mapping[str, Any]:

@@ -128,6 +128,8 @@ def _part(entry: Any) -> Part:
     if kind is None and "text" in entry:
         keys = ("text",)
     text = next((entry[key] for key in keys if key in entry), None)
+    if isinstance(text, Mapping) and "value" in text:  # of OpenAI's threads
+        text = text["value"]
     return Part("text", text) if isinstance(text, str) else Part("other")
 
 
