@@ -205,6 +205,23 @@ TEXTS = {
         "<tool_call>\n<function=f>\n<parameter=a>\nx y\n</parameter>\n<parameter=n>\n7\n"
         "</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>"
     ],
+    "function_xml": [
+        "<function=f>\n<parameter=a>\nx y\n</parameter>\n<parameter=n>7</parameter>\n</function>\n"
+        "\n<function=g>\n</function>"
+    ],
+    "invoke": [
+        '<function_calls>\n<invoke name="f">\n<parameter name="a">x y</parameter>\n'
+        '<parameter name="n">7</parameter>\n</invoke>\n<invoke name="g">\n</invoke>\n'
+        "</function_calls>"
+    ],
+    "phi": [
+        '<|tool_call|>[{"name": "f", "arguments": {"a": "x y", "n": 7}}, '
+        '{"name": "g", "arguments": {}}]<|/tool_call|>'
+    ],
+    "function_call_tags": [
+        '<function_call>{"name": "f", "arguments": {"a": "x y", "n": 7}}</function_call>\n'
+        '<function_call>\n{"name": "g", "parameters": {}}\n</function_call>'
+    ],
     "seed": [
         "<seed:tool_call>\n<function=f>\n<parameter=a>x y</parameter>\n<parameter=n>7</parameter>\n"
         "</function>\n</seed:tool_call>\n<seed:tool_call>\n<function=g>\n</function>\n"

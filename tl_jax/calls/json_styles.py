@@ -59,10 +59,22 @@ JSON_STYLES: Mapping[str, Style] = {
     "granite": Style(
         (JsonForm("<|tool_call|>", listed=True),), marks=("<|tool_call|>",), constrained=True
     ),
+    # Phi-4-mini, as its card has it.
+    "phi": Style(
+        (JsonForm("<|tool_call|>", "<|/tool_call|>", also=_EITHER, listed=True),),
+        marks=("<|tool_call|>", "<|/tool_call|>"),
+        constrained=True,
+    ),
     # Granite 20B.
     "function_call": Style(
         (JsonForm(before="<function_call> ", also=_EITHER),),
         marks=("<function_call>",),
+        constrained=True,
+    ),
+    # Models that are tuned on data with such tags.
+    "function_call_tags": Style(
+        (JsonForm(before="<function_call>\n", after="\n</function_call>", also=_EITHER),),
+        marks=("<function_call>", "</function_call>"),
         constrained=True,
     ),
     # GigaChat 3.

@@ -81,6 +81,10 @@ TEXT_STYLES: Mapping[str, Style] = {
         (_function("<tool_call>\n", "\n</tool_call>", "\n"),),
         marks=("<function=", "<parameter="),
     ),
+    # OpenHands and SWE-agent where a model has no calls of its own; Qwen3-Coder, now and then.
+    "function_xml": Style(
+        (_function("", "", "\n"),), marks=("<function=", "</function>", "<parameter=")
+    ),
     # Seed-OSS.
     "seed": Style(
         (_function("<seed:tool_call>\n", "\n</seed:tool_call>", ""),),
@@ -106,6 +110,11 @@ TEXT_STYLES: Mapping[str, Style] = {
     "minimax": Style(
         (_invoke("<minimax:tool_call>\n", "\n</minimax:tool_call>"),),
         marks=("<minimax:tool_call", "</minimax:tool_call", "<invoke name="),
+    ),
+    # Claude's, where its calls stand in a text.
+    "invoke": Style(
+        (_invoke("<function_calls>\n", "\n</function_calls>"),),
+        marks=("<function_calls>", "</function_calls>", "<invoke name="),
     ),
     # Muse, whose calls are messages of their own.
     "atem": Style(

@@ -17,7 +17,8 @@ def check_place(name: str, value: Any) -> None:
     """Refuse a place that would become a folder of an odd name here.
 
     Places with a scheme, such as ``gs://bucket/rows.jsonl``, are reached through a mounted
-    directory; the run alone may lie on a bucket (``run.mirror``), and is here then. A ``~`` is filled in by the shell at the start of a word only.
+    directory; the run alone may lie on a bucket (``run.mirror``), and is here then. A ``~`` is
+    filled in by the shell at the start of a word only.
 
     Args:
       name: Of the setting or flag.

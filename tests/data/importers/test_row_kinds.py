@@ -300,6 +300,7 @@ def test_a_thought_that_is_shown_as_well_is_shown_once():
         ({"instruction": "Add.", "input": "1 2", "output": "3"}, ["Add.\n1 2", "3"]),
         ({"query": "b", "response": "c", "history": [["x", "y"]]}, ["x", "y", "b", "c"]),
         ({"question": "b", "answer": "c", "system": "s"}, ["s", "b", "c"]),
+        ({"instruction": "a", "context": "b", "response": "c"}, ["a\nb", "c"]),
         ({"conversation": [{"human": "b", "assistant": "c"}] * 2}, ["b", "c", "b", "c"]),
     ],
 )
@@ -375,6 +376,9 @@ def test_rows_of_known_forms_that_cannot_be_read_say_what_to_do(row, said, whole
         {"action": "weather", "action_input": '{"city": "Oslo"}'},
         {"function": json.dumps({"name": "weather", "arguments": {"city": "Oslo"}})},
         {"function_name": "weather", "tool_args": {"city": "Oslo"}},
+        {"recipient_name": "functions.weather", "parameters": {"city": "Oslo"}},
+        {"tool_call": {"function": {"name": "weather", "arguments": {"city": "Oslo"}}}},
+        {"action": {"name": "weather", "arguments": [{"name": "city", "value": "Oslo"}]}},
     ],
 )
 @pytest.mark.parametrize("listed", [True, False])
@@ -390,6 +394,8 @@ def test_a_call_of_which_something_is_not_read_is_never_an_empty_one(call, whole
     assert isinstance(found, BadRow) and f"a call of which '{key}' is not read" in found.reason
     bare = whole({"messages": [USER, {**CALL, "tool_calls": [{"name": "weather"}]}]})
     assert bare.messages[1].calls == (ToolCall("weather", {}),)
+    python = whole({"messages": [USER, {**CALL, "tool_calls": ["weather(city='Oslo')"]}]})
+    assert python.messages[1].calls == (OSLO,)
 
 
 def test_results_that_stand_with_their_calls_are_turns():

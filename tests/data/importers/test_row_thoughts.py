@@ -61,6 +61,8 @@ def test_a_turn_of_thoughts_belongs_to_the_turn_after_it():
         ("[THINK]a[/THINK]c", "a", "c"),
         ("◁think▷a◁/think▷c", "a", "c"),
         ("<|begin_of_thought|>a<|end_of_thought|>c", "a", "c"),
+        ("<|inner_prefix|>a<|inner_suffix|>c", "a", "c"),
+        ("<|channel>thought\na\n<channel|>c", "a", "c"),
         ("It closes with </think> then.", "", None),
         ("`</think>` closes.", "", None),
         ("```\n<think>x</think>\n```", "", None),
@@ -72,6 +74,20 @@ def test_tags_at_the_head_of_a_line_hold_thoughts_and_those_in_prose_do_not(
     text, thoughts, visible
 ):
     assert split_thoughts(text) == (thoughts, text if visible is None else visible)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|begin_of_thought|>a<|end_of_thought|>\n\n<|begin_of_solution|>\nc\n<|end_of_solution|>",
+        "<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>c<|END_RESPONSE|>",
+        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>c"
+        "<|return|>",
+    ],
+)
+def test_marks_of_a_family_round_thought_and_answer_are_taken_away(text):
+    found = dialogue([user(), {"role": "assistant", "content": text}])
+    assert found[1] == Message("assistant", "c", thoughts="a")
 
 
 @pytest.mark.parametrize(

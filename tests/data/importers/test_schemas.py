@@ -230,10 +230,34 @@ def test_what_cannot_be_read_is_a_row_error(tools):
         normalised_tools(tools, Counter())
 
 
+PART = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "found"),
+    [
+        ({"allOf": [PART, {"properties": {"b": {}}}]}, [("a", True), ("b", False)]),
+        ({"type": "object", "oneOf": [PART, {"required": ["b"]}]}, [("a", False)]),
+        ({"$ref": "#/$defs/P", "$defs": {"P": PART}}, [("a", True)]),
+        ({"anyOf": [{"$ref": "#/$defs/P"}], "$defs": {"P": PART}}, [("a", False)]),
+        ({"type": "object", "patternProperties": {"^a": {}}}, []),
+        ({"type": "object", "properties": {"a": True}}, [("a", False)]),
+        ({"not": {"type": "string"}}, [("not", True)]),
+    ],
+)
+def test_parameters_in_parts_of_a_schema_are_found_and_it_is_written_as_given(parameters, found):
+    repairs = Counter()
+    declared = {"name": "f", "description": "", "parameters": parameters}
+    tool = normalised_tool(declared, repairs)
+    assert [(parameter.name, parameter.required) for parameter in tool.parameters] == found
+    if found != [("not", True)]:
+        assert tool_to_schema(tool) == declared and not +repairs
+
+
 WORDS = st.sampled_from(
     ["name", "type", "properties", "required", "description", "desciption", "items", "anyOf",
      "parameters", "default", "function", "optional", "enum", "a", "a b", "(", "str, optional",
-     "List[int]", "object", "true"]
+     "List[int]", "object", "true", "allOf", "oneOf", "$ref"]
 )  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | WORDS,

@@ -92,3 +92,41 @@ def test_cases_with_a_system_turn_in_the_middle_are_read(import_cases):
     rows = list(read(import_cases / "system_in_the_middle.jsonl"))
     assert all(dataclasses.is_dataclass(row) and hasattr(row, "messages") for row in rows)
     assert [message.role for message in rows[-1].messages][-2:] == ["system", "assistant"]
+
+
+def session(number):
+    """The events of a session of Claude Code, a line for each."""
+    said = [
+        ("user", "1", None, f"Which files? {number}"),
+        ("assistant", "2", "1", [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]),
+        ("user", "3", "2", [{"type": "tool_result", "tool_use_id": "t", "content": "a.txt"}]),
+        ("assistant", "4", "3", [{"type": "text", "text": "One."}]),
+    ]
+    return "".join(
+        json.dumps(
+            {
+                "type": role,
+                "uuid": name,
+                "parentUuid": parent,
+                "sessionId": str(number),
+                "message": {"role": role, "content": content, "id": f"m{name}"},
+            }
+        )
+        + "\n"
+        for role, name, parent, content in said
+    )
+
+
+def test_a_folder_of_sessions_is_prepared_with_the_tools_of_a_file(tmp_path, chatml):
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.jsonl").write_text(session(number))
+    with pytest.raises(DataError, match="tools"):
+        prepared(folder, tmp_path / "bare", chatml)
+    (tmp_path / "tools.json").write_text(json.dumps([TOOL]))
+    tools_path = str(tmp_path / "tools.json")
+    report, found = prepared(folder, tmp_path / "out", chatml, tools_path=tools_path)
+    assert report["rows"] == 3 and not report["bad_rows"] and len(found) == 3
+    (source,) = report["sources"].values()
+    assert source["read_as"].startswith("claude_code (row 1: a session of 4 events")

@@ -9,12 +9,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.names import writable_name
 from tl_jax.data.trajectory import Message
 from tl_jax.errors import RowError
+
+_RESULTS = frozenset(("content", "result", "results", "output", "response"))
+"""Keys of a result that names its tool."""
+_HEAD = 200
+"""The name stands in so many first characters."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,24 +30,27 @@ class Turn:
     Attributes:
       message: The message.
       ids: For an assistant turn the id of every call (``""`` if it has none), also where they
-        could not be read; for a tool turn the id of the call it answers.
+        could not be read; for a tool turn the id of the call it answers, and behind it what may
+        be that id.
       name: For a tool turn the name of the tool, where its source gives it.
+      said_name: For a tool turn the name that its text gives as that of its tool, if any.
       continues: Whether the calls belong to the assistant turn before, if there is one.
     """
 
     message: Message
     ids: tuple[str, ...] = ()
     name: str = ""
+    said_name: str = ""
     continues: bool = False
 
 
 def in_call_order(turns: Iterable[Turn]) -> tuple[Message, ...]:
     """Return the messages with the answers of every turn in the order of its calls.
 
-    Answers are matched by call id, else by the name of a tool that is called once, else, where
-    they have neither, by position. A call without an answer gets a stand-in with status
-    ``missing``, but only if a later call has an answer. One answer that is a JSON list with one
-    entry for each of several calls is split.
+    Answers are matched by call id, else by the name of a tool that is called once, also where only
+    their texts give it, else, where they have neither, by position. A call without an answer gets
+    a stand-in with status ``missing``, but only if a later call has an answer. One answer that is
+    a JSON list with one entry for each of several calls is split.
 
     Raises:
       RowError: Answers to several calls whose ids and names do not say which is whose.
@@ -64,9 +73,7 @@ def _ordered(caller: Turn | None, answers: Sequence[Turn]) -> list[Message]:
     if caller is None or not ids:
         return [answer.message for answer in answers]
     if len(answers) == 1 < len(ids) and not answers[0].ids[0]:
-        parts = _split(answers[0].message, len(ids))
-        if len(parts) > 1 or not answers[0].name:
-            return list(parts)
+        answers = _split(answers[0], len(ids))
     slots: list[Message | None] = [None] * len(ids)
     unmatched = _by_id(ids, answers, slots)
     unmatched = _by_name(caller, unmatched, slots)
@@ -98,8 +105,9 @@ def _by_id(ids: Sequence[str], answers: Sequence[Turn], slots: list[Message | No
     for position in reversed(range(len(ids))):
         free.setdefault(ids[position], []).append(position)
     for answer in answers:
-        if answer.ids[0] and free.get(answer.ids[0]):
-            slots[free[answer.ids[0]].pop()] = answer.message
+        name = next((one for one in answer.ids if one and free.get(one)), None)
+        if name is not None:
+            slots[free[name].pop()] = answer.message
         else:
             unmatched.append(answer)
     return unmatched
@@ -111,10 +119,10 @@ def _by_name(caller: Turn, answers: list[Turn], slots: list[Message | None]) -> 
     if len(names) < len(slots):
         return answers
     called = Counter(name for name, slot in zip(names, slots, strict=True) if slot is None)
-    answered = Counter(writable_name(answer.name) for answer in answers)
+    said = [writable_name(answer.name or answer.said_name) for answer in answers]
+    answered = Counter(said)
     unmatched = []
-    for answer in answers:
-        name = writable_name(answer.name)
+    for answer, name in zip(answers, said, strict=True):
         if name and called[name] == answered[name] == 1:
             position = next(i for i, n in enumerate(names) if n == name and slots[i] is None)
             slots[position] = answer.message
@@ -123,16 +131,34 @@ def _by_name(caller: Turn, answers: list[Turn], slots: list[Message | None]) -> 
     return unmatched
 
 
-def _split(answer: Message, count: int) -> Sequence[Message]:
+def _split(answer: Turn, count: int) -> Sequence[Turn]:
+    """Return the answers that one holds as a JSON list, or it alone."""
     try:
-        parts = load_json(answer.content, "answers")
+        parts = load_json(answer.message.content, "answers")
     except RowError:
         return (answer,)
     if not isinstance(parts, list) or len(parts) != count:
         return (answer,)
-    return [
-        dataclasses.replace(
-            answer, content=part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
-        )
-        for part in parts
-    ]
+    found = []
+    for part in parts:
+        text = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
+        message = dataclasses.replace(answer.message, content=text)
+        found.append(Turn(message, ("",), said_name=said_name(part)))
+    return found
+
+
+def said_name(value: Any) -> str:
+    """Return the name of the tool that a result gives as its own, or an empty text.
+
+    Args:
+      value: The result, or its JSON text.
+    """
+    if isinstance(value, str):
+        if not value.startswith("{") or '"name"' not in value[:_HEAD]:
+            return ""
+        try:
+            value = load_json(value, "a result")
+        except RowError:
+            return ""
+    name = value.get("name") if isinstance(value, Mapping) else None
+    return name if isinstance(name, str) and value.keys() & _RESULTS else ""

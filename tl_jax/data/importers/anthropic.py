@@ -43,8 +43,8 @@ def recognise(row: Any) -> str:
     return ""
 
 
-def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
-    """Convert one row.
+def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = None) -> Trajectory:
+    """Convert one row, with the normalised ``tools`` of a file if it has none.
 
     Raises:
       RowError: Messages or tools that cannot be read.
@@ -55,9 +55,9 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
             entries += _entries(openai_form.mapping(message, "a message"))
         except RowError as error:
             raise RowError(f"message {number}: {error}") from error
-    tools = [_tool(tool) for tool in openai_form.listed(row.get("tools"), "'tools'")]
-    found = changed(row, messages=entries, tools=tools, system=None)
-    return openai.trajectory(found, source=source, line=line)
+    declared = [_tool(tool) for tool in openai_form.listed(row.get("tools"), "'tools'")]
+    found = changed(row, messages=entries, tools=declared, system=None)
+    return openai.trajectory(found, source=source, line=line, tools=tools)
 
 
 def _system(row: Mapping[str, Any]) -> str:
@@ -132,6 +132,7 @@ class _Turn:
                 openai_form.call(block.get("name"), block.get("input"), block.get("id"))
             )
         elif kind == "thinking":
+            block.get("signature")
             self.thoughts.append(block.get("thinking"))
         elif kind != "redacted_thinking":  # which nobody but its author can read
             self.parts.append(_part(block))

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec
-from tl_jax.data.importers import thoughts
-from tl_jax.data.importers.answers import Turn, in_call_order
+from tl_jax.data.importers import frames, thoughts
+from tl_jax.data.importers.answers import Turn, in_call_order, said_name
 from tl_jax.data.importers.assistant import assistant_calls, unparsable_turn
 from tl_jax.data.importers.failures import error_text, result_status
 from tl_jax.data.importers.json_text import load_loose_json
@@ -25,6 +25,7 @@ from tl_jax.data.importers.message_calls import (
     found_call,
     inner_results,
     listed_calls,
+    several_results,
     single_call,
     without_repeats,
 )
@@ -37,7 +38,13 @@ from tl_jax.data.importers.message_keys import (
     with_content,
 )
 from tl_jax.data.importers.nulls import is_table
-from tl_jax.data.importers.parts import content_parts, content_text, not_text, result_text
+from tl_jax.data.importers.parts import (
+    content_parts,
+    content_text,
+    not_text,
+    refuse_data,
+    result_text,
+)
 from tl_jax.data.importers.reading import Reading, TextReader
 from tl_jax.data.importers.turn_weights import MASK, mask_trains, turn_weight
 from tl_jax.data.importers.unread import changed, decoded, read_keys
@@ -49,6 +56,7 @@ REPAIRS: Mapping[str, str] = {
     "repeated_thought": "a thought that the visible text begins with, read once",
     "visible_reason_tag": "a turn in <reason> or the like, perhaps thoughts; trained as it is",
     "null_argument": "a null argument removed that its tool does not allow, or of a table's row",
+    "system_of_tools": "a system text that holds the tools and how to call them, left out",
     "custom_call": "a call with free text in place of arguments, which became its 'input'",
     "media_in_result": "an image or other medium in a result, replaced by a named placeholder",
 }
@@ -57,19 +65,30 @@ REPAIRS: Mapping[str, str] = {
 _CALL, _THOUGHT = "call", "thought"
 _ROLES = {
     "system": "system", "developer": "system",
-    "user": "user", "human": "user",
+    "user": "user", "human": "user", "prompter": "user", "customer": "user", "client": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "ai": "assistant",
-    "bot": "assistant", "chatbot": "assistant", "agent": "assistant",
-    "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool",
+    "bot": "assistant", "chatbot": "assistant", "agent": "assistant", "chatgpt": "assistant",
+    "claude": "assistant", "bing": "assistant", "bard": "assistant", "llm": "assistant",
+    "tool": "tool", "tool_outputs": "tool", "function": "tool", "observation": "tool",
+    "tool_response": "tool",
     "function_response": "tool", "ipython": "tool", "tool_result": "tool", "tool_output": "tool",
     "function_result": "tool", "function_results": "tool", "tool_results": "tool", "api": "tool",
     "environment": "tool", "env": "tool", "tool_return": "tool",
-    "function_call": _CALL, "tool_call": _CALL, "tool_calls": _CALL,
+    "functionresponse": "tool",
+    "function_call": _CALL, "tool_call": _CALL, "tool_calls": _CALL, "functioncall": _CALL,
+    "assistant_tool_call": _CALL, "function_calls": _CALL, "tool_use": _CALL,
     **dict.fromkeys(thoughts.ROLES, _THOUGHT),
 }  # fmt: skip
 
 _FUNCTIONS = "functions."
 """What harmony has before the name of a tool."""
+_OTHER_IDS = (
+    "toolUseId", "callId", "function_call_id", "functionCallId", "tool_id", "request_id",
+    "tool_request_id", "source_call_id", "tool_call_ids", "parent_id", "reply_to", "in_reply_to",
+)  # fmt: skip
+"""Keys of a result under which the id of its call may stand, or that of something else."""
+_OTHER_NAMES = ("tool", "function", "func", "recipient", "api_name", "action")
+"""Keys of a result under which the name of its tool may stand, or something else."""
 _ANNOUNCED = "Calling tools:\n"
 """What smolagents writes before the calls of a turn."""
 _REPLIES = ("assistant", _CALL, _THOUGHT)
@@ -114,11 +133,27 @@ def dialogue(
         except RowError as error:
             raise RowError(f"message {number}: {error}") from error
         for turn in found:
+            turn = _as_call(turn, turns, reading)
             if turns and (joined := _joined(turns[-1], turn)):
                 turns[-1] = joined
             else:
                 turns.append(turn)
     return in_call_order(turns)
+
+
+def _as_call(turn: Turn, before: Sequence[Turn], reading: Reading) -> Turn:
+    """Return a result that answers nothing as the call that it is, where it is one.
+
+    The role ``function`` says either, and some sources give it to calls.
+    """
+    if turn.message.role != "tool" or turn.name or reading.read_text is None:
+        return turn
+    if before and (before[-1].ids or before[-1].message.role == "tool"):
+        return turn
+    found = reading.read_text("assistant", turn.message.content)
+    if not found or not found[0].message.calls:
+        return turn
+    return dataclasses.replace(found[0], continues=True)
 
 
 def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
@@ -144,6 +179,7 @@ def turns_of(entry: Any, reading: Reading) -> Sequence[Turn]:
         return (found, *_inner_answers(entry, found, reading))
     refuse_media(entry)
     text = content_text(entry.get("content"))
+    refuse_data(text)
     if not text:
         refuse_unread(entry)
     return (reading.read_text and reading.read_text(role, text)) or (Turn(Message(role, text)),)
@@ -239,7 +275,8 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
             texts.append(part.text)
     if isinstance(refusal := entry.get("refusal"), str) and refusal and refusal not in texts:
         texts.append(refusal)
-    thought, text = thoughts.split_thoughts("\n".join(texts))
+    thought, text = frames.parted("\n".join(texts))
+    refuse_data(text)
     places = [listed_calls(entry, key) for key in named(entry, CALLS)]
     places += [single_call(entry, key) for key in named(entry, CALL)]
     found = without_repeats(
@@ -255,7 +292,7 @@ def _assistant(entry: Mapping[str, Any], reading: Reading) -> Turn:
         reasoned = reasoned[1:]
     if tag := thoughts.doubtful_tag(text):
         reading.repairs[f"visible_{tag}_tag"] += 1
-    reasoned = thoughts.joined(*reasoned, thought)
+    reasoned = thoughts.joined(*reasoned, thought, turn.message.thoughts)
     if not reasoned:
         return turn
     return dataclasses.replace(turn, message=dataclasses.replace(turn.message, thoughts=reasoned))
@@ -284,7 +321,7 @@ def _bare_calls(entry: Mapping[str, Any], reading: Reading) -> Turn:
         content = content_text(content)
         entry = changed(entry, content=content)
     if isinstance(content, str):
-        thought, text = thoughts.split_thoughts(content.removeprefix(_ANNOUNCED))
+        thought, text = frames.parted(content.removeprefix(_ANNOUNCED))
         try:
             content = decoded(entry, "content", lambda _: load_loose_json(text, "a call"))
         except RowError:
@@ -310,22 +347,19 @@ def _turn(text: str, found: Sequence[Found]) -> Turn:
     )
 
 
-def _are_results(entry: Mapping[str, Any], key: str) -> bool:
-    """Whether a list of results stands under a key, each of a call that it names."""
-    value = dict.get(entry, key) if isinstance(entry, dict) else entry[key]
-    if not isinstance(value, list) or not value:
-        return False
-    return all(isinstance(one, dict) and "tool_call_id" in one for one in value)
+def _texts(entry: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts under some keys, also where one stands alone in a list."""
+    found = [entry[key] for key in keys if key in entry]
+    found = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in found]
+    return tuple(one for one in found if isinstance(one, str))
 
 
 def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
     """Return the turns of a message with the result of a call, or with several."""
-    for key in ("tool_responses", "tool_results", "content"):
-        if key in entry and _are_results(entry, key):
-            entry.get("content")  # which may have the texts of all again
-            each = [changed(one, role="tool") for one in entry[key]]
-            return [turn for one in each for turn in _answers(with_content(one, "tool"), reading)]
+    if (each := several_results(entry)) is not None:
+        return [turn for one in each for turn in _answers(with_content(one, "tool"), reading)]
     answered = first(entry, ("tool_call_id", "call_id", "toolCallId", "tool_use_id", "id"))
+    others = () if answered else _texts(entry, _OTHER_IDS)
     content = entry.get("content")
     text = result_text(content, reading.repairs)
     status = result_status(entry)
@@ -337,4 +371,6 @@ def _answers(entry: Mapping[str, Any], reading: Reading) -> Sequence[Turn]:
         return found
     name = entry.get("name") or first(entry, TOOL_NAMES)
     name = name.removeprefix(_FUNCTIONS) if isinstance(name, str) else ""
-    return (Turn(Message("tool", text, status=status), (answered,), name),)
+    said = "" if answered or name else first(entry, _OTHER_NAMES) or said_name(text)
+    message = Message("tool", text, status=status)
+    return (Turn(message, (answered, *others), name, said),)

@@ -14,14 +14,19 @@ from tl_jax.errors import RowError
 KEYS = (
     "tools", "functions", "available_tools", "function_schemas", "tool_schemas", "tools_schema",
     "available_functions", "function_list", "tool_list", "tool_definitions", "function_definitions",
-    "functions_schema", "tools_json", "tool_specs", "tool_defs",
+    "functions_schema", "tools_json", "tool_specs", "tool_defs", "oai_tools", "openai_tools",
+    "tool_specifications", "tool_declarations", "function_declarations", "functionDeclarations",
+    "functions_json", "function_descriptions", "tools_str", "tools_text", "candidate_tools",
+    "xml_tools",
 )  # fmt: skip
 """Keys of a row under which its tools may stand; the first two are the common ones."""
 LIKELY_KEYS = (
     "api_list", "apis", "available_apis", "functions_list", "tools_list", "tool_schema",
     "tools_available",
     "mcp_tools", "tool_descriptions", "toolset", "toolsets", "toolConfig", "tool_config", "actions",
-    "available_actions", "callable_functions", "function", "tool",
+    "available_actions", "callable_functions", "function", "tool", "tool_set", "toolSpecs",
+    "functions_available", "tool_description", "function_description", "tool_candidates",
+    "all_tools", "tool_info",
 )  # fmt: skip
 """Keys of a row under which there are tools where what stands there declares some."""
 BESIDE = (
@@ -72,11 +77,11 @@ def declared_tools(row: Mapping[str, Any], entries: Any) -> Any:
     places = [(row, key) for key in KEYS[2:]]
     places += [(row, key) for key in LIKELY_KEYS if _declares(_peek(row, key))]
     places += [
-        (row[outer], key)
+        (holder, key)
         for outer in BESIDE
-        if isinstance(_peek(row, outer), Mapping)
+        if (holder := _beside(row, outer)) is not None
         for key in KEYS
-        if _holds(_peek(row, outer), key)
+        if _holds(holder, key)
     ]
     if isinstance(entries, list):
         places += [
@@ -212,6 +217,20 @@ def _is_declaring(entry: Any) -> bool:
     """Whether a message does nothing but declare tools."""
     role = _peek(entry, "role")
     return isinstance(role, str) and role.lower() in _TOOL_ROLES and _holds(entry, "content")
+
+
+def _beside(row: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """Return the object under a key of a row, or in the JSON text there, if it may hold tools."""
+    value = _peek(row, key)
+    if isinstance(value, str):
+        if not value.lstrip().startswith("{") or "tools" not in value and "functions" not in value:
+            return None
+        try:
+            value = decoded(row, key, lambda text: load_json(text, repr(key)))
+        except RowError:
+            return None
+        return value if any(_holds(value, name) for name in KEYS) else None
+    return row[key] if isinstance(value, Mapping) else None
 
 
 def _declares(value: Any) -> bool:

@@ -6,24 +6,35 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_ERRORS = ("error", "is_error", "isError", "has_error", "failed", "is_failed", "errored")
-_FLAGS = ("is_error", "isError", "has_error")
+_ERRORS = (
+    "error", "is_error", "isError", "has_error", "has_errors", "hasError", "failed", "is_failed",
+    "isFailed", "errored", "errors", "failure", "is_failure", "isFailure", "tool_error",
+    "toolError", "call_failed", "err", "timed_out", "timedOut",
+)  # fmt: skip
+_FLAGS = ("is_error", "isError", "has_error", "has_errors", "hasError")
 _DETAILS = (
     "error_message", "errorMessage", "error_type", "errorType", "error_code", "errorCode",
-    "exception", "traceback",
+    "exception", "traceback", "error_msg", "errorMsg", "error_info",
 )  # fmt: skip
-_SUCCESSES = ("success", "ok", "succeeded", "successful", "is_success")
+_SUCCESSES = (
+    "success", "ok", "succeeded", "successful", "is_success", "isSuccess", "is_successful",
+    "tool_success",
+)  # fmt: skip
 _STATES = (
     "status", "state", "outcome", "result_status", "status_code", "statusCode", "execution_status",
+    "execution_state", "tool_status", "toolStatus", "call_status", "result_type",
 )  # fmt: skip
 _EXIT_CODES = (
     "exit_code", "exitcode", "exitCode", "exit_status", "return_code", "returncode", "returnCode",
+    "ret_code", "rc",
 )  # fmt: skip
-_BESIDE = ("metadata", "meta", "extra", "additional_kwargs", "result", "artifact")
+_BESIDE = ("metadata", "meta", "extra", "extras", "additional_kwargs", "result", "artifact")
 _FAILED = frozenset(
     ("error", "errored", "fail", "failed", "failure", "exception", "crashed", "timeout",
-     "timed_out", "timedout", "rejected", "denied", "aborted", "cancelled", "canceled")
+     "timed_out", "timedout", "rejected", "denied", "aborted", "cancelled", "canceled",
+     "unsuccessful")
 )  # fmt: skip
+_FAILED_TYPES = frozenset(("error", "tool_error", "tool_result_error", "error_result"))
 _NOTHING = frozenset(("", "none", "null", "false", "no", "0", "ok", "success", "n/a", "nil"))
 _TRUE = frozenset(("true", "yes", "1"))
 _HTTP = re.compile(r"[45][0-9]{2}")
@@ -43,8 +54,11 @@ def result_status(entry: Mapping[str, Any]) -> str:
     said = _status(entry)
     if said == "error":
         return said
+    kind = entry.get("type")
+    if isinstance(kind, str) and kind.lower() in _FAILED_TYPES:
+        return "error"
     beside = [entry[key] for key in _BESIDE if isinstance(entry.get(key), Mapping)]
-    if any(_flagged(one, _FLAGS) or _exited(one) for one in beside):
+    if any(_flagged(one, _FLAGS) or _exited(one) or _denied(one) for one in beside):
         return "error"
     content = entry.get("content")
     parts = content if isinstance(content, list) else ()
@@ -72,11 +86,11 @@ def _status(entry: Mapping[str, Any]) -> str:
     if _flagged(entry, _DETAILS):
         return "error"
     for key in _SUCCESSES:
-        if key in entry and isinstance(entry[key], bool | str):
+        if key in entry and (isinstance(entry[key], bool | str) or entry[key] in (0, 1)):
             value = str(entry[key]).strip().lower()
-            if value in ("false", "no"):
+            if value in ("false", "no", "0"):
                 return "error"
-            said_ok |= value in ("true", "yes")
+            said_ok |= value in ("true", "yes", "1")
     for key in _STATES:
         if key in entry and isinstance(entry[key], str | int):
             value = str(entry[key]).strip().lower()
@@ -89,6 +103,12 @@ def _status(entry: Mapping[str, Any]) -> str:
 
 def _flagged(entry: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
     return any(key in entry and not _says_nothing(entry[key]) for key in keys)
+
+
+def _denied(entry: Mapping[str, Any]) -> bool:
+    """Whether true or false says of the call that it failed; other values are of the call's own."""
+    failed = any(key in entry and entry[key] is True for key in _ERRORS)
+    return failed or any(key in entry and entry[key] is False for key in _SUCCESSES)
 
 
 def _exited(entry: Mapping[str, Any]) -> bool:

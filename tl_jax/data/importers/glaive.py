@@ -16,6 +16,7 @@ from tl_jax.data.importers import openai, openai_form
 from tl_jax.data.importers.json_text import load_json, load_loose_json
 from tl_jax.data.importers.openai_form import Entry
 from tl_jax.data.importers.unread import changed
+from tl_jax.data.importers.written_calls import quoted_call
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -24,9 +25,6 @@ NAME = "glaive"
 _SPEAKER = re.compile(r"^(USER|ASSISTANT|FUNCTION RESPONSE):[ \t]*", re.MULTILINE)
 _CALL = "<functioncall>"
 _END = "<|endoftext|>"
-_QUOTED = re.compile(
-    r"\{\s*\"name\"\s*:\s*\"([^\"]+)\"\s*,\s*\"arguments\"\s*:\s*'(.*)'\s*\}\s*", re.DOTALL
-)
 _ROLES = {"USER": "user", "FUNCTION RESPONSE": "tool"}
 
 
@@ -74,8 +72,8 @@ def _entry(speaker: str, text: str) -> Entry:
 
 
 def _call(text: str) -> Entry:
-    if quoted := _QUOTED.fullmatch(text):
-        return openai_form.call(quoted[1], quoted[2].replace("\\'", "'"))
+    if found := quoted_call(text):
+        return openai_form.call(*found)
     call = load_loose_json(text, "a call")
     if not isinstance(call, Mapping):
         raise RowError(f"a call must be an object, not {type(call).__name__}")

@@ -25,8 +25,8 @@ _PAIRS = (
     ("human", "assistant"), ("user", "assistant"),
 )  # fmt: skip
 """Keys of the two texts."""
-_CONTEXT = "input"
-"""The key of what an instruction is applied to."""
+_CONTEXTS = {"instruction": ("input", "context"), "question": ("context",)}
+"""Keys of what an instruction or a question is about."""
 _ROUNDS = ("conversation", "conversations", "dialogue", "turns")
 _OF_OTHERS = frozenset(
     ("messages", "contents", "chosen", "rejected", "trajectory", "events", "steps", "answers",
@@ -88,8 +88,9 @@ def _pair(row: Any) -> tuple[str, str] | tuple[()]:
 
 def _question(row: Mapping[str, Any], pair: Sequence[str]) -> str:
     text = row[pair[0]]
-    if pair[0] == "instruction" and isinstance(context := row.get(_CONTEXT), str):
-        text = "\n".join(filter(None, (text.strip(), context.strip())))
+    for key in _CONTEXTS.get(pair[0], ()):
+        if isinstance(_peek(row, key), str):
+            text = "\n".join(filter(None, (text.strip(), row[key].strip())))
     return text
 
 

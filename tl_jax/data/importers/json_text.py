@@ -40,14 +40,15 @@ def load_json(text: str, what: str) -> Any:
         raise RowError(f"{what} is not JSON: {str(error)[:200]}") from error
 
 
-def load_json_at(text: str, start: int, what: str) -> Any:
-    """Return the JSON value that begins at ``start`` and may have other text after it.
+def load_json_at(text: str, start: int, what: str) -> tuple[Any, int]:
+    """Return the JSON value that begins at ``start``, and where it ends.
 
     Raises:
       RowError: As for ``load_json``.
     """
     try:
-        return check_characters(_DECODER.raw_decode(text, start)[0], text)
+        value, end = _DECODER.raw_decode(text, start)
+        return check_characters(value, text[start:end]), end
     except (ValueError, RecursionError) as error:
         raise RowError(f"{what} is not JSON: {str(error)[:200]}") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tl_jax.data.importers import openai, openai_form
 from tl_jax.data.importers.openai_form import Entry
+from tl_jax.data.importers.thoughts import thought_text
 from tl_jax.data.importers.unread import changed, read_keys, read_tool
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
@@ -29,6 +30,8 @@ _ROLES = {
     "developer": "system",
 }
 _CALL_BLOCKS = ("tool_use", "tool_call", "function_call", "tool_call_chunk", "invalid_tool_call")
+_THOUGHTS = ("reasoning_content", "reasoning")
+"""Fields of the vendor's that hold thoughts."""
 _OF_A_CALL = ("name", "arguments")
 _OWN = ("human", "ai")
 """Types that no other form has."""
@@ -78,6 +81,7 @@ def _entry(message: Mapping[str, Any]) -> Entry:
         if isinstance(message.get(key), Mapping):
             message.get("lc")
             fields = message[key]
+            read_keys(fields, ("type",))
     role = fields.get("role") if kind == "chat" else _ROLES.get(kind)
     if role is None:
         raise RowError(f"unknown type {kind!r} of a message; known: {', '.join(_ROLES)}")
@@ -109,7 +113,9 @@ def _assistant(fields: Mapping[str, Any]) -> Entry:
         _pass_over(said_again["tool_calls"], said_again["function_call"])
     else:
         more |= {key: value for key, value in said_again.items() if value}
-    thoughts = thoughts or [extra.get("reasoning_content")]
+    thoughts = thoughts or [
+        thought_text(extra.get(key)) for key in ("reasoning_content", "reasoning")
+    ]
     if found := openai_form.joined(thoughts):
         more["reasoning_content"] = found
     if not content and not calls and isinstance(refusal := extra.get("refusal"), str):
@@ -141,7 +147,7 @@ def _content(content: Any) -> tuple[Any, list[Any], list[Mapping[str, Any]]]:
         if kind in _CALL_BLOCKS:
             calls.append(block)
         elif kind in ("thinking", "reasoning"):
-            thoughts.append(block.get(kind))
+            thoughts.append(thought_text(block))
         elif kind == "text":
             parts.append(openai_form.text(str(block.get("text") or "")))
         else:

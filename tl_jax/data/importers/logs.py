@@ -30,9 +30,13 @@ REPAIRS: Mapping[str, str] = {
 }
 """Every kind of repair that is counted here."""
 
-_REQUESTS = ("request", "request_body", "requestBody", "body", "params", "input", "inputs", "req")
+_REQUESTS = (
+    "request", "request_body", "requestBody", "body", "params", "input", "inputs", "req", "kwargs",
+    "request_json", "request_data", "llm_input", "prompt_messages",
+)  # fmt: skip
 _REPLIES = (
     "response", "response_body", "responseBody", "result", "output", "outputs", "resp", "reply",
+    "res", "response_json", "response_data", "llm_output", "completion_message", "choices",
 )  # fmt: skip
 _TEXTS = ("response", "reply")
 """Keys of a reply beside messages that may be a plain text."""
@@ -64,7 +68,8 @@ def recognise(row: Any) -> str:
         return ""
     if is_span(row):
         return "a span with the messages of a request"
-    if responses.recognise(row):
+    outer, row = row, _inside(row)
+    if row is outer and responses.recognise(row):
         return ""
     try:
         found = _pair(row)
@@ -85,6 +90,9 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
       RowError: No request or no reply, one that failed or was cut off, or messages or tools that
         cannot be read.
     """
+    outer, row = row, _inside(row)
+    if row is not outer:
+        read_whole(outer, _NOTES)
     if is_span(row):
         found = span(row)
         if found is None:
@@ -101,6 +109,8 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         raise RowError(said)
     read_whole(row, _NOTES)
     read_whole(request, _SETTINGS)
+    for key in _REQUESTS:
+        read_whole(_peek(row, key), ("custom_id", "method", "url"))
     asked = _asked(row, request)
     key = next(key for key in _DIALOGUES if key in asked)
     answered = changed(asked, **{key: _together(key, asked[key], reply)})
@@ -135,9 +145,17 @@ def _only_reply(whole: Trajectory, before: int, name: str) -> Trajectory:
     )
 
 
+def _inside(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the Agents SDK holds in a span of its traces, or the row itself."""
+    held = _peek(row, "span_data")
+    return row["span_data"] if isinstance(held, Mapping) else row
+
+
 def _pair(row: Mapping[str, Any]) -> tuple[str, str, Any, Any] | None:
     """Return the keys of the request and the reply, and both as they are there; or None."""
     reply_key = next((key for key in _REPLIES if _says_something(row, key)), "")
+    if reply_key == "choices" and not _peek(_peek(row, reply_key)[0], "message"):
+        return None
     if not reply_key:
         return None
     for key in _REQUESTS:

@@ -7,23 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl_jax.calls.call import ToolCall
+from tl_jax.calls.parse import CallSyntaxError, parse_call
 from tl_jax.data.importers.assistant import sound_call
 from tl_jax.data.importers.declarations import TEXT_PARAMETER
 from tl_jax.data.importers.json_text import load_json, load_loose_json
 from tl_jax.data.importers.names import KEPT, writable_name
 from tl_jax.data.importers.nulls import says_nothing, without_null_arguments
 from tl_jax.data.importers.reading import Reading
-from tl_jax.data.importers.unread import changed, decoded, read_keys, unread_here
+from tl_jax.data.importers.unread import changed, decoded, read_keys, read_whole, unread_here
 from tl_jax.errors import RowError
 
 TOOL_NAMES = ("tool_name", "toolName", "function_name", "functionName")
 """Keys of a call or a result under which the name of its tool may stand."""
-_NAMES = ("tool", "action", "func", "api_name", "api")
+_HOLDERS = ("function_call", "tool_call", "functionCall", "toolCall", "tool", "action")
+"""Other keys of a call than ``function`` under which all of it may stand, as an object."""
+NAMES = ("method", "recipient_name", "tool", "action", "func", "api_name", "api")
 """Other keys of a call under which the name may stand, as a text."""
-_ARGUMENTS = (
+ARGUMENTS = (
     "arguments", "args", "parameters", "input", "params", "kwargs", "argument", "action_input",
     "tool_input", "tool_args", "toolArgs", "tool_arguments", "function_arguments", "inputs",
 )  # fmt: skip
+"""Keys of a call under which its arguments may stand."""
 _IDS = ("id", "call_id", "toolCallId", "tool_call_id")
 RESULTS = ("result", "output", "response", "observation")
 """Keys of a call under which its result may stand."""
@@ -94,7 +98,7 @@ def found_call(call: Any, reading: Reading) -> Found:
         try:
             call = load_loose_json(call, "a call")
         except RowError:
-            return None, call, ""
+            return _written(call)
     if not isinstance(call, Mapping):
         return None, call, ""
     read_keys(call, ("type",))
@@ -102,12 +106,17 @@ def found_call(call: Any, reading: Reading) -> Found:
     inner = decoded(call, "function", _object_or_name)
     if isinstance(inner, Mapping):
         call = inner
+    elif holder := next((k for k in _HOLDERS if isinstance(_peek(call, k), Mapping)), ""):
+        name, arguments, inner_id = found_call(call[holder], reading)
+        return name, arguments, call_id or inner_id
     elif isinstance(custom := call.get("custom"), Mapping):
         call = _of_text(custom, reading)
     elif call.get("type") in _CUSTOM and isinstance(call.get("input"), str):
         call = _of_text(call, reading)
-    name = call.get("name", inner) or first(call, TOOL_NAMES) or _text_under(call, _NAMES)
-    key = next((k for k in _ARGUMENTS if k in call), "")
+    name = call.get("name", inner) or first(call, TOOL_NAMES) or _text_under(call, NAMES)
+    if isinstance(name, str) and "recipient_name" in call:
+        name = name.removeprefix("functions.")
+    key = next((k for k in ARGUMENTS if k in call), "")
     arguments = _arguments(call.get(key))
     if not name or not key:
         _refuse_unread(call)
@@ -152,6 +161,36 @@ def inner_results(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return found
 
 
+def several_results(entry: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """Return the results of a message that holds several, as messages; None if it holds one."""
+    for key in ("tool_responses", "tool_results", "content"):
+        if key in entry and _are_results(entry, key):
+            entry.get("content")  # which may have the texts of all again
+            return [_result(one) for one in entry[key]]
+    return None
+
+
+def _are_results(entry: Mapping[str, Any], key: str) -> bool:
+    """Whether a list of results stands under a key, each of a call that it names."""
+    value = _peek(entry, key)
+    if not isinstance(value, list) or not value:
+        return False
+    return all(
+        isinstance(one, dict) and ("tool_call_id" in one or {"call", "outputs"} <= one.keys())
+        for one in value
+    )
+
+
+def _result(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return one of several results as a message; Cohere has each with its call."""
+    if "tool_call_id" in entry:
+        return changed(entry, role="tool")
+    call = entry["call"]
+    read_whole(call, ("parameters",))
+    name = call.get("name") if isinstance(call, Mapping) else None
+    return changed(entry, role="tool", name=name, content=entry["outputs"])
+
+
 def _of_text(custom: Mapping[str, Any], reading: Reading) -> Mapping[str, Any]:
     """Return a call of a tool that takes free text as one of a function with that parameter.
 
@@ -168,11 +207,31 @@ def _of_text(custom: Mapping[str, Any], reading: Reading) -> Mapping[str, Any]:
 def _arguments(value: Any) -> Any:
     """Read arguments given as the text of a Python dictionary, or of JSON with a null in it.
 
-    All other JSON text is read later.
+    So are those that are a list of names and values. All other JSON text is read later.
     """
+    if isinstance(value, list) and value and all(map(_is_pair, value)):
+        named = {one.get("name", one.get("key")): one["value"] for one in value}
+        return named if len(named) == len(value) else value
     if isinstance(value, str) and (value.lstrip().startswith("{'") or "null" in value):
         try:
             return load_loose_json(value, "arguments")
         except RowError:
             pass
     return value
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() in ({"name", "value"}, {"key", "value"})
+
+
+def _written(text: str) -> Found:
+    """Return a call that is written as Python, or the text as what is none."""
+    try:
+        call = parse_call(text)
+    except CallSyntaxError:
+        return None, text, ""
+    return call.name, dict(call.arguments), ""
+
+
+def _peek(holder: Mapping[str, Any], key: str) -> Any:
+    return dict.get(holder, key) if isinstance(holder, dict) else holder.get(key)

@@ -59,18 +59,32 @@ def without_null_arguments(
     properties = None
     if tool is not None and tool.parameters:
         properties = {parameter.name: parameter.schema for parameter in tool.parameters}
-    return _object(arguments, properties, table, repairs)
+    return _object(arguments, properties, _others(_parameters(tool)), table, repairs)
+
+
+def _parameters(tool: ToolSpec | None) -> Any:
+    """Return the schema of a tool's parameters as its source declares it, if it does."""
+    entry = tool.declared.entry if tool is not None and tool.declared is not None else {}
+    inner = entry.get("function")
+    return (inner if isinstance(inner, Mapping) else entry).get("parameters")
+
+
+def _others(schema: Any) -> Any:
+    """Return what a schema takes beside its properties: a schema, or False if it does not say."""
+    found = schema.get("additionalProperties") if isinstance(schema, Mapping) else False
+    return found if isinstance(found, Mapping) or found is True else False
 
 
 def _object(
     value: Mapping[str, Any],
     properties: Mapping[str, Any] | None,
+    others: Any,
     table: bool,
     repairs: Counter[str],
 ) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for key, inner in value.items():
-        schema = None if properties is None else properties.get(key.strip(), False)
+        schema = None if properties is None else properties.get(key.strip(), others)
         if inner is None:
             if table or (schema is not None and not _allows_null(schema)):
                 repairs["null_argument"] += 1
@@ -88,9 +102,8 @@ def _value(value: Any, schema: Any, table: bool, repairs: Counter[str]) -> Any:
     schema = schema if isinstance(schema, Mapping) else {}
     if isinstance(value, Mapping):
         properties = schema.get("properties")
-        return _object(
-            value, properties if isinstance(properties, Mapping) else None, table, repairs
-        )
+        properties = properties if isinstance(properties, Mapping) else None
+        return _object(value, properties, _others(schema), table, repairs)
     if isinstance(value, list):
         items = schema.get("items")
         found = [_value(inner, items, table, repairs) for inner in value]

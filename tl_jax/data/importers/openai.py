@@ -18,7 +18,7 @@ from tl_jax.data.importers.declarations import declared_tools, with_system
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.message_keys import refuse_media
 from tl_jax.data.importers.nulls import is_table
-from tl_jax.data.importers.row_weights import with_row_weights
+from tl_jax.data.importers.row_weights import refuse_unwanted, with_row_weights
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.importers.side_files import read_tools
 from tl_jax.data.importers.text_calls import reader, tools_in_text
@@ -53,12 +53,14 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = N
     """
     entries = decoded(row, "messages", lambda text: load_json(text, "the list of messages"))
     refuse_media(row, entries)
+    refuse_unwanted(row)
     declared = declared_tools(row, entries)
     entries = with_system(row, with_row_weights(row, entries))
+    before, repairs = entries, Counter[str]()
     in_text, entries = tools_in_text(entries, declared)
-    repairs: Counter[str] = Counter()
     found = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)
     tags = repair_tags(repairs)
+    repairs["system_of_tools"] += entries is not before
     if not found and tools:
         found, tags = tools
     return Trajectory(

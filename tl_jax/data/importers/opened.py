@@ -14,6 +14,15 @@ from tl_jax.errors import DataError
 
 _GZIP = b"\x1f\x8b"
 _LFS = b"version https://git-lfs"
+_OTHER_KINDS = {
+    b"PAR1": "a Parquet file; give it the ending .parquet",
+    b"ARROW1": "an Arrow file; give it the ending .arrow",
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"BZh": "compressed with bzip2; unpack it, or compress it with gzip",
+    b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or compress it with gzip",
+}
+"""What a file is that begins so, and no text."""
 
 
 @contextlib.contextmanager
@@ -51,12 +60,16 @@ def opened_text(path: str, newline: str = "\n") -> Iterator[io.TextIOWrapper]:
       newline: As for ``open``.
 
     Raises:
-      DataError: As for ``opened``; the file is a pointer of Git LFS, zeros, or no such text.
+      DataError: As for ``opened``; the file is a pointer of Git LFS, zeros, of another kind, or no
+        such text.
     """
     with opened(path, "rb") as stream:
         head = stream.read(len(_LFS))
     if head == _LFS:
         raise DataError(f"{path}: a pointer of Git LFS, not the file itself; run `git lfs pull`")
+    for beginning, what in _OTHER_KINDS.items():
+        if head.startswith(beginning):
+            raise DataError(f"{path}: it is no text but {what}")
     if head and not head.strip(b"\0"):
         raise DataError(f"{path}: it begins with zero bytes; the file is damaged")
     encoding = json.detect_encoding(head)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_jax.data.importers import thoughts
+from tl_jax.data.importers.unread import read_keys
 from tl_jax.errors import RowError
 
 _TEXTS = ("text", "input_text", "output_text", "refusal")
@@ -22,6 +23,13 @@ _MEDIA = re.compile(r"(?:input_|output_)?(image|audio|video|file|document|media)
 _DATA_URI = re.compile(
     r"data:([\w.+-]++\\?/[\w.+-]++)?+(?:;[\w.=+-]++)*+,(?:[A-Za-z0-9+/=_%-]|\\/)*+"
 )
+# Files written out with nothing that says so, but for how they begin.
+_BARE_DATA = re.compile(
+    r"(?<![\w+/])(?:(?P<png>iVBORw0KGgo)|(?P<jpeg>/9j/)|(?P<gif>R0lGOD)|(?P<pdf>JVBERi0)|UklGR)"
+    r"(?:[A-Za-z0-9+/=]|\\/){400,}+"
+)
+_LONGEST_DATA = 1000
+"""Data in the text of a turn is a medium from so many characters on."""
 _NAMES = ("filename", "file_name", "name", "title", "path", "file_id", "id")
 _KINDS = ("mimeType", "mime_type", "media_type", "format")
 _JSON_PART = frozenset(("type", "json"))
@@ -112,12 +120,16 @@ def _part(entry: Any) -> Part:
         return Part("thought", thoughts.thought_text(entry))
     if (text := _inner_text(entry)) is not None:
         return Part("text", text)
+    if isinstance(resource := entry.get("resource"), Mapping) and "blob" in resource:
+        return Part("media", _placeholder("file", entry))
     if kind and (medium := _MEDIA.fullmatch(kind)):
         return Part("media", _placeholder(medium[1], entry))
     keys = ("text", "content", "value", str(kind)) if kind in _TEXTS else ()
     if kind is None and "text" in entry:
         keys = ("text",)
     text = next((entry[key] for key in keys if key in entry), None)
+    if isinstance(text, Mapping) and "value" in text:  # of OpenAI's threads
+        text = text["value"]
     return Part("text", text) if isinstance(text, str) else Part("other")
 
 
@@ -127,8 +139,10 @@ def _inner_text(entry: Mapping[str, Any]) -> str | None:
         return _written(inner["data"])
     source = entry.get("source") if entry.get("type") == "document" else None
     if isinstance(source, Mapping) and source.get("type") == "text":
+        read_keys(source, ("media_type",))
         return _written(source.get("data"))
     if isinstance(inner := entry.get("resource"), Mapping) and isinstance(inner.get("text"), str):
+        read_keys(inner, ("uri", "mimeType"))
         return inner["text"]
     if entry.keys() <= _JSON_PART and "json" in entry:
         return _written(entry["json"])
@@ -187,4 +201,25 @@ def _without_data(text: str, repairs: Counter[str]) -> str:
         medium = medium if medium in ("image", "audio", "video") else "file"
         return f"[{medium}: {kind}]" if match[1] else "[file]"
 
-    return _DATA_URI.sub(named, text) if "data:" in text else text
+    def guessed(match: re.Match[str]) -> str:
+        repairs["media_in_result"] += 1
+        kind = match.lastgroup or ""
+        return {"": "[file]", "pdf": "[file: application/pdf]"}.get(kind, f"[image: image/{kind}]")
+
+    text = _DATA_URI.sub(named, text) if "data:" in text else text
+    return _BARE_DATA.sub(guessed, text) if len(text) > _LONGEST_DATA else text
+
+
+def refuse_data(text: str) -> None:
+    """Refuse the text of a turn that has a file written out in it, as an image of its own is.
+
+    Raises:
+      RowError: It has; only texts are trained.
+    """
+    if ";base64," not in text:
+        return
+    for found in _DATA_URI.finditer(text):
+        if ";base64" in found[0] and len(found[0]) > _LONGEST_DATA:
+            raise RowError(
+                f"a text that holds a file as data ({found[0][:30]}...); only text is trained"
+            )

@@ -13,6 +13,7 @@ from typing import Any
 from tl_jax.data.importers import hub_sets
 from tl_jax.data.importers.json_files import IsRow, json_rows
 from tl_jax.data.importers.rows import RawRow
+from tl_jax.data.importers.sessions import gathered
 from tl_jax.data.importers.splits import by_split, choose
 from tl_jax.data.importers.tables import arrow_rows, csv_rows, parquet_rows
 from tl_jax.errors import DataError
@@ -112,7 +113,7 @@ def raw_rows(file: str, split: str, is_row: IsRow) -> Iterator[RawRow]:
     if split and found != "JSON":
         raise DataError(f"{file}: there is no split {split!r}; a {found} file has no splits")
     if found == "JSON":
-        rows = json_rows(path, split, is_row)
+        rows = gathered(json_rows(path, split, is_row))
     else:
         rows = {"CSV": csv_rows, "Parquet": parquet_rows, "Arrow": arrow_rows}[found](path)
     return rows if path == file else (dataclasses.replace(row, path=file) for row in rows)

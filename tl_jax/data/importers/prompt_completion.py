@@ -47,10 +47,9 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
     """Convert one row.
 
     Raises:
-      RowError: Messages or tools that cannot be read, or a prompt that is a whole dialogue.
+      RowError: Messages or tools that cannot be read, a prompt that is a whole dialogue, or a
+        completion that is marked as unwanted.
     """
-    if row.get("label") is False:
-        raise RowError("a completion that its row marks as unwanted ('label': false); leave it out")
     prompt = _entries(row.get("prompt"), "prompt", "user")
     completion = _entries(row.get("completion"), "completion", "assistant")
     context = [

@@ -43,8 +43,8 @@ def recognise(row: Any) -> str:
     return ""
 
 
-def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
-    """Convert one row.
+def trajectory(row: Mapping[str, Any], *, source: str, line: int, tools: Any = None) -> Trajectory:
+    """Convert one row, with the normalised ``tools`` of a file if it has none.
 
     Raises:
       RowError: Items or tools that cannot be read.
@@ -59,9 +59,9 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         except RowError as error:
             raise RowError(f"item {number}: {error}") from error
     entries += turn.flushed()
-    tools = [_tool(tool) for tool in openai_form.listed(row.get("tools"), "'tools'")]
-    found = changed(row, messages=entries, tools=tools)
-    return openai.trajectory(found, source=source, line=line)
+    declared = [_tool(tool) for tool in openai_form.listed(row.get("tools"), "'tools'")]
+    found = changed(row, messages=entries, tools=declared)
+    return openai.trajectory(found, source=source, line=line, tools=tools)
 
 
 def _is_item(item: Any) -> bool:

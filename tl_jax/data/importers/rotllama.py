@@ -95,7 +95,7 @@ def _functions(system: str) -> Any:
     if start < 0:
         raise RowError("the system turn holds no JSON tool list")
     try:
-        return load_json_at(system, start, "the tool list in the system turn")
+        return load_json_at(system, start, "the tool list in the system turn")[0]
     except RowError:
         # ToolLLaMA writes the list as a Python literal, at the end of the text.
         return load_loose_json(system[start:].strip(), "the tool list in the system turn")

@@ -12,13 +12,18 @@ from tl_jax.data.importers.turn_weights import (
     OPPOSITES,
     WEIGHTS,
     factor,
+    is_word,
     mask_trains,
 )
 from tl_jax.data.importers.unread import changed
 from tl_jax.errors import RowError
 
-_OF_ALL = (*WEIGHTS, "sample_weight")
+_OF_ALL = (*WEIGHTS, "sample_weight", "example_weight")
 """Keys of a row with one number for all its turns."""
+_OUT = ("exclude", "excluded", "ignore", "ignored", "do_not_train", "skip_training")
+"""Keys of a row of which true takes all of it out of the loss, as false does for ``FLAGS``."""
+_UNWANTED = ("label", "kto_tag")
+"""Keys of a row of which false says that its reply is a bad one."""
 _LISTS = {
     name: key
     for key in (*WEIGHTS, *FLAGS, *OPPOSITES, MASK)
@@ -27,6 +32,26 @@ _LISTS = {
 """The key of a message by the names of a row's list that has a value of it for each."""
 _OF_TOKENS = ("input_ids", "token_ids", "tokens", "labels")
 """Keys of a row whose lists are of tokens, as those beside them are."""
+
+
+def refuse_unwanted(row: Mapping[str, Any]) -> None:
+    """Refuse a row whose reply is not to be learned, or that has a better and a worse one.
+
+    Raises:
+      RowError: It is such a row.
+    """
+    for key in _UNWANTED:
+        if isinstance(_peek(row, key), bool) and row[key] is False:
+            raise RowError(f"a reply that its row marks as unwanted ({key!r}: false); leave it out")
+    rejected = _peek(row, "rejected")
+    turns = rejected if isinstance(rejected, list) else [rejected]
+    if turns and all(
+        isinstance(turn, Mapping) and {"role", "from"} & turn.keys() for turn in turns
+    ):
+        raise RowError(
+            "a preferred and a rejected reply ('chosen', 'rejected'); to train the preferred one, "
+            "write it as the last message"
+        )
 
 
 def with_row_weights(row: Mapping[str, Any], entries: Any) -> Any:
@@ -49,6 +74,9 @@ def with_row_weights(row: Mapping[str, Any], entries: Any) -> Any:
     for name in _OF_ALL:
         if isinstance(value := _peek(row, name), int | float) and value is not True:
             weights = [weight * factor("weight", row[name]) for weight in weights]
+    out = [name for name in FLAGS if _peek(row, name) is False]
+    for name in [*out, *(name for name in _OUT if _peek(row, name) is True)]:
+        weights = [weight * factor(name, row[name]) for weight in weights]
     lists = [name for name in row.keys() & _LISTS.keys() if _is_list(_peek(row, name))]
     for name in () if any(key in row for key in _OF_TOKENS) else sorted(lists):
         found = _listed(name, _LISTS[name], row[name], entries)
@@ -95,7 +123,7 @@ def _weighed(entry: Mapping[str, Any], weight: float) -> Mapping[str, Any]:
 def _is_list(value: Any) -> bool:
     if not isinstance(value, list) or not value:
         return False
-    return all(entry is None or isinstance(entry, int | float | str) for entry in value)
+    return all(entry is None or isinstance(entry, int | float) or is_word(entry) for entry in value)
 
 
 def _peek(holder: Any, key: str) -> Any:

@@ -8,7 +8,7 @@ import datetime
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tl_jax.data.importers.json_text import check_characters, load_json, load_loose_json
@@ -30,6 +30,8 @@ REPAIRS: Mapping[str, str] = {
 
 _TEXT_COLUMNS = ("messages", "conversations", "contents", "prompt", "completion", "input", "tools")
 """Keys under which tables keep lists as text."""
+_STRUCTURES = {"messages": ("role", "content"), "conversations": ("from", "value")}
+"""Keys that any message has, by that of the list, which may be written as columns."""
 _PROSE_TOO = ("prompt", "completion", "input")
 """Those of them that hold plain texts, too."""
 
@@ -178,7 +180,13 @@ def with_lists(row: dict[str, Any], repairs: Counter[str]) -> dict[str, Any]:
     Raises:
       RowError: Text that begins as a list of messages and is none.
     """
-    found = {}
+    found: dict[str, Any] = {}
+    for key, names in _STRUCTURES.items():
+        value = row.get(key)
+        if isinstance(value, dict) and (lists := _rows(value, names)):
+            found[key] = lists
+        elif isinstance(value, list) and value and all(map(_is_object_text, value)):
+            found[key] = [load_json(text, f"a text in {key!r}") for text in value]
     for key in _TEXT_COLUMNS:
         text = row.get(key)
         if isinstance(text, str) and text.lstrip()[:1] == "[":
@@ -186,6 +194,20 @@ def with_lists(row: dict[str, Any], repairs: Counter[str]) -> dict[str, Any]:
             if value is not None:
                 found[key] = value
     return {**row, **found} if found else row
+
+
+def _is_object_text(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith("{")
+
+
+def _rows(columns: dict[str, Any], names: Collection[str]) -> list[Any] | None:
+    """Return the messages of an object of columns, as older ``datasets`` store them."""
+    values = columns.values()
+    if not all(name in columns for name in names) or not all(isinstance(v, list) for v in values):
+        return None
+    if len(set(map(len, values))) != 1:
+        return None
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 def _list(key: str, text: str, repairs: Counter[str]) -> Any:

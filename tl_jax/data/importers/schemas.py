@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tl_jax.calls.call import ToolSpec, declared_as, tool_from_schema
+from tl_jax.data.importers.compositions import KEYWORDS, with_properties
 from tl_jax.data.importers.declarations import listed
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.names import KEPT, writable_name
@@ -105,7 +106,7 @@ def normalised_tool(function: Any, repairs: Counter[str], *, keep_names: bool = 
     name = function.get("name")
     if not isinstance(name, str) or not name.strip():
         raise RowError("a tool needs a non-empty string 'name'")
-    schema = _parameters(name, function, repairs)
+    schema = with_properties(_parameters(name, function, repairs))
     read_tool(given)
     properties = _properties(name, schema, repairs)
     required = _required(function, schema, properties, repairs)
@@ -241,7 +242,7 @@ def _properties(name: str, schema: Mapping[str, Any], repairs: Counter[str]) -> 
         found = {
             key: value
             for key, value in schema.items()
-            if key not in _KEYWORDS
+            if key not in _KEYWORDS | KEYWORDS
             or (isinstance(value, Mapping) and ("type" in value or "description" in value))
         }
         repairs["properties_without_schema"] += bool(found)
@@ -271,7 +272,8 @@ def _property(value: Any, repairs: Counter[str]) -> Mapping[str, Any]:
     if isinstance(value, str):
         repairs["property_as_text"] += 1
         return {"type" if _json_type(value) is not None else "description": value}
-    repairs["property_not_object"] += value is not None
+    # ``true`` is a schema that takes anything.
+    repairs["property_not_object"] += value is not None and value is not True
     return {}
 
 

@@ -15,7 +15,7 @@ from tl_jax.data.importers.chat import dialogue
 from tl_jax.data.importers.declarations import declared_tools, with_system
 from tl_jax.data.importers.message_keys import refuse_media
 from tl_jax.data.importers.nulls import is_table
-from tl_jax.data.importers.row_weights import with_row_weights
+from tl_jax.data.importers.row_weights import refuse_unwanted, with_row_weights
 from tl_jax.data.importers.schemas import normalised_tools, repair_tags
 from tl_jax.data.importers.text_calls import reader, tools_in_text
 from tl_jax.data.importers.unread import renamed
@@ -59,12 +59,14 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         renamed(turn, {old: new for old, new in _NAMES.items() if old in turn}) for turn in turns
     ]
     refuse_media(row, entries)
+    refuse_unwanted(row)
     declared = declared_tools(row, entries)
     entries = with_system(row, with_row_weights(row, entries))
+    before, repairs = entries, Counter[str]()
     in_text, entries = tools_in_text(entries, declared)
-    repairs: Counter[str] = Counter()
     tools = normalised_tools(declared or in_text, repairs, table=is_table(entries), keep_names=True)
     tags = repair_tags(repairs)
+    repairs["system_of_tools"] += entries is not before
     return Trajectory(
         id=str(row.get("id") or f"{source}:{line}"),
         tools=tools,

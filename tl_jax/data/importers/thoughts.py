@@ -10,15 +10,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tl_jax.calls.styles import STYLES
+from tl_jax.data.importers.unread import read_keys
+
 KEYS = (
     "reasoning_content", "reasoning", "thinking", "thought", "thoughts", "reasoning_text",
     "thinking_content", "reasoning_details", "thinking_blocks", "reasoningContent",
-    "chain_of_thought", "cot", "tool_plan",
+    "chain_of_thought", "cot", "tool_plan", "reasoning_trace", "reasoning_steps", "think",
+    "thinking_process", "thinking_text", "thinkingContent", "thought_process", "thoughtProcess",
+    "inner_thoughts", "internal_thoughts", "inner_monologue", "internal_monologue",
+    "model_reasoning", "cot_reasoning", "reasoningText", "think_content",
 )  # fmt: skip
 """Keys of a message under which sources keep thoughts."""
 BESIDE = ("additional_kwargs", "provider_specific_fields", "model_extra")
 """Keys of a message whose object may hold them, as client libraries keep what they do not know."""
-ROLES = frozenset(("reasoning", "thinking", "thought", "thoughts", "think", "analysis"))
+ROLES = frozenset(
+    ("reasoning", "thinking", "thought", "thoughts", "think", "analysis", "inner_thoughts",
+     "assistant_thought", "assistant_reasoning", "chain_of_thought", "cot")
+)  # fmt: skip
 """Roles of turns that hold nothing but the thoughts of the turn after them."""
 PARTS = frozenset(
     ("reasoning", "thinking", "thought", "reasoning_text", "summary_text", "reasoning.text",
@@ -28,7 +37,11 @@ PARTS = frozenset(
 SEALED_PARTS = frozenset(("redacted_thinking", "reasoning.encrypted"))
 """Types of parts whose thoughts cannot be read."""
 
+_SEALS = ("type", "signature", "format", "index", "id", "encrypted_content", "data")
+"""Keys of a thought that say what it is, or that only its author can read."""
 _TEXT_KEYS = ("text", "thinking", "reasoning", "thought", "content", "value", "summary")
+_END_OF_MESSAGE = "<|end|>"
+"""What ends a thought of harmony, and any other message; see ``frames``."""
 _PLAIN_TAGS = ("think", "thinking", "thought", "reasoning", "scratchpad")
 _TAGS = {
     **{
@@ -36,9 +49,7 @@ _TAGS = {
         for tag in _PLAIN_TAGS
         for written in (tag, tag.upper(), tag.capitalize())
     },
-    "<seed:think>": "</seed:think>",
-    "[THINK]": "[/THINK]",
-    "<|START_THINKING|>": "<|END_THINKING|>",
+    **dict(style.thoughts for style in STYLES.values() if style.thoughts[1] != _END_OF_MESSAGE),
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "◁think▷": "◁/think▷",
 }
@@ -62,6 +73,7 @@ def thought_text(value: Any) -> str:
     if isinstance(value, list):
         return joined(*map(thought_text, value))
     if isinstance(value, Mapping):
+        read_keys(value, _SEALS)
         return next((text for key in _TEXT_KEYS if (text := thought_text(value.get(key)))), "")
     return ""
 

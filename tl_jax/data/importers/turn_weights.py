@@ -8,14 +8,19 @@ from typing import Any
 
 from tl_jax.errors import RowError
 
-WEIGHTS = ("weight", "loss_weight", "loss_scale")
+WEIGHTS = (
+    "weight", "loss_weight", "loss_scale", "loss_factor", "turn_weight", "message_weight",
+    "sft_weight", "lossWeight",
+)  # fmt: skip
 """Keys of a factor on the loss of a turn: any number of at least 0."""
 FLAGS = (
     "train", "trained", "training", "trainable", "is_trained", "should_train", "train_on",
     "train_on_turn", "loss", "compute_loss", "calculate_loss", "has_loss", "learn",
     "is_trainable", "requires_loss", "in_loss", "include_in_loss", "supervise", "supervised",
     "loss_mask", "train_mask", "step_loss_mask", "do_train", "is_train", "to_train", "train_turn",
-    "use_for_training", "is_target",
+    "use_for_training", "is_target", "train_on_this_turn", "train_loss", "with_loss",
+    "output_with_loss", "apply_loss", "use_loss", "need_loss", "calc_loss", "add_loss", "is_loss",
+    "learnable", "isTrainable", "shouldTrain", "trainOnTurn",
 )  # fmt: skip
 """Keys that say whether a turn is trained; a number from 0 to 1 is its share."""
 OPPOSITES = (
@@ -23,7 +28,7 @@ OPPOSITES = (
     "exclude_from_loss", "untrained", "is_masked", "mask_loss", "skip_loss", "context_only",
     "ignore", "ignored", "ignore_turn", "exclude", "excluded", "exclude_from_training",
     "is_demo", "is_copied_context", "skip_training", "no_training", "do_not_train", "dont_train",
-    "not_trained",
+    "not_trained", "mask_out", "loss_masked", "is_ignored", "is_context", "no_grad", "frozen",
 )  # fmt: skip
 """Keys that say whether a turn is left out of the loss, where true means that it is."""
 MASK = "mask"
@@ -75,8 +80,8 @@ def turn_weight(entry: Mapping[str, Any], *, mask_trains: bool | None = None) ->
 
 def _flagged(inner: Mapping[str, Any]) -> float:
     """Return 0 where an object beside the text of a turn says that it is not trained, else 1."""
-    trained = [inner[key] for key in FLAGS if isinstance(inner.get(key), bool)]
-    trained += [not inner[key] for key in OPPOSITES if isinstance(inner.get(key), bool)]
+    trained = [inner[key] for key in FLAGS if isinstance(_peek(inner, key), bool)]
+    trained += [not inner[key] for key in OPPOSITES if isinstance(_peek(inner, key), bool)]
     return float(all(trained))
 
 
@@ -117,6 +122,17 @@ def factor(key: str, value: Any) -> float:
       RowError: A value that is no weight; the key is named.
     """
     return turn_weight({key: value})
+
+
+def is_word(value: Any) -> bool:
+    """Whether a value is a text that stands for true, false or a number."""
+    if not isinstance(value, str):
+        return False
+    return value.strip().lower() in _WORDS or value.strip().replace(".", "", 1).isdecimal()
+
+
+def _peek(holder: Mapping[str, Any], key: str) -> Any:
+    return dict.get(holder, key) if isinstance(holder, dict) else holder.get(key)
 
 
 def _is_trained(part: Any) -> bool:

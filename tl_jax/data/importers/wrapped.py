@@ -13,7 +13,7 @@ from tl_jax.data.importers.chat import is_reply
 from tl_jax.data.importers.declarations import SYSTEM_KEYS, declared_tools
 from tl_jax.data.importers.general import importer_of
 from tl_jax.data.importers.json_text import load_json
-from tl_jax.data.importers.unread import changed, decoded
+from tl_jax.data.importers.unread import changed, decoded, read_keys
 from tl_jax.data.trajectory import Trajectory
 from tl_jax.errors import RowError
 
@@ -114,11 +114,16 @@ def _with_surroundings(row: Mapping[str, Any], inner: Mapping[str, Any]) -> Mapp
 
 
 def _opened(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a message that stands in an event of a session as its only one."""
+    """Return a message that stands in an event of a session, or has a sender for a role."""
     for key in ("message", "content"):
         inner = _peek(entry, key)
         if isinstance(inner, Mapping) and "role" in inner and "role" not in entry:
             return entry[key]
+    sender = _peek(entry, "sender")
+    if isinstance(sender, str) and "role" not in entry and is_reply(sender) is not None:
+        blocks = isinstance(_peek(entry, "content"), list)
+        read_keys(entry, ("sender", "text") if blocks else ("sender",))
+        return changed(entry, role="assistant" if is_reply(sender) else "user")
     return entry
 
 
