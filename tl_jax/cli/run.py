@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli import evaluate, prepare, report
@@ -98,5 +99,5 @@ def _show(content: Mapping[str, Any], console: Console) -> None:
     for name, entry in content["sets"].items():
         for component, effects in entry["components"].items():
             cells = [f"{effect['gain']:+.1f} {effect['verdict']}" for effect in effects.values()]
-            table.add_row(name, component, *cells)
+            table.add_row(escape(name), component, *cells)
     console.print(table)
