@@ -57,6 +57,25 @@ def test_steps_that_are_not_done_or_were_skipped_stand_out(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("done", "ended", "says"),
+    [
+        (7, None, "<li>supervised steps <b>7 of 7</b>"),
+        (5, None, "<li class=wrong>supervised steps <b>5 of 7</b>"),
+        (5, [5, 7], "<li>supervised steps <b>5 of 7, ended as its score got no better</b>"),
+        (5, [5, 4], "<li class=wrong>supervised steps <b>5 of 7</b>"),
+    ],
+)
+def test_a_phase_is_as_long_as_its_epochs_unless_it_was_ended(tmp_path, done, ended, says):
+    train = {"steps": 200, "epochs": 2.0}
+    write(tmp_path / "config.json", {"train": train, "data": {"batch_size": 8}})
+    write(tmp_path / "data" / "loader_report.json", {"rows": 26, "complete": True})
+    write_rows(tmp_path / "metrics.jsonl", [{"stage": "supervised", "step": done}])
+    if ended:
+        write(tmp_path / "checkpoints" / "supervised-ended.json", ended)
+    assert says in glance.section(seen(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("reply", "golds", "said", "due"),
     [
         ("f(a = 1)", ["f(a=1)"], "f(a = 1)", "f(a=1)"),

@@ -67,6 +67,11 @@ def style() -> Iterator[None]:
         yield
 
 
+def plain(text: str) -> str:
+    """Return a text that is drawn as it is: between dollar signs would stand a formula."""
+    return text.encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
 def category_colour(category: str) -> str:
     """Return the colour of a category; grey if it is none of the reward's."""
     return _CATEGORY_COLOURS.get(category, "#9aa5b1")
@@ -93,7 +98,7 @@ def overview_png(run: RunData, title: str) -> bytes:
     with style():
         engine = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
         figure = Figure(figsize=(12.5, 7.6), layout=engine)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
+        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=14, fontweight="bold")
         # One row per subfigure: a legend beside a plot narrows its own row only.
         halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.12], hspace=0.02)
         axes_of = [axes for half in halves for axes in half.subplots(1, 2)]
@@ -219,7 +224,7 @@ def draw_scores(axes: Axes, run: RunData) -> None:
         axes.text(
             centre,
             -0.13,
-            name.replace(": ", ":\n")[:40],
+            plain(name.replace(": ", ":\n")[:40]),
             ha="center",
             va="top",
             transform=axes.get_xaxis_transform(),
