@@ -63,6 +63,17 @@ def test_an_evaluation_row_is_known_by_what_it_is(name, tmp_path):
         assert [bad.reason for bad in found] == [reason] * 2
 
 
+@pytest.mark.parametrize("name", ["first turn", "first turn, one answer", "third turn"])
+@pytest.mark.parametrize("form", [lambda row: row, json.dumps])
+def test_an_evaluation_row_inside_another_is_known_too(name, form, tmp_path):
+    row, known = ROWS[name]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(2 * (json.dumps({"row": form(row), "row_idx": 0}) + "\n"))
+    found = list(read(path))
+    reason = f"an evaluation row ({known}), which must not be trained on"
+    assert [bad.reason for bad in found] == [reason] * 2
+
+
 @pytest.mark.skipif(not os.environ.get("TL_JAX_DATA"), reason="TL_JAX_DATA is not set")
 def test_every_public_evaluation_row_is_known_and_no_training_row_is():
     folder = pathlib.Path(os.environ["TL_JAX_DATA"])
