@@ -6,8 +6,9 @@ import re
 import pytest
 from made_run import make_run, summary, write, write_rows
 
-from tl_jax.report import funnel, glance, read, replies, speed
+from tl_jax.report import figures, funnel, glance, read, replies, speed
 from tl_jax.report.difference import marked
+from tl_jax.report.run import write_report
 
 
 def seen(tmp_path):
@@ -188,3 +189,20 @@ def test_the_funnel_goes_from_rows_to_trained_tokens(tmp_path):
         *("error    50 (25.0 %)", "trained    150 (75.0 %)", "trained    1,000 (25.0 %)"),
     ):
         assert re.sub(" +", " ", said) in re.sub(" +", " ", page), said
+
+
+def test_a_page_does_not_grow_with_every_step(tmp_path):
+    pages = []
+    for steps in (1_000, 10_000):
+        rows = [
+            {"stage": "reward", "step": n, "reward_mean": n % 7 + (n == 500) * 90, "kl_k3": n / 9}
+            | {"category/all_right": n / steps, "category/format_error": 1 - n / steps}
+            | {"held_out_ts": 3, "held_out_pi": 2, "held_out_cf": n % 5}
+            for n in range(1, steps + 1)
+        ]
+        rows += [{"stage": "supervised", "step": row["step"], "ce_loss": 1.0} for row in rows]
+        write_rows(tmp_path / "metrics.jsonl", rows)
+        pages.append(len(write_report(tmp_path).read_text()))
+    assert pages[1] < 1.3 * pages[0] < 1_500_000
+    points, heights = figures._thinned(*seen(tmp_path).series("reward", "reward_mean"))
+    assert len(points) <= 602 and heights[list(points).index(500)] == max(heights) == 93
