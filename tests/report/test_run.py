@@ -140,12 +140,14 @@ def test_the_speed_of_an_evaluation_is_that_of_all_its_sets(tmp_path):
 
 def test_tasks_that_were_too_long_to_be_asked_are_told(tmp_path):
     content = result("reward", 97)
-    content["sets"]["rotbench/clean"]["too_long"] = 83
+    content["sets"]["rotbench/clean"] |= {"too_long": 83}
+    content["sets"]["synthetic/seen"] |= {"too_long": 4, "tasks": 290}
     content["settings"] = {"max_prompt_length": 1024}
     write_results(tmp_path / "results" / "reward", content)
     page = run.write_report(tmp_path).read_text()
     assert "83 of 105 tasks of rotbench/clean are longer than config.evaluate" in page
-    assert page.count("count as wrong; raise it.") == 1 and "(1024 tokens)" in page
+    assert "4 of 290 tasks of synthetic/seen are longer" in page
+    assert page.count("count as wrong; raise it.") == 2 and "(1024 tokens)" in page
 
 
 def test_a_metric_that_is_missing_is_not_a_number(tmp_path):

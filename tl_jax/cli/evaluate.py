@@ -161,7 +161,7 @@ def show(run: Run, console: Console) -> None:
             found.setdefault(title, {}).update(cells | more)
     names = dict.fromkeys(name for cells in found.values() for name in cells)
     table = Table(title="tool selection / parameter identification / content filling, percent")
-    table.add_column("set")
+    table.add_column("set", overflow="fold")  # names that were cut would be alike
     for title in found:
         table.add_column(title, justify="right")
     for name in names:

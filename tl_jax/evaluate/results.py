@@ -155,9 +155,8 @@ def score_sets(
     A set is the suite, and the suite by each further rule, ``NAME (RULE rule)`` for the scores
     ``RULE/ts`` of its verdicts; of the first, each group, too.
     """
-    rules = dict.fromkeys(
-        name.rpartition("/")[0] for verdict in verdicts for name in verdict.scores
-    )
+    named = (name.rpartition("/")[0] for verdict in verdicts for name in verdict.scores)
+    rules = dict.fromkeys(("", *named))
     found: dict[str, dict[str, Any]] = {}
     for rule in rules:
         prefix = f"{rule}/" if rule else ""

@@ -237,7 +237,7 @@ def too_long(result: Mapping[str, Any]) -> list[str]:
     settings = result.get("settings")
     limit = settings.get("max_prompt_length") if isinstance(settings, Mapping) else None
     return [
-        f"{count} of {entry.get('items')} tasks of {name} are longer than "
+        f"{count} of {entry.get('tasks', entry.get('items'))} tasks of {name} are longer than "
         f"config.evaluate.max_prompt_length ({limit} tokens) and count as wrong; raise it"
         for name, entry in result["sets"].items()
         if isinstance(entry, Mapping) and (count := entry.get("too_long"))
