@@ -100,8 +100,11 @@ def read_list(text: str, read: Reader) -> Read:
     found = read(text)
     if found.calls or not (text.startswith("[") and text.endswith("]")):
         return found
-    inner = read(text[1:-1].rstrip(" \n,"))
-    return inner if inner.calls else found
+    inside = text[1:-1].rstrip(" \n,")
+    if inside.lstrip().startswith("["):
+        return found
+    again = read(inside)
+    return again if again.calls else found
 
 
 def write_gold(item: Item, write: Writer) -> str:
@@ -224,6 +227,7 @@ SUITE = Suite(
     note=(
         "Python only, single turn: Java and JavaScript (150 items), several turns (30 % of the "
         "overall score of version 4), web search and memory (40 %) are not in it, so that there is "
-        "no overall score. No call meets the answers of 4 of the 2,351 items that want calls."
+        "no overall score. No call meets the answers of 4 of the 2,351 items that want calls. "
+        "Replies are read as their call style is, which takes true and null for True and None."
     ),
 )
