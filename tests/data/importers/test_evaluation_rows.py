@@ -41,6 +41,9 @@ ROWS = {
     "BFCL, several turns": ({"id": "multi_turn_base_3", "initial_config": {}}, "BFCL"),
     "BFCL's golds": ({"id": "simple_python_9", "ground_truth": []}, "BFCL"),
     "ACEBench": ({"id": "normal_atom_bool_1", "question": "x", "function": []}, "ACEBench"),
+    "BFCL, as messages": ({"id": "live_simple_3-2-0", "messages": []}, "BFCL"),
+    "ACEBench, as messages": ({"id": "normal_atom_bool_1", "messages": []}, "ACEBench"),
+    "messages of one's own": ({"id": "parallel_1", "messages": []}, ""),
     "trajectories of the same family": (dialogue(CALL, RESULT, tool_folder="x"), ""),
     "a question of one's own": ({"id": "simple_1", "question": "x"}, ""),
 }
