@@ -23,7 +23,7 @@ from tl_jax.run import prepare as preparation
 from tl_jax.run.chat import Reply, make_answer
 from tl_jax.run.directory import Run
 from tl_jax.train import ppo, sft
-from tl_jax.train.rollback import Rollbacks
+from tl_jax.train.rollback import attempted
 from tl_jax.train.validate import checked
 
 
@@ -72,9 +72,7 @@ def train_sft(run: Run) -> None:
       'supervised'
     """
     with checked(run, prepares=False, computes=True, writes=True):
-        for attempt in Rollbacks(run, sft.PHASE):
-            with attempt:
-                sft.train(run)
+        attempted(run, sft.PHASE, sft.train)
 
 
 def train_rl(run: Run, reward: RewardFunction | None = None) -> None:
@@ -101,9 +99,8 @@ def train_rl(run: Run, reward: RewardFunction | None = None) -> None:
       'reward'
     """
     with checked(run, prepares=False, computes=True, writes=True):
-        for attempt in Rollbacks(run, ppo.PHASE):
-            with attempt:
-                ppo.train(run if reward is None else dataclasses.replace(run, reward=reward))
+        rewarded = run if reward is None else dataclasses.replace(run, reward=reward)
+        attempted(rewarded, ppo.PHASE, ppo.train)
 
 
 def generate(

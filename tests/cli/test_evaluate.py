@@ -107,6 +107,19 @@ def test_the_table_shows_service_calls_first_and_marks_scores_of_an_older_step(
     assert "90.0 / 90.0 / 90.0" in printed[whole:clean]
 
 
+def test_scores_of_another_kind_than_ts_pi_and_cf_are_shown_too(workspace, saved, console):
+    sets = {"mine[/]sums": {"items": 3, "parsed_percent": 50.0, "too_long": 0}}
+    scores = {"scores": {"add[ed]": 66.6667, "ts": 1.0}, "suite": "mine[/]sums"}
+    write_result(workspace, "before", 0, sets=sets, **scores)
+    saved["supervised"] = 20
+    write_result(workspace, "supervised", 20)
+    console.width = 200
+    evaluate.show(workspace, console)
+    printed = " ".join(console.file.getvalue().split())
+    assert "mine[/]sums: add[ed] │ 66.7 │" in printed and "rotbench/clean" in printed
+    assert "mine[/]sums │" not in printed
+
+
 def test_tasks_that_were_too_long_to_be_asked_are_told(workspace, saved, console):
     write_result(workspace, "before", 0)
     evaluate.show(workspace, console)

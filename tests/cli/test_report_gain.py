@@ -71,6 +71,20 @@ def test_a_suite_that_one_model_was_scored_on_is_left_out(runs, tmp_path):
     assert report.compare(runs) == before
 
 
+def test_suites_with_scores_of_their_own_are_no_part_of_the_gain(runs, tmp_path):
+    before = report.compare(runs)
+    row = {"set": "bfcl", "id": "1", "multiple": True, "readable": True}
+    for run in ("run4", "run6"):
+        for phase in ("supervised", "reward"):
+            folder = tmp_path / run / "results" / phase
+            (folder / "bfcl.replies.jsonl").write_text(json.dumps(row) + "\n")
+    assert report.compare(runs) == before
+    for file in tmp_path.glob("run*/results/*/toy.replies.jsonl"):
+        file.unlink()
+    with pytest.raises(ConfigError, match=r"none of its suites \(bfcl\) is scored by TS, PI"):
+        report.compare(runs)
+
+
 def test_replies_may_hold_any_separator_of_lines(runs, tmp_path):
     before = report.compare(runs)
     for file in tmp_path.glob("run*/results/*/*.jsonl"):

@@ -94,6 +94,20 @@ def test_each_error_gives_exactly_its_verdict(reply):
     assert (verdict.category, levels(verdict)) == (category, tuple(n < reached for n in range(3)))
 
 
+def test_an_argument_with_its_default_is_as_wrong_by_its_category_as_by_its_scores():
+    seats = Parameter("seats", "integer", "", False, {"type": "integer", "default": 1})
+    tool = ToolSpec("book", "Book.", (Parameter("to", "string", "", True), seats))
+    short, full = ToolCall("book", {"to": "Oslo"}), ToolCall("book", {"to": "Oslo", "seats": 1})
+    for gold, given, category in (
+        (short, full, taxonomy.PARAMETER_REDUNDANCY),
+        (full, short, taxonomy.PARAMETER_MISSING),
+    ):
+        item = Item("default", (tool,), (), answers(gold))
+        reply = Reply(writer("hermes")([given]))
+        verdict = results.judge(PLAIN, item, reply, "hermes")
+        assert (verdict.category, levels(verdict)) == (category, (True, False, False))
+
+
 def test_every_category_is_among_the_errors():
     # A missing call takes several that are due; a custom reward is no error.
     rest = {taxonomy.MISSING_CALL, taxonomy.CUSTOM}

@@ -87,6 +87,16 @@ def test_names_are_swapped_there_and_back():
     assert gone.name != "f"
 
 
+@pytest.mark.parametrize("kind", ["slight_parameters", "medium_parameters"])
+def test_no_parameter_takes_a_name_that_the_gold_call_has_undeclared(items, kind):
+    tool = ToolSpec("f", "F.", (Parameter("ab", "string", "", True),))
+    gold = ((ToolCall("f", dict.fromkeys(("a", "b", "ba", "c"), 1)),),)
+    item = replace(items[0], tools=(tool,), gold=gold)
+    for seed in range(200):
+        (one,) = make_noisy([item], kind, seed)
+        assert one.renaming.undone(one.item.gold[0][0]) == gold[0][0]
+
+
 def test_after_a_failed_try_the_dialogue_ends_with_the_failure(items):
     one = make_noisy(items, "timeout", 0)[0]
     *_, tried, result = one.item.messages

@@ -1,5 +1,6 @@
 """A data file is scored without a model; two results are compared item by item."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -73,6 +74,16 @@ def test_an_item_without_a_reply_is_wrong_and_counted(oracle, tmp_path):
     assert found["categories"] == {"all_right": len(lines) - 1, "format_error": 1}
 
 
+def test_predictions_may_be_compressed_and_hold_half_a_character(oracle, tmp_path):
+    first, *rest = lines_of(oracle[0])
+    lines = [{**first, "reply": "half \ud83d"}, *rest]
+    packed = tmp_path / "replies.jsonl.gz"
+    packed.write_bytes(gzip.compress("".join(json.dumps(x) + "\n" for x in lines).encode()))
+    found = score_file(SEEN, tmp_path / "x.json", predictions=str(packed), style="hermes")
+    assert found["counts"]["cf"] == [len(rest), len(rest) + 1]
+    assert lines_of(tmp_path / "x.json")[0]["reply"] == "half \ud83d"
+
+
 @pytest.mark.parametrize(
     "text,message",
     [
@@ -81,6 +92,7 @@ def test_an_item_without_a_reply_is_wrong_and_counted(oracle, tmp_path):
         ('{"id": "a"}\n', r":1: expected .*reply"),
         ('{"id": "a", "reply": ""}\n[1\n', ":2: not JSON"),
         ("\ufeff7\n", ":1: expected"),
+        ("\n \n", "it holds no reply"),
         (None, "no file"),
     ],
 )
@@ -179,6 +191,19 @@ def test_two_results_are_compared_item_by_item(systems):
     assert row["gain"] == pytest.approx(100 * 3 / count)
     assert row["low"] < row["gain"] < row["high"] and found["differ"] == []
     assert compare_results([worse, worse])["scores"]["cf"]["p"] == 1
+
+
+def test_scores_that_not_every_item_has_are_compared_over_those_that_have_them(tmp_path):
+    first = [{"id": "a", "one": True, "parsed": True}, {"id": "b", "two": True, "part": True}]
+    last = [{"id": "a", "one": False, "parsed": True}, {"id": "b", "two": True, "part": False}]
+    last.append({"id": "c", "two": False, "part": True})
+    first.append({"id": "c", "two": True, "other": True})
+    for name, lines in (("first", first), ("last", last)):
+        (tmp_path / f"{name}.json").write_text('{"suite": "x"}')
+        write_replies(tmp_path / f"{name}.items.jsonl", lines)
+    found = compare_results([str(tmp_path / "first.json"), str(tmp_path / "last.json")])["scores"]
+    counts = {name: (row["items"], row["better"], row["worse"]) for name, row in found.items()}
+    assert counts == {"one": (1, 0, 1), "two": (2, 0, 1), "part": (1, 0, 1)}
 
 
 def test_several_seeds_have_an_interval_over_seeds_and_items(systems):

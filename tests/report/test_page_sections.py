@@ -6,8 +6,9 @@ import re
 import pytest
 from made_run import make_run, summary, write, write_rows
 
-from tl_jax.report import funnel, glance, read, replies, speed
+from tl_jax.report import figures, funnel, glance, read, replies, speed
 from tl_jax.report.difference import marked
+from tl_jax.report.run import write_report
 
 
 def seen(tmp_path):
@@ -54,6 +55,25 @@ def test_steps_that_are_not_done_or_were_skipped_stand_out(tmp_path):
     page = glance.section(seen(tmp_path))
     assert "<li class=wrong>supervised steps <b>3 of 9</b>" in page
     assert "<li class=wrong>supervised steps skipped, not finite <b>2</b>" in page
+
+
+@pytest.mark.parametrize(
+    ("done", "ended", "says"),
+    [
+        (7, None, "<li>supervised steps <b>7 of 7</b>"),
+        (5, None, "<li class=wrong>supervised steps <b>5 of 7</b>"),
+        (5, [5, 7], "<li>supervised steps <b>5 of 7, ended as its score got no better</b>"),
+        (5, [5, 4], "<li class=wrong>supervised steps <b>5 of 7</b>"),
+    ],
+)
+def test_a_phase_is_as_long_as_its_epochs_unless_it_was_ended(tmp_path, done, ended, says):
+    train = {"steps": 200, "epochs": 2.0}
+    write(tmp_path / "config.json", {"train": train, "data": {"batch_size": 8}})
+    write(tmp_path / "data" / "loader_report.json", {"rows": 26, "complete": True})
+    write_rows(tmp_path / "metrics.jsonl", [{"stage": "supervised", "step": done}])
+    if ended:
+        write(tmp_path / "checkpoints" / "supervised-ended.json", ended)
+    assert says in glance.section(seen(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -169,3 +189,20 @@ def test_the_funnel_goes_from_rows_to_trained_tokens(tmp_path):
         *("error    50 (25.0 %)", "trained    150 (75.0 %)", "trained    1,000 (25.0 %)"),
     ):
         assert re.sub(" +", " ", said) in re.sub(" +", " ", page), said
+
+
+def test_a_page_does_not_grow_with_every_step(tmp_path):
+    pages = []
+    for steps in (1_000, 10_000):
+        rows = [
+            {"stage": "reward", "step": n, "reward_mean": n % 7 + (n == 500) * 90, "kl_k3": n / 9}
+            | {"category/all_right": n / steps, "category/format_error": 1 - n / steps}
+            | {"held_out_ts": 3, "held_out_pi": 2, "held_out_cf": n % 5}
+            for n in range(1, steps + 1)
+        ]
+        rows += [{"stage": "supervised", "step": row["step"], "ce_loss": 1.0} for row in rows]
+        write_rows(tmp_path / "metrics.jsonl", rows)
+        pages.append(len(write_report(tmp_path).read_text()))
+    assert pages[1] < 1.3 * pages[0] < 1_500_000
+    points, heights = figures._thinned(*seen(tmp_path).series("reward", "reward_mean"))
+    assert len(points) <= 602 and heights[list(points).index(500)] == max(heights) == 93

@@ -140,18 +140,60 @@ def test_the_speed_of_an_evaluation_is_that_of_all_its_sets(tmp_path):
 
 def test_tasks_that_were_too_long_to_be_asked_are_told(tmp_path):
     content = result("reward", 97)
-    content["sets"]["rotbench/clean"]["too_long"] = 83
+    content["sets"]["rotbench/clean"] |= {"too_long": 83}
+    content["sets"]["synthetic/seen"] |= {"too_long": 4, "tasks": 290}
     content["settings"] = {"max_prompt_length": 1024}
     write_results(tmp_path / "results" / "reward", content)
     page = run.write_report(tmp_path).read_text()
     assert "83 of 105 tasks of rotbench/clean are longer than config.evaluate" in page
-    assert page.count("count as wrong; raise it.") == 1 and "(1024 tokens)" in page
+    assert "4 of 290 tasks of synthetic/seen are longer" in page
+    assert page.count("count as wrong; raise it.") == 2 and "(1024 tokens)" in page
 
 
 def test_a_metric_that_is_missing_is_not_a_number(tmp_path):
     write(tmp_path / "results" / "reward" / "a.json", {"sets": {"a": {"items": 4}}})
     ((_, _, items, scores),) = run.results_rows(read.read_run(tmp_path))
     assert items == 4 and scores["cf"].percent != scores["cf"].percent
+
+
+def test_scores_of_another_kind_than_ts_pi_and_cf_have_a_table(tmp_path):
+    for phase, percent in (("before", 12.5), ("reward", 87.5)):
+        content = {
+            "suite": "bfcl",
+            "sets": {"bfcl": {"items": 8, "tokens": 9, "seconds": 3.0}},
+            "scores": {"multiple": percent, "non_live": 40.0, "ts": 1.0},
+            "intervals": {"multiple": [10.0, 90.0]},
+            "counts": {"multiple": [1, 8]},
+        }
+        write(tmp_path / "results" / phase / "bfcl.json", content)
+    page = run.write_report(tmp_path).read_text()
+    row = re.search("<td>bfcl: multiple</td>.*?</tr>", page)
+    assert row and all(shown in row[0] for shown in (">8<", "12.5<", "87.5<", "10.0 to 90.0"))
+    assert "<td>bfcl: non_live</td>" in page and "bfcl: ts" not in page
+    assert run.results_rows(read.read_run(tmp_path)) == []
+
+
+HUGE = ["1" + "0" * 400, "1e308", "-1e308", "NaN", "Infinity", "true"]
+
+
+@pytest.mark.parametrize("value", HUGE)
+def test_numbers_beyond_measure_are_shown_or_left_out(tmp_path, value):
+    make_run(tmp_path)
+    for name in ("metrics.jsonl", "samples.jsonl", "data/mae_report.json"):
+        path = tmp_path / name
+        text = re.sub(r'("(?!step")\w+": )-?\d[\d.e+-]*', rf"\g<1>{value}", path.read_text())
+        path.write_text(text + ("[" * 100_000 if name.endswith("jsonl") else ""))
+    page = run.write_report(tmp_path).read_text()
+    assert page.count("<section>") == 12
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
+    folder = tmp_path / "costs $a^$ and $"
+    make_run(folder, word="$x_$ \ud83d")
+    for path in (folder / "results").glob("*/*.json"):
+        path.write_text(path.read_text().replace("synthetic/unseen", "synthetic/$_$"))
+    page = run.write_report(folder).read_text()
+    assert "costs $a^$ and $" in page and "$x_$ ?" in page
 
 
 def test_samples_are_the_worst_of_each_prompt_and_the_latest_of_equals(tmp_path):

@@ -79,6 +79,14 @@ def test_a_resumed_phase_goes_on_the_same_and_a_new_one_begins_anew(tmp_path, ke
     assert json.loads(run.best_dir("supervised").with_suffix(".json").read_text())["value"] == 1.0
 
 
+def test_with_another_score_the_best_is_looked_for_anew(tmp_path, kept):
+    seen(run_with(tmp_path, best="cf", patience=2), [50.0, 40.0])
+    by_loss = run_with(tmp_path, best="validation_loss", patience=2)
+    assert seen(by_loss, [2.0, 3.0], start=2, name="validation_loss") == [False, False]
+    seen(run_with(tmp_path, best="ts", patience=2), [1.0], start=4, name="held_out_ts")
+    assert kept == [(1, 50.0), (3, 2.0), (5, 1.0)]
+
+
 def test_a_best_model_is_not_replaced_because_its_score_cannot_be_read(tmp_path, kept):
     run = run_with(tmp_path, best="cf")
     seen(run, [5.0])

@@ -43,6 +43,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli.evaluate_tables import show_comparison, show_results
@@ -50,7 +51,8 @@ from tl_jax.errors import ConfigError
 from tl_jax.evaluate.compare_results import compare_results
 from tl_jax.evaluate.reading import STYLES
 from tl_jax.evaluate.suite_file import requested, result_paths, score_file
-from tl_jax.report.read import PHASE_TITLES, labelled_sets, phase_results, too_long
+from tl_jax.report.more_scores import more_scores
+from tl_jax.report.read import PHASE_TITLES, has_levels, labelled_sets, phase_results, too_long
 
 if TYPE_CHECKING:
     from tl_jax.run.directory import Run
@@ -143,7 +145,7 @@ def show(run: Run, console: Console) -> None:
     """Print the scores of every phase evaluated so far; those not current say of which step."""
     from tl_jax.evaluate.run import is_result_of
 
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, str]] = {}
     long: dict[str, None] = {}
     unchecked: dict[str, None] = {}
     for phase in PHASE_TITLES:
@@ -153,15 +155,17 @@ def show(run: Run, console: Console) -> None:
                 unchecked |= dict.fromkeys(result.get("not_checked_against", ()))
             current = is_result_of(run, phase, result)
             title = phase if current else f"{phase} (outdated, step {result.get('step')})"
-            found.setdefault(title, {}).update(labelled_sets(result["sets"]))
-    names = dict.fromkeys(name for sets in found.values() for name in sets)
+            sets = labelled_sets(result["sets"])
+            cells = {name: _cell(entry) for name, entry in sets.items() if has_levels(entry)}
+            more = {name: f"{more.score.percent:.1f}" for name, more in more_scores(result).items()}
+            found.setdefault(title, {}).update(cells | more)
+    names = dict.fromkeys(name for cells in found.values() for name in cells)
     table = Table(title="tool selection / parameter identification / content filling, percent")
-    table.add_column("set")
+    table.add_column("set", overflow="fold")  # names that were cut would be alike
     for title in found:
         table.add_column(title, justify="right")
     for name in names:
-        cells = [_cell(sets[name]) if name in sets else "" for sets in found.values()]
-        table.add_row(name, *cells)
+        table.add_row(escape(name), *(cells.get(name, "") for cells in found.values()))
     console.print(table)
     for sentence in long:
         console.print(sentence, markup=False)

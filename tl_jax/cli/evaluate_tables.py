@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 _LEVELS = ("ts", "pi", "cf")
@@ -24,7 +25,8 @@ def show_results(results: Sequence[Mapping[str, Any]], console: Console) -> None
             items = str(counts[1]) if counts else str(result["items"])
             shown = name if name not in _LEVELS and name else "all"
             label = "TS / PI / CF" if "/" in score else ""
-            table.add_row(result["suite"], items, f"{shown} {label}".strip(), score, interval)
+            named = f"{shown} {label}".strip()
+            table.add_row(escape(result["suite"]), items, escape(named), score, interval)
     console.print(table)
     for result in results:
         for problem, count in result["problems"].items():
@@ -62,7 +64,7 @@ def _interval(bounds: Sequence[float] | None) -> str:
 def show_comparison(found: Mapping[str, Any], console: Console) -> None:
     """Print what ``compare_results`` found."""
     first, second = found["runs"]
-    table = Table(title=f"{found['suite']}: {first} results before, {second} after")
+    table = Table(title=f"{escape(found['suite'])}: {first} results before, {second} after")
     for column in ("score", "before", "after", "gain", "better / worse", "p"):
         justify = "left" if column == "score" else "right"
         table.add_column(column, justify=justify, overflow="fold")
@@ -70,7 +72,7 @@ def show_comparison(found: Mapping[str, Any], console: Console) -> None:
         gain = f"{row['gain']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
         p = f"{row['p']:.3g}" if "p" in row else ""
         pairs = f"{row['better']} / {row['worse']}"
-        table.add_row(name, f"{row['before']:.2f}", f"{row['after']:.2f}", gain, pairs, p)
+        table.add_row(escape(name), f"{row['before']:.2f}", f"{row['after']:.2f}", gain, pairs, p)
     console.print(table)
     for difference in found["differ"]:
         console.print(f"the results differ in {difference}", markup=False)

@@ -186,7 +186,7 @@ def _show_mae(run: Run | None, console: Console, data: str) -> None:
     for heading in ("", "calls", "%"):
         table.add_column(heading, justify="right" if heading else "left")
     for label, count, percent in rows:
-        table.add_row(label, f"{count:,}", f"{percent:.2f}")
+        table.add_row(escape(label), f"{count:,}", f"{percent:.2f}")
     console.print(table)
     reasons = Table(title="not trained in full, by rule")
     for heading in ("", "turns", "%"):
@@ -210,7 +210,7 @@ def _show_gain(runs: Sequence[str], console: Console) -> None:
         table.add_column(title, justify="right")
     for name, entry in labelled_sets(content["mean"]).items():
         for metric in METRICS:
-            first = (name, str(entry["items"])) if metric == METRICS[0] else ("", "")
+            first = (escape(name), str(entry["items"])) if metric == METRICS[0] else ("", "")
             table.add_row(*first, metric.upper(), *_gain(entry[metric]))
     console.print(table)
     paths = write_gains(content, Path(GAIN))

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tl_jax.cli import evaluate, prepare, report
@@ -28,6 +29,7 @@ from tl_jax.report.ablation import write_ablation
 from tl_jax.report.read import METRICS
 from tl_jax.run.directory import PHASES, Run
 from tl_jax.train import ppo, sft
+from tl_jax.train.rollback import attempted
 from tl_jax.train.validate import checked
 
 TRAIN = {"supervised": sft.train, "reward": ppo.train}
@@ -63,7 +65,7 @@ def _train_and_score(run: Run, console: Console, phases: Sequence[str]) -> bool:
         if phase in TRAIN:
             if not run.trains(phase):
                 continue
-            TRAIN[phase](run)
+            attempted(run, phase, TRAIN[phase])
         if scored and not scoring.is_current(run, phase):
             scoring.evaluate_phase(run, phase)
     return scored
@@ -97,5 +99,5 @@ def _show(content: Mapping[str, Any], console: Console) -> None:
     for name, entry in content["sets"].items():
         for component, effects in entry["components"].items():
             cells = [f"{effect['gain']:+.1f} {effect['verdict']}" for effect in effects.values()]
-            table.add_row(name, component, *cells)
+            table.add_row(escape(name), component, *cells)
     console.print(table)

@@ -326,7 +326,8 @@ class EvaluateConfig:
     While a phase trains, held-out turns are scored after ``every`` so many steps and the last one
     (0: never). ``best`` keeps the model with the best such score, or with the lowest validation
     loss, and it is what is scored, exported and trained further (empty: the last model).
-    ``patience`` ends a phase once that was no better so many times in a row (0: never).
+    ``patience`` ends a phase once that was no better so many times in a row (0: never); it goes on
+    where it is made longer.
 
     A reply ends before the first of ``stop_strings``, beside the stop tokens of the template.
     ``constrained`` lets the model name offered tools and declared parameters only.

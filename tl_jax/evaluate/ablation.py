@@ -19,6 +19,7 @@ import numpy as np
 from tl_jax.config import AblationConfig, RunConfig
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.intervals import Share, mcnemar, t_reach, wilson
+from tl_jax.evaluate.results import is_levelled
 from tl_jax.report.read import METRICS, REPLIES, SERVICE, read_json
 
 COMPONENTS = ("MAE", "PKT", "IRM")
@@ -164,8 +165,8 @@ def _answers(run_dir: Path, phase: str) -> Answers:
         for record in records:
             if record["set"] in grouped and record["group"] != SERVICE:
                 continue
-            if not METRICS.keys() <= record.keys():
-                continue  # a suite with scores of its own
+            if not is_levelled(record):
+                continue
             of_set = found.setdefault(record["set"], {})
             of_set[record["id"]] = {metric: bool(record[metric]) for metric in METRICS}
     return found

@@ -46,11 +46,15 @@ def compare_results(paths: Sequence[str]) -> dict[str, Any]:
     if any(names != ids[0] for names in ids):
         raise ConfigError("--compare: the results are not of the same items")
     before, after = sides
-    names = [
+    # Not every item is asked for every score: those of BFCL are of its categories.
+    names = dict.fromkeys(
         name
-        for name, value in next(iter(before[0][1].values())).items()
+        for _, lines in (*before, *after)
+        for line in lines.values()
+        for name, value in line.items()
         if isinstance(value, bool) and name != "parsed"
-    ]
+    )
+    compared = {name: _compared(before, after, name) for name in names}
     versions = {
         fact: ({str(r.get(fact)) for r, _ in before}, {str(r.get(fact)) for r, _ in after})
         for fact in _FACTS
@@ -58,7 +62,7 @@ def compare_results(paths: Sequence[str]) -> dict[str, Any]:
     return {
         "suite": suites.pop(),
         "runs": [len(side) for side in sides],
-        "scores": {name: _compared(before, after, name) for name in names},
+        "scores": {name: found for name, found in compared.items() if found["items"]},
         "differ": [
             f"{fact}: {', '.join(sorted(a))} before, {', '.join(sorted(b))} after"
             for fact, (a, b) in versions.items()
@@ -74,11 +78,13 @@ def _compared(before: Side, after: Side, name: str) -> dict[str, Any]:
     """Return the gain of one score, over the items that have it in all results."""
     both = [_right(side, name) for side in (before, after)]
     asked = ~np.isnan(np.concatenate(both)).any(axis=0)
+    if not asked.any():
+        return {"items": 0}
     first, last = (right[:, asked] for right in both)
     gains = last.mean(axis=0) - first.mean(axis=0)
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
     low, high = bootstrap_interval(gains)
-    gain = float(gains.mean()) if len(gains) else float("nan")
+    gain = float(gains.mean())
     found: dict[str, Any] = {
         "items": int(asked.sum()),
         "before": 100 * float(first.mean()),

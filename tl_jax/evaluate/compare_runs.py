@@ -11,6 +11,7 @@ import numpy as np
 
 from tl_jax.errors import ConfigError
 from tl_jax.evaluate.intervals import t_reach
+from tl_jax.evaluate.results import is_levelled
 from tl_jax.evaluate.scores import METRICS, bootstrap_interval
 from tl_jax.report.read import REPLIES, read_json
 from tl_jax.run.record import flatten
@@ -33,6 +34,8 @@ def paired_gains(before: Sequence[Reply], after: Sequence[Reply]) -> Gains:
       interval is the 95 % bootstrap interval of the gain over the tasks, each task's two replies
       drawn together.
 
+    Tasks that are not scored by TS, PI and CF, such as BFCL's, are left out.
+
     Raises:
       ValueError: The tasks differ.
     """
@@ -41,7 +44,8 @@ def paired_gains(before: Sequence[Reply], after: Sequence[Reply]) -> Gains:
         raise ValueError("the two models were not scored on the same tasks")
     pairs: dict[str, list[tuple[Reply, Reply]]] = {}
     for pair in zip(before, after, strict=True):
-        pairs.setdefault(pair[0]["set"], []).append(pair)
+        if all(map(is_levelled, pair)):
+            pairs.setdefault(pair[0]["set"], []).append(pair)
     found: Gains = {}
     for name, members in pairs.items():
         found[name] = _compared(members)
@@ -62,7 +66,7 @@ def _task(reply: Reply) -> tuple[str, str]:
 def _compared(pairs: Sequence[tuple[Reply, Reply]]) -> dict[str, Any]:
     result: dict[str, Any] = {"items": len(pairs)}
     for metric in METRICS:
-        right = np.array([[first[metric], last[metric]] for first, last in pairs], np.float64)
+        right = np.array([[reply[metric] for reply in pair] for pair in pairs], np.float64)
         low, high = bootstrap_interval(right[:, 1] - right[:, 0])
         before, after = 100 * right.mean(axis=0)
         result[metric] = {
@@ -130,6 +134,11 @@ def compare(runs: Sequence[str]) -> dict[str, Any]:
             )
         except ValueError as error:
             raise ConfigError(f"{run}: {error}; run `tl-jax evaluate` for both") from error
+        if not found[run]:
+            raise ConfigError(
+                f"{run}: none of its suites ({', '.join(both)}) is scored by TS, PI and CF; "
+                "compare results of `tl-jax evaluate --suite` with `tl-jax evaluate --compare`"
+            )
         known = {name: read_json(Path(run) / f"{name}.json") for name in ("config", "versions")}
         facts.append(flatten({**known["config"], "versions": known["versions"]}))
     names = [name for name in dict.fromkeys(n for f in facts for n in f) if name != "run_dir"]

@@ -174,7 +174,9 @@ def _new_parameters(item: Item, lot: random.Random, level: str) -> Renaming:
     renamed = {}
     for tool in changed:
         names = [p.name for p in tool.parameters]
-        renamed[tool.name] = CHANGES[level](names, names, lot, 5)
+        # A gold call may have names that its tool does not declare.
+        given = [key for c in _gold_calls(item) if c.name == tool.name for key in c.arguments]
+        renamed[tool.name] = CHANGES[level](names, [*names, *given], lot, 5)
     return Renaming(parameters=renamed)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tl_jax.data.importers.opened import opened
 from tl_jax.errors import DataError
 from tl_jax.evaluate.results import MISSING, Reply
 from tl_jax.evaluate.suites.suite import Item, Suite, Writer
@@ -16,17 +17,18 @@ def read_predictions(path: str) -> dict[str, Reply]:
     """Return the replies of a file by the id of their item.
 
     Args:
-      path: JSON lines, each an object with the texts ``id`` and ``reply``, such as the lines that
-        are written beside a result; one that has a ``problem`` there is no reply here, either.
+      path: JSON lines, plain or gzip, each an object with the texts ``id`` and ``reply``, such as
+        the lines that are written beside a result; one that has a ``problem`` there is no reply
+        here, either.
 
     Raises:
-      DataError: No such file, a line that is no such object, or two replies to one item; the
-        message names file and line.
+      DataError: No such file, no reply in it, a line that is no such object, or two replies to one
+        item; the message names file and line.
     """
     if not Path(path).is_file():
         raise DataError(f"--predictions: no file {path}; give JSON lines of id and reply")
     found: dict[str, Reply] = {}
-    with open(path, "rb") as stream:
+    with opened(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
@@ -34,6 +36,8 @@ def read_predictions(path: str) -> dict[str, Reply]:
             if name in found:
                 raise DataError(f"{path}:{number}: a second reply to {name!r}; keep one of them")
             found[name] = reply
+    if not found:
+        raise DataError(f"{path}: it holds no reply; give JSON lines of id and reply")
     return found
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tl_jax.evaluate.intervals import Share, wilson
 from tl_jax.evaluate.reading import reader, unread
+from tl_jax.evaluate.scores import METRICS
 from tl_jax.evaluate.suites.suite import Item, Suite, Verdict, Writer
 from tl_jax.rewards.taxonomy import FORMAT_ERROR
 
@@ -67,6 +69,11 @@ def record(
     }
 
 
+def is_levelled(line: Mapping[str, Any]) -> bool:
+    """Whether the line of a reply has TS, PI and CF: suites with scores of their own have not."""
+    return all(metric in line for metric in METRICS)
+
+
 def request(item: Item) -> str:
     """Return what an item asks, for people: the dialogue without its system turn.
 
@@ -121,14 +128,14 @@ def scored(
       ``tools`` that are right for them; and the ``note`` of the suite.
     """
     found = suite.summary(items, verdicts)
-    shares = {name: score for name, score in found.items() if isinstance(score, Share)}
+    percents = {n: s.percent if isinstance(s, Share) else float(s) for n, s in found.items()}
+    # A share of nothing is no number, and JSON has no word for it.
+    percents = {name: percent for name, percent in percents.items() if math.isfinite(percent)}
+    shares = {n: s for n, s in found.items() if isinstance(s, Share) and n in percents}
     problems = collections.Counter(reply.problem for reply in replies if reply.problem)
     return {
         "items": len(items),
-        "scores": {
-            name: round(score.percent if isinstance(score, Share) else score, 4)
-            for name, score in found.items()
-        },
+        "scores": {name: round(percent, 4) for name, percent in percents.items()},
         "intervals": {
             name: [round(bound, 4) for bound in wilson(share)] for name, share in shares.items()
         },
@@ -148,9 +155,8 @@ def score_sets(
     A set is the suite, and the suite by each further rule, ``NAME (RULE rule)`` for the scores
     ``RULE/ts`` of its verdicts; of the first, each group, too.
     """
-    rules = dict.fromkeys(
-        name.rpartition("/")[0] for verdict in verdicts for name in verdict.scores
-    )
+    named = (name.rpartition("/")[0] for verdict in verdicts for name in verdict.scores)
+    rules = dict.fromkeys(("", *named))
     found: dict[str, dict[str, Any]] = {}
     for rule in rules:
         prefix = f"{rule}/" if rule else ""
@@ -162,7 +168,8 @@ def score_sets(
             groups: dict[str, list[Verdict]] = {}
             for item, verdict in zip(items, verdicts, strict=True):
                 groups.setdefault(item.tags.get("group", ""), []).append(verdict)
-            found[name]["groups"] = {g: _levels(members, "") for g, members in groups.items()}
+            levels = {g: _levels(members, "") for g, members in groups.items()}
+            found[name]["groups"] = {g: entry for g, entry in levels.items() if entry["items"]}
     return found
 
 
@@ -185,7 +192,7 @@ def _levels(verdicts: Sequence[Verdict], prefix: str) -> dict[str, Any]:
     return {"items": len(asked)} | {
         # A suite leaves out what an item cannot be asked; it is not right there, as in its summary.
         metric: interval_of(Share(sum(s.get(prefix + metric, False) for s in asked), len(asked)))
-        for metric in ("ts", "pi", "cf")
+        for metric in METRICS
     }
 
 

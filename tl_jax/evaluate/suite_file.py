@@ -198,5 +198,6 @@ def in_progress(path: Path, facts: Mapping[str, Any]) -> dict[str, Reply]:
 
 def _write(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text, encoding="utf-8")
+    # Half a surrogate pair, which a reply may hold, has no form in UTF-8 but its escape in JSON.
+    draft.write_text(text, encoding="utf-8", errors="backslashreplace")
     draft.replace(path)

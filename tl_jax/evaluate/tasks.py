@@ -116,9 +116,9 @@ def evaluate(
 
     Returns:
       ``(sets, scores, records)``: TS, PI and CF by set (``results.score_sets``), where that of the
-      suite also holds the share of replies that are calls, the generated tokens, the seconds taken
-      and the tokens per second; ``results.scored``; and one record per item, first those that are
-      skipped, whose replies are empty.
+      suite also holds the share of replies that are calls, how many of how many tasks were too
+      long, the generated tokens, the seconds taken and the tokens per second; ``results.scored``;
+      and one record per item, first those that are skipped, whose replies are empty.
     """
     began = time.monotonic()
     asked, tokens = ask(
@@ -147,6 +147,7 @@ def evaluate(
     first |= {
         "parsed_percent": 100.0 * parsed / max(len(items), 1),
         "too_long": len(tasks.skipped),
+        "tasks": len(items),
         "tokens": tokens,
         "seconds": seconds,
         "tokens_per_s": tokens / seconds,

@@ -97,7 +97,9 @@ def draw_components(axes: Axes, content: Mapping[str, Any]) -> None:
     axes.axhline(0, color=figures.MUTED, lw=0.8)
     middle = list(METRICS)[1]
     labels = [
-        f"{metric.upper()}\n{set_name.rpartition('/')[2]}" if metric == middle else metric.upper()
+        f"{metric.upper()}\n{figures.plain(set_name.rpartition('/')[2])}"
+        if metric == middle
+        else metric.upper()
         for _, set_name, metric, _ in bars
     ]
     axes.set_xticks(places, labels, fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,8 @@ INK = "#1f2933"
 MUTED = "#7b8794"
 BLUE = "#2f6690"
 ORANGE = "#d98324"
+
+_MOST = 600  # points of a line
 
 _CATEGORY_COLOURS: Mapping[str, str] = {
     taxonomy.FORMAT_ERROR: "#6d1a36",
@@ -67,6 +69,11 @@ def style() -> Iterator[None]:
         yield
 
 
+def plain(text: str) -> str:
+    """Return a text that is drawn as it is: between dollar signs would stand a formula."""
+    return text.encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
 def category_colour(category: str) -> str:
     """Return the colour of a category; grey if it is none of the reward's."""
     return _CATEGORY_COLOURS.get(category, "#9aa5b1")
@@ -93,7 +100,7 @@ def overview_png(run: RunData, title: str) -> bytes:
     with style():
         engine = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
         figure = Figure(figsize=(12.5, 7.6), layout=engine)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
+        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=14, fontweight="bold")
         # One row per subfigure: a legend beside a plot narrows its own row only.
         halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.12], hspace=0.02)
         axes_of = [axes for half in halves for axes in half.subplots(1, 2)]
@@ -115,7 +122,7 @@ def draw_loss(axes: Axes, run: RunData) -> None:
     _faint_and_smooth(axes, steps, loss, BLUE, "training")
     steps, loss = run.series("supervised", "validation_loss")
     if steps:
-        axes.plot(steps, loss, "o-", color=ORANGE, markersize=4, label="validation")
+        axes.plot(*_thinned(steps, loss), "o-", color=ORANGE, markersize=4, label="validation")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("weighted cross-entropy")
@@ -132,7 +139,8 @@ def draw_reward(axes: Axes, run: RunData) -> None:
     steps, kl = run.series("reward", "kl_k3")
     if steps:
         right = axes.twinx()
-        right.plot(steps, kl, color=ORANGE, linewidth=1.2, label="KL to supervised (right)")
+        points = _thinned(steps, kl)
+        right.plot(*points, color=ORANGE, linewidth=1.2, label="KL to supervised (right)")
         right.set_ylim(0, max(max(kl) * 1.6, 1e-3))
         right.set_ylabel("nats per token", color=ORANGE)
         right.grid(False)
@@ -144,8 +152,8 @@ def draw_reward(axes: Axes, run: RunData) -> None:
 def draw_held_out(axes: Axes, run: RunData, stage: str) -> None:
     """Draw TS, PI and CF of held-out calls over the steps of a stage."""
     for metric, colour in zip(METRICS, ("#9db8cc", "#5b8fb5", BLUE), strict=True):
-        steps, percents = run.series(stage, f"held_out_{metric}")
-        axes.plot(steps, percents, "o-", color=colour, markersize=4, label=metric.upper())
+        points = _thinned(*run.series(stage, f"held_out_{metric}"))
+        axes.plot(*points, "o-", color=colour, markersize=4, label=metric.upper())
     axes.set_ylim(0, 102)
     axes.set_xlabel("step")
     axes.set_ylabel("percent right")
@@ -164,6 +172,7 @@ def draw_categories(axes: Axes, run: RunData) -> None:
     """Stack the shares of the reward categories: right calls below, errors melting on top."""
     shares = category_shares(run)
     steps = sorted(set(itertools.chain.from_iterable(points[0] for points in shares.values())))
+    steps = steps[:: max(len(steps) // _MOST, 1)]
     layers = []
     for own_steps, values in shares.values():
         at = dict(zip(own_steps, values, strict=True))
@@ -219,7 +228,7 @@ def draw_scores(axes: Axes, run: RunData) -> None:
         axes.text(
             centre,
             -0.13,
-            name.replace(": ", ":\n")[:40],
+            plain(name.replace(": ", ":\n")[:40]),
             ha="center",
             va="top",
             transform=axes.get_xaxis_transform(),
@@ -250,6 +259,22 @@ def draw_weights(axes: Axes, run: RunData) -> None:
     axes.grid(axis="x", visible=False)
 
 
+def _thinned(
+    steps: Sequence[int], values: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a part of many points: of each stretch the least and the greatest, so that peaks stay.
+
+    A picture has no more of them than it has dots, and a page grows with every point.
+    """
+    points, heights = np.asarray(steps), np.asarray(values)
+    if len(heights) <= _MOST:
+        return points, heights
+    stretches = np.array_split(np.arange(len(heights)), _MOST // 2)
+    kept = {part[find(heights[part])] for part in stretches for find in (np.argmin, np.argmax)}
+    at = sorted({0, *kept, len(heights) - 1})
+    return points[at], heights[at]
+
+
 def _faint_and_smooth(
     axes: Axes, steps: list[int], values: list[float], colour: str, label: str
 ) -> None:
@@ -258,15 +283,15 @@ def _faint_and_smooth(
     if side == 0:
         axes.plot(steps, values, color=colour, label=label)
         return
-    axes.plot(steps, values, color=colour, alpha=0.28, linewidth=1)
+    axes.plot(*_thinned(steps, values), color=colour, alpha=0.28, linewidth=1)
     total = np.cumsum([0.0, *values])
     centres = np.arange(len(values))
     # Near the ends the window shrinks on both sides, so that the mean does not lag.
     reach = np.minimum(np.minimum(centres, centres[::-1]), side)
     starts, ends = centres - reach, centres + reach + 1
+    means = (total[ends] - total[starts]) / (ends - starts)
     axes.plot(
-        steps,
-        (total[ends] - total[starts]) / (ends - starts),
+        *_thinned(steps, means),
         color=colour,
         linewidth=1.8,
         label=f"{label} (mean of {2 * side + 1})",

@@ -113,7 +113,8 @@ def _token_bars(report: Mapping[str, Any]) -> Bars:
     tokens, trained = (_part(report, key, "train") for key in ("tokens", "trained_tokens"))
     if not tokens > 0:
         return []
-    return [_bar("in samples", tokens, tokens), _bar("trained", trained, tokens)]
+    found = [_bar("in samples", tokens, tokens)]
+    return [*found, _bar("trained", trained, tokens)] if trained >= 0 else found
 
 
 def _bar(name: str, count: float, most: float, kind: str = "") -> tuple[str, float, str, str]:

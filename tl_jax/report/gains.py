@@ -94,7 +94,7 @@ def draw_gains(axes: Axes, runs: Mapping[str, Gains], mean: Gains) -> None:
         axes.text(
             places[number * len(METRICS) : (number + 1) * len(METRICS)].mean(),
             -0.13,
-            name.replace(": ", ":\n")[:40],
+            figures.plain(name.replace(": ", ":\n")[:40]),
             ha="center",
             va="top",
             transform=axes.get_xaxis_transform(),

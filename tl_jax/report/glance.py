@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tl_jax.report import html
+from tl_jax.report import html, length
 from tl_jax.report.read import PHASE_TITLES, RunData, Score, is_headline, number
 
 _TILES = 6
@@ -143,9 +143,11 @@ def _short(title: str) -> str:
 def _facts(run: RunData) -> list[tuple[str, str, bool]]:
     found = []
     for stage, rows in run.metrics.items():
-        done, asked = rows[-1]["step"], _asked(run.config, stage)
+        done, asked = rows[-1]["step"], length.asked_steps(run.directory, run.config, stage)
         of = f" of {asked:,}" if asked else ""
-        found.append((f"{stage} steps", f"{done:,}{of}", done < asked))
+        early = length.ended_early(run.directory, stage, done, asked)
+        of += ", ended as its score got no better" if early else ""
+        found.append((f"{stage} steps", f"{done:,}{of}", done < asked and not early))
         skipped = [value for row in rows if math.isfinite(value := number(row.get("skipped")))]
         if skipped and skipped[-1]:
             found.append((f"{stage} steps skipped, not finite", f"{skipped[-1]:,.0f}", True))
@@ -156,9 +158,3 @@ def _facts(run: RunData) -> list[tuple[str, str, bool]]:
         right = f"{run.failures.wrong:,} of {run.failures.replies:,}"
         found.append(("replies still wrong", right, False))
     return found
-
-
-def _asked(config: Mapping[str, Any], stage: str) -> int:
-    section_ = config.get({"supervised": "train", "reward": "ppo"}.get(stage, ""))
-    count = number(section_.get("steps")) if isinstance(section_, Mapping) else math.nan
-    return int(count) if math.isfinite(count) else 0

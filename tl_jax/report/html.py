@@ -116,16 +116,16 @@ def number(value: float, digits: int = 1) -> str:
     return f"{value:,.{digits}f}" if value == value else "–"
 
 
-def share(percent: float, bounds: Sequence[float] | None) -> str:
+def share(percent: float, bounds: Sequence[float]) -> str:
     """Return a share in percent as a cell of a table, its interval as numbers and drawn to scale.
 
     Args:
       percent: The share.
-      bounds: Its interval ``(low, high)`` in percent; None: there is none.
+      bounds: Its interval ``(low, high)`` in percent; NaN: there is none.
     """
-    if bounds is None:
+    low, high = bounds
+    if low != low or high != high:
         return number(percent)
-    low, high = map(float, bounds)
     return (
         f'{number(percent)}<span class="range">{number(low)} to {number(high)}</span>'
         f"{scale(percent, bounds)}"
@@ -284,7 +284,7 @@ def page(
       style: Further style rules, not from data.
       head: HTML below the subtitle.
     """
-    return (
+    content = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" '
@@ -293,3 +293,5 @@ def page(
         f'<h1>{text(title)}</h1><p class="sub">{text(subtitle)}</p>{head}'
         f"{''.join(sections)}</main></body></html>\n"
     )
+    # Half a surrogate pair has no form in UTF-8.
+    return content.encode("utf-8", "replace").decode()

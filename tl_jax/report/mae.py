@@ -87,7 +87,7 @@ def draw_categories(axes: Axes, data_report: Mapping[str, Any]) -> None:
     rows = [row for row in _shares(data_report) if row[0] not in NO_ERRORS]
     shares = [share for _, _, share in rows]
     bars = axes.barh(
-        [label(name) for name, _, _ in rows],
+        [figures.plain(label(name)) for name, _, _ in rows],
         shares,
         0.62,
         color=[figures.category_colour(name) for name, _, _ in rows],

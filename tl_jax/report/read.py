@@ -35,6 +35,8 @@ SERVICE = "service"
 
 _ALL_TURNS = ": all turns"
 _OTHER_RULE = " rule)"
+_BEYOND = 1e100  # sums, squares and axes of greater numbers would overflow
+_STEPS = 2**53
 _EXAMPLES_READ = 2000
 _FAILURES_READ = 2000
 _LOOKED_AT = 200
@@ -80,7 +82,8 @@ class RunData:
     """What the report shows.
 
     Attributes:
-      name: Name of the run directory.
+      directory: The run directory.
+      name: Its name.
       config: Resolved configuration, or empty.
       versions: Software and devices, or empty.
       metrics: Rows of ``metrics.jsonl`` by stage, in order of steps.
@@ -98,6 +101,7 @@ class RunData:
       noisy: Results of suites by noise, as ``report.suites`` has them.
     """
 
+    directory: Path
     name: str
     config: Mapping[str, Any]
     versions: Mapping[str, Any]
@@ -137,17 +141,22 @@ def read_run(run_dir: Path) -> RunData:
     long: dict[str, None] = {}
     for phase in PHASE_TITLES:
         sets: dict[str, Any] = {}
+        levels: dict[str, Any] = {}
         for content in phase_results(run_dir, phase):
             sets |= content["sets"]
+            # What has scores of another kind only is shown by ``more_scores``.
+            own = isinstance(content.get("scores"), Mapping)
+            levels |= {n: e for n, e in content["sets"].items() if has_levels(e) or not own}
             long |= dict.fromkeys(too_long(content))
         if sets:
-            results[phase] = {n: _set_result(entry) for n, entry in labelled_sets(sets).items()}
+            results[phase] = {n: _set_result(entry) for n, entry in labelled_sets(levels).items()}
         if math.isfinite(speed := _speed(sets)):
             speeds[phase] = speed
     weights, examples_read = _weights(run_dir / "data" / EXAMPLES)
     worst, best = _samples(run_dir / "samples.jsonl")
     last = next(reversed(results), "")
     return RunData(
+        directory=run_dir,
         name=run_dir.resolve().name,
         config=read_json(run_dir / "config.json"),
         versions=read_json(run_dir / "versions.json"),
@@ -214,6 +223,11 @@ def labelled_sets(sets: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def has_levels(entry: Any) -> bool:
+    """Whether an entry of a result file's ``sets`` has TS, PI and CF, as not every suite has."""
+    return isinstance(entry, Mapping) and METRICS.keys() <= entry.keys()
+
+
 def too_long(result: Mapping[str, Any]) -> list[str]:
     """Return a sentence about each set of a result file with tasks that were too long to be asked.
 
@@ -223,7 +237,7 @@ def too_long(result: Mapping[str, Any]) -> list[str]:
     settings = result.get("settings")
     limit = settings.get("max_prompt_length") if isinstance(settings, Mapping) else None
     return [
-        f"{count} of {entry.get('items')} tasks of {name} are longer than "
+        f"{count} of {entry.get('tasks', entry.get('items'))} tasks of {name} are longer than "
         f"config.evaluate.max_prompt_length ({limit} tokens) and count as wrong; raise it"
         for name, entry in result["sets"].items()
         if isinstance(entry, Mapping) and (count := entry.get("too_long"))
@@ -236,10 +250,10 @@ def is_headline(name: str) -> bool:
 
 
 def number(value: Any) -> float:
-    """Return a real number as float, anything else as NaN."""
+    """Return a number as float, NaN for all else and for what is beyond measure."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
-    return float(value)
+    return float(value) if abs(value) < _BEYOND else math.nan
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -248,7 +262,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 try:
                     row = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(row, dict):
                     yield row
@@ -259,7 +273,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
     stages: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(path):
-        if isinstance(row.get("step"), int):
+        if isinstance(step := row.get("step"), int) and 0 <= step < _STEPS:
             stages.setdefault(str(row.get("stage")), []).append(row)
     for rows in stages.values():
         rows.sort(key=lambda row: row["step"])

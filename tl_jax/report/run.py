@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tl_jax.data.tokenize.tokenizer import Tokenizer
-from tl_jax.report import example, figures, funnel, glance, html, replies, samples, speed
+from tl_jax.report import (
+    example,
+    figures,
+    funnel,
+    glance,
+    html,
+    more_scores,
+    replies,
+    samples,
+    speed,
+)
 from tl_jax.report.read import METRICS, PHASE_TITLES, RunData, Score, read_run
 from tl_jax.report.suites import by_noise
 
@@ -87,12 +97,23 @@ def _subtitle(run: RunData) -> str:
 
 
 def _results(run: RunData) -> str:
-    rows = results_rows(run)
-    if not rows:
+    rows, more = results_rows(run), more_scores.table(run.directory)
+    if not rows and not more:
         return html.section(
             "Results",
             html.absent("No results/*/*.json in this run; `tl-jax evaluate` writes them."),
         )
+    missing = [f"results/{phase}/*.json" for phase in PHASE_TITLES if phase not in run.results]
+    return html.section(
+        "Results",
+        *([_levels(rows)] if rows else []),
+        more,
+        *(f'<p class="note">{html.text(sentence)}.</p>' for sentence in run.too_long),
+        html.absent(f"Not in this run: {', '.join(missing)}.") if missing else "",
+    )
+
+
+def _levels(rows: Sequence[tuple[str, str, int, Mapping[str, Score]]]) -> str:
     cells, last = [], ""
     for name, phase, items, scores in rows:
         if name != last:
@@ -100,21 +121,14 @@ def _results(run: RunData) -> str:
             last = name
         values = [_score(scores[metric]) for metric in METRICS]
         cells.append([html.text(phase), f"{items:,}", *values])
-    missing = [f"results/{phase}/*.json" for phase in PHASE_TITLES if phase not in run.results]
-    return html.section(
-        "Results",
-        html.table(
-            ["model", "calls", *(f"{metric.upper()} %" for metric in METRICS)],
-            cells,
-            numeric=[1, 2, 3, 4],
-        ),
-        '<p class="note">'
+    head = ["model", "calls", *(f"{metric.upper()} %" for metric in METRICS)]
+    return (
+        html.table(head, cells, numeric=[1, 2, 3, 4])
+        + '<p class="note">'
         + "; ".join(f"{metric.upper()} {meaning}" for metric, meaning in METRICS.items())
         + ". Each counts only calls that are right in the one before it; the texts of "
         "finish and ask_to_user are not compared, so service calls are the figure to read. "
-        "Brackets: 95 % Wilson interval.</p>",
-        *(f'<p class="note">{html.text(sentence)}.</p>' for sentence in run.too_long),
-        html.absent(f"Not in this run: {', '.join(missing)}.") if missing else "",
+        "Brackets: 95 % Wilson interval.</p>"
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tl_jax.errors import ConfigError
 from tl_jax.report import html
-from tl_jax.report.read import read_json
+from tl_jax.report.more_scores import pair
+from tl_jax.report.read import number, read_json
 
 CLEAN = "clean"
 Result = Mapping[str, Any]
@@ -99,16 +99,16 @@ def _side_by_side(titles: Sequence[str], results: Sequence[Result]) -> str:
     names = dict.fromkeys(name for result in results for name in result["scores"])
     rows = []
     for name in names:
-        values = [result["scores"].get(name, math.nan) for result in results]
+        values = [number(result["scores"].get(name)) for result in results]
         cells = []
         for value, result in zip(values, results, strict=True):
-            cell = html.share(value, _bounds(result, name))
+            cell = html.share(value, pair(result.get("intervals"), name))
             difference = value - values[0]
             if cells and difference == difference:
                 cell += f'<span class="range">({difference:+.1f})</span>'
             cells.append(cell)
-        counts = results[0].get("counts", {}).get(name)
-        items = f"{counts[1]:,}" if counts else ""
+        _, count = pair(results[0].get("counts"), name)
+        items = f"{count:,.0f}" if count == count else ""
         rows.append([html.text(name), items, *cells])
     numeric = list(range(1, len(titles) + 2))
     return html.table(["score", "items", *titles], rows, numeric=numeric)
@@ -123,11 +123,6 @@ def _facts(results: Sequence[Named]) -> str:
     ]
     table = html.table(["system", "noise", *shown], rows)
     return f"<details><summary>What was scored</summary>{table}</details>"
-
-
-def _bounds(result: Result, name: str) -> Sequence[float] | None:
-    found = result.get("intervals", {}).get(name)
-    return found if isinstance(found, list) and all(map(_is_number, found)) else None
 
 
 def _noise(result: Result) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from tl_jax.config import RunConfig
 from tl_jax.data.prepare.files import LOADER_REPORT
+from tl_jax.data.prepare.length import steps_of_epochs
 from tl_jax.errors import ConfigError
 from tl_jax.report.read import read_json
 
@@ -26,5 +26,4 @@ def supervised_steps(config: RunConfig) -> int:
             f"config.train.epochs={train.epochs:g} are counted in rows of {data}, which are not "
             "prepared; run `tl-jax prepare` with this configuration"
         )
-    batches = train.epochs * report["rows"] / config.data.batch_size
-    return max(1, math.ceil(round(batches, 6)))
+    return steps_of_epochs(train.epochs, report["rows"], config.data.batch_size)

@@ -73,7 +73,7 @@ class Best:
 
     It lies beside the checkpoints of the phase, which training goes on from; what is scored,
     exported and trained by the next phase is the best model. How far it has come is kept, so that
-    a resumed phase goes on the same.
+    a resumed phase goes on the same; with another score it begins to look for the best anew.
 
     Args:
       run: The run.
@@ -96,7 +96,8 @@ class Best:
             found = read_own(self._file, _MEND)
             if not isinstance(found, dict | None):
                 raise ConfigError(f"{self._file} is damaged; {_MEND}")
-            self._seen = found or {}
+            # What another score has reached says nothing about this one.
+            self._seen = found if found and found.get("score", self._name) == self._name else {}
         elif processes.is_first():
             shutil.rmtree(self._directory, ignore_errors=True)
             self._file.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tl_jax.data.examples.build import Example
 from tl_jax.data.examples.record import pack_example, unpack_arrays, unpack_example
-from tl_jax.data.examples.shards import open_shards, write_examples
+from tl_jax.data.examples.shards import INDEX, open_shards, write_examples
 from tl_jax.errors import DataError
 
 weights = st.one_of(st.just(0), st.floats(0.001, 9))
@@ -55,3 +56,23 @@ def test_files_give_examples_by_number_and_notice_what_is_missing(tmp_path):
     file.unlink()
     with pytest.raises(DataError, match="is missing"):
         open_shards(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace('"sha256"', '"sha"'),
+        lambda text: text.replace('"records": 1', '"records": "1"'),
+        lambda text: re.sub(r'"name": "[^"]*"', '"name": [1]', text),
+        lambda text: re.sub(r'"shards": .*]', '"shards": 7', text, flags=re.DOTALL),
+        lambda text: re.sub(r'"shards": .*]', '"shards": [7]', text, flags=re.DOTALL),
+        lambda text: "[" * 100_000,
+    ],
+)
+def test_a_damaged_list_of_files_is_named(tmp_path, damage):
+    write_examples(tmp_path, [Example("a", [0, 1], [0.0, 1.0], {})])
+    damaged = damage((tmp_path / INDEX).read_text())
+    assert damaged != (tmp_path / INDEX).read_text()
+    (tmp_path / INDEX).write_text(damaged)
+    with pytest.raises(DataError, match="tl-jax prepare"):
+        open_shards(tmp_path)

@@ -41,6 +41,9 @@ ROWS = {
     "BFCL, several turns": ({"id": "multi_turn_base_3", "initial_config": {}}, "BFCL"),
     "BFCL's golds": ({"id": "simple_python_9", "ground_truth": []}, "BFCL"),
     "ACEBench": ({"id": "normal_atom_bool_1", "question": "x", "function": []}, "ACEBench"),
+    "BFCL, as messages": ({"id": "live_simple_3-2-0", "messages": []}, "BFCL"),
+    "ACEBench, as messages": ({"id": "normal_atom_bool_1", "messages": []}, "ACEBench"),
+    "messages of one's own": ({"id": "parallel_1", "messages": []}, ""),
     "trajectories of the same family": (dialogue(CALL, RESULT, tool_folder="x"), ""),
     "a question of one's own": ({"id": "simple_1", "question": "x"}, ""),
 }
@@ -61,6 +64,17 @@ def test_an_evaluation_row_is_known_by_what_it_is(name, tmp_path):
     else:
         reason = f"an evaluation row ({known}), which must not be trained on"
         assert [bad.reason for bad in found] == [reason] * 2
+
+
+@pytest.mark.parametrize("name", ["first turn", "first turn, one answer", "third turn"])
+@pytest.mark.parametrize("form", [lambda row: row, json.dumps])
+def test_an_evaluation_row_inside_another_is_known_too(name, form, tmp_path):
+    row, known = ROWS[name]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(2 * (json.dumps({"row": form(row), "row_idx": 0}) + "\n"))
+    found = list(read(path))
+    reason = f"an evaluation row ({known}), which must not be trained on"
+    assert [bad.reason for bad in found] == [reason] * 2
 
 
 @pytest.mark.skipif(not os.environ.get("TL_JAX_DATA"), reason="TL_JAX_DATA is not set")

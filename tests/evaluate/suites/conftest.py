@@ -5,17 +5,8 @@ import json
 
 import pytest
 
-from tl_jax.calls.parse import CallSyntaxError, parse_calls
 from tl_jax.calls.render import render_calls
-from tl_jax.evaluate.suites.suite import Read
-
-
-def read(reply):
-    """What a reader makes of a reply; words hold no bracket."""
-    try:
-        return Read(parse_calls(reply))
-    except CallSyntaxError as error:
-        return Read(problem=error.reason, words=bool(reply) and "(" not in reply)
+from tl_jax.evaluate.reading import reader
 
 
 @dataclasses.dataclass
@@ -28,7 +19,7 @@ class Asked:
     def judge(self, *replies):
         """Judge one reply an item, in order."""
         return [
-            self.suite.judge(item, reply, read)
+            self.suite.judge(item, reply, reader("python", item.tools))
             for item, reply in zip(self.items, replies, strict=True)
         ]
 

@@ -110,6 +110,13 @@ def test_the_released_rule_and_the_comparison_of_all_values(asked, reply, right,
     assert verdict.category == category
 
 
+@pytest.mark.parametrize("category", MULTI_TURN)
+def test_in_several_turns_no_words_may_stand_round_the_calls(asked, category):
+    call = "[meals.plan(kind='Asian', count=3)]"
+    assert judged(asked, category, call).scores[category]
+    assert not judged(asked, category, f"Here: {call}").scores[category]
+
+
 @pytest.mark.parametrize(
     ("category", "reply", "fault"),
     [

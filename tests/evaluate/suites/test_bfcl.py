@@ -127,6 +127,22 @@ def test_backticks_and_missing_brackets_are_no_fault(asked, reply):
     assert by_category(asked, reply)["live_parallel"].scores["live_parallel"]
 
 
+@pytest.mark.parametrize(
+    "reply", ["[weather.now(city='Rome')]", "```[weather.now(city='Rome'),]```"]
+)
+def test_a_list_of_one_call_is_a_call_as_its_prompt_asks_for_it(asked, reply):
+    found = by_category(asked, reply)
+    assert found["simple_python"].scores == {"simple_python": True, "readable": True}
+    assert found["irrelevance"].category == "extra_call"
+    assert found["live_relevance"].scores["live_relevance"]
+
+
+def test_a_list_in_a_list_is_no_call(asked):
+    for calls in ("weather.now(city='Rome')", "weather.now(city='Rome'), weather.now(city='Oslo')"):
+        verdicts = by_category(asked, f"[[{calls}]]")
+        assert not any(verdicts[name].scores[name] for name in ("simple_python", "live_parallel"))
+
+
 def test_means_weigh_categories_where_not_live_and_items_where_live(ask, write_lines, tmp_path):
     wrong = ["simple_python", "live_simple", "live_simple", "live_irrelevance"]
     rows = ROWS + [row("live_simple", 1, GOLD), row("live_simple", 2, GOLD)]

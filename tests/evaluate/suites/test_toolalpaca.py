@@ -61,6 +61,19 @@ def test_every_step_is_an_item_after_the_gold_calls_before_it(tmp_path):
     assert (found["step/cf"].hits, found["step/cf"].count) == (1, 2)
 
 
+def test_the_levels_of_a_run_are_those_of_first_steps_whatever_step_comes_first(tmp_path):
+    steps = [gold('{"q": "a"}'), gold('{"q": "b"}')]
+    items = list(read(write(tmp_path / "eval.json", steps)))[::-1]
+    right = [writer("hermes")(item.gold[0]) for item in items]
+    verdicts = [
+        results.judge(SUITE, item, Reply(reply), "hermes")
+        for item, reply in zip(items, ["nothing", right[1]], strict=True)
+    ]
+    sets = results.score_sets(SUITE, items, verdicts)
+    found = [(name, entry["items"], entry["cf"]["percent"]) for name, entry in sets.items()]
+    assert found == [("toolalpaca", 1, 100), ("toolalpaca (step rule)", 2, 50)]
+
+
 @pytest.mark.parametrize(
     "text,value,fault",
     [

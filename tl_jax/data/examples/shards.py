@@ -109,17 +109,25 @@ def open_shards(path: str | os.PathLike[str]) -> Shards:
     """Open a directory of examples, whose files must be there and whole.
 
     Raises:
-      DataError: No such directory, or a file is missing or was cut off.
+      DataError: No such directory, its list is damaged, or a file is missing or was cut off.
     """
     folder = Path(path)
     try:
         found = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         version, entries = found["version"], found["shards"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: no examples there; write them with `tl-jax prepare`") from error
     if version != _VERSION:
         raise DataError(f"{path}: examples of another version; run `tl-jax prepare` again")
-    shards = tuple(Shard(**entry) for entry in entries)
+    try:
+        shards = tuple(Shard(**entry) for entry in entries)
+        kinds = [type(value) for shard in shards for value in dataclasses.astuple(shard)]
+        if kinds != [str, int, int, str] * len(shards):
+            raise TypeError("a value of another type")
+    except TypeError as error:
+        raise DataError(
+            f"{folder / INDEX} is damaged ({error}); run `tl-jax prepare` again"
+        ) from error
     for shard in shards:
         try:
             size = (folder / shard.name).stat().st_size

@@ -13,6 +13,19 @@ _BFCL_ID = re.compile(
 )
 _ACE_ID = re.compile(r"(?:normal|special|agent)_\w+_\d+(?:_\d+)?|agent_multi_(?:step|turn)_\d+")
 
+_OWN_IDS = {
+    "BFCL": re.compile(
+        r"live_(?:simple|multiple|parallel|parallel_multiple|irrelevance|relevance)_\d+-\d+-\d+"
+        r"|simple_(?:python|java|javascript)_\d+|exec_(?:simple|multiple|parallel)(?:_multiple)?_\d+"
+        r"|multi_turn_(?:base|miss_func|miss_param|long_context)_\d+"
+    ),
+    "ACEBench": re.compile(
+        r"normal_(?:single_turn|multi_turn_user|atom|similar_api|preference)\w*_\d+(?:_\d+)?"
+        r"|special_(?:incomplete|error_param|irrelevant)_\d+|agent_multi_(?:step|turn)_\d+"
+    ),
+}
+"""Ids that no other set has, whatever form a row was given."""
+
 
 def evaluation_set(row: Any) -> str:
     """Return the name of the evaluation set that a row is of; empty if it is of none that is known.
@@ -20,7 +33,7 @@ def evaluation_set(row: Any) -> str:
     RoTBench's dialogues of the first and the third turn are known by their accepted answers, or
     where each is one text by ``scenario`` and ``noise`` beside an ``id`` that begins with ``Turn``;
     ToolAlpaca's by ``Golden_Answers``, ToolEyes' queries by ``zero_shot``, BFCL's and ACEBench's
-    by their ids and keys.
+    by their ids and keys, by ids that no other set has alone.
 
     Args:
       row: A row of a data file.
@@ -34,7 +47,11 @@ def evaluation_set(row: Any) -> str:
     if "query" in row and "scenario" in row and ("zero_shot" in row or "path" in row):
         return "ToolEyes"
     name = row.get("id")
-    if not isinstance(name, str) or not ({"function", "ground_truth", "initial_config"} & set(row)):
+    if not isinstance(name, str):
+        return ""
+    if known := [of for of, pattern in _OWN_IDS.items() if pattern.fullmatch(name)]:
+        return known[0]
+    if not {"function", "ground_truth", "initial_config"} & set(row):
         return ""
     if _BFCL_ID.fullmatch(name):
         return "BFCL"

@@ -11,6 +11,7 @@ from typing import Any
 
 from tl_jax.data.importers.chat import is_reply
 from tl_jax.data.importers.declarations import SYSTEM_KEYS, declared_tools
+from tl_jax.data.importers.evaluation_sets import evaluation_set
 from tl_jax.data.importers.general import importer_of
 from tl_jax.data.importers.json_text import load_json
 from tl_jax.data.importers.unread import changed, decoded, read_keys
@@ -63,6 +64,8 @@ def trajectory(row: Mapping[str, Any], *, source: str, line: int) -> Trajectory:
         raise RowError(f"dialogues under several keys ({', '.join(found)}); leave one of them")
     ((key, inner),) = found.items()
     row.get(key)
+    if name := evaluation_set(inner):
+        raise RowError(f"an evaluation row ({name}), which must not be trained on")
     return importer_of(inner).trajectory(inner, source=source, line=line)
 
 

@@ -91,7 +91,19 @@ def read_reply(reply: str, read: Reader) -> Read:
         return found
     bare = reply.strip("`\n ")
     listed = f"{'' if bare.startswith('[') else '['}{bare}{'' if bare.endswith(']') else ']'}"
-    again = read(listed)
+    again = read_list(listed, read)
+    return again if again.calls else found
+
+
+def read_list(text: str, read: Reader) -> Read:
+    """Read calls in brackets, which these suites ask for: one call, too, whatever style it has."""
+    found = read(text)
+    if found.calls or not (text.startswith("[") and text.endswith("]")):
+        return found
+    inside = text[1:-1].rstrip(" \n,")
+    if inside.lstrip().startswith("["):
+        return found
+    again = read(inside)
     return again if again.calls else found
 
 
@@ -215,6 +227,7 @@ SUITE = Suite(
     note=(
         "Python only, single turn: Java and JavaScript (150 items), several turns (30 % of the "
         "overall score of version 4), web search and memory (40 %) are not in it, so that there is "
-        "no overall score. No call meets the answers of 4 of the 2,351 items that want calls."
+        "no overall score. No call meets the answers of 4 of the 2,351 items that want calls. "
+        "Replies are read as their call style is, which takes true and null for True and None."
     ),
 )

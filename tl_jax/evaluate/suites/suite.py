@@ -142,14 +142,26 @@ def category_of(
     tools: Sequence[ToolSpec],
     free_text_tools: Sequence[str] = FREE_TEXT_TOOLS,
 ) -> tuple[str, str]:
-    """Return the error category of calls against accepted answers, and what it is about."""
+    """Return the error category of calls against accepted answers, and what it is about.
+
+    It is right where CF is: an argument that is left out or written too much is an error also where
+    it has the default of the schema, which the reward lets pass.
+    """
     reward = rules.score(
         rules.Parallel(tuple(calls)),
         [rules.Parallel(answer) for answer in golds],
-        tools,
+        [_without_defaults(tool) for tool in tools],
         free_text_tools=free_text_tools,
     )
     return reward.category, "; ".join(reward.details)
+
+
+def _without_defaults(tool: ToolSpec) -> ToolSpec:
+    parameters = tuple(
+        dataclasses.replace(p, schema={k: v for k, v in p.schema.items() if k != "default"})
+        for p in tool.parameters
+    )
+    return dataclasses.replace(tool, parameters=parameters)
 
 
 def write_answer(item: Item, write: Writer) -> str:

@@ -7,8 +7,8 @@ are right; ``step/ts`` and so on of all steps. The paper does not say which of t
 
 Golds that cannot be right as they stand are counted apart, in the group of their fault: ``gold is
 no JSON``, ``gold names no tool``, ``gold has a placeholder`` (a value that only another call would
-tell, which any value then fits). The first two have no score but their tool's name; with them left
-out, ``sound/ts`` and so on are of the first steps that can be right on all levels.
+tell, which any value then fits). Of the first only the tool can be right; without the first two,
+``sound/ts`` and so on are of the first steps that can be right on all levels.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ NO_JSON, NO_TOOL, PLACEHOLDER = "gold is no JSON", "gold names no tool", "gold h
 WILDCARD = "None"
 """A value of a gold call that any other fits, see ``scores.Policy``."""
 
+_STEP = "step/"
 _HOLE = re.compile(r'"?\$\{[^{}",]*\}?"?|"\{[^{}"]*\}"')
 _ANY = json.dumps(WILDCARD)
 _OPTIONAL = "[Optional]"
@@ -120,13 +121,19 @@ def _opened(value: Any) -> Any:
 
 
 def judge(item: Item, reply: str, read: Reader) -> Verdict:
-    """Judge one step; of a gold that is no JSON only the tool counts."""
+    """Judge one step; of a gold that is no JSON only the tool can be right.
+
+    Returns:
+      ``step/ts`` and so on, of the first step of a path also ``ts`` and so on.
+    """
     fault = item.tags.get("group", "")
     policy = Policy(free_text_tools=("getDetails",), none_is_wildcard=fault == PLACEHOLDER)
     found = judge_calls(item, reply, read, policy=policy, free_text_tools=policy.free_text_tools)
-    if fault == NO_JSON:
-        return dataclasses.replace(found, scores={"ts": found.scores["ts"]})
-    return found
+    known = ("ts",) if fault == NO_JSON else METRICS
+    levels = {name: right and name in known for name, right in found.scores.items()}
+    first = levels if item.tags["step"] == "0" else {}
+    steps = {f"{_STEP}{name}": right for name, right in levels.items()}
+    return dataclasses.replace(found, scores={**first, **steps})
 
 
 def oracle(item: Item, write: Writer) -> str:
@@ -144,19 +151,19 @@ def summary(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, Sha
     sound = [(i, v) for i, v in first if i.tags.get("group") not in (NO_JSON, NO_TOOL)]
     found: dict[str, Share | float] = {}
     for metric in METRICS:
-        found[metric] = _share(v.scores.get(metric, False) for _, v in first)
+        found[metric] = _share(v.scores[metric] for _, v in first)
     for metric in METRICS:
-        right = [all(v.scores.get(metric, False) for v in path) for path in paths.values()]
+        right = [all(v.scores[_STEP + metric] for v in path) for path in paths.values()]
         found[f"path/{metric}"] = _share(right)
     for metric in METRICS:
-        found[f"step/{metric}"] = _share(v.scores.get(metric, False) for _, v in pairs)
+        found[_STEP + metric] = _share(v.scores[_STEP + metric] for _, v in pairs)
     for metric in METRICS:
-        found[f"sound/{metric}"] = _share(v.scores.get(metric, False) for _, v in sound)
+        found[f"sound/{metric}"] = _share(v.scores[metric] for _, v in sound)
     for fault in (NO_JSON, NO_TOOL, PLACEHOLDER):
-        for metric in METRICS:
-            group = [v for i, v in pairs if i.tags.get("group") == fault and metric in v.scores]
+        group = [v.scores for i, v in pairs if i.tags.get("group") == fault]
+        for metric in METRICS[:1] if fault == NO_JSON else METRICS:
             if group:
-                found[f"{fault}/{metric}"] = _share(v.scores[metric] for v in group)
+                found[f"{fault}/{metric}"] = _share(scores[_STEP + metric] for scores in group)
     return found
 
 
