@@ -28,6 +28,7 @@ _BARE_DATA = re.compile(
     r"(?<![\w+/])(?:(?P<png>iVBORw0KGgo)|(?P<jpeg>/9j/)|(?P<gif>R0lGOD)|(?P<pdf>JVBERi0)|UklGR)"
     r"(?:[A-Za-z0-9+/=]|\\/){400,}+"
 )
+_BEGINNINGS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "JVBERi0", "UklGR")
 _LONGEST_DATA = 1000
 """Data in the text of a turn is a medium from so many characters on."""
 _NAMES = ("filename", "file_name", "name", "title", "path", "file_id", "id")
@@ -207,7 +208,8 @@ def _without_data(text: str, repairs: Counter[str]) -> str:
         return {"": "[file]", "pdf": "[file: application/pdf]"}.get(kind, f"[image: image/{kind}]")
 
     text = _DATA_URI.sub(named, text) if "data:" in text else text
-    return _BARE_DATA.sub(guessed, text) if len(text) > _LONGEST_DATA else text
+    bare = any(beginning in text for beginning in _BEGINNINGS)  # which is quick
+    return _BARE_DATA.sub(guessed, text) if bare else text
 
 
 def refuse_data(text: str) -> None:

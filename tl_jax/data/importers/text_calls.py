@@ -164,7 +164,7 @@ def reader(tools: Sequence[ToolSpec]) -> TextReader:
 
     def read(role: str, text: str) -> Sequence[Turn] | None:
         if role == "assistant":
-            text = _LAST_TOKEN.sub("", text)
+            text = _LAST_TOKEN.sub("", text) if text.rstrip().endswith(">") else text
             if _is_said(text, _OPENED):
                 turn = _tagged_calls(text)
             elif turn := _styled_calls(text, tools):
