@@ -160,8 +160,8 @@ def folder(tmp_path_factory):
     queries = [json.dumps({"query": t.messages[0].content}) for t in world[:3]]
     (folder / "evaluation.jsonl").write_text("\n".join(queries) + "\n")
     (folder / "rotbench.jsonl").write_text(json.dumps(rotbench_row()) + "\n")
-    run = Run(Scene(folder, None).config({}))
-    prepare.prepare(run)
+    prepare.prepare(Run(Scene(folder, None).config({})))
+    prepare.prepare(Run(Scene(folder, None).config(dict(WHOLE))))
     return folder
 
 
@@ -285,9 +285,9 @@ def scratch(scene, config):
 
     def train(texts, vocab_size, out_dir):
         seen.append(vocab_size)
-        return Run(scene.config({})).tokenizer
 
     scene.patch.setattr(prepare, "train_byte_bpe", train)
+    scene.patch.setattr(prepare, "load_tokenizer", lambda _: Run(scene.config({})).tokenizer)
     scene.patch.setattr(prepare.functional, "init", lambda model, key: seen.append(model))
     scene.patch.setattr(prepare.to_hf, "save", lambda *_, **__: None)
     prepare.make_model(Run(config), Console(quiet=True))
@@ -693,7 +693,8 @@ JOINT = (("ppo.critic_warmup_steps", 0),)
 COMPARED = (("ppo.advantage", "grpo"), ("ppo.value_coef", 0.0))
 SPLASH = (("model.attention", "splash"),)
 ADAPTED = (("lora.rank", 2), ("lora.alpha", 4.0), ("lora.targets", "attn/q"))
-RUNNING = (("environment.path", "<tools.py>"), ("data.samples", "per_trajectory"))
+WHOLE = (("data.samples", "per_trajectory"), ("run_dir", "<whole>"))
+RUNNING = (("environment.path", "<tools.py>"), *WHOLE)
 DIALOGUES = (*RUNNING, ("ppo.prompts_per_step", 2), ("ppo.samples_per_prompt", 1))
 EXTENDED = (("key_tokens.mode", "extended"), ("data.path", "<listed_rows.jsonl>"))
 
