@@ -23,7 +23,7 @@ from tl_jax.run import prepare as preparation
 from tl_jax.run.chat import Reply, make_answer
 from tl_jax.run.directory import Run
 from tl_jax.train import ppo, sft
-from tl_jax.train.rollback import attempted
+from tl_jax.train.rollback import Rollbacks
 from tl_jax.train.validate import checked
 
 
@@ -72,7 +72,9 @@ def train_sft(run: Run) -> None:
       'supervised'
     """
     with checked(run, prepares=False, computes=True, writes=True):
-        attempted(run, sft.PHASE, sft.train)
+        for attempt in Rollbacks(run, sft.PHASE):
+            with attempt:
+                sft.train(run)
 
 
 def train_rl(run: Run, reward: RewardFunction | None = None) -> None:
@@ -100,7 +102,9 @@ def train_rl(run: Run, reward: RewardFunction | None = None) -> None:
     """
     with checked(run, prepares=False, computes=True, writes=True):
         rewarded = run if reward is None else dataclasses.replace(run, reward=reward)
-        attempted(rewarded, ppo.PHASE, ppo.train)
+        for attempt in Rollbacks(rewarded, ppo.PHASE):
+            with attempt:
+                ppo.train(rewarded)
 
 
 def generate(

@@ -7,6 +7,7 @@ import random
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from s3fs import S3FileSystem
 
 from tl_jax.config.places import check_place
 from tl_jax.errors import ConfigError, RunNotWritable
@@ -81,7 +82,7 @@ def storage(monkeypatch):
     ):
         monkeypatch.setattr(of, name, value)
     yield Unlucky
-    fsspec.register_implementation("s3", "s3fs.S3FileSystem", clobber=True)
+    fsspec.register_implementation("s3", S3FileSystem, clobber=True)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tl_jax.run.checkpoint import Checkpoints
 from tl_jax.run.metrics import MetricsWriter
 from tl_jax.train.divergence import Guard
 from tl_jax.train.loop import Loop
-from tl_jax.train.rollback import Rollbacks, attempted, dropped
+from tl_jax.train.rollback import Rollbacks, dropped
 from tl_jax.types import TrainState
 
 STEPS, EVERY = 60, 10
@@ -95,9 +95,10 @@ def new_run(folder, rollbacks=2, spike=12.0):
 
 def run_on(run, spoils, **options):
     """Train with rollbacks, and again where it was stopped."""
-    states = []
-    attempted(run, "toy", lambda run: states.append(train(run, spoils, **options)))
-    return float(states[-1].params["sum"])
+    for attempt in Rollbacks(run, "toy"):
+        with attempt:
+            state = train(run, spoils, **options)
+    return float(state.params["sum"])
 
 
 def rows(run_dir):

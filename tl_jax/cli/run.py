@@ -29,7 +29,7 @@ from tl_jax.report.ablation import write_ablation
 from tl_jax.report.read import METRICS
 from tl_jax.run.directory import PHASES, Run
 from tl_jax.train import ppo, sft
-from tl_jax.train.rollback import attempted
+from tl_jax.train.rollback import Rollbacks
 from tl_jax.train.validate import checked
 
 TRAIN = {"supervised": sft.train, "reward": ppo.train}
@@ -65,7 +65,9 @@ def _train_and_score(run: Run, console: Console, phases: Sequence[str]) -> bool:
         if phase in TRAIN:
             if not run.trains(phase):
                 continue
-            attempted(run, phase, TRAIN[phase])
+            for attempt in Rollbacks(run, phase):
+                with attempt:
+                    TRAIN[phase](run)
         if scored and not scoring.is_current(run, phase):
             scoring.evaluate_phase(run, phase)
     return scored

@@ -19,12 +19,16 @@ from rich.console import Console
 
 from tl_jax.run.directory import Run
 from tl_jax.train import ppo, sft
-from tl_jax.train.rollback import attempted
+from tl_jax.train.rollback import Rollbacks
 
 FLAGS = {"force": (False, "go on although weights, tokenizer or data are not those of before")}
 
 
 def main(run: Run, console: Console) -> None:
     """Train every configured phase, each from where it stopped."""
-    attempted(run, sft.PHASE, sft.train)
-    attempted(run, ppo.PHASE, ppo.train)
+    for attempt in Rollbacks(run, sft.PHASE):
+        with attempt:
+            sft.train(run)
+    for attempt in Rollbacks(run, ppo.PHASE):
+        with attempt:
+            ppo.train(run)

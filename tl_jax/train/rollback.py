@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +34,12 @@ FOLDER = "rollbacks"
 
 class Rollbacks:
     """The attempts of a phase, each from where the one before it went well.
+
+    ::
+
+        for attempt in Rollbacks(run, sft.PHASE):
+            with attempt:
+                sft.train(run)
 
     Args:
       run: The run; ``checkpoint.rollbacks`` bounds how often a phase goes back.
@@ -130,23 +136,6 @@ class Rollbacks:
             draft = path.with_suffix(".tmp")
             draft.write_bytes(save({key: np.ascontiguousarray(x) for key, x in batch.items()}))
             draft.replace(path)
-
-
-def attempted(run: Run, phase: str, train: Callable[[Run], None]) -> None:
-    """Train a phase, and where it diverges again from where it went well, as often as it may.
-
-    Args:
-      run: The run.
-      phase: ``"supervised"`` or ``"reward"``.
-      train: Does what is left of the phase.
-
-    Raises:
-      ConfigError: The list of rollbacks is damaged.
-      Diverged: It may go back no more.
-    """
-    for attempt in Rollbacks(run, phase):
-        with attempt:
-            train(run)
 
 
 class Attempt:
