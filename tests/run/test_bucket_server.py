@@ -75,7 +75,6 @@ def storage(server, monkeypatch):
         monkeypatch.setenv(name, value)
     for of, name, value in (
         (bucket, "_FIRST_S", 0.01),
-        (bucket, "TRIES", 4),
         (bucket_writer, "SETTLE_S", 0.0),
         (lock, "BEAT_S", 0.5),
         (lock, "PATIENCE_S", 1.5),

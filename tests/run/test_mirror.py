@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import shutil
 
 import fsspec
 import pytest
@@ -250,6 +251,22 @@ def test_a_reader_adds_its_files_while_another_writes(machine):
     machine("one")
     with mirror.mirrored(PLACE, writes=True):
         assert (folder / "results/supervised/rotbench.json").exists()
+
+
+def test_folders_that_vanish_while_it_looks_do_no_harm(machine, monkeypatch):
+    folder = machine("one")
+    folder.mkdir(parents=True)
+    save(folder, 1)
+    state = mirror._state
+
+    def pruned(path):
+        if path.name == "config.json":
+            shutil.rmtree(folder / "checkpoints")
+        return state(path)
+
+    write(folder, "config.json", "{}")
+    monkeypatch.setattr(mirror, "_state", pruned)
+    assert "config.json" in mirror._files(folder)
 
 
 def test_a_dry_run_leaves_nothing_on_the_bucket(machine):

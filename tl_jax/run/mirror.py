@@ -199,12 +199,13 @@ def _rank(name: str) -> int:
 def _files(folder: Path) -> dict[str, list[int]]:
     """Return size and time of every file of a run by its name, without what is in the making."""
     found = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if _OURS.match(path.name) or _UNFINISHED.search(name):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            if path.is_file() and not path.is_symlink():
+    # Folders of checkpoints vanish while this looks; os.walk passes over them, rglob raises.
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            name = path.relative_to(folder).as_posix()
+            if _OURS.match(path.name) or _UNFINISHED.search(name) or path.is_symlink():
+                continue
+            with contextlib.suppress(FileNotFoundError):
                 found[name] = _state(path)
     return found
 

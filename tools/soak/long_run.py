@@ -13,6 +13,7 @@ kills there were. A run that was stopped goes on; what was looked at before is i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -107,13 +108,13 @@ def look(pid: int, run: pathlib.Path) -> dict[str, int]:
 def disk(run: pathlib.Path) -> int:
     """Return KiB of a run without its logs, which grow with the steps."""
     total = 0
-    for path in run.rglob("*"):
-        if path.suffix == ".jsonl" or "tensorboard" in path.parts:
-            continue
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for place, folders, names in os.walk(run):
+        if "tensorboard" in folders:
+            folders.remove("tensorboard")
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
+                path = pathlib.Path(place, name)
+                total += 0 if path.suffix == ".jsonl" else path.stat().st_size
     return total // 1024
 
 
