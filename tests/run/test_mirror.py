@@ -207,10 +207,11 @@ def test_what_a_run_did_that_went_on_elsewhere_is_put_aside(machine, storage, ca
     with mirror.mirrored(PLACE, writes=True):
         write(elsewhere, "other.json", "there")
     machine("one")
+    write(folder, "other.json", "here")  # never copied, of the same name
     with mirror.mirrored(PLACE, writes=True):
         assert texts(folder) == {"other.json": "there"}
     (aside,) = folder.parent.glob("*.aside-*")
-    assert texts(aside) == {"kept.json": "here"}
+    assert texts(aside) == {"kept.json": "here", "other.json": "here"}
     assert str(aside) in caplog.text
 
 
@@ -267,6 +268,31 @@ def test_folders_that_vanish_while_it_looks_do_no_harm(machine, monkeypatch):
     write(folder, "config.json", "{}")
     monkeypatch.setattr(mirror, "_state", pruned)
     assert "config.json" in mirror._files(folder)
+
+
+def test_a_note_that_changes_while_others_are_copied_waits_for_the_next_copy(machine, monkeypatch):
+    folder = machine("one")
+    order = mirror._in_order
+
+    def saved_meanwhile(*arguments):
+        save(folder, 2)
+        return order(*arguments)
+
+    with mirror.mirrored(PLACE, writes=True):
+        save(folder, 1)
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(mirror, "_in_order", saved_meanwhile)
+            mirror.push(Bucket(PLACE), folder, removes=True)
+        assert "newest.json" not in Bucket(PLACE).listing()
+    assert Bucket(PLACE).read("newest.json") == b"2"
+
+
+def test_a_bucket_that_is_not_there_is_told(machine, monkeypatch):
+    machine("one")
+    with monkeypatch.context() as absent, pytest.raises(ConfigError, match="no such bucket"):
+        absent.setattr(Unlucky, "pipe_file", lambda *_: (_ for _ in ()).throw(FileNotFoundError()))
+        with mirror.mirrored(PLACE, writes=True):
+            raise AssertionError
 
 
 def test_a_dry_run_leaves_nothing_on_the_bucket(machine):

@@ -87,7 +87,7 @@ class Bucket:
                 path.removeprefix(f"{self._root}/"): _version(info) for path, info in found.items()
             }
 
-        return self._persist("listed", work)
+        return self._persist("the list of its files", work)
 
     def version(self, name: str) -> str:
         """Return the version of one object."""
@@ -101,8 +101,17 @@ class Bucket:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object."""
-        self._persist(name, lambda: self._fs.pipe_file(self._path(name), content))
+        """Write an object.
+
+        Raises:
+          ConfigError: There is no such bucket.
+        """
+        try:
+            self._persist(name, lambda: self._fs.pipe_file(self._path(name), content))
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{self.place}: there is no such bucket ({visible(str(error))}); make it first"
+            ) from error
 
     def fetch(self, name: str, target: Path) -> None:
         """Copy an object to a file, which is written whole or not at all.
@@ -124,7 +133,12 @@ class Bucket:
         Raises:
           FileNotFoundError: The file is gone.
         """
-        self._persist(name, lambda: self._fs.put_file(str(source), self._path(name)))
+        try:
+            self._persist(name, lambda: self._fs.put_file(str(source), self._path(name)))
+        except FileNotFoundError as error:
+            if source.exists():  # then it is the bucket that is gone
+                raise RunNotWritable(f"{self.place}: {visible(str(error))}") from error
+            raise
 
     def remove(self, name: str) -> None:
         """Remove an object; one that is gone already does no harm."""

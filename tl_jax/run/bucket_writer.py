@@ -70,7 +70,7 @@ def last(bucket: Bucket) -> str:
 
 def _wait_for_silence(bucket: Bucket, other: dict[str, Any]) -> None:
     logger.warning(
-        "%s: %s; waiting %.0f s for a sign of life", bucket.place, _who(other), lock.PATIENCE_S
+        "%s: %s; waiting %.0f s for a sign of life", bucket.place, lock.who(other), lock.PATIENCE_S
     )
     until = time.monotonic() + lock.PATIENCE_S
     while time.monotonic() < until:
@@ -79,7 +79,7 @@ def _wait_for_silence(bucket: Bucket, other: dict[str, Any]) -> None:
             if now.get("open"):
                 raise RunNotWritable(_refusal(bucket, now))
             return
-    logger.warning("%s: %s, and is gone; it is taken over", bucket.place, _who(other))
+    logger.warning("%s: %s, and is gone; it is taken over", bucket.place, lock.who(other))
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def _beating(bucket: Bucket, token: str) -> Iterator[None]:
                 if other.get("token", token) != token:
                     # Nothing of this process may reach the bucket any more.
                     print(
-                        f"tl-jax: {bucket.place}: {visible(_who(other))}: this process did not "
+                        f"tl-jax: {bucket.place}: {visible(lock.who(other))}: this process did not "
                         "reach the bucket for too long; the other one goes on",
                         file=sys.stderr,
                         flush=True,
@@ -123,7 +123,7 @@ def _text(token: str, count: int, *, is_open: bool = True) -> bytes:
         "token": token,
         "machine": machine.name(),
         "process": os.getpid(),
-        "since": _SINCE,
+        "since": lock.SINCE,
         "count": count,
         "open": is_open,
     }
@@ -138,16 +138,8 @@ def _read(bucket: Bucket) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _who(other: dict[str, Any]) -> str:
-    host = str(other.get("machine") or "an unknown machine").split(" ")[0]
-    return f"process {other.get('process')} on {host} writes this run since {other.get('since')}"
-
-
 def _refusal(bucket: Bucket, other: dict[str, Any]) -> str:
     return (
-        f"{bucket.place}: {visible(_who(other))}; wait for it or stop it, or begin another run "
+        f"{bucket.place}: {visible(lock.who(other))}; wait for it or stop it, or begin another run "
         "beside it with --config.run_dir=PLACE"
     )
-
-
-_SINCE = time.strftime("%Y-%m-%d %H:%M:%S %z")

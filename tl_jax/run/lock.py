@@ -33,6 +33,9 @@ BEAT_S = 15.0
 PATIENCE_S = 4 * BEAT_S
 """Seconds without a count after which a writer on another machine is taken for gone."""
 
+SINCE = time.strftime("%Y-%m-%d %H:%M:%S %z")
+"""When this process began, as the locks say it."""
+
 _LOST = 4
 _DRAFT_S = 86_400.0  # no clock is wrong by more
 _held: dict[Path, int] = {}
@@ -77,7 +80,7 @@ def hold(run_dir: str | os.PathLike[str]) -> Iterator[None]:
 def is_held(run_dir: str | os.PathLike[str]) -> bool:
     """Whether another process of this machine writes a run directory now."""
     other = _read(Path(run_dir).resolve() / FILE)
-    return bool(other) and _is_here(other) and other["process"] != os.getpid() and _runs(other)
+    return bool(other) and _is_here(other) and other.get("process") != os.getpid() and _runs(other)
 
 
 def _take(path: Path, token: str) -> str:
@@ -92,7 +95,7 @@ def _take(path: Path, token: str) -> str:
                 return _refusal(path, other)
         else:
             if not told:
-                logger.warning("%s; waiting %.0f s for a sign of life", _who(other), PATIENCE_S)
+                logger.warning("%s; waiting %.0f s for a sign of life", who(other), PATIENCE_S)
                 told = True
             now = _watched(path, other)
             if now != other:
@@ -142,7 +145,7 @@ def _set_aside(path: Path, other: dict[str, Any]) -> None:
         with contextlib.suppress(FileExistsError, OSError):
             os.link(aside, path)  # somebody was quicker: the lock is his
     else:
-        logger.warning("%s, and is gone; its lock is taken over", _who(other))
+        logger.warning("%s, and is gone; its lock is taken over", who(other))
     aside.unlink(missing_ok=True)
 
 
@@ -160,7 +163,7 @@ def _beating(path: Path, token: str) -> Iterator[None]:
                 # Two writers would spoil each other's work; the newer one goes on from what is
                 # saved.
                 print(
-                    f"tl-jax: {visible(_who(other))}: this process stood still for too long and "
+                    f"tl-jax: {visible(who(other))}: this process stood still for too long and "
                     "lost the run directory; the other one goes on",
                     file=sys.stderr,
                     flush=True,
@@ -196,7 +199,7 @@ def _text(token: str, count: int) -> str:
         "machine": machine.name(),
         "process": os.getpid(),
         "began": machine.began(os.getpid()),
-        "since": _SINCE,
+        "since": SINCE,
         "count": count,
     }
     return json.dumps(me, indent=1) + "\n"
@@ -223,16 +226,14 @@ def _runs(other: dict[str, Any]) -> bool:
     return other.get("began") == machine.began(process)
 
 
-def _who(other: dict[str, Any]) -> str:
+def who(other: dict[str, Any]) -> str:
+    """Return who writes and since when, as the beginning of a sentence."""
     host = str(other.get("machine") or "an unknown machine").split(" ")[0]
     return f"process {other.get('process')} on {host} writes this run since {other.get('since')}"
 
 
 def _refusal(path: Path, other: dict[str, Any]) -> str:
     return (
-        f"{path.parent}: {_who(other)}; wait for it or stop it, or begin another run beside it "
+        f"{path.parent}: {who(other)}; wait for it or stop it, or begin another run beside it "
         "with --config.run_dir=DIR"
     )
-
-
-_SINCE = time.strftime("%Y-%m-%d %H:%M:%S %z")

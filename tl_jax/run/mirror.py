@@ -110,7 +110,7 @@ def pull(bucket: Bucket, folder: Path, *, ahead: bool) -> None:
             if entry and entry[0] == state:
                 if name not in there:
                     (folder / name).unlink()
-            elif name not in there or entry:
+            else:  # of the bucket's file of this name, if there is one, it is no copy
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).rename(aside / name)
         if aside.exists():
@@ -129,10 +129,12 @@ def pull(bucket: Bucket, folder: Path, *, ahead: bool) -> None:
             bucket.fetch(name, folder / name)
             known[name] = [_state(folder / name), there[name]]
 
-    # What makes a checkpoint count comes last here, too.
-    for names in _in_order(folder, wanted):
-        bucket.each(names, fetch)
-    _write(folder, {**_record(folder), "files": known})
+    try:
+        # What makes a checkpoint count comes last here, too.
+        for names in _in_order(folder, wanted):
+            bucket.each(names, fetch)
+    finally:
+        _write(folder, {**_record(folder), "files": known})
 
 
 def push(bucket: Bucket, folder: Path, *, removes: bool) -> None:
@@ -153,7 +155,10 @@ def push(bucket: Bucket, folder: Path, *, removes: bool) -> None:
     _write(folder, {**record, "files": dict.fromkeys(changed, [None, ""]) | known})
 
     def send(name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):  # pruned or replaced meanwhile
+        with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
+            # What is replaced meanwhile may speak of a checkpoint that is not in this copy.
+            if not _grows(name) and _state(folder / name) != here[name]:
+                return
             bucket.send(folder / name, name)
             known[name] = [here[name], bucket.version(name)]
 
@@ -178,10 +183,15 @@ def _in_order(folder: Path, names: list[str]) -> list[list[str]]:
     for name in sorted(names):
         rank = _rank(name)
         # A note that was written after a checkpoint may speak of it; rows of metrics only grow.
-        if not rank and not name.endswith(".jsonl") and _time(folder / name) > newest:
+        if not rank and not _grows(name) and _time(folder / name) > newest:
             rank = 5
         groups[rank].append(name)
     return [group for group in groups if group]
+
+
+def _grows(name: str) -> bool:
+    """Whether a file is only ever added to."""
+    return name.endswith(".jsonl") or "tensorboard" in name.split("/")
 
 
 def _rank(name: str) -> int:
@@ -235,8 +245,9 @@ def _write(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _send(bucket: Bucket, folder: Path) -> None:
-    with lock.hold(folder):
-        push(bucket, folder, removes=False)
+    if not lock.is_held(folder):  # else its writer takes along what was added
+        with lock.hold(folder):
+            push(bucket, folder, removes=False)
 
 
 @contextlib.contextmanager
